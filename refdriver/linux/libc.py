@@ -1,0 +1,83 @@
+"""mount(2), umount2(2), unshare(2) and getdents64(2) through the C library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+MS_BIND: Final = 4096
+MS_REC: Final = 16384
+MS_PRIVATE: Final = 1 << 18
+MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
+CLONE_FS: Final = 0x200
+CLONE_NEWNS: Final = 0x20000
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+AT_FDCWD: Final = -100
+DT_UNKNOWN: Final = 0
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_DIRENT: Final = struct.Struct("=QqHB")  # struct linux_dirent64: inode, offset, record length, type
+_MAGIC_MASK: Final = 0xFFFFFFFF  # f_type is a signed long on some machines
+
+
+def _checked(result: int, path: str | bytes | None = None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def mount(source: str, target: str | bytes, fstype: str | None, flags: int, data: bytes | None) -> None:
+    """mount(2). ``data`` is cut by the kernel at one page less one byte; callers must check before."""
+    _checked(
+        _LIBC.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            None if fstype is None else os.fsencode(fstype),
+            ctypes.c_ulong(flags),
+            data,
+        ),
+        target,
+    )
+
+
+def umount(target: str | bytes, flags: int = 0) -> None:
+    """umount2(2)."""
+    _checked(_LIBC.umount2(os.fsencode(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread."""
+    _checked(_LIBC.unshare(flags))
+
+
+def renameat2(source: str | bytes, target: str | bytes, flags: int) -> None:
+    """renameat2(2) of two paths, with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    _checked(
+        _LIBC.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)),
+        target,
+    )
+
+
+def filesystem_magic(path: str | bytes) -> int:
+    """``f_type`` of statfs(2), the number that names a kind of filesystem."""
+    buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes or less everywhere
+    _checked(_LIBC.statfs(os.fsencode(path), buffer), path)
+    return ctypes.c_long.from_buffer(buffer).value & _MAGIC_MASK
+
+
+def directory_entry_types(fd: int) -> Iterator[tuple[bytes, int]]:
+    """Name and ``d_type`` of each entry of an open directory, as getdents64(2) gives them."""
+    buffer = ctypes.create_string_buffer(32768)
+    while (length := _checked(_LIBC.getdents64(fd, buffer, len(buffer)))) > 0:
+        position = 0
+        while position < length:
+            _, _, record_length, kind = _DIRENT.unpack_from(buffer, position)
+            name = buffer.raw[position + _DIRENT.size : position + record_length]
+            yield name.split(b"\0", 1)[0], kind
+            position += record_length

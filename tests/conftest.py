@@ -1,0 +1,31 @@
+"""What all tests share: real mounts are made in a private mount namespace, which dies with the process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refdriver.linux import libc
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "mounts: makes real mounts, so it needs root")
+    if os.geteuid() == 0:
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("mounts"):
+            item.add_marker(pytest.mark.skip(reason="needs root for real mounts; run with sudo"))
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A directory on a filesystem that overlay can use as upper."""
+    return tmp_path
