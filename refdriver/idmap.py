@@ -6,6 +6,7 @@ a first id outside and a length. Without a map an id is itself.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def _to_container(maps: tuple[IdMap, ...], host_id: int) -> int | None:
 def _check_no_overlap(kind: str, maps: tuple[IdMap, ...]) -> None:
     for side in ("container_id", "host_id"):
         ranges = sorted((getattr(one, side), one.size) for one in maps)
-        for (first, size), (following, _) in zip(ranges, ranges[1:], strict=False):
+        for (first, size), (following, _) in itertools.pairwise(ranges):
             if first + size > following:
                 raise BadOption(f"{kind} maps overlap at {side} {following}; each id may be mapped once")
 

@@ -1,0 +1,386 @@
+"""The driver: layers of container images and containers, kept as overlay lowers and uppers.
+
+:class:`Driver` is a facade; each method reads like what it must do, and the parts do it: the layout
+(``layers``), staging, mounts, archives, changes, quota.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Final, Self
+
+from refdriver import gates, probes, trees
+from refdriver.archive.pack import pack_changes, pack_tree
+from refdriver.archive.source import Readable
+from refdriver.archive.stream import ArchiveStream
+from refdriver.archive.unpack import Merged, Native, unpack
+from refdriver.changes import Change, overlay_changes, tree_changes
+from refdriver.errors import BadOption, LayerExists, LayerInUse, NeedsRoot, QuotaFailed, ReadOnlyLayer
+from refdriver.home import Home
+from refdriver.idmap import IdMap, IdMaps
+from refdriver.layermounts import LayerMounts
+from refdriver.layers import Layer, LayerStore, check_id
+from refdriver.linux import libc
+from refdriver.locks import HomeLocks
+from refdriver.options import Options, parse_layer_options, parse_options
+from refdriver.overlayxattr import TRUSTED, USER
+from refdriver.quota import ProjectQuota
+from refdriver.sizes import changes_size, layer_size
+from refdriver.staging import Staging, staged_layer
+
+_LOG = logging.getLogger("refdriver")
+
+
+class Driver:
+    """An overlay driver opened on one home.
+
+    ``home`` is made if it is missing; ``options`` are ``overlay.KEY=VALUE`` words (see
+    :mod:`refdriver.options`); the maps say who owns what (see :mod:`refdriver.idmap`). Opening raises
+    BadOption, NotSupported, IncompatibleFilesystem, QuotaFailed or NeedsRoot.
+
+    Methods may be called from several threads, and several processes may open one home. A driver is a
+    context manager; leaving it closes its lock file and leaves mounts alone.
+    """
+
+    name: Final = "overlay"
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str],
+        options: Iterable[str] = (),
+        uid_maps: Iterable[IdMap] = (),
+        gid_maps: Iterable[IdMap] = (),
+    ) -> None:
+        self._options = parse_options(options)
+        self._ids = IdMaps.of(uid_maps, gid_maps)
+        self._home = Home(os.path.realpath(home))
+        self._user_namespace = probes.in_user_namespace()
+        self._overlay = USER if self._user_namespace else TRUSTED
+        self._backing = _pass_gates(self._home, self._options, self._user_namespace)
+        self._stores = tuple(f"{store}/{self.name}" for store in self._options.image_stores)
+        self._native_lock = threading.Lock()
+        self._native_probed = False
+        self._native_refusal: str | None = None
+        self._make_home()
+        self._locks = HomeLocks(self._home.lock_file)
+        self._layers = LayerStore(self._home.path, self._stores, self._ids.root)
+        self._staging = Staging(self._home.staging, self._home.links, self._locks)
+        self._mounts = LayerMounts(
+            self._home, self._layers, self._staging, self._ids.root, userxattr=self._user_namespace
+        )
+        self._supports_d_type, self._quota = self._open()
+
+    def _make_home(self) -> None:
+        try:
+            self._home.make(self._ids.root)
+        except OSError as error:
+            if self._user_namespace and not self._ids.is_identity:
+                raise NeedsRoot(
+                    f"cannot give {self._home.path} to mapped root {self._ids.root}: {error.strerror}; id maps"
+                    " need real root, or owners that the user namespace maps"
+                ) from error
+            raise
+
+    def _open(self) -> tuple[bool, ProjectQuota | None]:
+        mounted = self._home.make_private()
+        try:
+            self._staging.sweep()
+            with self._staging.area() as area:
+                d_type = probes.supports_d_type(area)
+                if self._user_namespace:
+                    probes.check_user_namespace_overlay(area)
+            if not d_type:
+                _LOG.warning(
+                    "%s has no d_type support (xfs made with ftype=0?): whiteouts may show as files; use a"
+                    " filesystem with d_type",
+                    gates.filesystem_name(self._backing),
+                )
+            return d_type, self._open_quota()
+        except BaseException:
+            self._locks.close()
+            if mounted:
+                self._home.unmount()
+            raise
+
+    def _open_quota(self) -> ProjectQuota | None:
+        if self._backing != gates.XFS_MAGIC or self._user_namespace:
+            return None
+        try:
+            with self._locks.structure():
+                return ProjectQuota(self._home.path)
+        except QuotaFailed:
+            if self._options.size:
+                raise
+            return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def close(self) -> None:
+        """Give up the lock file. Layers stay as they are, mounted or not."""
+        self._locks.close()
+
+    def cleanup(self) -> None:
+        """Unmount the home's own private mount; raises LayerInUse while layers are mounted in it."""
+        self._home.unmount()
+
+    def status(self) -> list[tuple[str, str]]:
+        """What there is to know about this instance, as pairs of a name and a value."""
+        pairs = [
+            ("Backing Filesystem", gates.filesystem_name(self._backing)),
+            ("Supports d_type", _word(self._supports_d_type)),
+            ("Native Overlay Diff", _word(self._native_diff_refusal() is None)),
+        ]
+        if self._user_namespace:
+            pairs.append(
+                (
+                    "User Namespace",
+                    "overlay mounted with userxattr; devices, quota and foreign owners refused",
+                )
+            )
+        return pairs
+
+    def additional_image_stores(self) -> tuple[str, ...]:
+        """The read-only stores, as given by the imagestore option."""
+        return self._options.image_stores
+
+    def exists(self, layer_id: str) -> bool:
+        """Whether there is such a layer, in the home or in an image store; raises BadLayerId."""
+        return self._layers.exists(layer_id)
+
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        """WorkDir, MergedDir, UpperDir and, with a parent, LowerDir (joined by colons): absolute paths.
+
+        Raises LayerNotFound or BrokenLayer.
+        """
+        layer = self._layers.find(layer_id)
+        paths = {"WorkDir": layer.work, "MergedDir": self._mounts.target(layer), "UpperDir": layer.diff}
+        lowers = self._layers.lowers(layer)
+        if lowers:
+            paths["LowerDir"] = ":".join(lower.layer.diff for lower in lowers)
+        return paths
+
+    def create(self, layer_id: str, parent: str = "", storage_options: Mapping[str, str] | None = None) -> None:
+        """Make an empty layer for an image, on ``parent`` or on nothing.
+
+        Raises BadLayerId, BadOption, LayerExists, LayerNotFound (the parent), MaxDepthExceeded, BrokenLayer.
+        """
+        if parse_layer_options(storage_options or {}) is not None:
+            raise BadOption(f"layer {layer_id!r}: a size is only for read-write layers (create_read_write)")
+        self._create(layer_id, parent, 0)
+
+    def create_read_write(
+        self, layer_id: str, parent: str = "", storage_options: Mapping[str, str] | None = None
+    ) -> None:
+        """Make an empty layer for a container; the option ``size`` limits it, where project quota works.
+
+        Raises what :meth:`create` raises, and QuotaFailed.
+        """
+        size = parse_layer_options(storage_options or {})
+        if storage_options and self._quota is None:
+            raise QuotaFailed(
+                f"layer {layer_id!r}: storage options need project quota, which {self._home.path} does not have;"
+                " it takes xfs mounted with 'pquota', and root"
+            )
+        self._create(layer_id, parent, self._options.size if size is None else size)
+
+    def _create(self, layer_id: str, parent: str, size: int) -> None:
+        check_id(layer_id)
+        with self._locks.layer(layer_id), self._staging.area() as area, self._locks.structure():
+            if self._layers.exists(layer_id):
+                raise LayerExists(f"layer {layer_id!r} exists already; choose another id or remove it")
+            chain = self._layers.chain_above(parent) if parent else ()
+            staged = staged_layer(area, layer_id)
+            trees.make_directory(staged, 0o700, self._ids.root)
+            if size and self._quota:
+                self._quota.limit(staged, size)
+            self._layers.build(staged, layer_id, chain)
+            libc.renameat2(staged, f"{self._home.path}/{layer_id}", libc.RENAME_NOREPLACE)
+
+    def remove(self, layer_id: str) -> None:
+        """Remove a layer and its short link, unmounting it first; one that is not there is no error.
+
+        Raises LayerInUse when layers are built on it, ReadOnlyLayer for one of an image store, BrokenLayer.
+        """
+        with self._locks.layer(layer_id), self._staging.area() as area, self._locks.structure():
+            if not self._layers.exists(layer_id):
+                return
+            layer = self._layers.find(layer_id)
+            self._check_writable(layer, "removed")
+            children = self._layers.built_on(layer)
+            if children:
+                raise LayerInUse(f"layer {layer_id!r} cannot be removed: {', '.join(children)} are built on it")
+            self._mounts.drop(layer)
+            if self._quota:
+                self._quota.release(layer.directory)
+            # From here the layer is gone; the area takes its content and its short link away.
+            os.rename(layer.directory, staged_layer(area, layer_id))
+
+    def get(self, layer_id: str, mount_label: str = "") -> str:
+        """The path of the layer's whole tree, mounted if it has a parent; pair each get with a put.
+
+        Raises LayerNotFound, BrokenLayer, MountFailed or BadOption (the label).
+        """
+        layer = self._layers.find(layer_id)
+        if not layer.has_lowers:
+            return layer.diff
+        with self._locks.layer(layer_id):
+            return self._mounts.get(self._layers.find(layer_id), mount_label)
+
+    def put(self, layer_id: str) -> None:
+        """Undo one :meth:`get`; the last one unmounts. One too many does nothing. Raises LayerNotFound."""
+        layer = self._layers.find(layer_id)
+        if not layer.has_lowers:
+            return
+        with self._locks.layer(layer_id):
+            self._mounts.put(self._layers.find(layer_id))
+
+    def diff(self, layer_id: str, parent: str = "") -> ArchiveStream:
+        """A tar stream of what the layer changes in ``parent``, or of its whole tree without one; close it.
+
+        Reading raises UnreadableLayer when something of the layer cannot be read.
+        """
+        layer = self._layers.find(layer_id)
+        if self._native_diff_tells(layer, parent):
+            return ArchiveStream(pack_tree(layer.diff, self._ids, self._overlay), lambda: None)
+        with ExitStack() as borrowed:
+            root, old = self._borrow_trees(borrowed, layer_id, parent)
+            chunks = (
+                pack_changes(root, tree_changes(old, root), self._ids) if old else pack_tree(root, self._ids, None)
+            )
+            return ArchiveStream(chunks, borrowed.pop_all().close)
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Readable) -> int:
+        """Unpack a tar stream into the layer, wholly or not at all; the size of what it brought, in bytes.
+
+        Raises BadArchive, BreakoutAttempt, LayerInUse (the layer is mounted), ReadOnlyLayer, LayerNotFound,
+        NeedsRoot.
+        """
+        with self._locks.layer(layer_id):
+            layer = self._layers.find(layer_id)
+            self._check_writable(layer, "changed")
+            if self._mounts.users(layer):
+                raise LayerInUse(f"layer {layer_id!r} is mounted; put it before applying an archive to it")
+            native = self._layers.is_direct_parent(layer, parent)
+            with self._staging.area() as area:
+                if self._quota:
+                    self._quota.adopt(area, layer.directory)
+                staged = f"{area}/diff"
+                trees.clone_tree(layer.diff, staged)
+                if native:
+                    unpack(archive, staged, self._ids, Native(self._overlay))
+                    size = layer_size(staged, self._overlay)
+                else:
+                    size = self._unpack_merged(layer, area, staged, archive)
+                trees.replace_directory(staged, layer.diff, before=lambda: _empty(layer.work))
+                return size
+
+    def _unpack_merged(self, layer: Layer, area: str, upper: str, archive: Readable) -> int:
+        if not layer.has_lowers:
+            return unpack(archive, upper, self._ids, Merged(upper))
+        work, merged = f"{area}/work", f"{area}/merged"
+        os.mkdir(work, 0o700)
+        os.mkdir(merged, 0o700)
+        self._mounts.mount_staged(layer, upper, work, merged)
+        try:
+            return unpack(archive, merged, self._ids, Merged(upper))
+        finally:
+            libc.umount(merged, libc.MNT_DETACH)
+
+    def diff_size(self, layer_id: str, parent: str = "") -> int:
+        """The size in bytes of what the layer changes in ``parent``: non-directories, each inode once."""
+        layer = self._layers.find(layer_id)
+        if self._native_diff_tells(layer, parent):
+            return layer_size(layer.diff, self._overlay)
+        with ExitStack() as borrowed:
+            root, old = self._borrow_trees(borrowed, layer_id, parent)
+            return changes_size(root, tree_changes(old, root))
+
+    def changes(self, layer_id: str, parent: str = "") -> list[Change]:
+        """What the layer adds, modifies and deletes in ``parent``, by path; without one it adds everything."""
+        layer = self._layers.find(layer_id)
+        if self._native_diff_tells(layer, parent):
+            lowers = [lower.layer.diff for lower in self._layers.lowers(layer)]
+            return list(overlay_changes(layer.diff, lowers, self._overlay))
+        with ExitStack() as borrowed:
+            root, old = self._borrow_trees(borrowed, layer_id, parent)
+            return list(tree_changes(old, root))
+
+    def _borrow_trees(self, borrowed: ExitStack, layer_id: str, parent: str) -> tuple[str, str | None]:
+        root = self._borrow_tree(borrowed, layer_id)
+        return root, self._borrow_tree(borrowed, parent) if parent else None
+
+    def _borrow_tree(self, borrowed: ExitStack, layer_id: str) -> str:
+        root = self.get(layer_id)
+        borrowed.callback(self.put, layer_id)
+        return root
+
+    def _native_diff_tells(self, layer: Layer, parent: str) -> bool:
+        """Whether the layer's own directory holds all there is to say about its difference from ``parent``."""
+        if not self._layers.is_direct_parent(layer, parent):
+            return False
+        # A base layer is never mounted, so no feature of a mount can have touched it.
+        return not parent or self._native_diff_refusal() is None
+
+    def _native_diff_refusal(self) -> str | None:
+        with self._native_lock:
+            if not self._native_probed:
+                with self._staging.area() as area:
+                    self._native_refusal = probes.why_native_diff_is_wrong(area, self._overlay)
+                self._native_probed = True
+                if self._native_refusal:
+                    _LOG.warning(
+                        "not using native diff on %s, so diffs are slower: %s",
+                        self._home.path,
+                        self._native_refusal,
+                    )
+            return self._native_refusal
+
+    def _check_writable(self, layer: Layer, participle: str) -> None:
+        if not layer.writable:
+            raise ReadOnlyLayer(
+                f"layer {layer.layer_id!r} is in the additional image store {layer.store} and cannot be"
+                f" {participle}; image stores are only read"
+            )
+
+
+def _pass_gates(home: Home, options: Options, user_namespace: bool) -> int:
+    """Refuse to open where overlay cannot work; the magic of the backing filesystem. Nothing is changed yet."""
+    gates.read_overlay_support()
+    kernel = gates.KernelRelease.parse(os.uname().release)
+    backing = libc.filesystem_magic(home.nearest_existing_parent())
+    for warning in (
+        gates.check_kernel(kernel, options.override_kernel_check),
+        gates.check_backing_filesystem(backing, kernel, options.override_kernel_check),
+    ):
+        if warning:
+            _LOG.warning("%s", warning)
+    if options.size and backing != gates.XFS_MAGIC:
+        raise BadOption(
+            f"overlay.size needs xfs with project quota and {home.path} is on {gates.filesystem_name(backing)};"
+            " leave the option out, or put the home on xfs mounted with 'pquota'"
+        )
+    if options.size and user_namespace:
+        raise NeedsRoot("overlay.size needs real root: a user namespace cannot set project quota")
+    return backing
+
+
+def _empty(work: str) -> None:
+    # The kernel keeps notes there about the upper that it served (index=on) and refuses another one with them.
+    if os.path.isdir(work):
+        for name in os.listdir(work):
+            trees.remove_tree(f"{work}/{name}")
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"

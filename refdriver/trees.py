@@ -1,0 +1,150 @@
+"""Whole directory trees: making, cloning and removing them, without following anything that lies in them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from refdriver.linux import libc, mountinfo
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BUSY_TRIES: Final = 5
+_BUSY_PAUSE: Final = 0.1  # seconds; another process's lazy unmount needs a moment to finish
+_DEEPEST_DESCENT: Final = 100  # open directories at once, well below the usual limit of 1024 files
+
+
+def make_directory(path: str, mode: int, owner: tuple[int, int]) -> None:
+    """mkdir(2) with exactly this mode, whatever the umask, and this owner."""
+    os.mkdir(path, 0o700)
+    os.chown(path, *owner)
+    os.chmod(path, mode)
+
+
+def make_directories(path: str, mode: int, owner: tuple[int, int]) -> None:
+    """:func:`make_directory` of a path and its missing parents; what is there already stays as it is."""
+    if os.path.isdir(path):
+        return
+    make_directories(os.path.dirname(path), mode, owner)
+    try:
+        make_directory(path, mode, owner)
+    except FileExistsError:  # another process was faster
+        if not os.path.isdir(path):
+            raise
+
+
+def copy_directory_metadata(source: str, target: str) -> None:
+    """Give a directory the owner, mode, extended attributes and times of another."""
+    status = os.stat(source)
+    os.chown(target, status.st_uid, status.st_gid)
+    for name in os.listxattr(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def clone_tree(source: str, target: str) -> None:
+    """Make ``target`` a tree with the same directories, and hard links to all that is no directory.
+
+    Unpacking never writes to a file that is there already, it replaces it, so the two trees can then go
+    separate ways. The two must be on one filesystem.
+    """
+    made = []
+    pending = [(source, target)]
+    while pending:
+        old, new = pending.pop()
+        os.mkdir(new, 0o700)
+        made.append((old, new))
+        with os.scandir(old) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, f"{new}/{entry.name}"))
+                else:
+                    os.link(entry.path, f"{new}/{entry.name}", follow_symlinks=False)
+    for old, new in reversed(made):  # children first: making an entry changes its directory's times
+        copy_directory_metadata(old, new)
+
+
+def replace_directory(new: str, old: str, before: Callable[[], None]) -> None:
+    """Put the directory ``new`` in the place of ``old`` in one step; ``before`` runs just ahead of it.
+
+    What ``old`` held is then at ``new``, or gone if it was empty (rename(2), RENAME_EXCHANGE).
+    """
+    before()
+    try:
+        os.rename(new, old)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        libc.renameat2(new, old, libc.RENAME_EXCHANGE)
+
+
+def remove_file(path: str) -> None:
+    """unlink(2); a file that is not there is no error."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def unmount_below(directory: str) -> None:
+    """Detach every mount below a directory, in this mount namespace."""
+    for mount in mountinfo.below(mountinfo.read_mounts(), directory):
+        libc.umount(mount.target, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
+
+
+def remove_tree(path: str) -> None:
+    """Unmount what is mounted below a directory and remove it all; one that is not there is no error.
+
+    A busy entry (a mount in another namespace that is just going away) is tried again, five times in all.
+    """
+    for attempt in range(1, _BUSY_TRIES + 1):
+        unmount_below(path)
+        try:
+            _remove(path)
+        except OSError as error:
+            if error.errno != errno.EBUSY or attempt == _BUSY_TRIES:
+                raise
+            time.sleep(_BUSY_PAUSE)
+        else:
+            return
+
+
+def _remove(path: str) -> None:
+    try:
+        with _opened(path) as top:
+            # Whatever lies deeper than one descent goes is moved up to the top and found by the next turn.
+            while names := os.listdir(top):
+                for name in names:
+                    _remove_entry(top, name, top, 0)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+
+
+def _remove_entry(directory: int, name: str, top: int, depth: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        if depth == _DEEPEST_DESCENT:
+            os.rename(name, f"deep-{os.urandom(16).hex()}", src_dir_fd=directory, dst_dir_fd=top)
+            return
+        with _opened(name, directory) as inner:
+            for below in os.listdir(inner):
+                _remove_entry(inner, below, top, depth + 1)
+        os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+
+
+@contextmanager
+def _opened(path: str, directory: int | None = None) -> Iterator[int]:
+    fd = os.open(path, _DIRECTORY, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
