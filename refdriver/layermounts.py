@@ -77,11 +77,13 @@ class LayerMounts:
         lowers = tuple(lower.link for lower in self._layers.lowers(layer))
         target = self.target(layer)
         options = (self._option, label)
+        # containers-storage removes a layer's mount point when it unmounts.
+        trees.make_directories(target, 0o700, self._root)
         if layer.writable:
+            trees.make_directories(layer.work, 0o700, self._root)
             self._mount_overlay(MountRequest(lowers, layer.diff, layer.work, target, options))
         else:
             # Without an upper the kernel writes nothing: image stores stay as they are.
-            trees.make_directories(target, 0o700, self._root)
             self._mount_overlay(MountRequest((layer.diff, *lowers), "", "", target, options))
 
     def _mount_overlay(self, request: MountRequest) -> None:

@@ -27,6 +27,7 @@ SHORT_NAME_LENGTH: Final = 26
 _SHORT_NAME: Final = re.compile(rf"[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _SHORT_LINK: Final = re.compile(rf"{LINK_DIRECTORY}/[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _LINK_TARGET: Final = re.compile(r"\.\./([^/\0]+)/diff")
+_ID_SHAPE: Final = re.compile(r"[^/\0.][^/\0]{0,254}")
 _RESERVED: Final = frozenset({LINK_DIRECTORY, "staging", "backingFsBlockDev"})
 _NAME_MAX: Final = 255
 _LOWER_FILE_MAX: Final = 65536  # bytes; ten times what 128 lowers take
@@ -82,13 +83,10 @@ class Lower:
 def check_id(layer_id: str) -> str:
     """The id itself, if it can only name one directory of a home; raises BadLayerId."""
     if (
-        not layer_id
-        or "/" in layer_id
-        or "\0" in layer_id
+        not _ID_SHAPE.fullmatch(layer_id)
         or ".." in layer_id
-        or layer_id[0] == "."
         or layer_id in _RESERVED
-        or len(os.fsencode(layer_id)) > _NAME_MAX
+        or not (layer_id.isascii() or len(os.fsencode(layer_id)) <= _NAME_MAX)
     ):
         raise BadLayerId(
             f"layer id {layer_id!r} is refused: an id is 1 to {_NAME_MAX} bytes without '/', '..' or NUL,"
@@ -107,27 +105,26 @@ class LayerStore:
 
     def __init__(self, home: str, image_stores: Sequence[str], root: tuple[int, int]) -> None:
         self._home = home
-        self._image_stores = tuple(image_stores)
+        self._all_stores = (home, *image_stores)
         self._root = root
 
     def exists(self, layer_id: str) -> bool:
         """Whether there is such a layer anywhere."""
-        return self._lookup(check_id(layer_id)) is not None
+        check_id(layer_id)
+        return any(os.access(f"{store}/{layer_id}", os.F_OK) for store in self._all_stores)
 
     def find(self, layer_id: str) -> Layer:
         """The layer, from the home or from the first image store that has it; raises LayerNotFound."""
         layer = self._lookup(check_id(layer_id))
         if layer is None:
-            where = ", ".join((self._home, *self._image_stores))
+            where = ", ".join(self._all_stores)
             raise LayerNotFound(f"no layer {layer_id!r} in {where}")
         return layer
 
     def _lookup(self, layer_id: str) -> Layer | None:
-        if os.access(f"{self._home}/{layer_id}", os.F_OK):
-            return Layer(layer_id, self._home, writable=True)
-        for store in self._image_stores:
+        for store in self._all_stores:
             if os.access(f"{store}/{layer_id}", os.F_OK):
-                return Layer(layer_id, store, writable=False)
+                return Layer(layer_id, store, store == self._home)
         return None
 
     def all_of_home(self) -> Iterator[Layer]:
@@ -222,7 +219,7 @@ class LayerStore:
         return short
 
     def _resolve(self, layer: Layer, short: str) -> Lower:
-        for store in (self._home, *self._image_stores):
+        for store in self._all_stores:
             try:
                 target = os.readlink(f"{store}/{short}")
             except FileNotFoundError:
@@ -240,7 +237,7 @@ class LayerStore:
             return Lower(short, lower)
         raise BrokenLayer(
             f"layer {layer.layer_id!r}: cannot find its lower {short!r} in the home or in an image store"
-            f" ({', '.join((self._home, *self._image_stores))})"
+            f" ({', '.join(self._all_stores)})"
         )
 
     def _short_name_or_none(self, layer: Layer) -> str | None:

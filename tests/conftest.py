@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from refdriver import trees
 from refdriver.linux import libc
 
 
@@ -26,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """A directory on a filesystem that overlay can use as upper."""
-    return tmp_path
+def scratch() -> Iterator[Path]:
+    """A directory on a filesystem that overlay can use as upper, gone after the test with what it holds."""
+    path = Path(tempfile.mkdtemp(prefix="overlay-conformance-test-"))
+    yield path.resolve()
+    trees.remove_tree(str(path.resolve()))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from helpers import build_chain, chain_content, everything_in, mounted_below, read
+
+from refdriver import Driver, errors
+
+pytestmark = pytest.mark.mounts
+
+WORKERS = 4
+ROUNDS = 15
+
+
+def in_processes(work: Callable[[int], None]) -> None:
+    """Run ``work`` with 0 to WORKERS - 1 at once, each in a process forked from this one."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=work, args=(number,)) for number in range(WORKERS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def in_threads(work: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, range(WORKERS)))
+
+
+@pytest.mark.parametrize("at_once", [in_threads, in_processes])
+def test_gets_and_puts_of_one_layer(home: Path, at_once: Callable[[Callable[[int], None]], None]) -> None:
+    # Opened before the fork and used after it: the children must not share the parent's locks.
+    with Driver(home) as driver:
+        build_chain(driver, 2)
+
+        def use(_: int) -> None:
+            for _ in range(ROUNDS):
+                assert read(driver, "layer-1") == chain_content(2)
+
+        at_once(use)
+        assert mounted_below(home) == []
+
+
+@pytest.mark.parametrize("at_once", [in_threads, in_processes])
+def test_one_of_many_creators_wins(home: Path, at_once: Callable[[Callable[[int], None]], None]) -> None:
+    with Driver(home) as driver:
+        driver.create("base")
+        before = everything_in(home)
+        winners = home / "winners"
+        winners.mkdir()
+
+        def race(number: int) -> None:
+            for turn in range(ROUNDS):
+                try:
+                    driver.create(f"layer-{turn}", "base")
+                except errors.LayerExists:
+                    continue
+                with (winners / f"{turn}").open("a") as file:
+                    file.write(f"{number}\n")
+
+        at_once(race)
+        for turn in range(ROUNDS):
+            assert len((winners / f"{turn}").read_text().splitlines()) == 1
+            driver.remove(f"layer-{turn}")
+            (winners / f"{turn}").unlink()
+        winners.rmdir()
+        assert everything_in(home) == before
+
+
+@pytest.mark.parametrize("at_once", [in_threads, in_processes])
+def test_no_layer_loses_its_parent(home: Path, at_once: Callable[[Callable[[int], None]], None]) -> None:
+    with Driver(home) as driver:
+
+        def race(number: int) -> None:
+            for turn in range(ROUNDS):
+                for call in (
+                    lambda: driver.create("parent"),
+                    lambda number=number, turn=turn: driver.create(f"child-{number}-{turn}", "parent"),
+                    lambda: driver.remove("parent"),
+                ):
+                    try:
+                        call()
+                    except (errors.LayerExists, errors.LayerNotFound, errors.LayerInUse):
+                        continue
+
+        at_once(race)
+        children = [path.name for path in home.glob("child-*")]
+        assert children
+        for child in children:
+            assert read(driver, child) == {}
+
+
+def test_two_homes_in_one_process_answer_for_themselves(scratch: Path) -> None:
+    with Driver(scratch / "a") as first, Driver("/dev/shm/overlay-conformance-test-home") as second:
+        assert dict(first.status())["Backing Filesystem"] != dict(second.status())["Backing Filesystem"]
+        second.cleanup()
