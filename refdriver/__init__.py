@@ -1,1 +1,9 @@
 """A reference implementation of the overlay graph driver of containers/storage, with its errors put right."""
+
+from refdriver.archive.stream import ArchiveStream
+from refdriver.changes import Change, ChangeKind
+from refdriver.driver import Driver
+from refdriver.errors import DriverError
+from refdriver.idmap import IdMap
+
+__all__ = ["ArchiveStream", "Change", "ChangeKind", "Driver", "DriverError", "IdMap"]

@@ -279,7 +279,7 @@ class Driver:
                 trees.clone_tree(layer.diff, staged)
                 if native:
                     unpack(archive, staged, self._ids, Native(self._overlay))
-                    size = layer_size(staged, self._overlay)
+                    size = layer_size(staged)
                 else:
                     size = self._unpack_merged(layer, area, staged, archive)
                 trees.replace_directory(staged, layer.diff, before=lambda: _empty(layer.work))
@@ -301,7 +301,7 @@ class Driver:
         """The size in bytes of what the layer changes in ``parent``: non-directories, each inode once."""
         layer = self._layers.find(layer_id)
         if self._native_diff_tells(layer, parent):
-            return layer_size(layer.diff, self._overlay)
+            return layer_size(layer.diff)
         with ExitStack() as borrowed:
             root, old = self._borrow_trees(borrowed, layer_id, parent)
             return changes_size(root, tree_changes(old, root))

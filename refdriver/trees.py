@@ -105,7 +105,7 @@ def remove_tree(path: str) -> None:
     for attempt in range(1, _BUSY_TRIES + 1):
         unmount_below(path)
         try:
-            _remove(path)
+            remove_entry(path)
         except OSError as error:
             if error.errno != errno.EBUSY or attempt == _BUSY_TRIES:
                 raise
@@ -114,19 +114,22 @@ def remove_tree(path: str) -> None:
             return
 
 
-def _remove(path: str) -> None:
+def remove_entry(name: str | bytes, directory: int | None = None) -> None:
+    """Remove whatever lies under a name, a tree of any depth included; nothing there is no error."""
     try:
-        with _opened(path) as top:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        with _opened(name, directory) as top:
             # Whatever lies deeper than one descent goes is moved up to the top and found by the next turn.
             while names := os.listdir(top):
-                for name in names:
-                    _remove_entry(top, name, top, 0)
-        os.rmdir(path)
+                for below in names:
+                    _remove_below(top, below, top, 0)
+        os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         return
 
 
-def _remove_entry(directory: int, name: str, top: int, depth: int) -> None:
+def _remove_below(directory: int, name: str, top: int, depth: int) -> None:
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
@@ -135,14 +138,14 @@ def _remove_entry(directory: int, name: str, top: int, depth: int) -> None:
             return
         with _opened(name, directory) as inner:
             for below in os.listdir(inner):
-                _remove_entry(inner, below, top, depth + 1)
+                _remove_below(inner, below, top, depth + 1)
         os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         return
 
 
 @contextmanager
-def _opened(path: str, directory: int | None = None) -> Iterator[int]:
+def _opened(path: str | bytes, directory: int | None = None) -> Iterator[int]:
     fd = os.open(path, _DIRECTORY, dir_fd=directory)
     try:
         yield fd

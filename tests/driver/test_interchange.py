@@ -46,6 +46,11 @@ def store(scratch: Path) -> ContainersStorage:
     return ContainersStorage(scratch)
 
 
+def plain(name: str) -> str:
+    """The name of an entry without what writers put around it."""
+    return name.removeprefix("./").rstrip("/")
+
+
 def tree(root: str | Path) -> dict[str, tuple[object, ...]]:
     """What a layer shows: kind and mode, owner, content or target or device, xattrs; times in seconds for files."""
     seen: dict[str, tuple[object, ...]] = {}
@@ -121,9 +126,7 @@ def test_the_reference_driver_opens_layers_of_containers_storage(store: Containe
         driver.remove("ours")
         driver.cleanup()
     with tarfile.open(fileobj=io.BytesIO(ours)) as mine, tarfile.open(scratch / "theirs.tar") as theirs:
-        assert {name.rstrip("/") for name in mine.getnames()} == {
-            name.rstrip("/").removeprefix("./") for name in theirs.getnames()
-        }
+        assert set(map(plain, mine.getnames())) == set(map(plain, theirs.getnames()))
 
     assert store("layers").count("child") == 1
     assert tree(store("mount", "child").splitlines()[-1]) == expected
@@ -161,7 +164,9 @@ def test_containers_storage_opens_layers_that_the_reference_driver_filled(
     store("unmount", "child")
     store("diff", "-u", "-f", str(scratch / "theirs.tar"), "child", "base")
     with tarfile.open(scratch / "theirs.tar") as theirs, tarfile.open(fileobj=io.BytesIO(child)) as mine:
-        assert {name.rstrip("/").removeprefix("./") for name in theirs.getnames()} == {
-            name.rstrip("/") for name in mine.getnames()
-        }
+        # Through a merged tree a cleared directory gets a whiteout for each entry instead of one opaque mark.
+        equivalent = {"directory/.wh.below": "directory/.wh..wh..opq"} if not parent_for_apply else {}
+        assert {equivalent.get(name, name) for name in map(plain, theirs.getnames())} == set(
+            map(plain, mine.getnames())
+        )
     store("shutdown")

@@ -1,0 +1,1 @@
+"""Layers as tar archives: writing them, reading them, unpacking them."""

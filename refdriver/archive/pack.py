@@ -1,0 +1,312 @@
+"""Layers into archives.
+
+Entries come in the order of their paths, with ``/`` lowest, so that the same tree gives the same bytes.
+Everything is opened relative to its directory and never through a symlink.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from refdriver.archive import tarformat, whiteouts
+from refdriver.archive.stream import Chunks, FileData
+from refdriver.archive.tarformat import Member
+from refdriver.changes import Change, ChangeKind
+from refdriver.errors import UnreadableLayer
+from refdriver.idmap import IdMaps
+from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
+
+_SMALL: Final = 1 << 16  # bytes; up to here a file is read into the chunk, beyond it is moved
+_CHUNK: Final = 1 << 17  # bytes gathered before they are handed on
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_DIRECTORY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
+_WHITEOUT_MODE: Final = 0o600
+_KINDS: Final = {
+    stat.S_IFLNK: tarformat.SYMLINK,
+    stat.S_IFCHR: tarformat.CHARACTER,
+    stat.S_IFBLK: tarformat.BLOCK_DEVICE,
+    stat.S_IFIFO: tarformat.FIFO,
+}
+
+
+def pack_tree(root: str, ids: IdMaps, overlay: OverlayXattrs | None) -> Chunks:
+    """A whole tree. With ``overlay`` it is a layer's diff, whose marks become whiteouts; else a plain tree.
+
+    Raises UnreadableLayer while it is read.
+    """
+    packer = _Packer(ids, overlay)
+    # (descriptor of a directory, its name with a slash, names in it still to come)
+    stack: list[tuple[int, bytes, Iterator[bytes]]] = []
+    try:
+        stack.append(_enter(None, os.fsencode(root), b""))
+        while stack:
+            directory, prefix, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                os.close(stack.pop()[0])
+                continue
+            status = _lstat(directory, name, prefix)
+            yield from packer.entry(directory, name, prefix + name, status)
+            if stat.S_ISDIR(status.st_mode):
+                stack.append(_enter(directory, name, prefix + name + b"/"))
+        yield packer.finish()
+    finally:
+        for directory, _, _ in stack:
+            os.close(directory)
+
+
+def pack_changes(root: str, changes: Iterable[Change], ids: IdMaps) -> Chunks:
+    """What ``changes`` (in order of path) name of a plain tree; deletions become whiteouts.
+
+    Raises UnreadableLayer while it is read.
+    """
+    packer = _Packer(ids, None)
+    stack = [(b"", _open(None, os.fsencode(root), b""))]
+    try:
+        for change in changes:
+            path = change.path[1:]
+            parent, _, name = path.rpartition(b"/")
+            _walk_to(stack, parent)
+            if change.kind is ChangeKind.DELETE:
+                yield from packer.whiteout(path)
+            else:
+                yield from packer.entry(stack[-1][1], name, path, _lstat(stack[-1][1], name, parent + b"/"))
+        yield packer.finish()
+    finally:
+        for _, directory in stack:
+            os.close(directory)
+
+
+def _walk_to(stack: list[tuple[bytes, int]], directory: bytes) -> None:
+    """Make the last of ``stack`` (path, descriptor) the directory, closing and opening as little as it takes."""
+    while stack[-1][0] and not (directory + b"/").startswith(stack[-1][0] + b"/"):
+        os.close(stack.pop()[1])
+    reached = stack[-1][0]
+    for name in directory[len(reached) :].strip(b"/").split(b"/"):
+        if name:
+            reached = reached + b"/" + name if reached else name
+            stack.append((reached, _open(stack[-1][1], name, reached)))
+
+
+def _enter(parent: int | None, name: bytes, prefix: bytes) -> tuple[int, bytes, Iterator[bytes]]:
+    directory = _open(parent, name, prefix)
+    try:
+        return directory, prefix, iter(sorted(map(os.fsencode, os.listdir(directory))))
+    except OSError as error:
+        os.close(directory)
+        raise _unreadable(prefix, error) from error
+
+
+def _open(parent: int | None, name: bytes, path: bytes) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        raise _unreadable(path or name, error) from error
+
+
+def _lstat(directory: int, name: bytes, prefix: bytes) -> os.stat_result:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        raise _unreadable(prefix + name, error) from error
+
+
+def _unreadable(path: bytes, error: OSError) -> UnreadableLayer:
+    return UnreadableLayer(f"cannot read {path!r} for the archive: {error.strerror}")
+
+
+class _Packer:
+    """One archive in the making: entries go in, chunks come out."""
+
+    def __init__(self, ids: IdMaps, overlay: OverlayXattrs | None) -> None:
+        self._ids = None if ids.is_identity else ids
+        self._overlay = overlay
+        self._hidden_prefix = overlay.prefix if overlay else "\0"
+        self._out = bytearray()
+        self._first_names: dict[tuple[int, int], tuple[bytes, int]] = {}  # name, links still to come
+        self._user_names: dict[int, bytes] = {}
+        self._group_names: dict[int, bytes] = {}
+
+    def finish(self) -> bytes:
+        """What is left, and the end of the archive."""
+        self._out += tarformat.END_OF_ARCHIVE
+        return bytes(self._out)
+
+    def whiteout(self, path: bytes) -> Chunks:
+        """An entry that deletes ``path``: the same bytes whatever it was and however it was found."""
+        parent, slash, name = path.rpartition(b"/")
+        member = Member(parent + slash + whiteouts.PREFIX + name, tarformat.REGULAR, _WHITEOUT_MODE)
+        self._out += tarformat.encode(member)
+        yield from self._flush()
+
+    def entry(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
+        """One entry of the tree, or the whiteout that stands for it."""
+        mode = status.st_mode
+        if stat.S_ISSOCK(mode):
+            return
+        if self._overlay and is_whiteout_device(status):
+            yield from self.whiteout(path)
+            return
+        if stat.S_ISDIR(mode):
+            self._directory(directory, name, path, status)
+        elif (first := self._earlier_name(path, status)) is not None:
+            self._out += tarformat.encode(self._member(path, tarformat.HARD_LINK, status, target=first))
+        elif stat.S_ISREG(mode):
+            yield from self._regular(directory, name, path, status)
+        else:
+            self._special(directory, name, path, status)
+        yield from self._flush()
+
+    def _flush(self, least: int = _CHUNK) -> Chunks:
+        if len(self._out) >= least:
+            yield bytes(self._out)
+            self._out.clear()
+
+    def _directory(self, parent: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        fd = _open(parent, name, path)
+        try:
+            member = self._member(path + b"/", tarformat.DIRECTORY, status, xattrs=self._xattrs(fd, path))
+            self._out += tarformat.encode(member)
+            if self._overlay and self._overlay.is_opaque(fd):
+                opaque = self._member(path + b"/" + whiteouts.OPAQUE, tarformat.REGULAR, status)
+                self._out += tarformat.encode(opaque)
+        finally:
+            os.close(fd)
+
+    def _regular(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
+        try:
+            fd = os.open(name, _READ, dir_fd=directory)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            size = status.st_size
+            names = _listxattr(fd, path)
+            if self._overlay and names and not size and self._overlay.whiteout in names:
+                self._out += b"".join(chunk for chunk in self.whiteout(path) if isinstance(chunk, bytes))
+                return
+            xattrs = self._xattrs(fd, path, names) if names else {}
+            self._out += tarformat.encode(self._member(path, tarformat.REGULAR, status, size=size, xattrs=xattrs))
+            if size <= _SMALL:
+                data = _read_whole(fd, size, path)
+                self._out += data
+            else:
+                yield from self._flush(least=1)
+                yield FileData(fd, size, path)
+                _read_whole(fd, 0, path)
+            self._out += bytes(tarformat.padding(size))
+        finally:
+            os.close(fd)
+
+    def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        target = b""
+        if kind == tarformat.SYMLINK:
+            try:
+                target = os.readlink(name, dir_fd=directory)
+            except OSError as error:
+                raise _unreadable(path, error) from error
+        member = self._member(path, kind, status, target=target)
+        if kind in (tarformat.CHARACTER, tarformat.BLOCK_DEVICE):
+            member.major, member.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        self._out += tarformat.encode(member)
+
+    def _member(
+        self,
+        path: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        size: int = 0,
+        target: bytes = b"",
+        xattrs: dict[str, bytes] | None = None,
+    ) -> Member:
+        uid, gid = (status.st_uid, status.st_gid) if self._ids is None else self._owner(self._ids, path, status)
+        return Member(
+            path,
+            kind,
+            stat.S_IMODE(status.st_mode),
+            uid,
+            gid,
+            size,
+            status.st_mtime_ns,
+            target,
+            self._name_of(self._user_names, uid, _user_name),
+            self._name_of(self._group_names, gid, _group_name),
+            xattrs=xattrs or {},
+        )
+
+    def _owner(self, ids: IdMaps, path: bytes, status: os.stat_result) -> tuple[int, int]:
+        uid, gid = ids.uid_to_container(status.st_uid), ids.gid_to_container(status.st_gid)
+        if uid is None or gid is None:
+            raise UnreadableLayer(
+                f"{path!r} belongs to {status.st_uid}:{status.st_gid}, which the id maps do not map; chown it, or"
+                " open the driver with maps that reach it"
+            )
+        return uid, gid
+
+    def _earlier_name(self, path: bytes, status: os.stat_result) -> bytes | None:
+        """The first name of an inode that was packed before; it is forgotten with its last link."""
+        if status.st_nlink < 2:
+            return None
+        key = (status.st_dev, status.st_ino)
+        first, left = self._first_names.pop(key, (None, status.st_nlink))
+        if left > 1:
+            self._first_names[key] = (first or path, left - 1)
+        return first
+
+    def _xattrs(self, fd: int, path: bytes, names: list[str] | None = None) -> dict[str, bytes]:
+        found = {}
+        for name in _listxattr(fd, path) if names is None else names:
+            if (
+                name.startswith("user.") and not name.startswith(self._hidden_prefix)
+            ) or name == "security.capability":
+                try:
+                    found[name] = os.getxattr(fd, name)
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+        return found
+
+    def _name_of(self, known: dict[int, bytes], number: int, look_up: Callable[[int], str]) -> bytes:
+        name = known.get(number)
+        if name is None:
+            name = known[number] = os.fsencode(look_up(number))
+        return name
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def _listxattr(fd: int, path: bytes) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_whole(fd: int, size: int, path: bytes) -> bytes:
+    """The next ``size`` bytes, which must be the last ones of the file."""
+    try:
+        data = os.read(fd, size + 1)
+        if data and len(data) < size:  # a filesystem may give less at a time
+            while more := os.read(fd, size + 1 - len(data)):
+                data += more
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if len(data) != size:
+        raise UnreadableLayer(f"{path!r} changed its size while it was read; nobody may change a layer meanwhile")
+    return data

@@ -1,0 +1,100 @@
+"""Archives entry by entry, with everything refused that is damaged, lying or cannot be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from refdriver.archive import tarformat
+from refdriver.archive.source import Readable, Source
+from refdriver.archive.tarformat import BLOCK, Member
+from refdriver.errors import BadArchive
+
+_EXTRA_MAX: Final = 1 << 20  # bytes of a PAX header or a long name; nobody writes more in good faith
+_WITH_DATA: Final = frozenset({tarformat.REGULAR, tarformat.CONTIGUOUS})
+_WITHOUT_DATA: Final = frozenset(
+    {
+        tarformat.HARD_LINK,
+        tarformat.SYMLINK,
+        tarformat.CHARACTER,
+        tarformat.BLOCK_DEVICE,
+        tarformat.DIRECTORY,
+        tarformat.FIFO,
+    }
+)
+
+
+class ArchiveReader:
+    """The entries of one archive, once. Between two entries the data of the first may be copied."""
+
+    def __init__(self, archive: Readable) -> None:
+        self._source = Source(archive)
+        self._data_left = 0
+        self._padding = 0
+        self._name = b""
+
+    def members(self) -> Iterator[Member]:
+        """Every entry up to the end of the archive; raises BadArchive.
+
+        What follows the end is read and ignored, so that the writer of a pipe is not cut off.
+        """
+        while (member := self._next()) is not None:
+            yield member
+        self._source.drain()
+
+    def copy_data(self, fd: int) -> None:
+        """Write the data of the entry that came last to an open file."""
+        self._source.copy_to(fd, self._data_left, repr(self._name))
+        self._data_left = 0
+
+    def _next(self) -> Member | None:
+        self._source.skip(self._data_left + self._padding, repr(self._name))
+        self._data_left = self._padding = 0
+        records: dict[str, bytes] = {}
+        long_name = long_target = b""
+        while True:
+            member = tarformat.decode(self._source.take(BLOCK, "a header (no end-of-archive blocks)"))
+            if member is None:
+                self._end()
+                return None
+            match member.kind:
+                case tarformat.PAX_HEADER:
+                    records |= tarformat.decode_pax(self._extra(member))
+                case tarformat.PAX_GLOBAL:
+                    self._extra(member)  # says things about the archive as a whole, such as a git commit
+                case tarformat.GNU_LONG_NAME:
+                    long_name = self._extra(member).rstrip(b"\0")
+                case tarformat.GNU_LONG_LINK:
+                    long_target = self._extra(member).rstrip(b"\0")
+                case _:
+                    member.name = long_name or member.name
+                    member.target = long_target or member.target
+                    return self._checked(tarformat.with_pax(member, records))
+
+    def _end(self) -> None:
+        # One block of zeros is half an end; at the end of the file everybody takes it for a whole one.
+        if not self._source.at_end() and any(self._source.take(BLOCK, "the end-of-archive blocks")):
+            raise BadArchive("the archive has a block of zeros between its entries; it is damaged")
+
+    def _extra(self, member: Member) -> bytes:
+        if member.size > _EXTRA_MAX:
+            raise BadArchive(f"the archive has a header of {member.size} bytes; the most is {_EXTRA_MAX}")
+        data = self._source.take(member.size, "an extended header")
+        self._source.skip(tarformat.padding(member.size), "an extended header")
+        return data
+
+    def _checked(self, member: Member) -> Member:
+        if b"\0" in member.name or b"\0" in member.target:
+            raise BadArchive(f"the archive has a name with a NUL byte: {member.name!r}")
+        if member.kind in _WITH_DATA:
+            member.kind = tarformat.REGULAR
+            self._data_left, self._padding = member.size, tarformat.padding(member.size)
+        elif member.kind in _WITHOUT_DATA:
+            member.size = 0  # some writers give a hard link the size of its target, and no data
+        else:
+            raise BadArchive(
+                f"the archive has an entry {member.name!r} of type {member.kind!r}, which a layer cannot hold"
+                " (sparse, multi-volume or unknown); write it as plain ustar or PAX"
+            )
+        self._name = member.name
+        return member

@@ -1,0 +1,361 @@
+"""Archives into layers, without any way out of them.
+
+The destination is the root of everything: parents are opened one component at a time, relative to it, and a
+symlink on the way is followed as a process with that root would follow it, so an absolute one or any number
+of ``..`` ends inside (what RESOLVE_IN_ROOT of openat2(2) does, on any kernel). The last component of a name is
+never followed. The archive is read by the calling thread with its own root, so nothing is ever loaded from
+the layer.
+
+Within one archive whiteouts speak of what lay below it: an entry that the archive itself brings stays,
+whichever of the two comes first (OCI image specification, layer.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Final, TypeVar
+
+from refdriver.archive import tarformat, whiteouts
+from refdriver.archive.reader import ArchiveReader
+from refdriver.archive.roots import Root, clean_name
+from refdriver.archive.source import Readable
+from refdriver.archive.tarformat import Member
+from refdriver.errors import BadArchive, BreakoutAttempt, IncompatibleFilesystem, NeedsRoot
+from refdriver.idmap import IdMaps
+from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
+from refdriver.trees import remove_entry
+
+_T = TypeVar("_T")
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TIME: Final = struct.Struct("=qI")  # nanoseconds, length of the path that follows
+_MAJOR_MAX: Final = (1 << 12) - 1  # dev_t of the kernel: 12 and 20 bits
+_MINOR_MAX: Final = (1 << 20) - 1
+_DEVICES: Final = {tarformat.CHARACTER: stat.S_IFCHR, tarformat.BLOCK_DEVICE: stat.S_IFBLK}
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The destination is a layer's diff: deletions become overlay's marks."""
+
+    overlay: OverlayXattrs
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The destination shows a whole tree, ``upper`` what changes of it: deletions delete."""
+
+    upper: str
+
+
+def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Merged) -> int:
+    """Unpack an archive into a directory; the bytes that its files and symlinks hold.
+
+    Raises BadArchive, BreakoutAttempt, NeedsRoot (devices and owners in a user namespace) and
+    IncompatibleFilesystem (attributes that the filesystem cannot hold). The destination is then half done:
+    the caller throws it away.
+    """
+    reader = ArchiveReader(archive)
+    with Root(destination, ids.root) as root, tempfile.TemporaryFile() as times:
+        unpacker = _Unpacker(reader, root, ids, target, times)
+        for member in reader.members():
+            unpacker.add(member)
+        unpacker.set_directory_times()
+        return unpacker.size
+
+
+class _Unpacker:
+    """One archive on its way into one root."""
+
+    def __init__(
+        self, reader: ArchiveReader, root: Root, ids: IdMaps, target: Native | Merged, times: IO[bytes]
+    ) -> None:
+        self._reader = reader
+        self._root = root
+        self._ids = ids
+        self._times = times  # of directories, set at the end; a file, so that memory does not grow with them
+        self._overlay = target.overlay if isinstance(target, Native) else None
+        self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
+        # What this archive brought is what the upper holds, if that was empty; else it has to be remembered.
+        self._written: set[bytes] | None = set() if os.listdir(self._upper) else None
+        self._hidden_prefix = self._overlay.prefix if self._overlay else "\0"
+        self.size = 0
+
+    def add(self, member: Member) -> None:
+        """Unpack one entry; its data comes from the reader."""
+        path = clean_name(member.name, "entry")
+        if any(part.startswith(whiteouts.META_PREFIX) and part != whiteouts.OPAQUE for part in path.split(b"/")):
+            return  # AUFS keeps books of its own in these; they say nothing about the layer
+        if not path:
+            self._root_entry(member)
+            return
+        parent, _, name = path.rpartition(b"/")
+        deleted = whiteouts.whited_out_name(name)
+        if name != whiteouts.OPAQUE and deleted is None:
+            self._check_owner(member)
+            self._entry(self._root.directory(parent, self._replace_whiteout), name, path, member)
+            return
+        # What a whiteout names lies at exactly that path: behind a symlink there is nothing of that name.
+        with self._root.plain_directory(parent, self._replace_whiteout) as directory:
+            if directory is None:
+                return
+            if deleted is None:
+                self._make_opaque(directory)
+            else:
+                self._delete(directory, deleted, member)
+
+    def set_directory_times(self) -> None:
+        """Give directories their times, now that nothing is made in them any more."""
+        self._times.seek(0)
+        while header := self._times.read(_TIME.size):
+            nanoseconds, length = _TIME.unpack(header)
+            try:
+                fd = self._root.existing_directory(self._times.read(length))
+            except OSError:
+                continue  # a later entry replaced it
+            os.utime(_by_descriptor(fd), ns=(nanoseconds, nanoseconds))
+
+    def _root_entry(self, member: Member) -> None:
+        if member.kind != tarformat.DIRECTORY:
+            raise BreakoutAttempt(f"the archive would replace the layer's root by {member.name!r}, no directory")
+        self._check_owner(member)
+        self._finish_directory(self._root.fd, b"", member)
+
+    def _entry(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
+        if member.kind == tarformat.DIRECTORY:
+            self._directory(directory, name, path, member)
+        elif member.kind == tarformat.REGULAR:
+            self._regular(directory, name, member)
+        elif member.kind == tarformat.HARD_LINK:
+            self._hard_link(directory, name, path, member)
+        elif member.kind == tarformat.SYMLINK:
+            self._make(directory, name, lambda: os.symlink(member.target, name, dir_fd=directory))
+            self._own(directory, name, member)
+            self.size += len(member.target)
+        elif member.kind == tarformat.FIFO:
+            self._make(directory, name, lambda: os.mkfifo(name, 0o600, dir_fd=directory))
+            self._own(directory, name, member)
+        else:
+            self._device(directory, name, member)
+        if self._written is not None:
+            self._written.add(self._real_path(directory, name))
+
+    def _regular(self, directory: int, name: bytes, member: Member) -> None:
+        fd = self._make(directory, name, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=directory))
+        try:
+            self._reader.copy_data(fd)
+            self._chown(fd, member)
+            self._set_xattrs(fd, member)  # after the owner: chown(2) clears security.capability
+            os.fchmod(fd, member.mode)
+            os.utime(fd, ns=(member.mtime, member.mtime))
+        finally:
+            os.close(fd)
+        self.size += member.size
+
+    def _directory(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=directory)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                was_whiteout = self._overlay is not None and is_whiteout_device(status)
+                self._make(directory, name, lambda: os.mkdir(name, 0o700, dir_fd=directory))
+                if was_whiteout:
+                    self._make_opaque(self._root.directory(path, None))
+        self._finish_directory(self._root.directory(path, None), path, member)
+
+    def _finish_directory(self, fd: int, path: bytes, member: Member) -> None:
+        name = _by_descriptor(fd)
+        self._chown(name, member)
+        self._set_xattrs(name, member)
+        os.chmod(name, member.mode)
+        self._times.write(_TIME.pack(member.mtime, len(path)) + path)
+
+    def _hard_link(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
+        target = clean_name(member.target, "hard-link target")
+        parts = target.split(b"/")
+        if any(part.startswith(whiteouts.META_PREFIX) for part in parts):
+            raise BadArchive(f"{member.name!r} is a hard link to AUFS's own {member.target!r}, which is not kept")
+        if target == path:
+            return
+        parent, _, target_name = target.rpartition(b"/")
+        try:
+            source = self._root.existing_directory(parent)
+            status = os.stat(target_name, dir_fd=source, follow_symlinks=False)
+        except OSError as error:
+            raise BadArchive(
+                f"{member.name!r} is a hard link to {member.target!r}, which is not there: {error.strerror}"
+            ) from error
+        if stat.S_ISDIR(status.st_mode) or is_whiteout_device(status):
+            raise BadArchive(f"{member.name!r} is a hard link to {member.target!r}, a directory or a whiteout")
+        there = _lstat_or_none(directory, name)
+        if there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
+            return  # it is that link already
+        if there is not None:
+            remove_entry(name, directory)
+        os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+
+    def _device(self, directory: int, name: bytes, member: Member) -> None:
+        if member.major > _MAJOR_MAX or member.minor > _MINOR_MAX or min(member.major, member.minor) < 0:
+            raise BadArchive(f"{member.name!r} is device {member.major}:{member.minor}, out of the kernel's range")
+        number = os.makedev(member.major, member.minor)
+        kind = _DEVICES[member.kind]
+        if kind == stat.S_IFCHR and number == 0:
+            raise BadArchive(f"{member.name!r} is the device 0:0, which overlay takes for a whiteout")
+        try:
+            self._make(directory, name, lambda: os.mknod(name, kind | 0o600, number, dir_fd=directory))
+        except PermissionError as error:
+            raise NeedsRoot(f"{member.name!r} is a device; making one needs real root") from error
+        self._own(directory, name, member)
+
+    def _own(self, directory: int, name: bytes, member: Member) -> None:
+        """Owner, mode and times of what was just made and is neither file nor directory."""
+        self._chown(name, member, directory)
+        if member.kind != tarformat.SYMLINK:
+            os.chmod(name, member.mode, dir_fd=directory)
+        os.utime(name, ns=(member.mtime, member.mtime), dir_fd=directory, follow_symlinks=False)
+
+    def _make(self, directory: int, name: bytes, make: Callable[[], _T]) -> _T:
+        """Make a new entry in the place of whatever has its name."""
+        try:
+            return make()
+        except FileExistsError:
+            self._root.forget(but=directory)  # a directory that goes may be one that the root has open
+            remove_entry(name, directory)
+            return make()
+
+    def _delete(self, directory: int, name: bytes, member: Member) -> None:
+        if self._overlay is None:
+            self._delete_older(directory, name, self._real_path(directory, name))
+            return
+        status = _lstat_or_none(directory, name)
+        if (
+            status is not None
+            and not is_whiteout_device(status)
+            and self._brought(self._real_path(directory, name))
+        ):
+            if stat.S_ISDIR(status.st_mode):
+                self._make_opaque_by_name(directory, name)
+            return
+        self._check_owner(member)
+        self._root.forget(but=directory)
+        remove_entry(name, directory)
+        try:
+            os.mknod(name, stat.S_IFCHR | 0o600, 0, dir_fd=directory)
+        except PermissionError as error:
+            raise NeedsRoot(f"cannot make the whiteout {member.name!r}: {error.strerror}") from error
+        self._chown(name, member, directory)
+
+    def _make_opaque(self, directory: int) -> None:
+        if self._overlay is None:
+            path = self._real_path(directory, b"")
+            for name in os.listdir(_by_descriptor(directory)):
+                self._delete_older(directory, os.fsencode(name), path + os.fsencode(name))
+        else:
+            self._set_xattr(_by_descriptor(directory), self._overlay.opaque, b"y", b"an opaque mark")
+
+    def _make_opaque_by_name(self, directory: int, name: bytes) -> None:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            self._make_opaque(fd)
+        finally:
+            os.close(fd)
+
+    def _delete_older(self, directory: int, name: bytes, path: bytes) -> None:
+        """Remove an entry of the merged tree, but for what this archive brought."""
+        status = _lstat_or_none(directory, name)
+        if status is None:
+            return
+        brought = self._brought(path)
+        if not stat.S_ISDIR(status.st_mode):
+            if not brought:
+                os.unlink(name, dir_fd=directory)
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            for below in os.listdir(fd):
+                self._delete_older(fd, os.fsencode(below), path + b"/" + os.fsencode(below))
+            empty = not os.listdir(fd)
+        finally:
+            os.close(fd)
+        if empty and not brought:
+            os.rmdir(name, dir_fd=directory)
+
+    def _brought(self, path: bytes) -> bool:
+        """Whether this archive brought what is at a real path below the root."""
+        if self._written is not None:
+            return path in self._written
+        try:
+            return not is_whiteout_device(os.lstat(self._upper + path))
+        except OSError:
+            return False
+
+    def _real_path(self, directory: int, name: bytes) -> bytes:
+        """``/DIRECTORY/NAME`` below the root, whatever symlinks led there."""
+        return os.readlink(os.fsencode(_by_descriptor(directory)))[len(self._root.path) :] + b"/" + name
+
+    def _replace_whiteout(self, directory: int, name: bytes) -> bool:
+        """Where a parent was deleted earlier, make it anew, opaque; whether it was."""
+        status = _lstat_or_none(directory, name)
+        if self._overlay is None or status is None or not is_whiteout_device(status):
+            return False
+        os.unlink(name, dir_fd=directory)
+        os.mkdir(name, 0o755, dir_fd=directory)
+        os.chown(name, *self._ids.root, dir_fd=directory)
+        self._make_opaque_by_name(directory, name)
+        return True
+
+    def _check_owner(self, member: Member) -> None:
+        if self._ids.uid_to_host(member.uid) is None or self._ids.gid_to_host(member.gid) is None:
+            raise BadArchive(f"{member.name!r} belongs to {member.uid}:{member.gid}, which the id maps do not map")
+
+    def _chown(self, target: int | bytes | str, member: Member, directory: int | None = None) -> None:
+        uid, gid = self._ids.uid_to_host(member.uid), self._ids.gid_to_host(member.gid)
+        assert uid is not None, "_check_owner refuses it"
+        assert gid is not None, "_check_owner refuses it"
+        try:
+            if directory is None:
+                os.chown(target, uid, gid)
+            else:
+                os.chown(target, uid, gid, dir_fd=directory, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EINVAL, errno.EOVERFLOW):
+                raise
+            raise NeedsRoot(
+                f"{member.name!r} belongs to {uid}:{gid}, and giving it away needs real root: {error.strerror}"
+            ) from error
+
+    def _set_xattrs(self, target: int | str, member: Member) -> None:
+        for name, value in member.xattrs.items():
+            if name == "security.capability" or (
+                name.startswith("user.") and not name.startswith(self._hidden_prefix)
+            ):
+                self._set_xattr(target, name, value, member.name)
+
+    def _set_xattr(self, target: int | str, name: str, value: bytes, owner: bytes) -> None:
+        """An attribute that cannot be kept fails the whole: a layer without it would be another layer."""
+        try:
+            os.setxattr(target, name, value)
+        except PermissionError as error:
+            raise NeedsRoot(f"cannot set {name} of {owner!r}: {error.strerror}") from error
+        except OSError as error:
+            raise IncompatibleFilesystem(
+                f"the filesystem cannot hold {name} ({len(value)} bytes) of {owner!r}: {error.strerror}"
+            ) from error
+
+
+def _by_descriptor(fd: int) -> str:
+    """A path to an open directory, for calls that refuse descriptors without read access."""
+    return f"/proc/self/fd/{fd}"
+
+
+def _lstat_or_none(directory: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,223 @@
+"""What a layer changes: from its own directory (native), or from two whole trees (naive).
+
+Changes come in the order of their paths, with ``/`` lowest. They explain the child: what is in the child and
+not in the parent is ADD, what is in the parent only is DELETE (its content is not listed), what differs is
+MODIFY, and the directories above a change are MODIFY, once each, before it.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from refdriver.errors import UnreadableLayer
+from refdriver.overlayxattr import OverlayXattrs
+
+_SECOND: Final = 10**9
+
+
+class ChangeKind(enum.Enum):
+    """The numbers are those of the Docker graph-driver protocol."""
+
+    MODIFY = 0
+    ADD = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path, absolute within the layer, and what happened to it."""
+
+    path: bytes
+    kind: ChangeKind
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """An entry of a tree: where it is on disk, what lstat says, and its children by name.
+
+    A directory that several lowers make up has them all in ``directories``, uppermost first.
+    """
+
+    path: bytes
+    status: os.stat_result
+    list_children: Callable[[], dict[bytes, _Node]]
+    directories: tuple[bytes, ...] = ()
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+def tree_changes(old: str | None, new: str) -> Iterator[Change]:
+    """The changes from one tree to another, or from nothing; raises UnreadableLayer."""
+    before = _plain_node(os.fsencode(old)).list_children() if old is not None else {}
+    return _compare(b"", before, _plain_node(os.fsencode(new)).list_children())
+
+
+def overlay_changes(diff: str, lowers: Sequence[str], overlay: OverlayXattrs) -> Iterator[Change]:
+    """The changes that an upper makes to the tree that ``lowers`` (uppermost first) show.
+
+    Only what the upper holds is looked at. Raises UnreadableLayer.
+    """
+    walk = _OverlayWalk(overlay)
+    return walk.compare(b"", os.fsencode(diff), [os.fsencode(lower) for lower in lowers])
+
+
+def _compare(prefix: bytes, before: dict[bytes, _Node], after: dict[bytes, _Node]) -> Iterator[Change]:
+    for name in sorted(before.keys() | after.keys()):
+        yield from _compare_one(prefix + b"/" + name, before.get(name), after.get(name))
+
+
+def _compare_one(path: bytes, old: _Node | None, new: _Node | None) -> Iterator[Change]:
+    if new is None:
+        yield Change(path, ChangeKind.DELETE)
+        return
+    kind = None
+    if old is None:
+        kind = ChangeKind.ADD
+    elif _differ(old, new):
+        kind = ChangeKind.MODIFY
+    if not new.is_directory:
+        if kind:
+            yield Change(path, kind)
+        return
+    was = old.list_children() if old is not None and old.is_directory else {}
+    yield from _with_directory(path, kind, _compare(path, was, new.list_children()))
+
+
+def _with_directory(path: bytes, kind: ChangeKind | None, inside: Iterator[Change]) -> Iterator[Change]:
+    """A directory before the changes in it: with its own change, or as modified by them."""
+    if kind:
+        yield Change(path, kind)
+        yield from inside
+        return
+    first = next(inside, None)
+    if first is not None:
+        yield Change(path, ChangeKind.MODIFY)
+        yield first
+        yield from inside
+
+
+def _differ(old: _Node, new: _Node) -> bool:
+    """Whether two entries of one path differ in what an archive carries."""
+    a, b = old.status, new.status
+    if (a.st_ino, a.st_dev) == (b.st_ino, b.st_dev) and not old.is_directory:
+        return False
+    if (a.st_mode, a.st_uid, a.st_gid, a.st_rdev) != (b.st_mode, b.st_uid, b.st_gid, b.st_rdev):
+        return True
+    if not old.is_directory and (a.st_size != b.st_size or not _same_time(a.st_mtime_ns, b.st_mtime_ns)):
+        return True
+    if stat.S_ISLNK(a.st_mode) and os.readlink(old.path) != os.readlink(new.path):
+        return True
+    return _carried_xattrs(old) != _carried_xattrs(new)
+
+
+def _same_time(a: int, b: int) -> bool:
+    """Times of one second are equal when either was cut to whole seconds, as archives without PAX do."""
+    return a == b or (a // _SECOND == b // _SECOND and (a % _SECOND == 0 or b % _SECOND == 0))
+
+
+def _carried_xattrs(node: _Node) -> dict[str, bytes]:
+    if not (stat.S_ISREG(node.status.st_mode) or node.is_directory):
+        return {}
+    try:
+        return {
+            name: os.getxattr(node.path, name, follow_symlinks=False)
+            for name in os.listxattr(node.path, follow_symlinks=False)
+            if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay."))
+        }
+    except OSError as error:
+        raise _unreadable(node.path, error) from error
+
+
+def _plain_node(path: bytes) -> _Node:
+    def children() -> dict[bytes, _Node]:
+        return {name: _plain_node(path + b"/" + name) for name in _names(path)}
+
+    return _Node(path, _lstat(path), children)
+
+
+def _names(directory: bytes) -> list[bytes]:
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+
+
+def _lstat(path: bytes) -> os.stat_result:
+    try:
+        return os.lstat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: bytes, error: OSError) -> UnreadableLayer:
+    return UnreadableLayer(f"cannot read {path!r} to find the changes: {error.strerror}")
+
+
+@dataclass(frozen=True, slots=True)
+class _OverlayWalk:
+    """Looks at an upper, and at its lowers through the eyes of the kernel."""
+
+    overlay: OverlayXattrs
+
+    def compare(self, prefix: bytes, upper: bytes, lowers: Sequence[bytes]) -> Iterator[Change]:
+        """The changes in one directory; ``lowers`` are the directories that show through it, uppermost first."""
+        for name in sorted(_names(upper)):
+            yield from self._compare_one(prefix + b"/" + name, upper + b"/" + name, self._visible(lowers, name))
+
+    def _compare_one(self, path: bytes, upper: bytes, below: _Node | None) -> Iterator[Change]:
+        status = _lstat(upper)
+        if self.overlay.is_whiteout(status, upper):
+            if below is not None:
+                yield Change(path, ChangeKind.DELETE)
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            yield Change(path, ChangeKind.MODIFY if below is not None else ChangeKind.ADD)
+            return
+        new = _Node(upper, status, dict)
+        kind: ChangeKind | None = ChangeKind.ADD
+        if below is not None:
+            # The time of a directory is part of it: an archive carries it.
+            same = not _differ(below, new) and _same_time(below.status.st_mtime_ns, status.st_mtime_ns)
+            kind = None if same else ChangeKind.MODIFY
+        shown = below if below is not None and below.is_directory else None
+        if shown is None or self.overlay.is_opaque(upper):
+            inside = _compare(path, shown.list_children() if shown else {}, self._merged_children([upper]))
+        else:
+            inside = self.compare(path, upper, shown.directories)
+        yield from _with_directory(path, kind, inside)
+
+    def _visible(self, lowers: Sequence[bytes], name: bytes) -> _Node | None:
+        """What the lowers show under a name: the uppermost entry, merged with the directories below it."""
+        directories: list[bytes] = []
+        first: os.stat_result | None = None
+        for lower in lowers:
+            path = lower + b"/" + name
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if self.overlay.is_whiteout(status, path) or (directories and not stat.S_ISDIR(status.st_mode)):
+                break
+            if not stat.S_ISDIR(status.st_mode):
+                return _Node(path, status, dict)
+            directories.append(path)
+            first = first or status
+            if self.overlay.is_opaque(path):
+                break
+        if first is None:
+            return None
+        return _Node(directories[0], first, lambda: self._merged_children(directories), tuple(directories))
+
+    def _merged_children(self, directories: Sequence[bytes]) -> dict[bytes, _Node]:
+        names = {name for directory in directories for name in _names(directory)}
+        shown = {name: self._visible(directories, name) for name in names}
+        return {name: node for name, node in shown.items() if node is not None}
