@@ -1,8 +1,9 @@
 """How many users each mount has, kept on disk so that it outlives this process.
 
-One small file for each mounted layer. A count holds only as long as the mount does: after a reboot, or an
-unmount from outside, it starts from nothing. A mount without a count was left by somebody who kept none, and
-counts as one use. The caller holds the layer's lock, which also covers other processes.
+A mount without a file has one use: the first one needs none, and a mount that a process before this one left
+counts as one. Further uses are counted in one small file a layer. A count holds only as long as the mount
+does: after a reboot, or an unmount from outside, it starts from nothing. The caller holds the layer's lock,
+which also covers other processes.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ class ReferenceCounts:
         return int(text) if text.isascii() and text.isdigit() and int(text) else 1
 
     def store(self, layer_id: str, count: int) -> None:
-        """Remember a count; 0 forgets the layer."""
-        if count:
-            fd = os.open(self._path(layer_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.truncate(fd, os.write(fd, str(count).encode("ascii")))
-            finally:
-                os.close(fd)
-        else:
+        """Remember the count of a mount that is there. One use is what a mount without a file has."""
+        if count < 2:
             self.forget(layer_id)
+            return
+        fd = os.open(self._path(layer_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.truncate(fd, os.write(fd, str(count).encode("ascii")))
+        finally:
+            os.close(fd)
 
     def forget(self, layer_id: str) -> None:
         """Drop the count of a layer that is not mounted any more."""

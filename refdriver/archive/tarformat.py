@@ -6,6 +6,7 @@ twenty times as long for it. Reading takes what ustar, PAX, GNU and V7 writers m
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,8 +32,12 @@ GNU_LONG_LINK: Final = b"K"
 
 PAX_XATTR: Final = "SCHILY.xattr."
 _HEADER: Final = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+# For writing, with the numbers from mode to mtime and the device numbers as one field each.
+_WRITTEN: Final = struct.Struct("100s48s8s1s100s8s32s32s16s155s12x")
 _MAGIC: Final = b"ustar\x0000"
 _NO_CHECKSUM: Final = b" " * 8
+_NO_DEVICE: Final = b"0000000\x000000000\0"
+_CONSTANT_SUM: Final = sum(_MAGIC) + sum(_NO_CHECKSUM)
 _OCTAL_7: Final = 0o7777777
 _OCTAL_11: Final = 0o77777777777
 _SECOND: Final = 10**9
@@ -107,7 +112,7 @@ def encode(member: Member) -> bytes:
         member.minor,
         prefix,
     )
-    return _pax_blocks(member.name, records) + header if records else header
+    return _pax_blocks(records) + header if records else header
 
 
 def _block(
@@ -125,10 +130,11 @@ def _block(
     minor: int,
     prefix: bytes,
 ) -> bytes:
-    before = (name, b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime)
-    after = (kind, target, _MAGIC, uname, gname, b"%07o" % major, b"%07o" % minor, prefix)
-    unsigned = _HEADER.pack(*before, _NO_CHECKSUM, *after)
-    return b"%b%06o\0 %b" % (unsigned[:148], sum(unsigned), unsigned[156:])
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    device = b"%07o\0%07o\0" % (major, minor) if major or minor else _NO_DEVICE
+    # The sum of all bytes with the checksum as spaces; zeros need no adding.
+    total = _CONSTANT_SUM + sum(name + numbers + kind + target + uname + gname + device + prefix)
+    return _WRITTEN.pack(name, numbers, b"%06o\0 " % total, kind, target, _MAGIC, uname, gname, device, prefix)
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
@@ -142,20 +148,25 @@ def _split_name(name: bytes) -> tuple[bytes, bytes]:
 
 def _decimal_time(nanoseconds: int) -> bytes:
     seconds, fraction = divmod(abs(nanoseconds), _SECOND)
-    text = b"%b%d.%09d" % (b"-" if nanoseconds < 0 else b"", seconds, fraction)
-    return text.rstrip(b"0").rstrip(b".")
+    return b"%b%d.%09d" % (b"-" if nanoseconds < 0 else b"", seconds, fraction)
 
 
-def _pax_blocks(name: bytes, records: Mapping[str, bytes]) -> bytes:
-    texts = {key: value for key, value in records.items() if not key.startswith(PAX_XATTR)}
-    body = b"" if all(_is_utf8(value) for value in texts.values()) else _record("hdrcharset", b"BINARY")
-    body += b"".join(_record(key, value) for key, value in sorted(records.items()))
-    last = name.rstrip(b"/").rpartition(b"/")[2]
-    header = _block(b"PaxHeaders/" + last[:89], PAX_HEADER, 0o644, 0, 0, len(body), 0, b"", b"", b"", 0, 0, b"")
-    return header + body + bytes(padding(len(body)))
+def _pax_blocks(records: Mapping[str, bytes]) -> bytes:
+    body = b"".join([_record(key, value) for key, value in sorted(records.items())])
+    if not all(_is_utf8(value) for key, value in records.items() if not key.startswith(PAX_XATTR)):
+        body = _record("hdrcharset", b"BINARY") + body
+    return _pax_header(len(body)) + body + bytes(padding(len(body)))
+
+
+@functools.lru_cache(maxsize=64)
+def _pax_header(size: int) -> bytes:
+    # Its name is for readers that do not know PAX; the same for all, it need not be made for each file.
+    return _block(b"PaxHeaders", PAX_HEADER, 0o644, 0, 0, size, 0, b"", b"", b"", 0, 0, b"")
 
 
 def _is_utf8(value: bytes) -> bool:
+    if value.isascii():
+        return True
     try:
         value.decode("utf-8")
     except UnicodeDecodeError:

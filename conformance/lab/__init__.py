@@ -1,0 +1,1 @@
+"""What touches the machine: namespaces, mounts and scratch directories."""

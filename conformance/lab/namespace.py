@@ -1,0 +1,99 @@
+"""A mount namespace for a run, so that whatever happens nothing of it stays mounted."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+_CLONE_NEWNS: Final = 0x20000
+_CLONE_NEWUSER: Final = 0x10000000
+_MS_REC_PRIVATE: Final = 16384 | (1 << 18)
+_MNT_DETACH: Final = 2
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class NoNamespace(Exception):
+    """The kernel gives this process no mount namespace; the text says what would help."""
+
+
+def _call(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the process ``parent``, which started this one, ends (prctl(2))."""
+    _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:  # it ended before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def enter_private_mounts() -> str:
+    """Move this process into mounts of its own; "root" or "user-namespace", whichever it took.
+
+    A user namespace is root of its own mounts only (user_namespaces(7)). Raises NoNamespace.
+    """
+    lane = "root" if os.geteuid() == 0 and _owns_the_machine() else "user-namespace"
+    try:
+        if os.geteuid() != 0:
+            _enter_user_namespace()
+        _call(_LIBC.unshare(_CLONE_NEWNS))
+        _call(_LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None))
+    except OSError as error:
+        raise NoNamespace(
+            f"cannot make a mount namespace: {os.strerror(error.errno or errno.EPERM)}; run as root (sudo), or"
+            " allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces,"
+            " kernel.apparmor_restrict_unprivileged_userns=0; in a container: --privileged)"
+        ) from error
+    return lane
+
+
+def _owns_the_machine() -> bool:
+    try:
+        return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    except FileNotFoundError:
+        return True
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    _call(_LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def mount_tmpfs(target: Path) -> None:
+    """Mount a tmpfs, for scratch where no other filesystem can be an upper."""
+    _call(_LIBC.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(0), b"mode=0700"))
+
+
+def mount_overlay(directory: Path) -> None:
+    """Mount and unmount an overlay of the directories lower, upper and work on merged, to see whether it can be."""
+    option = b"" if _owns_the_machine() else b",userxattr"
+    place = os.fsencode(directory)
+    data = b"lowerdir=%b/lower,upperdir=%b/upper,workdir=%b/work" % (place, place, place) + option
+    _call(_LIBC.mount(b"overlay", place + b"/merged", b"overlay", ctypes.c_ulong(0), data))
+    _call(_LIBC.umount2(place + b"/merged", _MNT_DETACH))
+
+
+def unmount_below(directory: Path) -> None:
+    """Detach whatever is mounted below a directory, the newest first."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
+    for target in reversed(targets):
+        if target.startswith(os.fsencode(directory) + b"/"):
+            _LIBC.umount2(target, _MNT_DETACH)
+
+
+def filesystem_magic(path: Path) -> int:
+    """``f_type`` of statfs(2)."""
+    buffer = ctypes.create_string_buffer(256)
+    _call(_LIBC.statfs(os.fsencode(path), buffer))
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF

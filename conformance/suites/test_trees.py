@@ -1,0 +1,67 @@
+"""The merged view: what a layer shows is what its operations made of its parent's tree."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.plugin import Bench
+from conformance.strategies import STANDARD, chains
+from conformance.workbench import Deviation
+
+
+@pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
+@given(data=st.data())
+def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store() as store:
+        ids = store.build(chain)
+        # From the top down, so that every layer below has had others written over it.
+        for layer_id in reversed(ids):
+            store.check_tree(layer_id)
+
+
+@pytest.mark.requirement("OVL-WHITEOUT-HIDES")
+@pytest.mark.parametrize(
+    "again",
+    [
+        ops.CreateFile(b"d", b"now a file", 0o644),
+        ops.MakeDirectory(b"d", 0o700),
+        ops.MakeSymlink(b"d", b"e"),
+        ops.Rename(b"a", b"d"),
+        None,
+    ],
+    ids=lambda operation: type(operation).__name__,
+)
+def test_what_is_deleted_stays_deleted(bench: Bench, again: ops.Operation | None) -> None:
+    """Deleted in one layer, made again in the next, looked at from above: nothing from the base comes back."""
+    with bench.store() as store:
+        ids = store.build(
+            [STANDARD, [ops.RemoveTree(b"d")], [again] if again else [], [ops.MakeDirectory(b"x", 0o755)]]
+        )
+        for layer_id in ids:
+            store.check_tree(layer_id)
+
+
+@pytest.mark.requirement("OVL-OPAQUE-PRESERVED")
+def test_a_directory_made_again_is_empty(bench: Bench) -> None:
+    again: list[ops.Operation] = [
+        ops.RemoveTree(b"d"),
+        ops.MakeDirectory(b"d", 0o755),
+        ops.CreateFile(b"d/new", b"new", 0o644),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        ids = store.build([STANDARD, again, [ops.MakeDirectory(b"d/d", 0o755)]])
+        for layer_id in ids:
+            store.check_tree(layer_id)
+            archive = store.diff(layer_id)
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, archive)
+            shown = set(copy.observed(layer_id).nodes)
+            if shown != set(store.expected(layer_id).nodes):
+                raise Deviation(
+                    f"after diff and apply {layer_id} shows {sorted(shown)},"
+                    f" expected {sorted(store.expected(layer_id).nodes)}"
+                )

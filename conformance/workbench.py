@@ -1,0 +1,171 @@
+"""A driver and the model side by side: what is done to one is done to the other, and told in a story.
+
+The story of the last example that ran is what a failure shows. Hypothesis runs the smallest failing example
+last, so that is the smallest sequence of operations.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from conformance import ops
+from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.interpret import perform
+from conformance.model import Snapshot, Tree, Unspecified
+from conformance.observe import differences, observe
+
+
+class Deviation(AssertionError):
+    """The driver does something else than a requirement says; the text is expected against actual."""
+
+
+class Story:
+    """The steps of one example, in words."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begin(self) -> None:
+        """Forget the example before."""
+        self.lines = []
+
+    def tell(self, line: str) -> None:
+        """One more step."""
+        self.lines.append(line)
+
+
+class Workbench:
+    """One store of a driver under test, with the model of every layer in it."""
+
+    def __init__(self, driver: DriverUnderTest, directory: Path, story: Story, name: str = "") -> None:
+        self.driver = driver
+        self.directory = directory
+        self._story = story
+        self._name = f"{name}: " if name else ""
+        self._trees: dict[str, Tree] = {"": Tree()}
+        self._parents: dict[str, str] = {}
+        self._archives = 0
+
+    def tell(self, line: str) -> None:
+        """One more step of the story."""
+        self._story.tell(self._name + line)
+
+    def create(self, layer_id: str, parent: str = "") -> str:
+        """Make a layer in the driver and in the model."""
+        self.tell(f"create {layer_id}" + (f" on {parent}" if parent else ""))
+        self.driver.create(layer_id, parent)
+        self._trees[layer_id] = self._trees[parent].child()
+        self._parents[layer_id] = parent
+        return layer_id
+
+    def build(self, chain: Sequence[Iterable[ops.Operation]]) -> list[str]:
+        """A layer for each sequence of operations, each on the one before; their ids."""
+        ids: list[str] = []
+        for number, operations in enumerate(chain):
+            ids.append(self.create(f"layer-{number}", ids[-1] if ids else ""))
+            self.change(ids[-1], operations)
+        return ids
+
+    def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
+        """Mount a layer, do the operations in both worlds, and put it."""
+        self.tell(f"get {layer_id}")
+        root = self.driver.get(layer_id)
+        try:
+            for operation in operations:
+                self._do(layer_id, root, operation)
+        finally:
+            self.tell(f"put {layer_id}")
+            self.driver.put(layer_id)
+
+    def _do(self, layer_id: str, root: str, operation: ops.Operation) -> None:
+        tree = self._trees[layer_id]
+        try:
+            outcome = tree.expect(operation)
+        except Unspecified:
+            return
+        line = "  " + ops.describe(operation)
+        try:
+            perform(root, operation)
+        except OSError as error:
+            self.tell(f"{line}  -> {error.strerror}")
+            if error.errno not in outcome.errors:
+                wanted = _names_of(outcome.errors) or "success"
+                raise Deviation(f"{ops.describe(operation)}: expected {wanted}, got: {error.strerror}") from error
+            return
+        self.tell(line)
+        if not outcome.done:
+            raise Deviation(f"{ops.describe(operation)}: expected {_names_of(outcome.errors)}, but it was done")
+        tree.apply(operation)
+
+    def parent_of(self, layer_id: str) -> str:
+        """The parent that the layer was created on."""
+        return self._parents[layer_id]
+
+    def expected(self, layer_id: str) -> Snapshot:
+        """The tree as the model has it."""
+        return self._trees[layer_id].snapshot()
+
+    def observed(self, layer_id: str) -> Snapshot:
+        """The tree as the driver shows it."""
+        root = self.driver.get(layer_id)
+        try:
+            return observe(root)
+        finally:
+            self.driver.put(layer_id)
+
+    def check_tree(self, layer_id: str) -> Snapshot:
+        """The layer shows what the model says; raises Deviation."""
+        actual = self.observed(layer_id)
+        same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual)
+        return actual
+
+    def diff(self, layer_id: str, parent: str | None = None) -> Path:
+        """The archive of a layer, against its own parent unless another is named."""
+        against = self._parents[layer_id] if parent is None else parent
+        self._archives += 1
+        path = self.directory / f"archive-{self._archives}.tar"
+        self.tell(f"diff {layer_id} against {against or 'nothing'} into {path.name}")
+        self.driver.diff(layer_id, against, path)
+        return path
+
+    def apply(self, layer_id: str, archive: Path) -> int | None:
+        """Apply an archive to a layer that exists."""
+        self.tell(f"apply {archive.name} to {layer_id}")
+        return self.driver.apply_diff(layer_id, self._parents[layer_id], archive)
+
+    def must_refuse(self, what: str, *, call: object) -> str:
+        """The driver's refusal of a call that it must refuse; raises Deviation if it accepts."""
+        self.tell(f"{what}  (to be refused)")
+        try:
+            call()  # type: ignore[operator]  # a function without arguments
+        except DriverRefused as refused:
+            return str(refused)
+        raise Deviation(f"{what}: expected a refusal, but the driver did it")
+
+
+def same_tree(what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known") -> None:
+    """Two trees are equal; raises Deviation with what differs."""
+    found = differences(expected, actual, times=times)
+    if found:
+        raise Deviation("\n".join([f"{what} is not what was expected:", *found]))
+
+
+def members(archive: Path) -> list[tarfile.TarInfo]:
+    """The entries of an archive, read by another implementation than any driver's."""
+    try:
+        with tarfile.open(archive) as tar:
+            return tar.getmembers()
+    except tarfile.TarError as error:
+        raise Deviation(f"the diff is no archive that Python's tarfile reads: {error}") from error
+
+
+def everything_below(directory: str) -> set[str]:
+    """Every path below a directory, for before and after."""
+    return {os.path.join(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)}
+
+
+def _names_of(errors: Iterable[int]) -> str:
+    return " or ".join(sorted(os.strerror(number) for number in errors))
