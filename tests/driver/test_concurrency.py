@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,12 @@ def test_no_layer_loses_its_parent(home: Path, at_once: Callable[[Callable[[int]
 
         def race(number: int) -> None:
             for turn in range(ROUNDS):
-                for call in (
-                    lambda: driver.create("parent"),
-                    lambda number=number, turn=turn: driver.create(f"child-{number}-{turn}", "parent"),
-                    lambda: driver.remove("parent"),
-                ):
+                calls: tuple[Callable[[], None], ...] = (
+                    partial(driver.create, "parent"),
+                    partial(driver.create, f"child-{number}-{turn}", "parent"),
+                    partial(driver.remove, "parent"),
+                )
+                for call in calls:
                     try:
                         call()
                     except (errors.LayerExists, errors.LayerNotFound, errors.LayerInUse):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from refdriver import Driver, IdMap, errors, probes
 from refdriver.changes import Change, ChangeKind
+from refdriver.overlayxattr import OverlayXattrs
 
 pytestmark = pytest.mark.mounts
 
@@ -360,9 +361,7 @@ def test_native_diff_is_decided_by_the_features_of_the_mount(driver: Driver, scr
                 other.cleanup()
             probe = scratch / f"probe-{parameter}"
             probe.mkdir()
-            assert reason in (
-                probes.why_native_diff_is_wrong(str(probe), probes.OverlayXattrs("trusted.overlay.")) or ""
-            )
+            assert reason in (probes.why_native_diff_is_wrong(str(probe), OverlayXattrs("trusted.overlay.")) or "")
         finally:
             (parameters / parameter).write_text(before)
     # This driver was open all along; its answer is its own.

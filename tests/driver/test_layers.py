@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,11 @@ def test_a_malformed_link_file_removes_no_short_links(driver: Driver, home: Path
     short = (home / "broken" / "link").read_text()
     (home / "broken" / "link").write_text(content)
     before = everything_in(home)
-    for call in (lambda: driver.remove("broken"), lambda: driver.create("new", "broken")):
+    calls: tuple[Callable[[], None], ...] = (
+        lambda: driver.remove("broken"),
+        lambda: driver.create("new", "broken"),
+    )
+    for call in calls:
         with pytest.raises(errors.BrokenLayer, match=f"'broken'.*{short}"):
             call()
     assert everything_in(home) == before
