@@ -1,5 +1,7 @@
 """``python -m refdriver`` is the ``refdriver`` command."""
 
+import sys
+
 from refdriver.cli import main
 
-main(prog_name="refdriver")
+sys.exit(main())

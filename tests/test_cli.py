@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from refdriver import errors
-from refdriver.cli import printable
+from refdriver.cli.text import one_line, printable
+from refdriver.cli.transfer import output
 
-pytestmark = pytest.mark.mounts
+mounts = pytest.mark.mounts
+PROGRAM = [sys.executable, "-m", "refdriver"]
 
 
 class Command:
@@ -24,7 +34,7 @@ class Command:
 
     def __call__(self, *words: str, code: int = 0, stdin: bytes = b"") -> bytes:
         done = subprocess.run(
-            [sys.executable, "-m", "refdriver", "--home", str(self.home), *words],
+            [*PROGRAM, "--home", str(self.home), *words],
             input=stdin,
             capture_output=True,
             check=False,
@@ -40,6 +50,7 @@ def run(scratch: Path) -> Command:
     return Command(scratch / "home")
 
 
+@mounts
 def test_a_layer_from_its_making_to_its_end(run: Command, scratch: Path) -> None:
     run("create", "base")
     (Path(run("get", "base").decode().strip()) / "file").write_text("text")
@@ -69,6 +80,7 @@ def test_a_layer_from_its_making_to_its_end(run: Command, scratch: Path) -> None
     run("cleanup")
 
 
+@mounts
 def test_gets_and_puts_of_separate_processes_are_counted(run: Command) -> None:
     run("create", "base")
     run("create", "child", "--parent", "base")
@@ -80,6 +92,7 @@ def test_gets_and_puts_of_separate_processes_are_counted(run: Command) -> None:
     assert not os.path.ismount(root)
 
 
+@mounts
 def test_output_for_machines_has_a_version(run: Command) -> None:
     assert json.loads(run("--json", "create", "base")) == {"version": 1, "layer": "base", "parent": ""}
     answer = json.loads(run("--json", "status"))
@@ -87,6 +100,7 @@ def test_output_for_machines_has_a_version(run: Command) -> None:
     assert dict(answer["status"])["Supports d_type"] == "true"
 
 
+@mounts
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -107,11 +121,13 @@ def test_each_refusal_has_its_exit_code(run: Command, words: list[str], error: t
     run(*words, code=error.exit_code)
 
 
+@mounts
 def test_a_failed_diff_leaves_no_file(run: Command, scratch: Path) -> None:
     run("diff", "missing", "-o", str(scratch / "out.tar"), code=errors.LayerNotFound.exit_code)
     assert [path.name for path in scratch.iterdir() if path.name != "home"] == []
 
 
+@mounts
 def test_a_reader_that_goes_away_is_no_traceback(run: Command) -> None:
     run("create", "base")
     (Path(run("get", "base").decode().strip()) / "file").write_bytes(bytes(5_000_000))
@@ -130,6 +146,19 @@ def test_the_exit_codes_are_distinct_and_documented() -> None:
         assert f"| {value.exit_code} | `{value.__name__}` |" in page
 
 
+def unprintable(text: str) -> bytes:
+    """The way back, as docs/driver.md has it."""
+    return re.sub(rb"\\(?:x(..)|\\)", lambda m: bytes.fromhex(m[1].decode()) if m[1] else b"\\", text.encode())
+
+
+@given(st.binary() | st.text().map(str.encode))
+@example(b"/\xff\\x\n")
+@example("/\u0085\u202e\U000e0001".encode())
+def test_any_name_prints_on_one_line_and_can_be_read_back(name: bytes) -> None:
+    assert printable(name).isprintable()
+    assert unprintable(printable(name)) == name
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -140,5 +169,159 @@ def test_the_exit_codes_are_distinct_and_documented() -> None:
         (b"/\\", "/\\\\"),
     ],
 )
-def test_any_path_prints_on_one_line(path: bytes, text: str) -> None:
+def test_names_read_well(path: bytes, text: str) -> None:
     assert printable(path) == text
+
+
+def test_a_message_stays_on_its_line() -> None:
+    assert one_line("cannot read a\nb\x1b[31m: '\udcff'") == "cannot read a\\x0ab\\x1b[31m: '\\xff'"
+
+
+def test_help_needs_no_home() -> None:
+    done = subprocess.run([*PROGRAM, "diff", "--help"], capture_output=True, check=True)
+    assert b"--output FILE" in done.stdout
+
+
+def test_a_verb_without_a_home_says_how_to_give_one() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "REFDRIVER_HOME"}
+    done = subprocess.run([*PROGRAM, "status"], capture_output=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert b"--home DIRECTORY" in done.stderr
+
+
+@mounts
+def test_the_path_of_a_tree_is_printed_as_it_is(scratch: Path) -> None:
+    home = os.fsencode(scratch) + b"/\xff \\home"
+    run = Command(Path(os.fsdecode(home)))
+    run("create", "base")
+    assert run("get", "base") == home + b"/base/diff\n"
+    assert json.loads(run("--json", "get", "base"))["path"] == f"{scratch}/\\xff \\\\home/base/diff"
+
+
+@mounts
+def test_a_diff_tells_machines_how_long_it_is(run: Command, scratch: Path) -> None:
+    run("create", "base")
+    answer = json.loads(run("--json", "diff", "base", "-o", str(scratch / "base.tar")))
+    assert answer["bytes"] == (scratch / "base.tar").stat().st_size
+    run("--json", "diff", "base", code=2)
+
+
+@mounts
+@pytest.mark.parametrize(
+    ("words", "stdin_is_terminal"), [(["diff", "base"], False), (["apply-diff", "base"], True)]
+)
+def test_archives_and_terminals_are_kept_apart(run: Command, words: list[str], stdin_is_terminal: bool) -> None:
+    run("create", "base")
+    with terminal() as (_, slave):
+        done = subprocess.run(
+            [*PROGRAM, "--home", str(run.home), *words],
+            stdin=slave if stdin_is_terminal else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if stdin_is_terminal else slave,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert b"terminal" in done.stderr
+
+
+@mounts
+@pytest.mark.parametrize("words", [["diff", "base", "-o", "/dev/null"], ["apply-diff", "base"]])
+def test_progress_is_shown_on_a_terminal(run: Command, words: list[str]) -> None:
+    run("create", "base")
+    impatient = "import refdriver.cli.transfer as t; t._PATIENCE = 0; from refdriver.cli import main; main()"
+    with terminal() as (master, slave):
+        subprocess.run(
+            [sys.executable, "-c", impatient, "--home", str(run.home), *words],
+            input=archive_of(0),
+            stdout=subprocess.DEVNULL,
+            stderr=slave,
+            check=True,
+        )
+        assert words[0].encode() in os.read(master, 10_000)
+
+
+@mounts
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_leaves_nothing(run: Command, number: signal.Signals, code: int) -> None:
+    run("create", "base")
+    archive = archive_of(1 << 20)
+    with subprocess.Popen(
+        [*PROGRAM, "--home", str(run.home), "apply-diff", "base"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as command:
+        assert command.stdin
+        assert command.stderr
+        # More than a pipe holds: when it is written the command is in the middle of it, and waits for the rest.
+        command.stdin.write(archive[: 1 << 20])
+        command.send_signal(number)
+        assert command.wait() == code
+        assert b"Traceback" not in command.stderr.read()
+    assert list((run.home / "base" / "diff").iterdir()) == []
+    assert list((run.home / ".refdriver" / "staging").iterdir()) == []
+
+
+@mounts
+@pytest.mark.parametrize("words", [["changes", "base"], ["diff", "base"]])
+def test_a_full_disk_is_told(run: Command, words: list[str]) -> None:
+    run("create", "base")
+    (Path(run("get", "base").decode().strip()) / "file").touch()
+    with open("/dev/full", "wb") as full:
+        command = [*PROGRAM, "--home", str(run.home), *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"refdriver: ")
+    assert b"No space left" in done.stderr
+
+
+class _Stop(BaseException):
+    """What Ctrl-C or SIGTERM raises."""
+
+
+def _write_half(target: str) -> None:
+    with output(target) as fd:
+        os.write(fd, b"half")
+        raise _Stop
+
+
+def test_an_output_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("old")
+    link.symlink_to(file)
+    with pytest.raises(_Stop):
+        _write_half(str(link))
+    assert file.read_text() == "old"
+    with output(str(link)) as fd:
+        os.write(fd, b"new")
+        assert file.read_text() == "old"
+    assert file.read_text() == "new"
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_an_output_that_is_no_file_stays_what_it_is() -> None:
+    with output("/dev/null") as fd:
+        os.write(fd, b"gone")
+    assert Path("/dev/null").is_char_device()
+
+
+def archive_of(size: int) -> bytes:
+    """A whole archive of one file."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        member = tarfile.TarInfo("file")
+        member.size = size
+        archive.addfile(member, io.BytesIO(bytes(size)))
+    return data.getvalue()
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """The two ends of a terminal."""
+    ends = pty.openpty()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
