@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
+from refdriver.archive.whiteouts import PREFIX
 from refdriver.errors import BadArchive, BreakoutAttempt
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +30,8 @@ def clean_name(name: bytes, what: str) -> bytes:
                 raise BreakoutAttempt(f"the {what} {name!r} leads out of the layer")
             parts.pop()
         elif part not in (b"", b"."):
-            if len(part) > _NAME_MAX:
+            # A whiteout is a name of up to 255 bytes with a prefix; it is no name on disk itself.
+            if len(part.removeprefix(PREFIX)) > _NAME_MAX:
                 raise BadArchive(f"the {what} {name!r} has a part of {len(part)} bytes; the most is {_NAME_MAX}")
             parts.append(part)
     return b"/".join(parts)
