@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -154,6 +155,8 @@ class Root:
             try:
                 return os.readlink(part, dir_fd=here)
             except OSError:
+                if not make_missing:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
                 if replace is None or not replace(here, part):
                     raise BadArchive(f"{path!r} goes through {part!r}, which is no directory") from None
                 way.append(os.open(part, _STEP, dir_fd=here))
