@@ -171,5 +171,11 @@ def describe(operation: Operation) -> str:
     for one in fields(operation):
         if one.name != "path":
             value = getattr(operation, one.name)
-            words.append(f"{one.name}={value:04o}" if one.name == "mode" else f"{one.name}={value!r}")
+            words.append(f"{one.name}={value:04o}" if one.name == "mode" else f"{one.name}={_brief(value)}")
     return " ".join(words)
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > 60:
+        return f"{value[:40]!r}...({len(value)} bytes)"
+    return repr(value)

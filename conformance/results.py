@@ -44,8 +44,8 @@ def judge(requirements: Iterable[str], outcomes: Iterable[TestOutcome]) -> list[
     """One result for each requirement; without an outcome it is UNTESTED."""
     by_requirement: dict[str, list[TestOutcome]] = {requirement: [] for requirement in requirements}
     for outcome in outcomes:
-        for requirement in outcome.requirements:
-            by_requirement.setdefault(requirement, []).append(outcome)
+        for requirement in by_requirement.keys() & set(outcome.requirements):
+            by_requirement[requirement].append(outcome)
     return [_judge_one(requirement, found) for requirement, found in by_requirement.items()]
 
 

@@ -58,6 +58,8 @@ def operations(*, privileged: bool) -> st.SearchStrategy[ops.Operation]:
         st.builds(ops.RemoveTree, paths),
         st.builds(ops.Rename, paths, paths),
         st.builds(ops.MakeHardLink, paths, paths),
+        # Most pairs of paths make no link; these mostly do, and links are worth having.
+        st.builds(ops.MakeHardLink, st.sampled_from((b"hard", b"e/hard")), st.sampled_from((b"a", b"d/a", b"b"))),
         st.builds(ops.MakeSymlink, paths, targets),
         st.builds(ops.WriteAt, paths, st.sampled_from((0, 1, 6000, 100_000)), st.sampled_from((b"w", b"ww"))),
         st.builds(ops.Truncate, paths, st.sampled_from((0, 1, 9000))),

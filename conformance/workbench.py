@@ -53,9 +53,10 @@ class Workbench:
         """One more step of the story."""
         self._story.tell(self._name + line)
 
-    def create(self, layer_id: str, parent: str = "") -> str:
-        """Make a layer in the driver and in the model."""
-        self.tell(f"create {layer_id}" + (f" on {parent}" if parent else ""))
+    def create(self, layer_id: str, parent: str = "", *, quiet: bool = False) -> str:
+        """Make a layer in the driver and in the model; ``quiet`` if the story says so already."""
+        if not quiet:
+            self.tell(f"create {layer_id}" + (f" on {parent}" if parent else ""))
         self.driver.create(layer_id, parent)
         self._trees[layer_id] = self._trees[parent].child()
         self._parents[layer_id] = parent

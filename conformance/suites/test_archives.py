@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,30 @@ def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> N
             copy_layer(store, copy, layer_id)
             original = store.check_tree(layer_id)
             same_tree(f"{layer_id} after diff and apply", original, copy.observed(layer_id), times="files")
+
+
+@pytest.mark.requirement("OVL-APPLY-HARD-LINKS")
+def test_hard_links_of_a_layer_survive(bench: Bench) -> None:
+    linked: list[ops.Operation] = [
+        ops.CreateFile(b"new", b"new", 0o644),
+        ops.MakeHardLink(b"d/same", b"new"),
+        ops.MakeHardLink(b"and again", b"new"),
+        ops.MakeSymlink(b"symlink", b"missing"),
+        ops.MakeHardLink(b"same symlink", b"symlink"),
+        ops.MakeFifo(b"fifo", 0o600),
+        ops.MakeHardLink(b"same fifo", b"fifo"),
+        # A lower file that gets a second name is copied up, and both names come from this layer.
+        ops.MakeHardLink(b"second name", b"a"),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build([STANDARD, linked]):
+            copy_layer(store, copy, layer_id)
+            same_tree(
+                f"{layer_id} after diff and apply",
+                store.check_tree(layer_id),
+                copy.observed(layer_id),
+                times="none",
+            )
 
 
 @pytest.mark.requirement("OVL-APPLY-WHOLE-TREE")
@@ -138,20 +163,33 @@ def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
             raise Deviation(f"expected new, d and d/new in the diff of layer-1, got {names}")
 
 
-@pytest.mark.requirement("OVL-APPLY-TRUNCATED")
-@pytest.mark.parametrize("keep", ["half a header", "half a file", "no end"])
-def test_a_truncated_archive_is_refused(bench: Bench, keep: str) -> None:
-    content = os.urandom(40_000)
+def refuses_the_first(bench: Bench, what: str, length_of: Callable[[int], int]) -> None:
+    """An archive of one file is refused when it is cut; ``length_of`` takes where its content begins."""
+    content = b"start" + bytes(range(256)) * 156
     with bench.store("origin") as store, bench.store("copy") as copy:
         store.create("base")
         store.change("base", [ops.CreateFile(b"big", content, 0o644)])
         archive = store.diff("base")
         data = archive.read_bytes()
-        start = data.index(content[:512])
-        length = {"half a header": start - 200, "half a file": start + 20_000, "no end": start + 40_000}[keep]
+        length = length_of(data.index(content))
         copy.create("base")
         archive.write_bytes(data[:length])
-        copy.must_refuse(f"apply the first {length} bytes ({keep})", call=lambda: copy.apply("base", archive))
+        copy.must_refuse(f"apply only its first {length} bytes ({what})", call=lambda: copy.apply("base", archive))
+
+
+@pytest.mark.requirement("OVL-APPLY-TRUNCATED")
+def test_an_archive_cut_in_a_header_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "half a header", lambda start: start - 200)
+
+
+@pytest.mark.requirement("OVL-APPLY-TRUNCATED")
+def test_an_archive_cut_in_a_file_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "half a file", lambda start: start + 20_000)
+
+
+@pytest.mark.requirement("OVL-APPLY-NO-END")
+def test_an_archive_without_an_end_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "all of the file, and no end of the archive", lambda start: start + 40_448)
 
 
 @pytest.mark.requirement("OVL-SIZE-DIFF")

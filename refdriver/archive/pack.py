@@ -264,6 +264,10 @@ class _Packer:
             if (
                 name.startswith("user.") and not name.startswith(self._hidden_prefix)
             ) or name == "security.capability":
+                if "=" in name:
+                    raise UnreadableLayer(
+                        f"{path!r} has an attribute {name!r}, and PAX has no way to write its '='"
+                    )
                 try:
                     found[name] = os.getxattr(fd, name)
                 except OSError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
+from refdriver.archive.whiteouts import PREFIX
 from refdriver.errors import BadArchive, BreakoutAttempt
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +31,8 @@ def clean_name(name: bytes, what: str) -> bytes:
                 raise BreakoutAttempt(f"the {what} {name!r} leads out of the layer")
             parts.pop()
         elif part not in (b"", b"."):
-            if len(part) > _NAME_MAX:
+            # A whiteout is a name of up to 255 bytes with a prefix; it is no name on disk itself.
+            if len(part.removeprefix(PREFIX)) > _NAME_MAX:
                 raise BadArchive(f"the {what} {name!r} has a part of {len(part)} bytes; the most is {_NAME_MAX}")
             parts.append(part)
     return b"/".join(parts)
@@ -152,6 +155,8 @@ class Root:
             try:
                 return os.readlink(part, dir_fd=here)
             except OSError:
+                if not make_missing:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
                 if replace is None or not replace(here, part):
                     raise BadArchive(f"{path!r} goes through {part!r}, which is no directory") from None
                 way.append(os.open(part, _STEP, dir_fd=here))

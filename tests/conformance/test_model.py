@@ -1,0 +1,113 @@
+"""The model against a plain filesystem: the kernel is the oracle of the oracle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.interpret import perform
+from conformance.model import Tree, Unspecified
+from conformance.observe import differences, observe
+from conformance.strategies import STANDARD, operations
+
+pytestmark = pytest.mark.mounts
+
+
+def errno_of(root: str, operation: ops.Operation) -> int:
+    try:
+        perform(root, operation)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.booleans(), st.lists(operations(privileged=True), max_size=15))
+def test_the_model_does_what_the_kernel_does(scratch: Path, filled: bool, chosen: list[ops.Operation]) -> None:
+    root = tempfile.mkdtemp(dir=scratch)
+    tree = Tree()
+    try:
+        for operation in [*(STANDARD if filled else ()), *chosen]:
+            try:
+                outcome = tree.expect(operation)
+            except Unspecified:
+                continue
+            number = errno_of(root, operation)
+            if number:
+                assert number in outcome.errors, f"{operation}: {os.strerror(number)}, expected {outcome}"
+            else:
+                assert outcome.done, f"{operation}: done, expected {outcome}"
+                tree.apply(operation)
+            assert differences(tree.snapshot(), observe(root)) == []
+    finally:
+        shutil.rmtree(root)
+
+
+def test_a_refused_operation_changes_nothing() -> None:
+    tree = Tree()
+    for operation in STANDARD:
+        tree.apply(operation)
+    before = tree.snapshot()
+    assert not tree.expect(ops.RemoveDirectory(b"d")).done
+    assert tree.snapshot() == before
+
+
+def test_a_child_leaves_its_parent_alone() -> None:
+    parent = Tree()
+    for operation in STANDARD:
+        parent.apply(operation)
+    before = parent.snapshot()
+    child = parent.child()
+    child.apply(ops.RemoveTree(b"d"))
+    child.apply(ops.WriteAt(b"a", 0, b"other"))
+    assert parent.snapshot() == before
+    assert b"d/a" not in child.snapshot().nodes
+
+
+def test_breaking_a_lower_hard_link_is_unspecified() -> None:
+    parent = Tree()
+    parent.apply(ops.CreateFile(b"a", b"", 0o644))
+    parent.apply(ops.MakeHardLink(b"b", b"a"))
+    child = parent.child()
+    with pytest.raises(Unspecified):
+        child.expect(ops.Chmod(b"a", 0o600))
+    assert parent.expect(ops.Chmod(b"a", 0o600)).done
+
+
+@pytest.mark.parametrize(
+    ("operation", "difference"),
+    [
+        (ops.Chmod(b"a", 0o600), "'a': mode is -rw-------, expected -rw-r--r--"),
+        (ops.WriteAt(b"a", 0, b"A"), "'a': content is b'A in the base', expected b'a in the base'"),
+        (ops.Chown(b"d", 1, 2), "'d': owner is 1:2, expected 0:0"),
+        (ops.Unlink(b"b"), "missing: 'b'"),
+        (ops.MakeFifo(b"f", 0o600), "should not be there: 'f'"),
+        (ops.SetXattr(b"a", "user.x", b"1"), "'a': xattrs is {'user.x': b'1'}, expected {}"),
+    ],
+)
+def test_differences_are_named(operation: ops.Operation, difference: str) -> None:
+    expected, actual = Tree(), Tree()
+    for one in STANDARD:
+        expected.apply(one)
+        actual.apply(one)
+    actual.apply(operation)
+    assert differences(expected.snapshot(), actual.snapshot()) == [difference]
+    assert differences(expected.snapshot(), expected.snapshot()) == []
+
+
+def test_hard_links_that_part_are_a_difference(scratch: Path) -> None:
+    (scratch / "a").write_text("x")
+    os.link(scratch / "a", scratch / "b")
+    together = observe(str(scratch))
+    (scratch / "b").unlink()
+    shutil.copy2(scratch / "a", scratch / "b")
+    assert differences(together, observe(str(scratch)), times="none") == [
+        "expected to be hard links of one inode: 'a', 'b'"
+    ]
