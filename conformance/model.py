@@ -212,7 +212,6 @@ class Tree:
         return inode
 
     def _link(self, existing: bytes, path: bytes) -> None:
-        self._parent(existing)
         parent = self._parent(path)
         node = self._lookup(existing)
         if path in self._names:
