@@ -36,7 +36,6 @@ def _declined(driver: str) -> dict[str, str]:
     declined = {
         "metadata": "the containers-storage command does not show the driver's metadata of a layer",
         "whole-tree-diff": "the diff command compares with the parent when no layer is named, never with nothing",
-        "limit-128": "containers-storage allows 500 lowers instead of 128",
     }
     if driver == "vfs":
         declined["overlay"] = "the vfs driver copies layers; it mounts no overlay and has no limit of depth"
