@@ -36,7 +36,7 @@ def entry(
 
 
 def directory(name: str, **fields: int) -> tuple[tarfile.TarInfo, bytes]:
-    return entry(name, tarfile.DIRTYPE, **fields)
+    return entry(name, tarfile.DIRTYPE, "", b"", **fields)
 
 
 def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:

@@ -135,25 +135,20 @@ def test_any_byte_may_be_in_the_path_of_the_home(scratch: Path, name: str, lengt
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
 def test_the_page_boundary(scratch: Path, spare: int) -> None:
-    # Each lower's link takes the same number of bytes, so a longer home brings the data to any length.
-    lowers = 32
+    # An odd number of lowers, so that homes of odd and even length together reach every length of data.
+    lowers = 31
     wanted = PAGE_SIZE - 1 - spare
-    fixed = (
-        len("lowerdir=,upperdir=,workdir=")
-        + 2 * len("/layer-32/diff")
-        + lowers * len("/l/" + "x" * 26)
-        + lowers
-        - 1
-    )
-    copies, padding = divmod(wanted - fixed, lowers + 2)
+    fixed = len("lowerdir=,upperdir=,workdir=") + 2 * len("//diff") + lowers * len("/l/" + "x" * 26) + lowers - 1
+    copies, padding = divmod(wanted - fixed - 2 * len("top"), lowers + 2)
+    if padding % 2:
+        copies, padding = copies - 1, padding + lowers + 2
     home = scratch / "h"
     home = Path(str(home) + "h" * (copies - len(str(home))))
     with Driver(home) as driver:
-        ids = build_chain(driver, lowers + 1)
-        top = ids[-1] + "t" * (padding // 2)
-        driver.create(top, ids[-2])
-        length = len(data_of(home, top))
-        assert abs(length - wanted) <= 1
+        ids = build_chain(driver, lowers)
+        top = "top".ljust(3 + padding // 2, "t")
+        driver.create(top, ids[-1])
+        assert len(data_of(home, top)) == wanted
         merged = driver.get(top)
         assert (Path(merged) / "top").read_text() == f"{lowers - 1}"
         driver.put(top)
