@@ -1,0 +1,42 @@
+"""The benchmarks run; their figures are for people to judge, never for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = {
+    "Exists",
+    "GetEmpty",
+    "DiffBase",
+    "DiffSmallUpper",
+    "Diff10KFileUpper",
+    "Diff10KFilesBottom",
+    "DiffApply100",
+    "Diff20Layers",
+    "Read20Layers",
+}
+
+
+@pytest.mark.mounts
+def test_every_benchmark_runs_and_leaves_nothing(scratch: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--smoke", "--json"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert {one["name"] for one in report["speed"] if one["published_seconds"]} == PUBLISHED
+    assert all(one["seconds"] > 0 for one in report["speed"])
+    assert len(report["memory"]) == 8
+    assert all(one["peak_bytes"] >= one["added_bytes"] for one in report["memory"])
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,116 @@
+"""What holds of the project as a whole: its commands, its documents, and what its driver needs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def readme_command(name: str) -> str:
+    """The block of code below a marker."""
+    found = re.findall(
+        rf"^<!-- command: {name} -->\n```sh\n(.*?)```$", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    assert len(found) == 1
+    return str(found[0])
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The CI script and the README, with a bootstrap command that only notes how it was called."""
+    for name in ("README.md", ".ci/run"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def run_ci(checkout: Path, answer: str) -> tuple[int, list[str]]:
+    """Run the CI script; its exit code and the calls of bootstrap, which ``answer`` then ends."""
+    bootstrap = checkout / ".ci" / "bootstrap"
+    bootstrap.write_text(f'#!/bin/sh\necho "./.ci/bootstrap $*" >>calls\n{answer}\n')
+    bootstrap.chmod(0o755)
+    done = subprocess.run(
+        ["bash", ".ci/run"], cwd=checkout, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    return done.returncode, (checkout / "calls").read_text().splitlines()
+
+
+def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
+    code, calls = run_ci(checkout, "")
+    assert code == 0
+    assert calls[:2] == [readme_command("test").strip(), readme_command("conformance").strip()]
+    assert calls[2].startswith("./.ci/bootstrap conformance containers-storage:overlay")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "calls"),
+    [
+        ("[ $1 != test ]", 1, 1),
+        ("[ $1,$2 != conformance, ]", 1, 2),
+        ("exit $(($# > 1 ? 1 : 0))", 0, 3),  # a deviation of containers-storage is no failure of this project
+        ("exit $(($# > 1 ? 2 : 0))", 2, 3),
+        ("exit $(($# > 1 ? 3 : 0))", 3, 3),
+    ],
+)
+def test_ci_fails_when_a_command_does(checkout: Path, answer: str, code: int, calls: int) -> None:
+    found, called = run_ci(checkout, answer)
+    assert found == code
+    assert len(called) == calls
+
+
+def test_bootstrap_without_a_word_says_what_it_does() -> None:
+    done = subprocess.run([ROOT / ".ci" / "bootstrap"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    for command in (readme_command("test"), readme_command("conformance")):
+        assert command.strip() in done.stderr
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The packages that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+def test_the_driver_needs_only_the_standard_library() -> None:
+    modules = [path for path in (ROOT / "refdriver").rglob("*.py") if "cli" not in path.relative_to(ROOT).parts]
+    assert modules
+    needed = {name for path in modules if path.name != "__main__.py" for name in imported(path)}
+    assert needed - sys.stdlib_module_names == {"refdriver"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", document.read_text()):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        if anchor:
+            assert anchor.removeprefix("#") in anchors(path)
+
+
+def anchors(document: Path) -> set[str]:
+    """What can follow # in a link to a document: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("command", ["overlay-conformance", "refdriver"])
+def test_the_commands_are_installed(command: str) -> None:
+    path = shutil.which(command, path=os.path.dirname(sys.executable))
+    if path is None:
+        pytest.skip("the project is not installed in this environment; tox installs it")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    assert "0.1.0" in done.stdout
