@@ -53,10 +53,22 @@ class _Node:
         return stat.S_ISDIR(self.status.st_mode)
 
 
+@dataclass(frozen=True, slots=True)
+class _Descent:
+    """A directory to look into: its own change, if it has one, comes before what is found in it."""
+
+    path: bytes
+    kind: ChangeKind | None
+    inside: Iterator[Change | _Descent]
+
+
+_Steps = Iterator[Change | _Descent]
+
+
 def tree_changes(old: str | None, new: str) -> Iterator[Change]:
     """The changes from one tree to another, or from nothing; raises UnreadableLayer."""
     before = _plain_node(os.fsencode(old)).list_children() if old is not None else {}
-    return _compare(b"", before, _plain_node(os.fsencode(new)).list_children())
+    return _in_order(_compare(b"", before, _plain_node(os.fsencode(new)).list_children()))
 
 
 def overlay_changes(diff: str, lowers: Sequence[str], overlay: OverlayXattrs) -> Iterator[Change]:
@@ -65,42 +77,55 @@ def overlay_changes(diff: str, lowers: Sequence[str], overlay: OverlayXattrs) ->
     Only what the upper holds is looked at. Raises UnreadableLayer.
     """
     walk = _OverlayWalk(overlay)
-    return walk.compare(b"", os.fsencode(diff), [os.fsencode(lower) for lower in lowers])
+    return _in_order(walk.compare(b"", os.fsencode(diff), [os.fsencode(lower) for lower in lowers]))
 
 
-def _compare(prefix: bytes, before: dict[bytes, _Node], after: dict[bytes, _Node]) -> Iterator[Change]:
+def _in_order(steps: _Steps) -> Iterator[Change]:
+    """All changes, each after the directories above it. Without recursion, so that a tree may be any depth."""
+    # (what is still to come in a directory, the directory's own entry if it is not listed yet)
+    stack: list[tuple[_Steps, Change | None]] = [(steps, None)]
+    while stack:
+        step = next(stack[-1][0], None)
+        if step is None:
+            stack.pop()
+        elif isinstance(step, _Descent) and step.kind is None:
+            stack.append((step.inside, Change(step.path, ChangeKind.MODIFY)))
+        else:
+            for place, (inside, unlisted) in enumerate(stack):
+                if unlisted is not None:
+                    yield unlisted
+                    stack[place] = (inside, None)
+            if isinstance(step, _Descent):
+                yield Change(step.path, step.kind or ChangeKind.MODIFY)
+                stack.append((step.inside, None))
+            else:
+                yield step
+
+
+def _compare(prefix: bytes, before: dict[bytes, _Node], after: dict[bytes, _Node]) -> _Steps:
     for name in sorted(before.keys() | after.keys()):
-        yield from _compare_one(prefix + b"/" + name, before.get(name), after.get(name))
+        step = _compare_one(prefix + b"/" + name, before.get(name), after.get(name))
+        if step is not None:
+            yield step
 
 
-def _compare_one(path: bytes, old: _Node | None, new: _Node | None) -> Iterator[Change]:
+def _compare_one(path: bytes, old: _Node | None, new: _Node | None) -> Change | _Descent | None:
     if new is None:
-        yield Change(path, ChangeKind.DELETE)
-        return
+        return Change(path, ChangeKind.DELETE)
     kind = None
     if old is None:
         kind = ChangeKind.ADD
     elif _differ(old, new):
         kind = ChangeKind.MODIFY
     if not new.is_directory:
-        if kind:
-            yield Change(path, kind)
-        return
-    was = old.list_children() if old is not None and old.is_directory else {}
-    yield from _with_directory(path, kind, _compare(path, was, new.list_children()))
+        return Change(path, kind) if kind else None
+    was = old if old is not None and old.is_directory else None
+    return _Descent(path, kind, _compare_children(path, was, new))
 
 
-def _with_directory(path: bytes, kind: ChangeKind | None, inside: Iterator[Change]) -> Iterator[Change]:
-    """A directory before the changes in it: with its own change, or as modified by them."""
-    if kind:
-        yield Change(path, kind)
-        yield from inside
-        return
-    first = next(inside, None)
-    if first is not None:
-        yield Change(path, ChangeKind.MODIFY)
-        yield first
-        yield from inside
+def _compare_children(path: bytes, old: _Node | None, new: _Node) -> _Steps:
+    # A generator, so that a directory is read only when the walk comes to it.
+    yield from _compare(path, old.list_children() if old else {}, new.list_children())
 
 
 def _differ(old: _Node, new: _Node) -> bool:
@@ -166,21 +191,21 @@ class _OverlayWalk:
 
     overlay: OverlayXattrs
 
-    def compare(self, prefix: bytes, upper: bytes, lowers: Sequence[bytes]) -> Iterator[Change]:
+    def compare(self, prefix: bytes, upper: bytes, lowers: Sequence[bytes]) -> _Steps:
         """The changes in one directory; ``lowers`` are the directories that show through it, uppermost first."""
         for name in sorted(_names(upper)):
-            yield from self._compare_one(prefix + b"/" + name, upper + b"/" + name, self._visible(lowers, name))
+            below = self._visible(lowers, name)
+            step = self._compare_one(prefix + b"/" + name, upper + b"/" + name, below)
+            if step is not None:
+                yield step
 
-    def _compare_one(self, path: bytes, upper: bytes, below: _Node | None) -> Iterator[Change]:
+    def _compare_one(self, path: bytes, upper: bytes, below: _Node | None) -> Change | _Descent | None:
         status = _lstat(upper)
         if self.overlay.is_whiteout(status, upper):
-            if below is not None:
-                yield Change(path, ChangeKind.DELETE)
-            return
+            return Change(path, ChangeKind.DELETE) if below is not None else None
         if not stat.S_ISDIR(status.st_mode):
-            yield Change(path, ChangeKind.MODIFY if below is not None else ChangeKind.ADD)
-            return
-        new = _Node(upper, status, dict)
+            return Change(path, ChangeKind.MODIFY if below is not None else ChangeKind.ADD)
+        new = _Node(upper, status, lambda: self._merged_children([upper]))
         kind: ChangeKind | None = ChangeKind.ADD
         if below is not None:
             # The time of a directory is part of it: an archive carries it.
@@ -188,10 +213,8 @@ class _OverlayWalk:
             kind = None if same else ChangeKind.MODIFY
         shown = below if below is not None and below.is_directory else None
         if shown is None or self.overlay.is_opaque(upper):
-            inside = _compare(path, shown.list_children() if shown else {}, self._merged_children([upper]))
-        else:
-            inside = self.compare(path, upper, shown.directories)
-        yield from _with_directory(path, kind, inside)
+            return _Descent(path, kind, _compare_children(path, shown, new))
+        return _Descent(path, kind, self.compare(path, upper, shown.directories))
 
     def _visible(self, lowers: Sequence[bytes], name: bytes) -> _Node | None:
         """What the lowers show under a name: the uppermost entry, merged with the directories below it."""

@@ -109,6 +109,17 @@ def _open(parent: int | None, name: bytes, path: bytes) -> int:
         raise _unreadable(path or name, error) from error
 
 
+def _open_file(directory: int, name: bytes, path: bytes) -> int:
+    try:
+        try:
+            # To read a layer is not to use it: its access times stay.
+            return os.open(name, _READ | os.O_NOATIME, dir_fd=directory)
+        except PermissionError:  # for owners that this user namespace does not map
+            return os.open(name, _READ, dir_fd=directory)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _lstat(directory: int, name: bytes, prefix: bytes) -> os.stat_result:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -179,10 +190,7 @@ class _Packer:
             os.close(fd)
 
     def _regular(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
-        try:
-            fd = os.open(name, _READ, dir_fd=directory)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        fd = _open_file(directory, name, path)
         try:
             size = status.st_size
             names = _listxattr(fd, path)

@@ -158,16 +158,21 @@ class _Unpacker:
         self.size += member.size
 
     def _directory(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
+        merged = False
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
         except FileExistsError:
+            merged = True
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 was_whiteout = self._overlay is not None and is_whiteout_device(status)
                 self._make(directory, name, lambda: os.mkdir(name, 0o700, dir_fd=directory))
                 if was_whiteout:
                     self._make_opaque(self._root.directory(path, None))
-        self._finish_directory(self._root.directory(path, None), path, member)
+        fd = self._root.directory(path, None)
+        if merged:
+            self._drop_other_xattrs(fd, member)
+        self._finish_directory(fd, path, member)
 
     def _finish_directory(self, fd: int, path: bytes, member: Member) -> None:
         name = _by_descriptor(fd)
@@ -332,10 +337,20 @@ class _Unpacker:
 
     def _set_xattrs(self, target: int | str, member: Member) -> None:
         for name, value in member.xattrs.items():
-            if name == "security.capability" or (
-                name.startswith("user.") and not name.startswith(self._hidden_prefix)
-            ):
+            if self._is_carried(name):
                 self._set_xattr(target, name, value, member.name)
+
+    def _drop_other_xattrs(self, directory: int, member: Member) -> None:
+        """A directory that was there gets the archive's attributes, and keeps none that the archive lacks."""
+        target = _by_descriptor(directory)
+        for name in os.listxattr(target):
+            if self._is_carried(name) and name not in member.xattrs:
+                os.removexattr(target, name)
+
+    def _is_carried(self, name: str) -> bool:
+        return name == "security.capability" or (
+            name.startswith("user.") and not name.startswith(self._hidden_prefix)
+        )
 
     def _set_xattr(self, target: int | str, name: str, value: bytes, owner: bytes) -> None:
         """An attribute that cannot be kept fails the whole: a layer without it would be another layer."""

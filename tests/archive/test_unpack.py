@@ -239,6 +239,15 @@ def test_metadata_is_exact_whatever_the_umask(layer: Path) -> None:
     assert modes == {"d": 0o3777, "d/x": 0o644, "missing": 0o755, "p": 0o644}
 
 
+def test_a_directory_that_is_merged_keeps_no_attribute_that_the_archive_lacks(layer: Path) -> None:
+    (layer / "d").mkdir()
+    os.setxattr(layer / "d", "user.old", b"")
+    info = directory("d")
+    info[0].pax_headers = {"SCHILY.xattr.user.new": "1"}
+    unpack(io.BytesIO(archive(info)), str(layer), IDENTITY, Merged(str(layer)))
+    assert os.listxattr(layer / "d") == ["user.new"]
+
+
 def test_overlays_own_attributes_are_not_taken(layer: Path) -> None:
     info = directory("d")
     info[0].pax_headers = {

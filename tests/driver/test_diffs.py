@@ -179,12 +179,20 @@ def test_the_laws_of_diffs(homes: FreshHomes, layers: list[list[tuple[str, str, 
                 naive = diff_of(driver, layer_id, f"twin-{number}")
                 other.create(f"naive-{number}", parent)
                 other.apply_diff(f"naive-{number}", f"flat-{number}", io.BytesIO(naive))
-                assert tree_of(other, f"naive-{number}") == truth
+                # Two trees are compared without the times of directories, so a naive diff may not carry them.
+                assert without_directory_times(tree_of(other, f"naive-{number}")) == without_directory_times(truth)
                 explain_by_changes(driver, layer_id, parent)
                 assert driver.changes(layer_id, layer_id) == []
             parent = layer_id
         driver.cleanup()
         other.cleanup()
+
+
+def without_directory_times(shown: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+    return {
+        name: (*fields[:4], None, *fields[5:]) if str(fields[0]).startswith("0o4") else fields
+        for name, fields in shown.items()
+    }
 
 
 def explain_by_changes(driver: Driver, layer_id: str, parent: str) -> None:
@@ -199,7 +207,7 @@ def explain_by_changes(driver: Driver, layer_id: str, parent: str) -> None:
     for name in before.keys() - after.keys():
         above = {str(path) for path in Path(name).parents}
         replaced = any(
-            above_name in after and not after[above_name][0].__str__().startswith("0o4") for above_name in above
+            above_name in after and not str(after[above_name][0]).startswith("0o4") for above_name in above
         )
         assert name in deleted or above & deleted or replaced, name
     for name in before.keys() & after.keys():
@@ -379,3 +387,28 @@ def test_changes_are_sorted_with_the_slash_lowest(driver: Driver) -> None:
         Change(b"/foo/x", ChangeKind.ADD),
         Change(b"/foo-", ChangeKind.ADD),
     ]
+
+
+def test_a_deep_tree_has_changes_and_a_diff(driver: Driver) -> None:
+    depth = 600
+    driver.create("base")
+    fd = os.open(driver.get("base"), os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    driver.create("other")
+    assert len(driver.changes("base")) == len(driver.changes("base", "other")) == depth
+    driver.apply_diff("other", "", io.BytesIO(diff_of(driver, "base")))
+    assert driver.changes("base", "other") == []
+
+
+def test_reading_a_layer_leaves_its_access_times(driver: Driver) -> None:
+    driver.create("base")
+    path = Path(driver.get("base"), "file")
+    path.write_text("text")
+    os.utime(path, ns=(0, 10**18))  # long ago, so that reading would set it even where that is done rarely
+    diff_of(driver, "base")
+    assert path.stat().st_atime_ns == 0
