@@ -7,6 +7,7 @@ driver's refusal (see :mod:`refdriver.errors`), 130 interrupted (Ctrl-C), 143 to
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 
@@ -48,6 +49,8 @@ def main() -> int:
         return error.exit_code
     except OSError as error:
         _complain(str(error))
+        # What could not be written would be tried again when the process ends, and change its exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 
