@@ -231,6 +231,9 @@ class Driver:
 
         Raises LayerNotFound, BrokenLayer, MountFailed or BadOption (the label).
         """
+        base = self._layers.base_tree(layer_id)
+        if base is not None:
+            return base
         layer = self._layers.find(layer_id)
         if not layer.has_lowers:
             return layer.diff
@@ -239,8 +242,7 @@ class Driver:
 
     def put(self, layer_id: str) -> None:
         """Undo one :meth:`get`; the last one unmounts. One too many does nothing. Raises LayerNotFound."""
-        layer = self._layers.find(layer_id)
-        if not layer.has_lowers:
+        if self._layers.base_tree(layer_id) is not None or not self._layers.find(layer_id).has_lowers:
             return
         with self._locks.layer(layer_id):
             self._mounts.put(self._layers.find(layer_id))

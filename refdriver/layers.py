@@ -121,6 +121,13 @@ class LayerStore:
             raise LayerNotFound(f"no layer {layer_id!r} in {where}")
         return layer
 
+    def base_tree(self, layer_id: str) -> str | None:
+        """The diff of a base layer of the home, None for every other; the short way for what is asked most."""
+        directory = f"{self._home}/{check_id(layer_id)}"
+        if os.access(f"{directory}/diff", os.F_OK) and not os.access(f"{directory}/lower", os.F_OK):
+            return f"{directory}/diff"
+        return None
+
     def _lookup(self, layer_id: str) -> Layer | None:
         for store in self._all_stores:
             if os.access(f"{store}/{layer_id}", os.F_OK):
