@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import refdriver
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
@@ -113,4 +115,4 @@ def test_the_commands_are_installed(command: str) -> None:
     if path is None:
         pytest.skip("the project is not installed in this environment; tox installs it")
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-    assert "0.1.0" in done.stdout
+    assert refdriver.__version__ in done.stdout

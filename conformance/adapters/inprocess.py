@@ -31,8 +31,11 @@ def source(arguments: str) -> DriverSource:
 
 
 def _version_of(module_name: str) -> str:
-    distributions = importlib.metadata.packages_distributions().get(module_name.partition(".")[0], [])
-    return importlib.metadata.version(distributions[0]) if distributions else "unknown"
+    package = module_name.partition(".")[0]
+    # What is installed in place (pip install --editable) is in no distribution's list of packages.
+    own = getattr(importlib.import_module(package), "__version__", None)
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    return str(own) if own else importlib.metadata.version(distributions[0]) if distributions else "unknown"
 
 
 class _InProcess:
