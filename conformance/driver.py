@@ -8,7 +8,7 @@ from an adapter is an error of the harness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,30 @@ class DriverInfo:
     declined: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """``size`` ids from ``container`` inside are those from ``host`` outside."""
+
+    container: int
+    host: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What a store is opened with.
+
+    ``directory`` is empty, or was used by the same driver before; the adapter keeps everything of the store
+    below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
+    ``id_map`` maps owners, users and groups alike; ``image_stores`` are what other stores call theirs.
+    """
+
+    directory: Path
+    options: tuple[str, ...] = ()
+    id_map: tuple[IdRange, ...] = ()
+    image_stores: tuple[Path, ...] = ()
+
+
 class DriverUnderTest(Protocol):
     """One driver opened on one home. Every method may raise DriverRefused."""
 
@@ -42,14 +66,18 @@ class DriverUnderTest(Protocol):
     def home(self) -> str:
         """The directory that holds the driver's layers."""
 
-    def create(self, layer_id: str, parent: str) -> None:
-        """Make an empty layer; ``parent`` is "" for a base layer."""
+    @property
+    def image_store(self) -> str:
+        """What another store is given as an image store, so that it reads this one's layers."""
+
+    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+        """Make an empty layer; ``parent`` is "" for a base layer; ``options`` are those of a read-write layer."""
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer."""
 
-    def get(self, layer_id: str) -> str:
-        """The path of the layer's tree."""
+    def get(self, layer_id: str, label: str = "") -> str:
+        """The path of the layer's tree, with an SELinux label if there is one."""
 
     def put(self, layer_id: str) -> None:
         """Give a tree back."""
@@ -83,8 +111,22 @@ class DriverUnderTest(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a driver said when it was opened in a process of its own: all of its words, on whatever channel."""
+
+    opened: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class DriverSource:
-    """How to open a driver under test: ``open`` takes a directory that is empty and its own."""
+    """How to open a driver under test.
+
+    ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
+    in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
+    """
 
     info: DriverInfo
-    open: Callable[[Path], DriverUnderTest]
+    open: Callable[[OpenRequest], DriverUnderTest]
+    close: Callable[[], None] = lambda: None
+    attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None

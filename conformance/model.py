@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -57,6 +57,15 @@ class Snapshot:
 
     nodes: Mapping[bytes, Node]
     link_groups: frozenset[frozenset[bytes]]
+
+    def with_times(self, of: Callable[[Node], int | None]) -> Snapshot:
+        """The same tree with other modification times."""
+        nodes = {path: replace(node, mtime_ns=of(node)) for path, node in self.nodes.items()}
+        return Snapshot(nodes, self.link_groups)
+
+    def without_links(self) -> Snapshot:
+        """The same tree, of which nobody knows which names share an inode."""
+        return Snapshot(self.nodes, frozenset())
 
 
 class Refused(Exception):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from conformance.model import CAPABILITY, Node, Snapshot
 
+# A name that is listed and cannot be looked up: a whiteout, say, in a directory that is not merged.
+GHOST = Node(0)
 _SECOND = 10**9
 _SHOWN = 12
 
@@ -22,7 +24,11 @@ def observe(root: str) -> Snapshot:
         for name in os.listdir(os.path.join(os.fsencode(root), directory)):
             path = directory + b"/" + name if directory else name
             real = os.path.join(os.fsencode(root), path)
-            status = os.lstat(real)
+            try:
+                status = os.lstat(real)
+            except FileNotFoundError:
+                nodes[path] = GHOST
+                continue
             nodes[path] = _node(real, status)
             if stat.S_ISDIR(status.st_mode):
                 pending.append(path)
@@ -81,6 +87,8 @@ def _differing_paths(expected: Snapshot, actual: Snapshot, times: str) -> Iterat
     for path in sorted(expected.nodes.keys() | actual.nodes.keys()):
         if path not in actual.nodes:
             yield f"missing: {shown(path)}"
+        elif actual.nodes[path] is GHOST:
+            yield f"is listed and cannot be looked up: {shown(path)}"
         elif path not in expected.nodes:
             yield f"should not be there: {shown(path)}"
         else:

@@ -1,89 +1,107 @@
-"""The pytest plugin: opens the driver under test, offers the workbench, and turns outcomes into verdicts."""
+"""The suite within pytest: opens the driver under test, offers the bench, and turns outcomes into verdicts.
+
+With pytest-xdist the controller prepares the session and its workers run the tests; each report carries its
+outcome, so that whoever hears of a report (``on_outcome``) hears of a verdict.
+"""
 
 from __future__ import annotations
 
-import shutil
+import json
+import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import FlakyFailure
 
+from conformance import bench as benches
+from conformance.adapters import UnknownDriver, connect
+from conformance.bench import Bench, Fixtures
 from conformance.driver import DriverRefused, DriverSource
 from conformance.lab import namespace
-from conformance.results import TestOutcome, Verdict
-from conformance.spec import Requirement
-from conformance.workbench import Deviation, Story, Workbench
+from conformance.lab.kernellog import KernelLog
+from conformance.lab.scratch import scratch_directory
+from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
+from conformance.session import Place, Session, Wish, prepare
+from conformance.spec import load_capabilities, load_requirements
+from conformance.timing import Stopwatch
+from conformance.workbench import Deviation, Leak, Story
 
-_DECLINED = "declined: "
-_NOT_APPLICABLE = "not applicable: "
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """What a run is about. ``lacking`` names capabilities that this host has not, and why."""
-
-    source: DriverSource
-    scratch: Path
-    requirements: dict[str, Requirement]
-    selected: frozenset[str]
-    privileged: bool
-    examples: int
-    seed: int
-    lacking: dict[str, str]
+NAME: Final = "overlay-conformance-suite"
+EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
+_SESSION: Final = "conformance_session"
+_OUTCOME: Final = "conformance_outcome"
+_UNTESTED: Final = "untested: "
 
 
-class Bench:
-    """Opens stores of the driver under test, each in a directory of its own."""
+def start(config: pytest.Config) -> None:
+    """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
+    stack = ExitStack()
+    try:
+        source = connect(config.getoption("driver"))
+        handed = getattr(config, "workerinput", {}).get(_SESSION)
+        session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+    except (UnknownDriver, KeyError) as error:
+        stack.close()
+        raise pytest.UsageError(str(error)) from error
+    stack.callback(source.close)
+    config.pluginmanager.register(ConformancePlugin(session, source, stack), NAME)
 
-    def __init__(self, config: RunConfig, story: Story) -> None:
-        self.privileged = config.privileged
-        self.story = story
-        self._config = config
-        self._made = 0
 
-    @contextmanager
-    def store(self, name: str = "", path: Callable[[Path], Path] | None = None) -> Iterator[Workbench]:
-        """A fresh store, gone afterwards. The first of an example begins its story.
-
-        ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
-        """
-        if name in ("", "origin"):
-            self.story.begin()
-        self._made += 1
-        directory = self._config.scratch / f"s{self._made}"
-        directory.mkdir()
-        home = path(directory) if path else directory
-        home.mkdir(parents=True, exist_ok=True)
-        try:
-            workbench = Workbench(self._config.source.open(home), directory, self.story, name)
-            yield workbench
-            workbench.driver.close()
-        finally:
-            namespace.unmount_below(directory)
-            shutil.rmtree(directory)
+def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
+    known = load_requirements()
+    chosen = tuple(config.getoption("requirement")) or tuple(known)
+    unknown = set(chosen) - known.keys()
+    if unknown:
+        raise pytest.UsageError(f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all")
+    profile = config.getoption("conformance_profile")
+    examples = config.getoption("conformance_examples") or EXAMPLES[profile]
+    wish = Wish(
+        config.getoption("driver"),
+        profile,
+        examples,
+        chosen,
+        tuple(config.getoption("backing")),
+        config.getoption("conformance_deadline"),
+    )
+    directory = config.getoption("conformance_directory")
+    if directory is None:
+        parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
+        directory = stack.enter_context(scratch_directory(Path(parent)))
+    scratch = Path(directory)
+    stack.callback(namespace.unmount_below, scratch)
+    return prepare(wish, scratch)
 
 
 class ConformancePlugin:
-    """Registered with pytest for one run; ``report`` is told of each test's outcome, and ``begin`` of its start."""
+    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it."""
 
-    def __init__(
-        self, config: RunConfig, begin: Callable[[str], None], report: Callable[[TestOutcome], None]
-    ) -> None:
-        self._config = config
-        self._begin = begin
-        self._report = report
-        self._story = Story()
+    def __init__(self, session: Session, source: DriverSource, stack: ExitStack) -> None:
+        self.session = session
+        self.source = source
+        self.outcomes: list[TestOutcome] = []
+        self.on_outcome: Callable[[TestOutcome], None] = lambda outcome: None
+        self.on_start: Callable[[str], None] = lambda name: None
+        self._stack = stack
+        self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self._log: KernelLog | None = None
+        if "kernel-log" not in session.lacking:
+            self._log = KernelLog()
+            stack.callback(self._log.close)
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Declare the marker and set hypothesis up."""
+        """Declare the markers and set hypothesis up."""
         config.addinivalue_line("markers", "requirement(*ids): the requirements that a test checks")
+        config.addinivalue_line("markers", "smoke: also in the profile smoke")
+        config.addinivalue_line("markers", "release: in the profile release only")
+        config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
         settings.register_profile(
             "conformance",
-            max_examples=self._config.examples,
+            max_examples=self.session.examples,
             deadline=None,  # a slow driver is not a wrong one
             database=None,
             print_blob=False,
@@ -93,33 +111,60 @@ class ConformancePlugin:
         )
         settings.load_profile("conformance")
 
+    def pytest_unconfigure(self) -> None:
+        """Give everything back."""
+        self._stack.close()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the session to a worker of pytest-xdist."""
+        node.workerinput[_SESSION] = json.dumps(self.session.as_json())
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Every test on every backing filesystem."""
+        if "bench" in metafunc.fixturenames:
+            places = list(self.session.places)
+            if metafunc.definition.get_closest_marker("place_free"):
+                places = places[:1]
+            names = [place.backing for place in places]
+            metafunc.parametrize("bench", places, indirect=True, ids=names)
+
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep the tests of the selected requirements; skip, with a reason, what cannot be tested here."""
-        kept = [item for item in items if self._config.selected & set(requirements_of(item))]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
-        for item in items:
-            reason = self._reason_to_skip(requirements_of(item))
+        """Keep the tests of the selected requirements and of the profile; skip what cannot be tested here."""
+        items_of_others = [item for item in items if not requirements_of(item)]
+        kept = [item for item in items if self._is_selected(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
+        items[:] = items_of_others + kept
+        for item in kept:
+            reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
-    def _reason_to_skip(self, requirements: tuple[str, ...]) -> str:
-        for requirement in requirements:
-            for need in self._config.requirements[requirement].needs:
-                if need in self._config.source.info.declined:
-                    return _DECLINED + self._config.source.info.declined[need]
-                if need in self._config.lacking:
-                    return _NOT_APPLICABLE + self._config.lacking[need]
-        return ""
+    def _is_selected(self, item: pytest.Item) -> bool:
+        if not set(self.session.selected) & set(requirements_of(item)):
+            return False
+        if self.session.profile == "smoke":
+            return item.get_closest_marker("smoke") is not None
+        return self.session.profile == "release" or item.get_closest_marker("release") is None
 
     @pytest.fixture
-    def bench(self) -> Bench:
+    def bench(self, request: pytest.FixtureRequest) -> Iterator[Bench]:
         """Where a test gets its stores from."""
-        return Bench(self._config, self._story)
+        worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
+        yield Bench(self._fixtures, request.param, worker)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""
-        self._begin(nodeid.rpartition("::")[2])
+        self.on_start(nodeid.rpartition("::")[2])
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begin the test's clock and tell the kernel's log its name; end the run when its time is up."""
+        if self.session.deadline and time.monotonic() > self.session.deadline:
+            pytest.skip(_UNTESTED + "the time of this run (--budget) was up")
+        self._fixtures.watch.restart()
+        if self._log:
+            self._log.news()
+            self._log.write(item.name)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -127,21 +172,58 @@ class ConformancePlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn what happened in one phase of a test into an outcome."""
         report = yield
-        if report.when == "call" or report.outcome != "passed":
-            self._report(self._outcome(item, call, report))
+        if requirements_of(item) and (report.when == "call" or report.outcome != "passed"):
+            outcome = self._outcome(item, call, report)
+            setattr(report, _OUTCOME, outcome.as_json())
+            if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
+                report.longrepr = _for_people(outcome)
         return report
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hear of an outcome, of this process or of a worker."""
+        fields = getattr(report, _OUTCOME, None)
+        if fields:
+            outcome = TestOutcome.from_json(fields)
+            self.outcomes.append(outcome)
+            self.on_outcome(outcome)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """The verdicts in one line, after pytest's own."""
+        results = judge(self.session.selected, self.outcomes)
+        counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
+        said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+        share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
+        words = {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}
+        terminalreporter.write_line(
+            f"{self.session.driver}, lane {self.session.lane}: {said}; {share} -> {words[exit_code(results)]}"
+        )
+
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
-        name, requirements = item.name, requirements_of(item)
-        if report.outcome == "passed":
-            return TestOutcome(name, requirements, Verdict.PASS)
-        if report.outcome == "skipped":
-            reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-            reason = reason.removeprefix("Skipped: ")
-            verdict = Verdict.DECLINED if reason.startswith(_DECLINED) else Verdict.NOT_APPLICABLE
-            return TestOutcome(name, requirements, verdict, reason)
+        requirements = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
-        return TestOutcome(name, requirements, *_explained(error, report.longreprtext), tuple(self._story.lines))
+        if isinstance(error, Leak):
+            requirements = (error.requirement,)
+        verdict, reason = _explained(error, report)
+        failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
+        seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
+        said = tuple(self._log.news()) if self._log else ()
+        if self._log and self._log.newly_tainted():
+            verdict = Verdict.ERROR
+            reason = (
+                f"the kernel tainted itself (mask {self._log.newly_tainted():#x}); what follows cannot be trusted:"
+                f" reboot\n{reason}"
+            )
+        return TestOutcome(
+            item.name,
+            requirements,
+            verdict,
+            reason,
+            tuple(self._fixtures.story.lines) if failed else (),
+            place_of(item).backing,
+            round(seconds, 4),
+            round(in_driver, 4),
+            said,
+        )
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:
@@ -149,13 +231,43 @@ def requirements_of(item: pytest.Item) -> tuple[str, ...]:
     return tuple(one for marker in item.iter_markers("requirement") for one in marker.args)
 
 
-def _explained(error: BaseException | None, trace: str) -> tuple[Verdict, str]:
+def place_of(item: pytest.Item) -> Place:
+    """The backing filesystem that a test is run on."""
+    found = getattr(item, "callspec", None)
+    place = found.params.get("bench") if found else None
+    return place if isinstance(place, Place) else Place("", "")
+
+
+def _explained(error: BaseException | None, report: pytest.TestReport) -> tuple[Verdict, str]:
     """A failure of the driver, or an error of the harness, in words."""
+    if hasattr(report, "wasxfail"):
+        return (Verdict.XFAIL if report.skipped else Verdict.XPASS), str(report.wasxfail)
+    if report.outcome == "passed":
+        return Verdict.PASS, ""
+    if report.outcome == "skipped":
+        return _skipped(report)
     match error:
         case Deviation():
             return Verdict.FAIL, str(error)
         case DriverRefused():
             return Verdict.FAIL, f"the driver refused a step that it must do: {error}"
         case FlakyFailure():
-            return Verdict.FAIL, f"failed, and then did not when the same steps were repeated: {error}\n{trace}"
-    return Verdict.ERROR, trace
+            return (
+                Verdict.FAIL,
+                f"failed, and then did not when the same steps were repeated: {error}\n{report.longreprtext}",
+            )
+    return Verdict.ERROR, report.longreprtext
+
+
+def _skipped(report: pytest.TestReport) -> tuple[Verdict, str]:
+    text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    reason = text.removeprefix("Skipped: ")
+    if reason.startswith(benches.DECLINED):
+        return Verdict.DECLINED, reason
+    return (Verdict.UNTESTED if reason.startswith(_UNTESTED) else Verdict.NOT_APPLICABLE), reason
+
+
+def _for_people(outcome: TestOutcome) -> str:
+    steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
+    lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
+    return "\n".join([*lines, "The smallest steps that show it:", *steps] if steps else lines)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 class Verdict(enum.Enum):
-    """In the order in which one hides another: a failure is never covered up by a pass."""
+    """In the order in which one hides another: a failure is never covered up by a pass.
+
+    ERROR is the harness's own; XFAIL a failure that is known and expected, XPASS one that was expected and did
+    not come, which is a failure; DECLINED what the driver says it does not do; NOT-APPLICABLE what this kernel,
+    filesystem or lane cannot show; UNTESTED what did not run.
+    """
 
     ERROR = "ERROR"
     FAIL = "FAIL"
+    XPASS = "XPASS"
+    XFAIL = "XFAIL"
     PASS = "PASS"
     DECLINED = "DECLINED"
     NOT_APPLICABLE = "NOT-APPLICABLE"
@@ -20,7 +28,11 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TestOutcome:
-    """One test: its requirements, what came out, why, and the steps that show it."""
+    """One test on one backing filesystem: its requirements, what came out, why, and the steps that show it.
+
+    ``seconds`` is the time that it took, ``driver_seconds`` that part of it which was the driver's or the
+    kernel's. ``kernel`` is what the kernel's log said meanwhile.
+    """
 
     __test__ = False  # pytest would take it for a test class
 
@@ -29,6 +41,20 @@ class TestOutcome:
     verdict: Verdict
     reason: str = ""
     steps: tuple[str, ...] = ()
+    backing: str = ""
+    seconds: float = 0.0
+    driver_seconds: float = 0.0
+    kernel: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return {**asdict(self), "verdict": self.verdict.value}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> TestOutcome:
+        """Back from :meth:`as_json`."""
+        lists = {name: tuple(fields[name]) for name in ("requirements", "steps", "kernel")}
+        return cls(**{**fields, **lists, "verdict": Verdict(fields["verdict"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +88,13 @@ def exit_code(results: Iterable[RequirementResult]) -> int:
     verdicts = {result.verdict for result in results}
     if Verdict.ERROR in verdicts:
         return 2
-    if Verdict.FAIL in verdicts:
+    if verdicts & {Verdict.FAIL, Verdict.XPASS}:
         return 1
-    return 0 if Verdict.PASS in verdicts else 3
+    return 0 if verdicts & {Verdict.PASS, Verdict.XFAIL} else 3
+
+
+def share_in_driver(outcomes: Iterable[TestOutcome]) -> float:
+    """Which part of the time of all tests the driver or the kernel took, 0 to 1; 0 if no time was taken."""
+    found = list(outcomes)
+    total = sum(outcome.seconds for outcome in found)
+    return sum(outcome.driver_seconds for outcome in found) / total if total else 0.0

@@ -33,7 +33,7 @@ _CONTENTS: Final = (b"", b"x", b"y", b"xy", b"z" * 5000)
 _MODES: Final = (0o644, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0)
 _TIMES: Final = (0, 1, 10**9, 1_400_000_000_123_456_789, 1_400_000_000_999_999_999, 4_000_000_000 * 10**9)
 # vfs_cap_data, revision 2 (capabilities(7)): cap_net_bind_service permitted and effective
-_CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
+CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
 
 STANDARD: Final[tuple[ops.Operation, ...]] = (
     ops.CreateFile(b"a", b"a in the base", 0o644),
@@ -83,7 +83,7 @@ def operations(*, privileged: bool) -> st.SearchStrategy[ops.Operation]:
         kinds += [
             devices,
             st.builds(lambda path, owner: ops.Chown(path, *owner), paths, owners),
-            st.builds(ops.SetXattr, paths, st.just("security.capability"), st.just(_CAPABILITY)),
+            st.builds(ops.SetXattr, paths, st.just("security.capability"), st.just(CAPABILITY)),
         ]
     return st.one_of(kinds)
 

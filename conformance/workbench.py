@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from conformance import ops
+from conformance import ops, tars
 from conformance.driver import DriverRefused, DriverUnderTest
 from conformance.interpret import perform
 from conformance.model import Snapshot, Tree, Unspecified
@@ -20,6 +20,12 @@ from conformance.observe import differences, observe
 
 class Deviation(AssertionError):
     """The driver does something else than a requirement says; the text is expected against actual."""
+
+
+class Leak(Deviation):
+    """The driver left something behind; this is judged by a requirement of its own, whatever the test was about."""
+
+    requirement = "OVL-LIFE-NO-LEAKS"
 
 
 class Story:
@@ -132,23 +138,51 @@ class Workbench:
         self.driver.diff(layer_id, against, path)
         return path
 
+    def applied(self, layer_id: str, entries: Iterable[tars.Entry], form: int = tarfile.PAX_FORMAT) -> int | None:
+        """Apply an archive of these entries, which the story tells one by one."""
+        return self.apply(layer_id, self.archive(entries, form))
+
+    def archive(self, entries: Iterable[tars.Entry], form: int = tarfile.PAX_FORMAT) -> Path:
+        """An archive of these entries, which the story tells one by one."""
+        self._archives += 1
+        path = self.directory / f"archive-{self._archives}.tar"
+        listed = list(entries)
+        self.tell(f"an archive {path.name} of:")
+        for entry in listed[:20]:
+            self.tell(f"  {entry.describe()}")
+        if len(listed) > 20:
+            self.tell(f"  and {len(listed) - 20} more")
+        return tars.write(path, listed, form)
+
+    def bytes_of_archive(self, data: bytes, what: str) -> Path:
+        """An archive with these bytes."""
+        self._archives += 1
+        path = self.directory / f"archive-{self._archives}.tar"
+        self.tell(f"an archive {path.name}: {what}, {len(data)} bytes")
+        path.write_bytes(data)
+        return path
+
     def apply(self, layer_id: str, archive: Path) -> int | None:
         """Apply an archive to a layer that exists."""
         self.tell(f"apply {archive.name} to {layer_id}")
         return self.driver.apply_diff(layer_id, self._parents[layer_id], archive)
 
-    def must_refuse(self, what: str, *, call: object) -> str:
+    def must_refuse(self, what: str, *, call: Callable[[], object]) -> str:
         """The driver's refusal of a call that it must refuse; raises Deviation if it accepts."""
         self.tell(f"{what}  (to be refused)")
         try:
-            call()  # type: ignore[operator]  # a function without arguments
+            call()
         except DriverRefused as refused:
             return str(refused)
         raise Deviation(f"{what}: expected a refusal, but the driver did it")
 
 
-def same_tree(what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known") -> None:
-    """Two trees are equal; raises Deviation with what differs."""
+def same_tree(
+    what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known", links: bool = True
+) -> None:
+    """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count."""
+    if not links:
+        expected, actual = expected.without_links(), actual.without_links()
     found = differences(expected, actual, times=times)
     if found:
         raise Deviation("\n".join([f"{what} is not what was expected:", *found]))
@@ -161,6 +195,13 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
             return tar.getmembers()
     except tarfile.TarError as error:
         raise Deviation(f"the diff is no archive that Python's tarfile reads: {error}") from error
+
+
+def entry_names(archive: Path) -> list[str]:
+    """The names of an archive without what writers put around them."""
+    return [
+        member.name.removeprefix("./").rstrip("/") for member in members(archive) if member.name not in (".", "./")
+    ]
 
 
 def everything_below(directory: str) -> set[str]:

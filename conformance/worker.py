@@ -7,40 +7,75 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
+import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import pytest
 
+from conformance import plugin as suite
 from conformance.adapters import UnknownDriver, connect
 from conformance.lab import namespace
-from conformance.plugin import ConformancePlugin, RunConfig
 from conformance.results import TestOutcome
-from conformance.spec import load_requirements
 
 _SUITES: Final = Path(__file__).parent / "suites"
-_NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
-_USER_NAMESPACE_LACKS: Final = (
-    "user namespace: device nodes, foreign owners and file capabilities are left out;"
-    " run as root (sudo) to test them"
-)
+_ENTRY: Final = "conformance.pytest_entry"
+_ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the controller asks for."""
+    """What the controller asks for. ``budget`` is in seconds, 0 for one round however long it takes."""
 
     driver: str
     scratch: str
     parent: int
     selected: tuple[str, ...]
+    profile: str
     examples: int
     seed: int
+    backings: tuple[str, ...] = ()
+    jobs: int = 1
+    budget: float = 0.0
+
+
+class _Listener:
+    """Follows a round in pytest and tells of it."""
+
+    def __init__(self, events: IO[str], round_number: int) -> None:
+        self._events = events
+        self._round = round_number
+        self.generated = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Listen to the suite's plugin."""
+        plugin: suite.ConformancePlugin = config.pluginmanager.get_plugin(suite.NAME)
+        session, info = plugin.session, plugin.source.info
+        plugin.on_start = lambda test: tell(self._events, "test", name=test)
+        plugin.on_outcome = lambda outcome: tell(self._events, "outcome", **outcome.as_json())
+        if self._round == 0:
+            tell(
+                self._events,
+                "opened",
+                name=info.name,
+                version=info.version,
+                lane=session.lane,
+                backings=[place.backing for place in session.places],
+                declined=dict(info.declined),
+                lacking=dict(session.lacking),
+                notes=list(session.notes),
+            )
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """After the first round, only what draws its examples is worth another one."""
+        drawn = [item for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
+        self.generated = bool(drawn)
+        if self._round:
+            items[:] = drawn
 
 
 def main() -> None:
@@ -50,84 +85,61 @@ def main() -> None:
     log = Path(task.scratch) / "log"
     try:
         namespace.die_with_parent(task.parent)
+        connect(task.driver).close()  # so that a wrong name is refused before anything is made
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
             with redirect_stdout(file), redirect_stderr(file):
                 _run(task, events)
     except UnknownDriver as error:
-        _tell(events, "failed", message=str(error))
+        tell(events, "failed", message=str(error))
     except BaseException:
-        _tell(events, "failed", message=traceback.format_exc())
+        tell(events, "failed", message=traceback.format_exc())
 
 
-def _tell(events: IO[str], event: str, **fields: Any) -> None:
+def tell(events: IO[str], event: str, **fields: Any) -> None:
+    """One event, a line."""
     events.write(json.dumps({"event": event, **fields}) + "\n")
 
 
 def _run(task: Task, events: IO[str]) -> None:
-    lacking: dict[str, str] = {}
-    notes: list[str] = []
-    lane = "none"
-    try:
-        lane = namespace.enter_private_mounts()
-    except namespace.NoNamespace as error:
-        lacking["mounts"] = str(error)
-    if lane == "user-namespace":
-        notes.append(_USER_NAMESPACE_LACKS)
-    scratch = _usable_scratch(Path(task.scratch) / "stores", notes)
-    source = connect(task.driver)
-    if not lacking:
-        lacking |= _probe(scratch)
-    info = source.info
-    _tell(events, "opened", name=info.name, version=info.version, lane=lane, notes=[*notes, *lacking.values()])
-    config = RunConfig(
-        source,
-        scratch,
-        load_requirements(),
-        frozenset(task.selected),
-        privileged=lane == "root",
-        examples=task.examples,
-        seed=task.seed,
-        lacking=lacking,
-    )
-
-    def report(outcome: TestOutcome) -> None:
-        _tell(events, "outcome", **{**asdict(outcome), "verdict": outcome.verdict.value})
-
-    plugin = ConformancePlugin(config, lambda test: _tell(events, "test", name=test), report)
-    arguments = [str(_SUITES), "-q", "-p", "no:cacheprovider", "--rootdir", str(_SUITES), "-c", os.devnull]
-    code = pytest.main([*arguments, f"--hypothesis-seed={task.seed}", "--import-mode=importlib"], plugins=[plugin])
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-        sys.stdout.flush()
-        text = (Path(task.scratch) / "log").read_text()
-        _tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
-        return
-    _tell(events, "finished")
+    deadline = time.monotonic() + task.budget if task.budget else None
+    number = 0
+    while True:
+        directory = Path(task.scratch) / f"round-{number}"
+        directory.mkdir()
+        listener = _Listener(events, number)
+        code = pytest.main(_arguments(task, number, directory, deadline), plugins=[listener])
+        if code not in _ENDED_WELL:
+            sys.stdout.flush()
+            text = (Path(task.scratch) / "log").read_text()
+            tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
+            return
+        number += 1
+        if deadline is None or time.monotonic() >= deadline or not listener.generated:
+            break
+    tell(events, "finished", rounds=number)
 
 
-def _usable_scratch(scratch: Path, notes: list[str]) -> Path:
-    scratch.mkdir()
-    name = _NO_UPPER.get(namespace.filesystem_magic(scratch))
-    if name:
-        namespace.mount_tmpfs(scratch)
-        notes.append(f"the temporary directory is on {name}, which cannot hold layers: the run used a tmpfs")
-    return scratch
+def _arguments(task: Task, number: int, directory: Path, deadline: float | None) -> list[str]:
+    words = ["-p", _ENTRY, "-p", "no:cacheprovider"]
+    words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
+    words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
+    words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
+    words += [f"--hypothesis-seed={task.seed + number}"]
+    words += [f"--backing={name}" for name in task.backings]
+    words += [f"--requirement={one}" for one in task.selected]
+    if deadline is not None:
+        words.append(f"--conformance-deadline={deadline}")
+    if task.jobs > 1:
+        # Each worker takes what is next, so that the long tests do not pile up behind one another.
+        words += ["-n", str(task.jobs), "--dist", "worksteal"]
+    return words
 
 
-def _probe(scratch: Path) -> dict[str, str]:
-    """What this host cannot do, so that no driver is blamed for it."""
-    directory = scratch / "probe"
-    directory.mkdir()
-    for name in ("lower", "upper", "work", "merged"):
-        (directory / name).mkdir()
-    try:
-        namespace.mount_overlay(directory)
-    except OSError as error:
-        return {
-            "mounts": f"this host mounts no overlays: {error.strerror}; run as root (sudo) on kernel 4.0 or later"
-        }
-    shutil.rmtree(directory)
-    return {}
+def outcome_of(event: dict[str, Any]) -> TestOutcome:
+    """The outcome that an event tells of."""
+    return TestOutcome.from_json(event)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from refdriver.archive.unpack import Merged, Native, unpack
 from refdriver.changes import Change, overlay_changes, tree_changes
 from refdriver.errors import BadOption, LayerExists, LayerInUse, NeedsRoot, QuotaFailed, ReadOnlyLayer
 from refdriver.home import Home
-from refdriver.idmap import IdMap, IdMaps
+from refdriver.idmap import IdMaps, MapLike
 from refdriver.layermounts import LayerMounts
 from refdriver.layers import Layer, LayerStore, check_id
 from refdriver.linux import libc
@@ -52,8 +52,8 @@ class Driver:
         self,
         home: str | os.PathLike[str],
         options: Iterable[str] = (),
-        uid_maps: Iterable[IdMap] = (),
-        gid_maps: Iterable[IdMap] = (),
+        uid_maps: Iterable[MapLike] = (),
+        gid_maps: Iterable[MapLike] = (),
     ) -> None:
         self._options = parse_options(options)
         self._ids = IdMaps.of(uid_maps, gid_maps)
@@ -280,7 +280,8 @@ class Driver:
                 staged = f"{area}/diff"
                 trees.clone_tree(layer.diff, staged)
                 if native:
-                    unpack(archive, staged, self._ids, Native(self._overlay))
+                    lowers = tuple(lower.layer.diff for lower in self._layers.lowers(layer))
+                    unpack(archive, staged, self._ids, Native(self._overlay, lowers))
                     size = layer_size(staged)
                 else:
                     size = self._unpack_merged(layer, area, staged, archive)

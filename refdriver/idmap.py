@@ -40,6 +40,13 @@ class IdMap:
         return cls(*map(int, fields))
 
 
+MapLike = IdMap | tuple[int, int, int]  # a triple reads as the fields of an IdMap
+
+
+def _id_map(one: MapLike) -> IdMap:
+    return one if isinstance(one, IdMap) else IdMap(*one)
+
+
 def _to_host(maps: tuple[IdMap, ...], container_id: int) -> int | None:
     for one in maps:
         if one.container_id <= container_id < one.container_id + one.size:
@@ -70,9 +77,9 @@ class IdMaps:
     gid_maps: tuple[IdMap, ...] = ()
 
     @classmethod
-    def of(cls, uid_maps: Iterable[IdMap], gid_maps: Iterable[IdMap]) -> IdMaps:
+    def of(cls, uid_maps: Iterable[MapLike], gid_maps: Iterable[MapLike]) -> IdMaps:
         """Check and keep the maps; raises BadOption when ranges overlap or container root is unmapped."""
-        maps = cls(tuple(uid_maps), tuple(gid_maps))
+        maps = cls(tuple(map(_id_map, uid_maps)), tuple(map(_id_map, gid_maps)))
         _check_no_overlap("uid", maps.uid_maps)
         _check_no_overlap("gid", maps.gid_maps)
         maps.root  # noqa: B018 - the maps must map root: this raises if they do not

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,6 +52,25 @@ class OverlayXattrs:
 def is_whiteout_device(status: os.stat_result) -> bool:
     """Whether this is the character device 0/0."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_directory_below(lowers: Sequence[str], parts: Sequence[bytes], overlay: OverlayXattrs) -> bool:
+    """Whether the lowers, uppermost first, show a directory at a path, as the kernel merges them (overlayfs.rst)."""
+    shown = [os.fsencode(lower) for lower in lowers]
+    for part in parts:
+        deeper = []
+        for path in (directory + b"/" + part for directory in shown):
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                break  # a whiteout or another kind hides what is below
+            deeper.append(path)
+            if overlay.is_opaque(path):
+                break
+        shown = deeper
+    return bool(shown)
 
 
 TRUSTED: Final = OverlayXattrs("trusted.overlay.")

@@ -6,11 +6,11 @@ import codecs
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from conformance.driver import Change, DriverInfo, DriverRefused, DriverSource
+from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
 _LIMITS = 300  # seconds; a command that takes longer hangs
@@ -19,36 +19,79 @@ _LIMITS = 300  # seconds; a command that takes longer hangs
 def source(arguments: str) -> DriverSource:
     """``DRIVER[?binary=PATH&storage-opt=KEY=VALUE]``; raises OSError when there is no such command."""
     driver, _, query = arguments.partition("?")
-    options = parse_qsl(query, strict_parsing=bool(query))
-    binary = dict(options).get("binary", "containers-storage")
+    words = parse_qsl(query, strict_parsing=bool(query))
+    binary = dict(words).get("binary", "containers-storage")
     found = shutil.which(binary)
     if found is None:
         raise OSError(f"there is no command {binary!r}; on Debian and Ubuntu: apt-get install containers-storage")
-    words = [word for key, value in options if key == "storage-opt" for word in ("--storage-opt", value)]
-    version = subprocess.run([found, "version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"[0-9]+\.[0-9.]+", version)
-    info = DriverInfo(f"containers-storage:{arguments}", match[0] if match else "unknown", _declined(driver))
-    return DriverSource(info, lambda directory: _ContainersStorage(found, driver or "overlay", words, directory))
+    options = [value for key, value in words if key == "storage-opt"]
+    info = DriverInfo(f"containers-storage:{arguments}", _version_of(found), _declined(driver, options))
+    command = _Command(found, driver or "overlay", tuple(options))
+    return DriverSource(info, lambda request: _ContainersStorage(command, request), attempt=command.attempt)
 
 
-def _declined(driver: str) -> dict[str, str]:
+def _version_of(binary: str) -> str:
+    said = subprocess.run([binary, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"[0-9]+\.[0-9.]+", said)
+    if match:
+        return match[0]
+    # The command has a verb for it that says nothing in some builds; then the package knows.
+    query = ["dpkg-query", "--search", binary]
+    if shutil.which(query[0]) is None:
+        return "unknown"
+    package = subprocess.run(query, capture_output=True, text=True, check=False).stdout.partition(":")[0]
+    shown = ["dpkg-query", "--show", "--showformat=${Version}", package]
+    return subprocess.run(shown, capture_output=True, text=True, check=False).stdout or "unknown"
+
+
+def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
     """What the command, or the driver behind it, does not offer by design."""
     declined = {
         "metadata": "the containers-storage command does not show the driver's metadata of a layer",
         "whole-tree-diff": "the diff command compares with the parent when no layer is named, never with nothing",
+        "id-maps": "the command maps the owners of single layers, and not of a store",
+        "labels": "the command takes a label when a layer is made, and not when it is mounted",
+        "layer-options": "the command has no read-write layers with storage options of their own",
+        "gates-kernel": "containers/storage no longer compares kernel releases; it probes what it needs",
     }
-    if driver == "vfs":
-        declined["overlay"] = "the vfs driver copies layers; it mounts no overlay and has no limit of depth"
+    if driver in ("vfs", "btrfs"):
+        copies = f"the {driver} driver makes whole trees; it mounts no overlay, so it has no limit of depth"
+        declined |= dict.fromkeys(("overlay", "home-layout", "limit-128", "gates-backing"), copies)
+    if any("mount_program" in one for one in options):
+        declined["kernel-overlay"] = "a mount program stands in for the kernel's overlay"
     return declined
 
 
+class _Command:
+    """The command line, but for its verb and its store."""
+
+    def __init__(self, binary: str, driver: str, options: tuple[str, ...]) -> None:
+        self.driver = driver
+        self._binary = binary
+        self._options = options
+
+    def words(self, request: OpenRequest) -> list[str]:
+        """The command of one store."""
+        place = ["--graph", str(request.directory / "graph"), "--run", str(request.directory / "run")]
+        asked = [f"overlay.{word}" for word in request.options]
+        if request.image_stores:
+            asked.append("overlay.imagestore=" + ",".join(map(str, request.image_stores)))
+        options = [word for one in (*self._options, *asked) for word in ("--storage-opt", one)]
+        return [self._binary, *place, "--storage-driver", self.driver, *options]
+
+    def attempt(self, request: OpenRequest, prefix: Sequence[str]) -> Answer:
+        """Open a store and close it, behind a command prefix."""
+        words = [*prefix, *self.words(request), "status"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return Answer(done.returncode == 0, done.stdout + done.stderr)
+
+
 class _ContainersStorage:
-    def __init__(self, binary: str, driver: str, options: list[str], directory: Path) -> None:
-        self._arguments = (binary, driver, options, directory)
-        self._root = directory / "graph"
-        self._driver = driver
-        place = ["--graph", str(self._root), "--run", str(directory / "run")]
-        self._command = [binary, *place, "--storage-driver", driver, *options]
+    def __init__(self, command: _Command, request: OpenRequest) -> None:
+        self._root = request.directory / "graph"
+        self._driver = command.driver
+        self._command = command.words(request)
+        self._ask("status")  # so that a store that cannot be opened is refused when it is opened
 
     def _ask(self, *words: str) -> str:
         done = subprocess.run(
@@ -64,13 +107,21 @@ class _ContainersStorage:
     def home(self) -> str:
         return str(self._root / self._driver)
 
-    def create(self, layer_id: str, parent: str) -> None:
+    @property
+    def image_store(self) -> str:
+        return str(self._root)
+
+    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+        if options is not None:
+            raise DriverRefused("the containers-storage command takes no options for a layer")
         self._ask("create-layer", "-i", layer_id, *_named(parent))
 
     def remove(self, layer_id: str) -> None:
         self._ask("delete-layer", layer_id)
 
-    def get(self, layer_id: str) -> str:
+    def get(self, layer_id: str, label: str = "") -> str:
+        if label:
+            raise DriverRefused("the containers-storage command takes no label for a mount")
         return self._ask("mount", layer_id).removesuffix("\n")
 
     def put(self, layer_id: str) -> None:

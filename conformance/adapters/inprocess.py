@@ -1,20 +1,26 @@
 """A driver that is a Python class, called in this process.
 
-The class is opened with a home and has create, remove, get, put, exists, status, metadata, diff (a binary
-stream to read and close), apply_diff (takes one), diff_size, changes (entries with ``path`` as bytes and a
-``kind`` named ADD, MODIFY or DELETE), cleanup and, if it holds anything open, close.
+The class is opened with a home and has create, create_read_write, remove, get, put, exists, status, metadata,
+diff (a binary stream to read and close), apply_diff (takes one), diff_size, changes (entries with ``path`` as
+bytes and a ``kind`` named ADD, MODIFY or DELETE), cleanup and, if it holds anything open, close. What a test
+asks for is added by name, and only then: ``options`` (``overlay.KEY=VALUE`` words), ``uid_maps`` and
+``gid_maps`` (triples: first id inside, first id outside, how many), a label for get. What the class lacks it
+names in ``declined_capabilities``, a mapping of a capability's name to the reason.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import shutil
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conformance.driver import Change, DriverInfo, DriverRefused, DriverSource
+from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _T = TypeVar("_T")
 
@@ -27,7 +33,36 @@ def source(arguments: str) -> DriverSource:
     factory = getattr(importlib.import_module(module_name), class_name)
     declined = getattr(factory, "declined_capabilities", {})
     info = DriverInfo(f"python:{arguments}", _version_of(module_name), dict(declined))
-    return DriverSource(info, lambda directory: _InProcess(factory, directory / "home"))
+
+    def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
+        return _attempt(module_name, class_name, request, prefix)
+
+    return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt)
+
+
+def open_class(factory: Callable[..., Any], request: OpenRequest) -> Any:
+    """The driver, opened on ``overlay`` in the request's directory, so that the directory is an image store."""
+    asked: dict[str, Any] = {}
+    words = [f"overlay.{word}" for word in request.options]
+    if request.image_stores:
+        words.append("overlay.imagestore=" + ",".join(map(str, request.image_stores)))
+    if words:
+        asked["options"] = words
+    if request.id_map:
+        asked["uid_maps"] = asked["gid_maps"] = [(one.container, one.host, one.size) for one in request.id_map]
+    return factory(str(request.directory / "overlay"), **asked)
+
+
+def _attempt(module_name: str, class_name: str, request: OpenRequest, prefix: Sequence[str]) -> Answer:
+    task = {"module": module_name, "class": class_name, "home": str(request.directory), "options": request.options}
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "conformance.adapters.opening"],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Answer(done.returncode == 0, done.stdout + done.stderr)
 
 
 def _version_of(module_name: str) -> str:
@@ -39,10 +74,11 @@ def _version_of(module_name: str) -> str:
 
 
 class _InProcess:
-    def __init__(self, factory: Callable[[str], Any], home: Path) -> None:
+    def __init__(self, factory: Callable[..., Any], request: OpenRequest) -> None:
         self._factory = factory
-        self._home = home
-        self._driver: Any = self._ask(lambda: factory(str(home)))
+        self._request = request
+        self._home = request.directory / "overlay"
+        self._driver: Any = self._ask(lambda: open_class(factory, request))
 
     def _ask(self, call: Callable[[], _T]) -> _T:
         # Whatever a driver raises is its answer, even if it is a defect of its code.
@@ -55,14 +91,22 @@ class _InProcess:
     def home(self) -> str:
         return str(self._home)
 
-    def create(self, layer_id: str, parent: str) -> None:
-        self._ask(lambda: self._driver.create(layer_id, parent))
+    @property
+    def image_store(self) -> str:
+        return str(self._request.directory)
+
+    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+        if options is None:
+            self._ask(lambda: self._driver.create(layer_id, parent))
+        else:
+            self._ask(lambda: self._driver.create_read_write(layer_id, parent, dict(options)))
 
     def remove(self, layer_id: str) -> None:
         self._ask(lambda: self._driver.remove(layer_id))
 
-    def get(self, layer_id: str) -> str:
-        return str(self._ask(lambda: self._driver.get(layer_id)))
+    def get(self, layer_id: str, label: str = "") -> str:
+        words = (layer_id, label) if label else (layer_id,)
+        return str(self._ask(lambda: self._driver.get(*words)))
 
     def put(self, layer_id: str) -> None:
         self._ask(lambda: self._driver.put(layer_id))
@@ -97,7 +141,7 @@ class _InProcess:
 
     def reopen(self) -> _InProcess:
         self._let_go()
-        return _InProcess(self._factory, self._home)
+        return _InProcess(self._factory, self._request)
 
     def close(self) -> None:
         self._ask(lambda: self._driver.cleanup())

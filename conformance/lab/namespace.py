@@ -74,22 +74,30 @@ def mount_tmpfs(target: Path) -> None:
     _call(_LIBC.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(0), b"mode=0700"))
 
 
-def mount_overlay(directory: Path) -> None:
-    """Mount and unmount an overlay of the directories lower, upper and work on merged, to see whether it can be."""
+def mount_overlay_at(layers: Path, target: Path) -> None:
+    """Mount an overlay of the directories lower, upper and work below ``layers``."""
     option = b"" if _owns_the_machine() else b",userxattr"
-    place = os.fsencode(directory)
+    place = os.fsencode(layers)
     data = b"lowerdir=%b/lower,upperdir=%b/upper,workdir=%b/work" % (place, place, place) + option
-    _call(_LIBC.mount(b"overlay", place + b"/merged", b"overlay", ctypes.c_ulong(0), data))
-    _call(_LIBC.umount2(place + b"/merged", _MNT_DETACH))
+    _call(_LIBC.mount(b"overlay", os.fsencode(target), b"overlay", ctypes.c_ulong(0), data))
+
+
+def unmount(target: Path) -> None:
+    """Detach what is mounted on a directory."""
+    _call(_LIBC.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Where something is mounted below a directory, in the order in which it came (proc(5), mountinfo)."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
+    return [os.fsdecode(target) for target in targets if target.startswith(os.fsencode(directory) + b"/")]
 
 
 def unmount_below(directory: Path) -> None:
     """Detach whatever is mounted below a directory, the newest first."""
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
-    for target in reversed(targets):
-        if target.startswith(os.fsencode(directory) + b"/"):
-            _LIBC.umount2(target, _MNT_DETACH)
+    for target in reversed(mounts_below(directory)):
+        _LIBC.umount2(os.fsencode(target), _MNT_DETACH)
 
 
 def filesystem_magic(path: Path) -> int:

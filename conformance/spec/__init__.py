@@ -1,23 +1,31 @@
-"""The requirements: what they say, and where they come from.
+"""The requirements and the capabilities: what they say, and where they come from.
 
-An id is never renumbered and never reused. ``needs`` names capabilities: "root" (real root), "mounts" (overlay
-mounts of any lane), or one that a driver may decline, such as "overlay".
+An id is never renumbered and never reused. There is a file of requirements for each few families, read in the
+order of their names; what a whole family needs is said once.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-LEVELS = ("MUST", "SHOULD", "MAY")
+LEVELS: Final = ("MUST", "SHOULD", "MAY")
+PRIVILEGES: Final = ("namespace", "root")
+_ID: Final = re.compile(r"OVL(-[A-Z0-9]+){2,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One normative sentence; ``level`` is a word of RFC 2119, ``since`` the version it came in."""
+    """One normative sentence; ``level`` is a word of RFC 2119, ``since`` the version it came in.
+
+    ``needs`` names capabilities. ``privileges`` is what it takes to test it: a user namespace, or real root.
+    ``kernel`` is the oldest release that can be held to it, "" for any that mounts overlays. ``backing`` names
+    backing filesystems; then it is judged on these alone.
+    """
 
     id: str
     family: str
@@ -26,22 +34,64 @@ class Requirement:
     source: str
     since: str
     needs: tuple[str, ...] = ()
+    privileges: str = "namespace"
+    kernel: str = ""
+    backing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a host (``of`` is "host") or a driver ("driver") may lack."""
+
+    name: str
+    of: str
+    meaning: str
 
 
 def load_requirements() -> dict[str, Requirement]:
-    """All requirements by id, in the order of the file; raises ValueError for one that is malformed."""
-    text = files("conformance.spec").joinpath("requirements.toml").read_text(encoding="utf-8")
+    """All requirements by id; raises ValueError for one that is malformed."""
+    capabilities = load_capabilities()
     found: dict[str, Requirement] = {}
-    for entry in tomllib.loads(text)["requirement"]:
-        requirement = _requirement(entry)
+    for family, entry in _entries():
+        requirement = _requirement(family, entry)
         if requirement.id in found:
             raise ValueError(f"requirement {requirement.id} is there twice")
+        unknown = set(requirement.needs) - capabilities.keys()
+        if unknown:
+            raise ValueError(f"requirement {requirement.id} needs unknown capabilities: {sorted(unknown)}")
         found[requirement.id] = requirement
     return found
 
 
-def _requirement(entry: Mapping[str, Any]) -> Requirement:
-    requirement = Requirement(**{**entry, "needs": tuple(entry.get("needs", ()))})
-    if requirement.level not in LEVELS or not requirement.sentence.endswith("."):
-        raise ValueError(f"requirement {requirement.id} needs a level of {LEVELS} and a whole sentence")
+def load_capabilities() -> dict[str, Capability]:
+    """All capabilities by name."""
+    text = files("conformance.spec").joinpath("capabilities.toml").read_text(encoding="utf-8")
+    return {name: Capability(name, **fields) for name, fields in tomllib.loads(text).items()}
+
+
+def load_retired() -> frozenset[str]:
+    """Ids of requirements that are no more; they are never used again."""
+    text = files("conformance.spec").joinpath("retired.toml").read_text(encoding="utf-8")
+    return frozenset(tomllib.loads(text)["retired"])
+
+
+def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    directory = files("conformance.spec").joinpath("requirements")
+    for path in sorted(directory.iterdir(), key=lambda one: one.name):
+        if path.name.endswith(".toml"):
+            for family in tomllib.loads(path.read_text(encoding="utf-8"))["family"]:
+                shared = tuple(family.get("needs", ()))
+                for entry in family["requirement"]:
+                    yield family["name"], {**entry, "needs": (*shared, *entry.get("needs", ()))}
+
+
+def _requirement(family: str, entry: Mapping[str, Any]) -> Requirement:
+    lists = {name: tuple(entry.get(name, ())) for name in ("needs", "backing")}
+    requirement = Requirement(**{"family": family, "level": "MUST", "since": "0.2.0", **entry, **lists})
+    if not _ID.fullmatch(requirement.id):
+        raise ValueError(f"requirement {requirement.id!r}: an id is OVL-FAMILY-WORDS in capitals")
+    if requirement.level not in LEVELS or requirement.privileges not in PRIVILEGES:
+        raise ValueError(f"requirement {requirement.id} needs a level of {LEVELS}, privileges of {PRIVILEGES}")
+    if not requirement.sentence.endswith(".") or not requirement.source:
+        raise ValueError(f"requirement {requirement.id} needs a whole sentence and a source")
     return requirement

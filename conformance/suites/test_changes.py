@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.model import Node, Snapshot
-from conformance.plugin import Bench
+from conformance.bench import Bench
 from conformance.strategies import chains
 from conformance.workbench import Deviation, Workbench
 

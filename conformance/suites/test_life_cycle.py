@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance import ops
-from conformance.plugin import Bench
+from conformance.bench import Bench
 from conformance.strategies import STANDARD
 from conformance.workbench import Deviation, Workbench, everything_below
 

@@ -9,7 +9,7 @@ import pytest
 
 from conformance import ops
 from conformance.driver import DriverRefused
-from conformance.plugin import Bench
+from conformance.bench import Bench
 from conformance.strategies import STANDARD
 from conformance.workbench import Deviation, Workbench
 

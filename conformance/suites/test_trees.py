@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance import ops
-from conformance.plugin import Bench
+from conformance.bench import Bench
 from conformance.strategies import STANDARD, chains
 from conformance.workbench import Deviation
 

@@ -77,11 +77,11 @@ class Root:
         return self._lookup(path, make_missing=True, replace=replace)
 
     @contextmanager
-    def plain_directory(self, path: bytes, replace: Replace) -> Iterator[int | None]:
-        """:meth:`directory`, but None instead of following a symlink on the way."""
+    def plain_directory(self, path: bytes, replace: Replace, *, make_missing: bool) -> Iterator[int | None]:
+        """:meth:`directory`, but None instead of following a symlink on the way, or of making what is missing."""
         try:
-            fd = self._walk(path, make_missing=True, replace=replace, follow=False)
-        except _Symlink:
+            fd = self._walk(path, make_missing=make_missing, replace=replace, follow=False)
+        except (_Symlink, FileNotFoundError, NotADirectoryError):
             yield None
             return
         try:

@@ -28,7 +28,7 @@ from refdriver.archive.source import Readable
 from refdriver.archive.tarformat import Member
 from refdriver.errors import BadArchive, BreakoutAttempt, IncompatibleFilesystem, NeedsRoot
 from refdriver.idmap import IdMaps
-from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
+from refdriver.overlayxattr import OverlayXattrs, is_directory_below, is_whiteout_device
 from refdriver.trees import remove_entry
 
 _T = TypeVar("_T")
@@ -41,9 +41,10 @@ _DEVICES: Final = {tarformat.CHARACTER: stat.S_IFCHR, tarformat.BLOCK_DEVICE: st
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """The destination is a layer's diff: deletions become overlay's marks."""
+    """The destination is a layer's diff over these lowers, uppermost first: deletions become overlay's marks."""
 
     overlay: OverlayXattrs
+    lowers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class _Unpacker:
         self._ids = ids
         self._times = times  # of directories, set at the end; a file, so that memory does not grow with them
         self._overlay = target.overlay if isinstance(target, Native) else None
+        self._lowers = target.lowers if isinstance(target, Native) else ()
         self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
         # What this archive brought is what the upper holds, if that was empty; else it has to be remembered.
         self._written: set[bytes] | None = set() if os.listdir(self._upper) else None
@@ -101,13 +103,14 @@ class _Unpacker:
             self._entry(self._root.directory(parent, self._replace_whiteout), name, path, member)
             return
         # What a whiteout names lies at exactly that path: behind a symlink there is nothing of that name.
-        with self._root.plain_directory(parent, self._replace_whiteout) as directory:
+        hides = self._hides_lowers(parent)
+        with self._root.plain_directory(parent, self._whiteout_on_the_way, make_missing=hides) as directory:
             if directory is None:
                 return
             if deleted is None:
                 self._make_opaque(directory)
             else:
-                self._delete(directory, deleted, member)
+                self._delete(directory, deleted, member, hides=hides)
 
     def set_directory_times(self) -> None:
         """Give directories their times, now that nothing is made in them any more."""
@@ -234,7 +237,21 @@ class _Unpacker:
             remove_entry(name, directory)
             return make()
 
-    def _delete(self, directory: int, name: bytes, member: Member) -> None:
+    def _hides_lowers(self, directory: bytes) -> bool:
+        """Whether a whiteout in this directory would hide something, or be seen as a device.
+
+        The kernel filters whiteouts out of directories that it merges; one that shows the upper alone it passes
+        on as it is (overlayfs.rst, readdir). A mounted tree has no whiteouts to be seen.
+        """
+        if self._overlay is None:
+            return True
+        parts = [part for part in directory.split(b"/") if part]
+        above = [b"/".join([self._root.path, *parts[:end]]) for end in range(len(parts) + 1)]
+        if any(self._overlay.is_opaque(one) for one in above):
+            return False
+        return is_directory_below(self._lowers, parts, self._overlay)
+
+    def _delete(self, directory: int, name: bytes, member: Member, *, hides: bool) -> None:
         if self._overlay is None:
             self._delete_older(directory, name, self._real_path(directory, name))
             return
@@ -249,7 +266,10 @@ class _Unpacker:
             return
         self._check_owner(member)
         self._root.forget(but=directory)
-        remove_entry(name, directory)
+        if status is not None:
+            remove_entry(name, directory)
+        if not hides:
+            return
         try:
             os.mknod(name, stat.S_IFCHR | 0o600, 0, dir_fd=directory)
         except PermissionError as error:
@@ -263,6 +283,7 @@ class _Unpacker:
                 self._delete_older(directory, os.fsencode(name), path + os.fsencode(name))
         else:
             self._set_xattr(_by_descriptor(directory), self._overlay.opaque, b"y", b"an opaque mark")
+            _remove_whiteouts(_by_descriptor(directory))
 
     def _make_opaque_by_name(self, directory: int, name: bytes) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -314,6 +335,13 @@ class _Unpacker:
         os.chown(name, *self._ids.root, dir_fd=directory)
         self._make_opaque_by_name(directory, name)
         return True
+
+    def _whiteout_on_the_way(self, directory: int, name: bytes) -> bool:
+        """A deletion within what was deleted says nothing new."""
+        status = _lstat_or_none(directory, name)
+        if self._overlay is not None and status is not None and is_whiteout_device(status):
+            raise FileNotFoundError(errno.ENOENT, "deleted by this archive", name)
+        return False
 
     def _check_owner(self, member: Member) -> None:
         if self._ids.uid_to_host(member.uid) is None or self._ids.gid_to_host(member.gid) is None:
@@ -367,6 +395,15 @@ class _Unpacker:
 def _by_descriptor(fd: int) -> str:
     """A path to an open directory, for calls that refuse descriptors without read access."""
     return f"/proc/self/fd/{fd}"
+
+
+def _remove_whiteouts(directory: str) -> None:
+    """Below a directory that hides its lowers wholly no whiteout is needed, and it would be seen as a device."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(parent, name)
+            if is_whiteout_device(os.lstat(path)):
+                os.unlink(path)
 
 
 def _lstat_or_none(directory: int, name: bytes) -> os.stat_result | None:

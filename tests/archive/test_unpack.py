@@ -69,6 +69,15 @@ def layer(scratch: Path) -> Iterator[Path]:
     assert {path.name for path in scratch.iterdir()} == {"layer", "outside"}
 
 
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    """What lies below the layer: a, d/x and the file d/file."""
+    (tmp_path / "lower" / "d").mkdir(parents=True)
+    for name in ("a", "d/x", "d/file"):
+        (tmp_path / "lower" / name).touch()
+    return tmp_path / "lower"
+
+
 def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
     paths = [root, *root.rglob("*")]
     return {
@@ -179,7 +188,13 @@ def marks(layer: Path) -> dict[str, str]:
         ([entry(".wh.d"), entry("d/x")], {"d": "opaque", "d/x": "file"}),
         ([directory("d"), entry("d/.wh..wh..opq")], {"d": "opaque"}),
         ([entry("d/.wh..wh..opq"), directory("d"), entry("d/x")], {"d": "opaque", "d/x": "file"}),
-        ([entry(".wh.d"), entry("d/.wh.x")], {"d": "opaque", "d/x": "whiteout"}),
+        ([entry(".wh.d"), entry("d/.wh.x")], {"d": "whiteout"}),
+        ([directory("d"), entry("d/.wh.x")], {"d": "directory", "d/x": "whiteout"}),
+        ([entry("d/.wh..wh..opq"), entry("d/.wh.x")], {"d": "opaque"}),
+        ([entry("d/.wh.x"), entry("d/.wh..wh..opq")], {"d": "opaque"}),
+        ([directory("new"), entry("new/.wh.x")], {"new": "directory"}),
+        ([entry("new/.wh.x")], {}),
+        ([entry("d/file/.wh.x")], {}),
         ([entry(".wh..wh.aufs"), entry(".wh..wh.plnk/1.2")], {}),
         ([entry("a"), directory("a")], {"a": "directory"}),
         ([directory("a"), entry("a/x"), entry("a")], {"a": "file"}),
@@ -187,10 +202,27 @@ def marks(layer: Path) -> dict[str, str]:
     ],
 )
 def test_whiteouts_of_one_archive_speak_of_the_lowers(
-    layer: Path, entries: list[tuple[tarfile.TarInfo, bytes]], expected: dict[str, str]
+    layer: Path, lower: Path, entries: list[tuple[tarfile.TarInfo, bytes]], expected: dict[str, str]
 ) -> None:
-    unpack(io.BytesIO(archive(*entries)), str(layer), IDENTITY, NATIVE)
+    unpack(io.BytesIO(archive(*entries)), str(layer), IDENTITY, Native(TRUSTED, (str(lower),)))
     assert marks(layer) == expected
+
+
+@pytest.mark.parametrize("hidden_by", ["whiteout", "opaque", "file"])
+def test_a_directory_that_another_lower_hides_is_not_below(layer: Path, lower: Path, hidden_by: str) -> None:
+    middle = lower.parent / "middle"
+    middle.mkdir()
+    (lower / "d" / "e").mkdir()
+    if hidden_by == "whiteout":
+        os.mknod(middle / "d", stat.S_IFCHR)
+    elif hidden_by == "file":
+        (middle / "d").touch()
+    else:
+        (middle / "d").mkdir()
+        os.setxattr(middle / "d", "trusted.overlay.opaque", b"y")
+    data = archive(directory("d"), directory("d/e"), entry("d/e/.wh.x"))
+    unpack(io.BytesIO(data), str(layer), IDENTITY, Native(TRUSTED, (str(middle), str(lower))))
+    assert marks(layer) == {"d": "directory", "d/e": "directory"}
 
 
 @pytest.mark.parametrize(
@@ -258,9 +290,10 @@ def test_overlays_own_attributes_are_not_taken(layer: Path) -> None:
     assert os.listxattr(layer / "d") == []
 
 
-def test_owners_are_mapped_and_unmapped_ones_refused(layer: Path) -> None:
+def test_owners_are_mapped_and_unmapped_ones_refused(layer: Path, lower: Path) -> None:
     ids = IdMaps.of([IdMap(0, 100000, 10)], [IdMap(0, 200000, 10)])
-    unpack(io.BytesIO(archive(entry("a", uid=5, gid=6), entry("d/x"), entry(".wh.gone"))), str(layer), ids, NATIVE)
+    native = Native(TRUSTED, (str(lower),))
+    unpack(io.BytesIO(archive(entry("a", uid=5, gid=6), entry("d/x"), entry(".wh.gone"))), str(layer), ids, native)
     owners = {name: ((layer / name).lstat().st_uid, (layer / name).lstat().st_gid) for name in ("a", "d", "gone")}
     assert owners == {"a": (100005, 200006), "d": (100000, 200000), "gone": (100000, 200000)}
     with pytest.raises(errors.BadArchive, match="11:0"):

@@ -1,0 +1,67 @@
+"""The worker, from the side that started it: its events become outcomes, and its failure a text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.results import TestOutcome
+
+
+@dataclass(slots=True)
+class Followed:
+    """What a worker told until it ended; ``failure`` is empty if it ended well."""
+
+    outcomes: list[TestOutcome] = field(default_factory=list)
+    opened: dict[str, Any] = field(default_factory=dict)
+    failure: str = "the worker ended without a word"
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+def follow(module: str, task: Mapping[str, Any], progress: Callable[[str], None]) -> Followed:
+    """Start ``python -m MODULE`` with a task and follow its events to the end."""
+    told = Followed()
+    with _started(module) as worker:
+        for event in _events(worker, task):
+            match event.pop("event"):
+                case "opened":
+                    told.opened = event
+                case "test":
+                    progress(f"{len(told.outcomes)} done, now {event['name']}")
+                case "outcome":
+                    told.outcomes.append(TestOutcome.from_json(event))
+                case "finished":
+                    told.failure = ""
+                    told.opened |= event
+                case "failed":
+                    told.failure = event["message"]
+                    break
+                case _:
+                    told.events.append(event)
+    return told
+
+
+@contextmanager
+def _started(module: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        yield worker
+
+
+def _events(worker: subprocess.Popen[str], task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    assert worker.stdin is not None, "it was opened with a pipe"
+    assert worker.stdout is not None, "it was opened with a pipe"
+    try:
+        worker.stdin.write(json.dumps(task))
+        worker.stdin.close()
+        for line in worker.stdout:
+            yield json.loads(line)
+    except BaseException:
+        worker.kill()
+        raise

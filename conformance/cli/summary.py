@@ -1,0 +1,119 @@
+"""What a run found out, for people: a table, the failures with their steps, and one line at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conformance.results import RequirementResult, TestOutcome, Verdict, share_in_driver
+from conformance.spec import Requirement
+
+CONCLUSIONS: Final = {
+    0: "conforms",
+    1: "does not conform",
+    2: "the harness failed",
+    3: "nothing applicable ran",
+}
+_COLOURS: Final = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.XPASS: "bold red",
+    Verdict.ERROR: "bold magenta",
+    Verdict.XFAIL: "yellow",
+    Verdict.DECLINED: "yellow",
+    Verdict.NOT_APPLICABLE: "yellow",
+    Verdict.UNTESTED: "dim",
+}
+_EXPLAINED: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
+
+
+def print_summary(
+    console: Console,
+    about: Mapping[str, Any],
+    results: Sequence[RequirementResult],
+    outcomes: Sequence[TestOutcome],
+    requirements: Mapping[str, Requirement],
+    code: int,
+) -> None:
+    """Everything, the conclusion last."""
+    _print_table(console, results, requirements)
+    _print_capabilities(console, about)
+    for outcome in _decisive(results):
+        _print_outcome(outcome, about)
+    for note in _notes(about, results, outcomes):
+        click.echo(f"note: {note}")
+    counts = Counter(result.verdict for result in results)
+    said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    where = f"on kernel {about['kernel']}, {'+'.join(about.get('backings', ()))}, lane {about.get('lane', 'none')}"
+    if outcomes:
+        click.echo(f"{share_in_driver(outcomes):.0%} of the tests' time was the driver's or the kernel's")
+    click.echo(
+        f"{about['driver']} {about.get('version', '')} {where}, profile {about['profile']}, seed {about['seed']}:"
+        f" {said or 'nothing ran'} -> {CONCLUSIONS[code]}"
+    )
+
+
+def _print_table(
+    console: Console, results: Sequence[RequirementResult], requirements: Mapping[str, Requirement]
+) -> None:
+    if not console.is_terminal:
+        # In a pipe there is no width to fit in: one line a requirement, for grep and diff.
+        for result in results:
+            sentence = requirements[result.requirement].sentence
+            click.echo(f"{result.verdict.value:15} {result.requirement:32} {sentence}")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for result in results:
+        verdict = Text(result.verdict.value, style=_COLOURS[result.verdict])
+        table.add_row(verdict, result.requirement, requirements[result.requirement].sentence)
+    console.print(table)
+
+
+def _print_capabilities(console: Console, about: Mapping[str, Any]) -> None:
+    rows = [one for one in about.get("capabilities", ()) if one["effective"] != "yes"]
+    if not rows:
+        return
+    table = Table("capability", "declared", "probed", "effective", "reason", box=None, pad_edge=False)
+    for one in rows:
+        table.add_row(one["name"], one["declared"], one["probed"], one["effective"], one["reason"])
+    wide = console if console.is_terminal else Console(width=200, highlight=False)
+    wide.print(table)
+
+
+def _notes(
+    about: Mapping[str, Any], results: Sequence[RequirementResult], outcomes: Sequence[TestOutcome]
+) -> list[str]:
+    quiet = {Verdict.FAIL, Verdict.ERROR, Verdict.XPASS}
+    reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
+    said = Counter(line for outcome in outcomes for line in outcome.kernel)
+    kernel = {f"the kernel's log said {count} times: {line}" for line, count in said.items()}
+    return sorted({*about.get("notes", ()), *reasons, *kernel} - {""})
+
+
+def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
+    """The outcomes to explain, each once however many requirements it decided."""
+    found: dict[str, TestOutcome] = {}
+    for result in results:
+        if result.verdict in _EXPLAINED:
+            found |= {outcome.test: outcome for outcome in result.outcomes}
+    return list(found.values())
+
+
+def _print_outcome(outcome: TestOutcome, about: Mapping[str, Any]) -> None:
+    click.echo(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
+    click.echo("  " + outcome.reason.replace("\n", "\n  "))
+    if outcome.steps:
+        click.echo("  The smallest steps that show it:")
+        for number, step in enumerate(outcome.steps, 1):
+            click.echo(f"  {number:4}. {step}")
+    chosen = " ".join(f"--requirement {one}" for one in outcome.requirements)
+    limits = f"--seed {about['seed']} --examples {about['examples']}"
+    where = f" --backing {outcome.backing}" if outcome.backing not in ("", "host") else ""
+    profile = "" if about["profile"] == "standard" else f" --profile {about['profile']}"
+    click.echo(f"  again: overlay-conformance run '{about['driver']}' {chosen} {limits}{profile}{where}\n")

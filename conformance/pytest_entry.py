@@ -1,0 +1,50 @@
+"""What pytest loads: the options of the suite, and the suite itself once a driver is named.
+
+``pytest --pyargs conformance --driver=CONNECTION`` judges a driver with everybody's usual options (-k, -x, -n,
+--junit-xml, ...). Without ``--driver`` nothing of the suite is imported, in whatever project this is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+PROFILES = ("smoke", "standard", "release")
+_PACKAGE = "conformance.suites."
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options, in a group of their own."""
+    group = parser.getgroup("overlay-conformance")
+    group.addoption("--driver", metavar="CONNECTION", help="the driver to judge, such as python:refdriver:Driver")
+    group.addoption("--conformance-profile", choices=PROFILES, default="standard", help="how much to try")
+    group.addoption("--conformance-examples", type=int, metavar="N", help="examples for each property")
+    group.addoption(
+        "--backing", action="append", default=[], metavar="NAME", help="backing filesystem, or all (repeatable)"
+    )
+    group.addoption(
+        "--requirement", action="append", default=[], metavar="ID", help="only this requirement (repeatable)"
+    )
+    group.addoption("--conformance-scratch", metavar="DIRECTORY", help="where to make stores")
+    # For the worker of the command line, which owns the directory and has a deadline.
+    group.addoption("--conformance-directory", help=argparse.SUPPRESS)
+    group.addoption("--conformance-deadline", type=float, help=argparse.SUPPRESS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the suite, if there is a driver to judge."""
+    if config.getoption("driver"):
+        from conformance.plugin import start  # imported for a run only: it brings hypothesis and the lab
+
+        start(config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say what is missing when the suite was collected without a driver."""
+    ours = [item for item in items if getattr(item, "module", None) and item.module.__name__.startswith(_PACKAGE)]
+    if ours and not config.getoption("driver"):
+        raise pytest.UsageError(
+            "the suite needs a driver: pytest --pyargs conformance --driver=python:refdriver:Driver"
+        )

@@ -1,0 +1,176 @@
+"""What one run is about: prepared once, by the process that comes first, and told to those that run tests.
+
+That process moves into mounts of its own before it starts others (pytest-xdist), so all of them share one mount
+namespace, and the filesystems that were mounted in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from conformance.lab import backing, kernellog, namespace, pretend
+from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
+
+_NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
+_USER_NAMESPACE_LACKS: Final = (
+    "user namespace: device nodes, foreign owners, file capabilities, quota, id maps and loop devices are left"
+    " out; run as root (sudo) to test them"
+)
+_ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual machines"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory on a backing filesystem, for stores; ``unfit`` says why overlay cannot work on it."""
+
+    backing: str
+    directory: str
+    unfit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why."""
+
+    driver: str
+    profile: str
+    examples: int
+    selected: tuple[str, ...]
+    lane: str
+    places: tuple[Place, ...]
+    lacking: Mapping[str, str]
+    notes: tuple[str, ...]
+    deadline: float | None = None  # of time.monotonic(), which all processes of one machine share
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the run is real root."""
+        return self.lane == "root"
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Session:
+        """Back from :meth:`as_json`."""
+        places = tuple(Place(**one) for one in fields["places"])
+        lists = {name: tuple(fields[name]) for name in ("selected", "notes")}
+        return cls(**{**fields, **lists, "places": places})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for: the words of the command line, before the host was looked at."""
+
+    driver: str
+    profile: str
+    examples: int
+    selected: tuple[str, ...]
+    backings: tuple[str, ...]
+    deadline: float | None = None
+
+
+def prepare(wish: Wish, scratch: Path) -> Session:
+    """Move this process into mounts of its own and make what the run needs, below ``scratch``."""
+    notes: list[str] = []
+    lacking: dict[str, str] = {}
+    lane = "none"
+    try:
+        lane = namespace.enter_private_mounts()
+        notes.append(_ROOT_LACKS if lane == "root" else _USER_NAMESPACE_LACKS)
+    except namespace.NoNamespace as error:
+        lacking["mounts"] = str(error)
+    if lane != "root":
+        lacking["root"] = "not real root; run as root (sudo)"
+        lacking["loop"] = "loop devices take real root; run as root (sudo)"
+    stores = _usable(scratch / "stores", notes)
+    if "mounts" not in lacking:
+        lacking |= _probe_mounts(stores)
+    lacking |= _probe_kernel()
+    places = () if "mounts" in lacking else tuple(_places(wish.backings, stores, lane, notes))
+    places = places or (Place(HOST, str(stores)),)
+    notes += lacking.values()
+    return Session(
+        wish.driver,
+        wish.profile,
+        wish.examples,
+        wish.selected,
+        lane,
+        places,
+        lacking,
+        tuple(dict.fromkeys(notes)),
+        wish.deadline,
+    )
+
+
+def _usable(stores: Path, notes: list[str]) -> Path:
+    stores.mkdir()
+    name = _NO_UPPER.get(namespace.filesystem_magic(stores))
+    if name:
+        namespace.mount_tmpfs(stores)
+        notes.append(f"the temporary directory is on {name}, which cannot hold layers: the run used a tmpfs")
+    return stores
+
+
+def _probe_mounts(stores: Path) -> dict[str, str]:
+    """What this host cannot do, so that no driver is blamed for it."""
+    directory = stores / "probe"
+    for name in ("lower", "upper", "work", "merged"):
+        (directory / name).mkdir(parents=True)
+    try:
+        namespace.mount_overlay_at(directory, directory / "merged")
+    except OSError as error:
+        return {
+            "mounts": f"this host mounts no overlays: {error.strerror}; run as root (sudo) on kernel 4.0 or later"
+        }
+    namespace.unmount(directory / "merged")
+    shutil.rmtree(directory)
+    return {}
+
+
+def _probe_kernel() -> dict[str, str]:
+    lacking = {}
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        lacking["selinux"] = "no SELinux in this kernel, or it is off"
+    refusal = pretend.why_not()
+    if refusal:
+        lacking["pretend"] = refusal
+    refusal = kernellog.why_not()
+    if refusal:
+        lacking["kernel-log"] = refusal
+    return lacking
+
+
+def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> list[Place]:
+    found = []
+    for name in _expanded(names):
+        directory = stores / name
+        if name == HOST:
+            directory.mkdir()
+            found.append(Place(HOST, str(directory)))
+            continue
+        kind = backing.backing_named(name)
+        try:
+            found.append(_place(kind, directory, lane))
+        except NoBacking as error:
+            notes.append(str(error))
+    return found
+
+
+def _expanded(names: Sequence[str]) -> list[str]:
+    wanted = [one.name for one in BACKINGS] if "all" in names else list(names) or [HOST]
+    return list(dict.fromkeys(wanted))
+
+
+def _place(kind: Backing, directory: Path, lane: str) -> Place:
+    if kind.make and lane != "root":
+        raise NoBacking(f"{kind.name}: loop devices take real root; run as root (sudo)")
+    directory.mkdir()
+    mounted = backing.mount_backing(kind, directory)
+    return Place(kind.name, str(mounted), kind.unfit)

@@ -1,0 +1,60 @@
+"""The registry as a page of Markdown: docs/specification.md is this text."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+from conformance.spec import LEVELS, Requirement, load_capabilities, load_requirements
+
+
+def as_markdown() -> str:
+    """The whole specification, families in their order."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    requirements = list(load_requirements().values())
+    levels = Counter(requirement.level for requirement in requirements)
+    said = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
+    yield "# Specification"
+    yield ""
+    yield "Made by `overlay-conformance specification` from `conformance/spec/`; do not edit it by hand."
+    yield ""
+    yield f"{len(requirements)} requirements: {said}. The words are those of RFC 2119. An id is never renumbered and never"
+    yield "used again. A requirement is judged by tests that name it; `overlay-conformance explain ID` shows it alone."
+    for family, found in itertools.groupby(requirements, lambda one: one.family):
+        yield ""
+        yield f"## {family[0].upper()}{family[1:]}"
+        for requirement in found:
+            yield ""
+            yield from _of_one(requirement)
+    yield ""
+    yield "## Capabilities"
+    yield ""
+    yield "What a host lacks makes a requirement NOT-APPLICABLE; what a driver declines makes it DECLINED. What a driver"
+    yield "does not decline it is held to."
+    yield ""
+    yield "| capability | of | meaning |"
+    yield "|---|---|---|"
+    for capability in load_capabilities().values():
+        yield f"| {capability.name} | {capability.of} | {capability.meaning} |"
+
+
+def _of_one(requirement: Requirement) -> Iterator[str]:
+    yield f"### {requirement.id}"
+    yield ""
+    yield f"**{requirement.level}** {requirement.sentence}"
+    facts = [f"source: {requirement.source}"]
+    if requirement.needs:
+        facts.append(f"needs: {', '.join(requirement.needs)}")
+    if requirement.privileges == "root":
+        facts.append("real root")
+    if requirement.kernel:
+        facts.append(f"kernel {requirement.kernel} or later")
+    if requirement.backing:
+        facts.append(f"judged on {', '.join(requirement.backing)}")
+    facts.append(f"since {requirement.since}")
+    yield ""
+    yield f"({'; '.join(facts)})"

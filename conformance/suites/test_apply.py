@@ -1,0 +1,278 @@
+"""What applying an archive does, archives included that no driver writes and many builders do."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from conformance import ops, tars
+from conformance.bench import Bench
+from conformance.driver import DriverRefused
+from conformance.model import Snapshot
+from conformance.observe import GHOST
+from conformance.strategies import STANDARD
+from conformance.tars import Entry
+from conformance.workbench import Deviation, Workbench, same_tree
+
+
+@contextmanager
+def child_of_standard(bench: Bench) -> Iterator[Workbench]:
+    """A store with the layer "base" as in STANDARD, applied as an archive may be, and an empty "child" on it."""
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        store.create("child", "base")
+        yield store
+
+
+def shows(store: Workbench, layer_id: str, *, there: dict[bytes, bytes | None], gone: Sequence[bytes] = ()) -> Snapshot:
+    """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
+    tree = store.observed(layer_id)
+    ghosts = [path for path, node in tree.nodes.items() if node is GHOST]
+    if ghosts:
+        raise Deviation(f"{ghosts} are listed in {layer_id} and cannot be looked up")
+    for path, content in there.items():
+        if path not in tree.nodes:
+            raise Deviation(f"expected {path!r} in {layer_id}, found {sorted(tree.nodes)}")
+        if content is not None and tree.nodes[path].content != content:
+            raise Deviation(f"expected {content!r} in {path!r}, found {tree.nodes[path].content[:60]!r}")
+    for path in gone:
+        if path in tree.nodes:
+            raise Deviation(f"expected no {path!r} in {layer_id}, and it is there")
+    return tree
+
+
+def refuses_the_first(bench: Bench, what: str, length_of: Callable[[int], int]) -> None:
+    """An archive of one file is refused when it is cut; ``length_of`` takes where its content begins."""
+    content = b"start" + bytes(range(256)) * 156
+    data = tars.archive([tars.file("big", content)])
+    length = length_of(data.index(content))
+    with bench.store() as store:
+        store.create("base")
+        archive = store.bytes_of_archive(data[:length], f"one file, cut after {length} bytes ({what})")
+        store.must_refuse(f"apply {archive.name} to base", call=lambda: store.apply("base", archive))
+
+
+@pytest.mark.requirement("OVL-APPLY-TRUNCATED")
+def test_an_archive_cut_in_a_header_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "half a header", lambda start: start - 200)
+
+
+@pytest.mark.requirement("OVL-APPLY-TRUNCATED")
+def test_an_archive_cut_in_a_file_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "half a file", lambda start: start + 20_000)
+
+
+@pytest.mark.requirement("OVL-APPLY-NO-END")
+def test_an_archive_without_an_end_is_refused(bench: Bench) -> None:
+    refuses_the_first(bench, "all of the file, and no end of the archive", lambda start: start + 40_448)
+
+
+@pytest.mark.requirement("OVL-APPLY-REFUSED-WHOLE")
+def test_a_refused_archive_leaves_the_layer_as_it_was(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.change("child", [ops.CreateFile(b"own", b"own", 0o644)])
+        before = store.observed("child")
+        data = tars.archive([tars.file("new"), tars.whiteout(".wh.a"), tars.file("big", b"b" * 40_000)])
+        archive = store.bytes_of_archive(data[:20_000], "new, .wh.a and a file that is cut")
+        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
+        try:
+            after = store.observed("child")
+        except DriverRefused as refused:
+            store.tell(f"get child -> {refused}")  # seen as incomplete: as good
+        else:
+            same_tree("child, after an archive was refused,", before, after)
+        store.tell("remove child")
+        store.driver.remove("child")
+        store.check_tree("base")
+
+
+@pytest.mark.requirement("OVL-APPLY-EMPTY")
+def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [])
+        store.check_tree("child")
+
+
+@pytest.mark.requirement("OVL-APPLY-KINDS")
+@pytest.mark.parametrize(
+    ("entry", "path", "gone"),
+    [
+        (tars.file("d"), b"d", (b"d/a", b"d/d")),
+        (tars.symlink("d", "e"), b"d", (b"d/a", b"d/d")),
+        (tars.directory("a"), b"a", ()),
+        (tars.directory("b"), b"b", ()),
+        (tars.file("b", b"b"), b"b", ()),
+    ],
+    ids=["file-for-directory", "symlink-for-directory", "directory-for-file", "directory-for-symlink", "file-for-symlink"],
+)
+def test_an_entry_replaces_another_kind(bench: Bench, entry: Entry, path: bytes, gone: tuple[bytes, ...]) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [entry])
+        tree = shows(store, "child", there={path: entry.content}, gone=gone)
+        expected = {tarfile.DIRTYPE: "is_directory", tarfile.SYMTYPE: "is_symlink"}.get(entry.kind, "is_regular")
+        if not getattr(tree.nodes[path], expected):
+            raise Deviation(f"{path!r} should be what the archive says ({entry.describe()}), and is another kind")
+        if path == b"b" and b"d/a" not in tree.nodes:
+            raise Deviation("what the symlink 'b' pointed at, 'd', lost what it held")
+
+
+@pytest.mark.requirement("OVL-APPLY-KINDS")
+def test_a_directory_is_merged_with_a_directory(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.directory("d", 0o700), tars.file("d/new", b"new")])
+        tree = shows(store, "child", there={b"d/a": b"d/a in the base", b"d/d/a": None, b"d/new": b"new"})
+        if tree.nodes[b"d"].mode & 0o7777 != 0o700:
+            raise Deviation(f"the mode of 'd' is {tree.nodes[b'd'].mode & 0o7777:04o}, expected the archive's 0700")
+
+
+@pytest.mark.requirement("OVL-APPLY-PARENTS")
+def test_missing_parents_are_made(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.file("x/y/z", b"z"), tars.file("d/new/f", b"f")])
+        tree = shows(store, "child", there={b"x/y/z": b"z", b"d/new/f": b"f", b"d/a": b"d/a in the base"})
+        if not tree.nodes[b"x/y"].is_directory:
+            raise Deviation("'x/y' should be a directory")
+
+
+@pytest.mark.requirement("OVL-APPLY-NAME-FORMS")
+def test_names_have_several_forms(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        entries = [tars.directory("./"), tars.directory("./x/"), tars.file("./x/f", b"1"), tars.file("x//g", b"2")]
+        store.applied("child", [*entries, tars.file("x/./h", b"3"), tars.whiteout("./.wh.a")])
+        shows(store, "child", there={b"x/f": b"1", b"x/g": b"2", b"x/h": b"3"}, gone=(b"a",))
+
+
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"])
+def test_formats_are_read_alike(bench: Bench, form: int) -> None:
+    # ustar has 155 and 100 bytes for a name, and 100 for a target
+    long = "/".join(["l" * 32] * 3) if form == tarfile.USTAR_FORMAT else "/".join(["l" * 120] * 3)
+    entries = [
+        tars.file(long, b"long"),
+        tars.symlink("s", "t" * 90),
+        tars.hard_link("h", long),
+        tars.whiteout("d/.wh.a"),
+        Entry("owned", owner=(1000, 1000) if bench.privileged else (0, 0)),
+    ]
+    with child_of_standard(bench) as store:
+        store.applied("child", entries, form)
+        tree = shows(store, "child", there={os.fsencode(long): b"long", b"h": b"long", b"s": None}, gone=(b"d/a",))
+        if tree.nodes[b"owned"].uid != entries[-1].owner[0]:
+            raise Deviation(f"the owner of 'owned' is {tree.nodes[b'owned'].uid}, expected {entries[-1].owner[0]}")
+
+
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
+def test_a_global_header_is_taken(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        data = tars.archive([tars.file("new", b"new")], records={"comment": "0123456789abcdef"})
+        store.apply("child", store.bytes_of_archive(data, "a global header with a comment, and the file 'new'"))
+        shows(store, "child", there={b"new": b"new"})
+
+
+@pytest.mark.requirement("OVL-APPLY-LAST-WINS")
+def test_the_later_of_two_entries_stays(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.file("x", b"first, and longer"), tars.symlink("y", "a"), tars.file("x", b"last"), tars.file("y", b"y")])
+        shows(store, "child", there={b"x": b"last", b"y": b"y", b"a": b"a in the base"})
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-MISSING")
+def test_a_whiteout_of_nothing_does_no_harm(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.whiteout(".wh.missing"), tars.whiteout("d/.wh.missing"), tars.file("new", b"new")])
+        shows(store, "child", there={b"new": b"new", b"d/a": None, b"a": None}, gone=(b"missing", b"d/missing"))
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-BEFORE")
+def test_a_whiteout_and_then_the_directory(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.whiteout(".wh.d"), tars.directory("d"), tars.file("d/new", b"new")])
+        shows(store, "child", there={b"d/new": b"new"}, gone=(b"d/a", b"d/d"))
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-AFTER")
+def test_a_file_and_then_its_whiteout(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.file("a", b"new"), tars.whiteout(".wh.a")])
+        shows(store, "child", there={b"a": b"new"})
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-INSIDE")
+def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.whiteout(".wh.d"), tars.whiteout("d/.wh.a")])
+        shows(store, "child", there={b"a": None}, gone=(b"d/a", b"d/d"))
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (tars.directory("x"), tars.whiteout("x/.wh.y")),
+        (tars.directory("d"), tars.whiteout("d/.wh..wh..opq"), tars.whiteout("d/.wh.a")),
+        (tars.directory("d"), tars.whiteout("d/.wh.a"), tars.whiteout("d/.wh..wh..opq")),
+        (tars.whiteout(".wh.d"), tars.directory("d"), tars.whiteout("d/.wh.a")),
+    ],
+    ids=["in-a-new-directory", "after-an-opaque-mark", "before-an-opaque-mark", "in-a-directory-made-again"],
+)
+def test_no_whiteout_is_seen(bench: Bench, entries: tuple[Entry, ...]) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", entries)
+        shows(store, "child", there={b"a": None}, gone=(b"x/y", *((b"d/a",) if len(entries) > 2 else ())))
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
+def test_no_whiteout_is_seen_in_a_base_layer(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        store.applied("base", [tars.whiteout(".wh.x"), tars.directory("d"), tars.whiteout("d/.wh.x"), tars.file("f")])
+        shows(store, "base", there={b"f": b"content", b"d": None}, gone=(b"x", b"d/x"))
+
+
+@pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_an_opaque_mark_hides_what_is_below(bench: Bench, last: bool) -> None:
+    entries = [tars.file("d/new", b"new"), tars.directory("d/d")]
+    mark = tars.whiteout("d/.wh..wh..opq")
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.directory("d"), *([*entries, mark] if last else [mark, *entries])])
+        shows(store, "child", there={b"d/new": b"new", b"d/d": None}, gone=(b"d/a", b"d/d/a"))
+
+
+@pytest.mark.requirement("OVL-APPLY-OTHER-MARKS")
+def test_other_marks_are_metadata(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        store.applied("child", [tars.file(".wh..wh.aufs", b"x"), tars.directory(".wh..wh.orph"), tars.file("new", b"new")])
+        tree = shows(store, "child", there={b"new": b"new", b"a": None, b"d/a": None})
+        marks = [path for path in tree.nodes if b".wh." in path]
+        if marks:
+            raise Deviation(f"marks of the archive became entries of the layer: {marks}")
+
+
+@pytest.mark.requirement("OVL-APPLY-UMASK")
+def test_the_umask_has_no_say(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        entries = [tars.file("f", mode=0o666), tars.directory("x", 0o777)]
+        store.tell("umask 077")
+        old = os.umask(0o077)
+        try:
+            store.applied("child", entries)
+        finally:
+            os.umask(old)
+        tree = store.observed("child")
+        modes = {path: tree.nodes[path].mode & 0o7777 for path in (b"f", b"x")}
+        if modes != {b"f": 0o666, b"x": 0o777}:
+            raise Deviation(f"expected f 0666 and x 0777, got {({path: oct(mode) for path, mode in modes.items()})}")
+
+
+@pytest.mark.requirement("OVL-APPLY-PARENT-UNTOUCHED")
+def test_the_parent_is_left_alone(bench: Bench) -> None:
+    with child_of_standard(bench) as store:
+        entries = [tars.whiteout(".wh.a"), tars.file("d/a", b"new"), tars.directory("e", 0o700), tars.whiteout("d/.wh.d")]
+        store.applied("child", entries)
+        store.check_tree("base")

@@ -1,0 +1,242 @@
+"""Diffs: what is in an archive, and what is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.model import Snapshot
+from conformance.strategies import STANDARD, chains
+from conformance.workbench import Deviation, Workbench, entry_names, members, same_tree
+
+
+@pytest.mark.requirement("OVL-DIFF-TAR", "OVL-DIFF-DETERMINISTIC", "OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
+@given(data=st.data())
+def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store() as store:
+        for layer_id in store.build(chain):
+            archive = store.diff(layer_id)
+            if archive.read_bytes() != store.diff(layer_id).read_bytes():
+                raise Deviation(f"two diffs of {layer_id} have different bytes")
+            check_names(store, layer_id, archive)
+
+
+def check_names(store: Workbench, layer_id: str, archive: Path) -> None:
+    names = entry_names(archive)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise Deviation(f"the diff of {layer_id} holds these names more than once: {twice}")
+    for member in members(archive):
+        own = [key for key in member.pax_headers if "trusted.overlay." in key]
+        if own:
+            raise Deviation(f"the diff of {layer_id} carries overlay's own {own} on {member.name}")
+    before = store.expected(store.parent_of(layer_id))
+    after = store.expected(layer_id)
+    deletes_what_is_gone(layer_id, set(names), before, after)
+    brings_what_is_new(layer_id, set(names), before, after)
+
+
+def deletes_what_is_gone(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
+    for path in before.nodes.keys() - after.nodes.keys():
+        parent, _, name = os.fsdecode(path).rpartition("/")
+        above = os.fsencode(parent)
+        if parent and (above not in after.nodes or not after.nodes[above].is_directory):
+            continue  # gone with its directory
+        inside = f"{parent}/" if parent else ""
+        if not {f"{inside}.wh.{name}", f"{inside}.wh..wh..opq"} & names and not _replaced(above, names):
+            raise Deviation(
+                f"{path!r} was deleted in {layer_id}, and its diff holds no whiteout for it: {sorted(names)}"
+            )
+
+
+def _replaced(directory: bytes, names: set[str]) -> bool:
+    """Whether a directory above is opaque, which deletes everything in it."""
+    parts = os.fsdecode(directory).split("/")
+    return any("/".join([*parts[:end], ".wh..wh..opq"]) in names for end in range(1, len(parts) + 1))
+
+
+def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
+    for path, node in after.nodes.items():
+        if before.nodes.get(path) != node and not node.is_directory and os.fsdecode(path) not in names:
+            raise Deviation(f"{path!r} is new or changed in {layer_id} and not in its diff: {sorted(names)}")
+
+
+@pytest.mark.requirement("OVL-DIFF-MINIMAL")
+def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        names = entry_names(store.diff("layer-1"))
+        if names:
+            raise Deviation(f"nothing was done in layer-1, and its diff holds {names}")
+
+
+@pytest.mark.requirement("OVL-DIFF-MINIMAL")
+def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.MakeDirectory(b"new", 0o755), ops.MakeDirectory(b"d/new", 0o755)]])
+        names = entry_names(store.diff("layer-1"))
+        if {name for name in names if ".wh." in name and not name.endswith(".wh..wh..opq")}:
+            raise Deviation(f"only directories were made in layer-1, and its diff deletes: {names}")
+        if set(names) - {"new/.wh..wh..opq", "d/new/.wh..wh..opq"} != {"new", "d", "d/new"}:
+            raise Deviation(f"expected new, d and d/new in the diff of layer-1, got {names}")
+
+
+@pytest.mark.requirement("OVL-DIFF-EMPTY")
+def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.create("child", "layer-0")
+        no_entries(store, "child", "never mounted")
+        store.change("child", [])
+        no_entries(store, "child", "mounted once")
+
+
+def no_entries(store: Workbench, layer_id: str, when: str) -> None:
+    names = entry_names(store.diff(layer_id))
+    if names:
+        raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}")
+
+
+@pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS", "OVL-WHITEOUT-FORM")
+@given(data=st.data())
+def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store() as store:
+        for layer_id in store.build(chain):
+            check_entries(store, layer_id, members(store.diff(layer_id)))
+
+
+def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo]) -> None:
+    files: set[str] = set()
+    for member in found:
+        name = member.name.removeprefix("./")
+        if name.startswith("/") or ".." in name.split("/") or os.fspath(store.directory).strip("/") in name:
+            raise Deviation(f"the diff of {layer_id} names {name!r}: not a path within the layer")
+        if member.islnk():
+            if member.linkname.removeprefix("./") not in files:
+                raise Deviation(f"{name!r} is a hard link to {member.linkname!r}, which is no earlier file of the diff")
+        else:
+            files.add(name)
+        if name.rpartition("/")[2].startswith(".wh.") and not (member.isreg() and member.size == 0):
+            raise Deviation(f"the whiteout {name!r} is no empty regular file")
+
+
+@pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
+def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
+    passing: list[ops.Operation] = [
+        ops.CreateFile(b"new", b"new", 0o644),
+        ops.Unlink(b"new"),
+        ops.MakeDirectory(b"d/new", 0o755),
+        ops.RemoveDirectory(b"d/new"),
+        ops.CreateFile(b"e/x", b"x", 0o644),
+        ops.Rename(b"e/x", b"e/y"),
+    ]
+    with bench.store() as store:
+        store.build([STANDARD, passing])
+        needless = [name for name in entry_names(store.diff("layer-1")) if "/.wh." in f"/{name}"]
+        if needless:
+            raise Deviation(f"nothing from below was deleted in layer-1, and its diff holds {needless}")
+
+
+@pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
+@pytest.mark.parametrize("change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")])
+def test_a_change_of_metadata_brings_the_content(bench: Bench, change: ops.Operation) -> None:
+    content = bytes(range(256)) * 400
+    with bench.store() as store:
+        store.build([[ops.CreateFile(b"big", content, 0o644)], [change]])
+        archive = store.diff("layer-1")
+        with tarfile.open(archive) as tar:
+            found = [tar.extractfile(one) for one in tar.getmembers() if one.isreg() and one.size]
+            if not any(file and file.read() == content for file in found):
+                raise Deviation(f"the diff of layer-1 lacks the content of the file: {entry_names(archive)}")
+
+
+@pytest.mark.requirement("OVL-DIFF-MOUNTED")
+def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
+        put = store.diff("layer-1").read_bytes()
+        store.tell("get layer-1")
+        store.driver.get("layer-1")
+        mounted = store.diff("layer-1").read_bytes()
+        store.driver.put("layer-1")
+        if put != mounted:
+            raise Deviation("the diff of layer-1 has other bytes while it is mounted")
+
+
+@pytest.mark.requirement("OVL-DIFF-SOCKETS")
+def test_a_socket_is_left_out(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
+        store.tell("make a unix socket called 'sock' in layer-1")
+        root = store.driver.get("layer-1")
+        with socket.socket(socket.AF_UNIX) as listener:
+            directory = os.open(root, os.O_PATH | os.O_DIRECTORY)
+            try:
+                listener.bind(f"/proc/self/fd/{directory}/sock")  # a path of any length fits in 108 bytes like this
+            finally:
+                os.close(directory)
+        store.driver.put("layer-1")
+        names = entry_names(store.diff("layer-1"))
+        if "sock" in names or "new" not in names:
+            raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}")
+
+
+@pytest.mark.requirement("OVL-DIFF-ANCESTOR")
+@given(data=st.data())
+def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged, least=3))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        ids = store.build(chain)
+        for layer_id in ids[:-2]:
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, store.diff(layer_id))
+        archive = store.diff(ids[-1], ids[-3])
+        copy.create("squashed", ids[-3])
+        copy.apply("squashed", archive)
+        same_but_for_links(f"{ids[-1]} as a diff from {ids[-3]}", store.observed(ids[-1]), copy.observed("squashed"))
+
+
+def same_but_for_links(what: str, expected: Snapshot, actual: Snapshot) -> None:
+    """A diff of two trees brings what changed; that a new name is a link of a file that did not, it cannot say."""
+    same_tree(what, expected, actual, times="files", links=False)
+
+
+@pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")
+@given(data=st.data())
+def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObject) -> None:
+    """A twin of the parent is no parent, so the driver has to compare two trees."""
+    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        ids = store.build(chain)
+        for layer_id in ids[:-1]:
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, store.diff(layer_id))
+        parent = ids[-2]
+        store.create("twin", store.parent_of(parent))
+        store.apply("twin", store.diff(parent))
+        archive = store.diff(ids[-1], "twin")
+        copy.create("other", parent)
+        copy.apply("other", archive)
+        same_but_for_links(f"{ids[-1]} as a diff from a twin of {parent}", store.observed(ids[-1]), copy.observed("other"))
+
+
+@pytest.mark.requirement("OVL-DIFF-UNTOUCHED")
+@given(data=st.data())
+def test_a_diff_changes_nothing(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store() as store:
+        top = store.build(chain)[-1]
+        before = store.observed(top)
+        store.diff(top)
+        same_tree(f"{top} after its diff was written", before, store.observed(top))

@@ -1,0 +1,100 @@
+"""What becomes of diffs when they are applied elsewhere: the same trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.strategies import STANDARD, chains
+from conformance.workbench import Deviation, Workbench, entry_names, same_tree
+
+
+def copy_layer(store: Workbench, copy: Workbench, layer_id: str) -> tuple[int | None, Path]:
+    """Bring a layer into another store by its diff; the size that was reported, and the archive."""
+    archive = store.diff(layer_id)
+    copy.create(layer_id, store.parent_of(layer_id))
+    return copy.apply(layer_id, archive), archive
+
+
+@pytest.mark.requirement("OVL-APPLY-ROUND-TRIP", "OVL-APPLY-FILE-TIMES")
+@given(data=st.data())
+def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build(chain):
+            copy_layer(store, copy, layer_id)
+            original = store.check_tree(layer_id)
+            same_tree(f"{layer_id} after diff and apply", original, copy.observed(layer_id), times="files")
+
+
+@pytest.mark.requirement("OVL-APPLY-HARD-LINKS")
+def test_hard_links_of_a_layer_survive(bench: Bench) -> None:
+    linked: list[ops.Operation] = [
+        ops.CreateFile(b"new", b"new", 0o644),
+        ops.MakeHardLink(b"d/same", b"new"),
+        ops.MakeHardLink(b"and again", b"new"),
+        ops.MakeSymlink(b"symlink", b"missing"),
+        ops.MakeHardLink(b"same symlink", b"symlink"),
+        ops.MakeFifo(b"fifo", 0o600),
+        ops.MakeHardLink(b"same fifo", b"fifo"),
+        # A lower file that gets a second name is copied up, and both names come from this layer.
+        ops.MakeHardLink(b"second name", b"a"),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build([STANDARD, linked]):
+            copy_layer(store, copy, layer_id)
+            same_tree(
+                f"{layer_id} after diff and apply",
+                store.check_tree(layer_id),
+                copy.observed(layer_id),
+                times="none",
+            )
+
+
+@pytest.mark.requirement("OVL-APPLY-WHOLE-TREE")
+@given(data=st.data())
+def test_a_whole_tree_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        top = store.build(chain)[-1]
+        archive = store.diff(top, "")
+        copy.create("flat")
+        copy.apply("flat", archive)
+        same_tree(f"the whole tree of {top}", store.observed(top), copy.observed("flat"), times="files")
+
+
+@pytest.mark.requirement("OVL-APPLY-TWICE")
+@given(data=st.data())
+def test_applying_twice_is_applying_once(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build(chain):
+            _, archive = copy_layer(store, copy, layer_id)
+            once = copy.observed(layer_id)
+            copy.apply(layer_id, archive)
+            same_tree(f"{layer_id}, applied twice,", once, copy.observed(layer_id), times="files")
+
+
+@pytest.mark.requirement("OVL-APPLY-SECOND-DIFF")
+@given(data=st.data())
+def test_the_diff_of_what_was_applied_names_the_same(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build(chain):
+            _, archive = copy_layer(store, copy, layer_id)
+            first, second = named(entry_names(archive)), named(entry_names(copy.diff(layer_id)))
+            if first != second:
+                raise Deviation(
+                    f"the diff of {layer_id} in the copy lacks {sorted(first - second)}"
+                    f" and has {sorted(second - first)} more than the archive it was made from"
+                )
+
+
+def named(names: list[str]) -> set[str]:
+    """The names that an archive brings; how it says that a directory is opaque is the driver's choice."""
+    return {name for name in names if ".wh." not in name}

@@ -1,0 +1,96 @@
+"""How much a difference brings."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.model import Snapshot
+from conformance.strategies import STANDARD, chains
+from conformance.workbench import Deviation, Workbench
+
+
+def says(store: Workbench, layer_id: str, wanted: int) -> None:
+    """The driver says this size; raises Deviation."""
+    store.tell(f"diff-size of {layer_id}")
+    said = store.driver.diff_size(layer_id, store.parent_of(layer_id))
+    if said != wanted:
+        raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}")
+
+
+@pytest.mark.requirement("OVL-SIZE-DIFF")
+def test_sizes_count_what_a_diff_brings(bench: Bench) -> None:
+    above: list[ops.Operation] = [
+        ops.Unlink(b"a"),
+        ops.CreateFile(b"new", b"n" * 300, 0o644),
+        ops.MakeHardLink(b"same", b"new"),
+        ops.CreateFile(b"empty", b"", 0o644),
+        ops.MakeDirectory(b"directory", 0o755),
+    ]
+    with bench.store("origin") as store:
+        store.build([[ops.CreateFile(b"a", b"a" * 1000, 0o644)], above])
+        for layer_id, wanted in (("layer-0", 1000), ("layer-1", 300)):
+            says(store, layer_id, wanted)
+
+
+@pytest.mark.requirement("OVL-SIZE-DIFF")
+@given(data=st.data())
+def test_the_size_of_a_base_is_that_of_its_files(bench: Bench, data: st.DataObject) -> None:
+    base = data.draw(chains(privileged=bench.privileged))[0]
+    with bench.store() as store:
+        store.build([base])
+        says(store, "layer-0", size_of(store.expected("layer-0")))
+
+
+def size_of(tree: Snapshot) -> int:
+    """The sum of the sizes of non-directories, each inode once; a symlink has the size of its target."""
+    counted = {min(group) for group in tree.link_groups}
+    linked = {path for group in tree.link_groups for path in group}
+    nodes = [node for path, node in tree.nodes.items() if path not in linked or path in counted]
+    return sum(len(node.content) + len(node.target) for node in nodes if not node.is_directory)
+
+
+@pytest.mark.requirement("OVL-SIZE-EMPTY")
+def test_nothing_has_no_size(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        says(store, "layer-1", 0)
+
+
+@pytest.mark.requirement("OVL-SIZE-WHITEOUTS")
+def test_deletions_and_empty_files_have_no_size(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d"), ops.CreateFile(b"empty", b"", 0o644)]])
+        says(store, "layer-1", 0)
+
+
+@pytest.mark.requirement("OVL-SIZE-HARD-LINKS")
+def test_an_inode_counts_once(bench: Bench) -> None:
+    linked = [ops.CreateFile(b"x", b"x" * 5000, 0o644), *(ops.MakeHardLink(b"l%d" % n, b"x") for n in range(5))]
+    with bench.store() as store:
+        store.build([[], linked])
+        says(store, "layer-1", 5000)
+
+
+@pytest.mark.requirement("OVL-SIZE-HOLES")
+def test_holes_count(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([[], [ops.CreateFile(b"x", b"x", 0o644), ops.Truncate(b"x", 10_000_000)]])
+        says(store, "layer-1", 10_000_000)
+
+
+@pytest.mark.requirement("OVL-SIZE-APPLIED")
+@given(data=st.data())
+def test_what_applying_says_is_the_size_of_the_diff(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        for layer_id in store.build(chain):
+            archive = store.diff(layer_id)
+            copy.create(layer_id, store.parent_of(layer_id))
+            said = copy.apply(layer_id, archive)
+            size = copy.driver.diff_size(layer_id, copy.parent_of(layer_id))
+            if said != size:
+                raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
