@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.model import Node, Snapshot
+from conformance import ops
 from conformance.bench import Bench
-from conformance.strategies import chains
-from conformance.workbench import Deviation, Workbench
+from conformance.model import Node, Snapshot
+from conformance.strategies import STANDARD, chains
+from conformance.workbench import Deviation, Workbench, entry_names
 
 
-def changes_of(store: Workbench, layer_id: str) -> dict[bytes, str]:
+def changes_of(store: Workbench, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
     """The kind of change by relative path; raises Deviation for a path that is listed twice."""
-    store.tell(f"changes of {layer_id}")
-    found = store.driver.changes(layer_id, store.parent_of(layer_id))
+    against = store.parent_of(layer_id) if parent is None else parent
+    store.tell(f"changes of {layer_id} against {against or 'nothing'}")
+    found = store.driver.changes(layer_id, against)
     twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
     if twice:
         raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}")
@@ -91,3 +93,109 @@ def test_the_directory_of_an_addition_or_deletion_is_listed(bench: Bench, data: 
                 parent = os.path.dirname(path)
                 if parent and parent not in changes:
                     raise Deviation(f"changes of {layer_id} list {path!r} and not its directory {parent!r}")
+
+
+def expects(store: Workbench, layer_id: str, wanted: dict[bytes, str]) -> None:
+    """These changes are listed, besides others; raises Deviation."""
+    found = changes_of(store, layer_id)
+    for path, kind in wanted.items():
+        if found.get(path) != kind:
+            raise Deviation(f"changes of {layer_id}: expected {kind} of {path!r}, got {found.get(path, 'nothing')}")
+
+
+@pytest.mark.requirement("OVL-CHANGES-NONE")
+def test_nothing_done_is_no_change(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.create("child", "layer-0")
+        for when in ("never mounted", "mounted once"):
+            found = changes_of(store, "child")
+            if found:
+                raise Deviation(f"nothing was done in child ({when}), and its changes are {found}")
+            store.change("child", [])
+
+
+@pytest.mark.requirement("OVL-CHANGES-OPAQUE")
+def test_what_a_new_directory_hides_is_deleted(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(b"d"), ops.MakeDirectory(b"d", 0o755), ops.CreateFile(b"d/new", b"", 0o644)]])
+        expects(store, "layer-1", {b"d": "modify", b"d/a": "delete", b"d/d": "delete", b"d/new": "add"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-ADDED-AGAIN")
+def test_what_was_deleted_and_comes_back_is_added(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d")], [ops.CreateFile(b"a", b"new", 0o644), ops.MakeDirectory(b"d", 0o755)]])
+        expects(store, "layer-2", {b"a": "add", b"d": "add"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-SAME-SECOND")
+def test_an_edit_of_the_same_size_and_second_is_seen(bench: Bench) -> None:
+    second = 1_400_000_000 * 10**9
+    base = [ops.CreateFile(b"x", b"old", 0o644), ops.SetTimes(b"x", second + 1)]
+    with bench.store() as store:
+        store.build([base, [ops.WriteAt(b"x", 0, b"new"), ops.SetTimes(b"x", second + 2)]])
+        expects(store, "layer-1", {b"x": "modify"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-SYMLINK")
+def test_a_symlink_with_another_target_is_seen(bench: Bench) -> None:
+    second = 1_400_000_000 * 10**9
+    base = [ops.MakeSymlink(b"x", b"one"), ops.SetTimes(b"x", second)]
+    with bench.store() as store:
+        store.build([base, [ops.Unlink(b"x"), ops.MakeSymlink(b"x", b"two"), ops.SetTimes(b"x", second)]])
+        expects(store, "layer-1", {b"x": "modify"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-METADATA")
+def test_a_change_of_mode_alone_is_seen(bench: Bench) -> None:
+    change: list[ops.Operation] = [ops.Chmod(b"a", 0o600), ops.Chmod(b"d", 0o700)]
+    if bench.privileged:
+        change += [ops.Chown(b"d/a", 1000, 1000), ops.Chown(b"b", 1000, 1000)]
+    with bench.store() as store:
+        store.build([STANDARD, change])
+        expects(store, "layer-1", {operation.path: "modify" for operation in change})
+
+
+@pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
+@given(data=st.data())
+def test_changes_against_any_layer_below_explain(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged, least=3))
+    with bench.store() as store:
+        ids = store.build(chain)
+        before, after = store.expected(ids[-3]), store.expected(ids[-1])
+        explain(ids[-1], before, after, changes_of(store, ids[-1], ids[-3]))
+
+
+@pytest.mark.requirement("OVL-CHANGES-ORDER")
+@given(data=st.data())
+def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    with bench.store() as store:
+        for layer_id in store.build(chain)[1:]:
+            paths = [change.path for change in store.driver.changes(layer_id, store.parent_of(layer_id))]
+            # By bytes, or by parts, in which '/' is the lowest: both are an order by path.
+            if paths not in (sorted(paths), sorted(paths, key=lambda path: path.split(b"/"))):
+                raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}")
+
+
+@pytest.mark.requirement("OVL-CHANGES-DIFF")
+@given(data=st.data())
+def test_changes_and_diff_name_the_same(bench: Bench, data: st.DataObject) -> None:
+    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    with bench.store() as store:
+        for layer_id in store.build(chain)[1:]:
+            changes = changes_of(store, layer_id)
+            names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}
+            brought = {name for name in names if b"/.wh." not in b"/" + name}
+            added = {path for path, kind in changes.items() if kind == "add"}
+            if added - brought:
+                raise Deviation(f"{layer_id} adds {sorted(added - brought)}, which its diff lacks")
+            if brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes):
+                listed = sorted(brought - changes.keys())
+                raise Deviation(f"the diff of {layer_id} brings {listed}, which its changes lack")
+
+
+def parents(changes: dict[bytes, str]) -> set[bytes]:
+    """Directories above what is listed; a diff may bring them along."""
+    return {b"/".join(path.split(b"/")[:end]) for path in changes for end in range(1, path.count(b"/") + 1)}

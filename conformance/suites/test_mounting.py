@@ -9,9 +9,11 @@ import pytest
 
 from conformance import ops
 from conformance.driver import DriverRefused
-from conformance.bench import Bench
+from conformance.lab import namespace
+from conformance.observe import observe
+from conformance.bench import Bench, not_applicable
 from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench
+from conformance.workbench import Deviation, Workbench, entry_names, same_tree
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _SHORT = len("/l/") + 26  # of a lower, after the home
@@ -28,6 +30,7 @@ def two_layers(store: Workbench) -> None:
     store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-MOUNT-ONCE", "OVL-MOUNT-LAST-PUT")
 def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
     with bench.store() as store:
@@ -70,7 +73,7 @@ def home_of_length(directory: Path, length: int, suffix: int) -> Path:
     """A directory below ``directory`` whose path, with ``suffix`` more bytes, has exactly ``length``."""
     missing = length - suffix - len(os.fsencode(directory)) - 1
     if missing < 1:
-        pytest.skip("not applicable: the temporary directory's path is too long for this test; set --scratch")
+        not_applicable("the temporary directory's path is too long for this test; set --scratch")
     return directory / ("h" * missing)
 
 
@@ -100,7 +103,7 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
         store.check_tree(top)
 
 
-@pytest.mark.requirement("OVL-MOUNT-PAGE-BOUNDARY")
+@pytest.mark.requirement("OVL-MOUNT-LONG-HOME")
 def test_far_beyond_a_page(bench: Bench) -> None:
     with bench.store("origin", lambda directory: home_of_length(directory, 220, 0)) as store:
         ids = store.build([[ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)] for number in range(40)])
@@ -130,3 +133,140 @@ def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -
         two_layers(store)
         store.create("layer-2", "layer-1")
         store.check_tree("layer-2")
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-MOUNT-AGAIN")
+def test_what_was_written_is_there_again(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        paths = []
+        for number in range(3):
+            store.tell("get layer-1")
+            paths.append(store.driver.get("layer-1"))
+            store.driver.put("layer-1")
+            store.change("layer-1", [ops.CreateFile(b"later-%d" % number, b"x", 0o644)])
+            store.check_tree("layer-1")
+        if len(set(paths)) > 1:
+            raise Deviation(f"one layer was got on several paths: {paths}")
+
+
+@pytest.mark.requirement("OVL-MOUNT-TOGETHER")
+def test_a_family_is_mounted_together(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        store.create("sibling", "layer-0")
+        store.change("sibling", [ops.CreateFile(b"other", b"other", 0o644)])
+        ids = ("layer-0", "layer-1", "sibling")
+        store.tell("get layer-0, layer-1 and sibling")
+        roots = [store.driver.get(layer_id) for layer_id in ids]
+        for layer_id, root in zip(ids, roots, strict=True):
+            same_tree(f"the tree of {layer_id}, with others mounted,", store.expected(layer_id), observe(root))
+        for layer_id in ids:
+            store.driver.put(layer_id)
+
+
+@pytest.mark.requirement("OVL-MOUNT-LEFT-OVER")
+def test_a_mount_that_was_left_is_taken_over(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        store.tell("get layer-1")
+        before = store.driver.get("layer-1")
+        store.tell("open the home again, with layer-1 mounted")
+        store.driver = store.driver.reopen()
+        store.tell("get layer-1")
+        after = store.driver.get("layer-1")
+        if after != before:
+            raise Deviation(f"the tree of layer-1 was on {before} and is now on {after}")
+        store.tell("put layer-1, for the get before")
+        store.driver.put("layer-1")
+        if not os.path.exists(f"{after}/new"):
+            raise Deviation("the tree is gone after one of two puts")
+        store.tell("put layer-1, for the get after")
+        store.driver.put("layer-1")
+        if mounts_below(store.driver.home):
+            raise Deviation(f"still mounted after both puts: {mounts_below(store.driver.home)}")
+
+
+@pytest.mark.requirement("OVL-MOUNT-LOST")
+def test_an_unmount_from_outside_is_noticed(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        store.tell("get layer-1")
+        root = store.driver.get("layer-1")
+        store.tell(f"umount {root}, by somebody else")
+        namespace.unmount(Path(root))
+        store.tell("get layer-1")
+        shown = observe(store.driver.get("layer-1"))
+        same_tree("layer-1, got again after it was unmounted from outside,", store.expected("layer-1"), shown)
+        for _ in range(2):
+            store.driver.put("layer-1")
+
+
+@pytest.mark.requirement("OVL-MOUNT-READ-ONLY-USE")
+def test_reading_adds_nothing(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        store.observed("layer-1")
+        names = entry_names(store.diff("layer-1"))
+        if names:
+            raise Deviation(f"layer-1 was only read, and its diff holds {names}")
+
+
+@pytest.mark.requirement("OVL-MOUNT-LABEL-REFUSED")
+def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
+    if not bench.why_not("selinux"):
+        not_applicable("this kernel has SELinux, and takes labels")
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    with bench.store() as store:
+        two_layers(store)
+        store.must_refuse(f"get layer-1 with the label {label}", call=lambda: store.driver.get("layer-1", label))
+        store.tell("get layer-1 without a label, and put it")
+        store.check_tree("layer-1")
+        if mounts_below(store.driver.home):
+            raise Deviation(f"the get that failed was counted: still mounted: {mounts_below(store.driver.home)}")
+
+
+@pytest.mark.requirement("OVL-MOUNT-LABEL-LONG")
+def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        store.must_refuse(
+            f"get layer-1 with a label of {_PAGE} bytes", call=lambda: store.driver.get("layer-1", "x" * _PAGE)
+        )
+        if mounts_below(store.driver.home):
+            raise Deviation(f"refused, and mounted: {mounts_below(store.driver.home)}")
+        store.check_tree("layer-1")
+
+
+@pytest.mark.requirement("OVL-MOUNT-LOWER-GONE")
+def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
+        gone = Path(store.driver.home) / "layer-1"
+        store.tell(f"mv {gone} away")
+        away = gone.with_name(".away")  # within the home, which may be a mount of its own
+        gone.rename(away)
+        said = store.must_refuse("get layer-2", call=lambda: store.driver.get("layer-2"))
+        away.rename(gone)
+        link = (gone / "link").read_text()
+        if "layer-1" not in said and link not in said:
+            raise Deviation(f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}")
+        store.check_tree("layer-2")
+
+
+@pytest.mark.requirement("OVL-MOUNT-CWD")
+def test_the_caller_stays_where_it_is(bench: Bench) -> None:
+    """A long home makes a driver mount by relative paths, and unpacking may change the root."""
+    with bench.store("origin", lambda directory: directory / ("h" * 200) if bench.has("own-home") else directory) as store:
+        cwd, root, mask = os.getcwd(), os.stat("/").st_ino, os.umask(0o027)
+        try:
+            ids = store.build([[ops.CreateFile(b"file-%d" % number, b"", 0o644)] for number in range(30)])
+            if bench.has("diff") and bench.has("apply"):
+                store.create("copy")
+                store.apply("copy", store.diff(ids[0]))
+            found = (os.getcwd(), os.stat("/").st_ino, os.umask(0o027))
+        finally:
+            os.umask(mask)
+        if found != (cwd, root, 0o027):
+            raise Deviation(f"expected working directory, root and umask {(cwd, root, 0o027)}, found {found}")

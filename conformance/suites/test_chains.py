@@ -1,0 +1,75 @@
+"""Long chains: 128 lowers, and not one more."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.suites.homes import stays_as_it_was
+from conformance.workbench import Deviation, Workbench, entry_names, everything_below, same_tree
+
+
+def deep_chain(store: Workbench) -> str:
+    """A chain of 129 layers, so with 128 lowers under its top; some of them hold a file."""
+    store.tell("create layer-0 to layer-128, each on the one before; every 32nd gets a file")
+    parent = ""
+    for number in range(129):
+        parent = store.create(f"layer-{number}", parent, quiet=True)
+        if number % 32 == 0:
+            name = b"file-%d" % number
+            store.change(parent, [ops.CreateFile(name, name, 0o644)])
+    return parent
+
+
+@pytest.mark.requirement("OVL-CHAIN-128")
+def test_128_lowers_work(bench: Bench) -> None:
+    with bench.store() as store:
+        store.check_tree(deep_chain(store))
+
+
+@pytest.mark.requirement("OVL-CHAIN-129-REFUSED")
+def test_129_lowers_are_refused(bench: Bench) -> None:
+    with bench.store() as store:
+        top = deep_chain(store)
+        before = everything_below(store.driver.home)
+        store.must_refuse("create layer-129 on layer-128", call=lambda: store.driver.create("layer-129", top))
+        stays_as_it_was(store, before)
+        store.check_tree(top)
+
+
+@pytest.mark.requirement("OVL-CHAIN-TOP-AGAIN")
+def test_the_top_of_a_chain_is_made_again(bench: Bench) -> None:
+    with bench.store() as store:
+        top = deep_chain(store)
+        below = store.parent_of(top)
+        store.tell(f"remove {top}")
+        store.driver.remove(top)
+        store.create("again", below)
+        store.check_tree("again")
+
+
+@pytest.mark.requirement("OVL-CHAIN-ORDER")
+def test_the_uppermost_is_seen(bench: Bench) -> None:
+    with bench.store() as store:
+        ids = store.build([[ops.CreateFile(b"x", b"0", 0o644), ops.MakeDirectory(b"d", 0o755)]])
+        for number in range(1, 8):
+            ids.append(store.create(f"layer-{number}", ids[-1]))
+            name = b"d/%d" % number
+            store.change(ids[-1], [ops.Unlink(b"x"), ops.CreateFile(b"x", b"%d" % number, 0o644), ops.CreateFile(name, b"", 0o644)])
+        for layer_id in ids:
+            store.check_tree(layer_id)
+
+
+@pytest.mark.requirement("OVL-CHAIN-DIFF-DEEP")
+def test_the_diff_on_a_long_chain_is_its_own(bench: Bench) -> None:
+    with bench.store() as store:
+        top = deep_chain(store)
+        store.change(top, [ops.Unlink(b"file-32"), ops.CreateFile(b"new", b"new", 0o644)])
+        archive = store.diff(top)
+        names = set(entry_names(archive))
+        if names != {".wh.file-32", "file-128", "new"}:
+            raise Deviation(f"expected .wh.file-32, file-128 and new in the diff of {top}, got {sorted(names)}")
+        store.create("twin", store.parent_of(top))
+        store.apply("twin", archive)
+        same_tree("the twin of the top", store.observed(top), store.observed("twin"), times="files")

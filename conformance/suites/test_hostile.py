@@ -1,0 +1,345 @@
+"""Archives that were made to do harm: whatever becomes of the layer, nothing outside it changes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops, tars
+from conformance.bench import Bench
+from conformance.driver import DriverRefused
+from conformance.strategies import STANDARD
+from conformance.tars import BLOCK, Entry
+from conformance.workbench import Deviation, Workbench, entry_names
+
+SECRET = b"the host's own words"
+_SIZE_FIELD = 124  # offset in a header (tar(5))
+_CHECKSUM_FIELD = 148
+
+
+class Outside:
+    """A directory beside the layers that nobody has any business in."""
+
+    def __init__(self, store: Workbench) -> None:
+        self.path = store.directory / "outside"
+        self.path.mkdir(mode=0o700)
+        (self.path / "secret").write_bytes(SECRET)
+        (self.path / "secret").chmod(0o640)
+        (self.path / "sub").mkdir()
+        self._before = self._look()
+        self._store = store
+
+    def _look(self) -> dict[str, tuple[int, int, int, int, bytes]]:
+        found = {}
+        for path in (self.path, *sorted(self.path.rglob("*")), Path("/etc/passwd"), Path("/etc"), Path("/")):
+            status = path.lstat()
+            content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+            links = status.st_nlink if stat.S_ISREG(status.st_mode) else 0
+            found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, links, content)
+        return found
+
+    def check(self) -> None:
+        """It is as it was; raises Deviation."""
+        after = self._look()
+        if after != self._before:
+            changed = [path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)]
+            raise Deviation(f"the host outside the layer was changed: {sorted(changed)}")
+
+
+@contextmanager
+def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
+    """A store with the layers "base" and "child", and what lies outside of them."""
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        store.create("child", "base")
+        outside = Outside(store)
+        yield store, outside
+        outside.check()
+
+
+def try_to_apply(store: Workbench, layer_id: str, entries: Sequence[Entry]) -> bool:
+    """Whether the driver took an archive; that it refuses one is as good here."""
+    archive = store.archive(entries)
+    try:
+        store.apply(layer_id, archive)
+    except DriverRefused as refused:
+        store.tell(f"  refused: {refused}")
+        return False
+    return True
+
+
+def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
+    """The layers below are as they were, and the driver goes on."""
+    for layer_id in layer_ids:
+        store.check_tree(layer_id)
+    store.create("later", "base")
+    store.applied("later", [tars.file("later")])
+
+
+def up_to(outside: Outside) -> str:
+    """A relative path that leads to the outside from any depth."""
+    return "../" * 40 + str(outside.path).lstrip("/")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-DOTDOT")
+@pytest.mark.parametrize("layer_id", ["base", "child"])
+@pytest.mark.parametrize("lead", ["", "d/", "new/"], ids=["at-once", "in-a-directory", "in-a-new-one"])
+def test_dots_lead_nowhere(bench: Bench, layer_id: str, lead: str) -> None:
+    with targets(bench) as (store, outside):
+        if layer_id == "base":
+            store.create("lone")
+        where = "lone" if layer_id == "base" else layer_id
+        try_to_apply(store, where, [tars.file(lead + up_to(outside) + "/new"), tars.directory(lead + up_to(outside), 0o777)])
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-ABSOLUTE")
+def test_absolute_names_lead_nowhere(bench: Bench) -> None:
+    with targets(bench) as (store, outside):
+        entries = [tars.file(f"{outside.path}/new"), tars.file(f"{outside.path}/secret"), tars.directory(str(outside.path), 0o777)]
+        try_to_apply(store, "child", entries)
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-SYMLINK")
+@pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, depth: int) -> None:
+    with targets(bench) as (store, outside):
+        target = str(outside.path) if absolute else up_to(outside)
+        links = [tars.symlink("s", target)] if depth == 1 else [tars.symlink("s", "t"), tars.symlink("t", target)]
+        try_to_apply(store, "child", [*links, tars.file("s/new"), tars.file("s/secret"), tars.directory("s/sub", 0o777)])
+        outside.check()
+        try_to_apply(store, "child", [*links, tars.directory("s", 0o777), tars.file("s/new")])
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-SYMLINK-BELOW")
+def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
+    with targets(bench) as (store, outside):
+        target = os.fsencode(outside.path)
+        store.create("links")
+        store.change("links", [ops.MakeSymlink(b"s", target), ops.MakeSymlink(b"up", os.fsencode(up_to(outside)))])
+        store.create("on-links", "links")
+        for name in ("s", "up"):
+            entries = [tars.file(f"{name}/new"), tars.file(f"{name}/secret"), tars.directory(f"{name}/sub", 0o777)]
+            try_to_apply(store, "on-links", entries)
+            outside.check()
+            try_to_apply(store, "links", entries)
+            outside.check()
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")
+@pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
+def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
+    with targets(bench) as (store, outside):
+        target = {"absolute": f"{outside.path}/secret", "dots": up_to(outside) + "/secret", "symlink": "s/secret"}[way]
+        first = [tars.symlink("s", str(outside.path))] if way == "symlink" else []
+        # Then written through, and given another mode: an entry of the same name replaces it.
+        try_to_apply(store, "child", [*first, tars.hard_link("h", target)])
+        outside.check()
+        try_to_apply(store, "child", [*first, tars.hard_link("h", target), tars.file("h", b"overwritten", 0o4777)])
+        secrets = [path for path, node in store.observed("child").nodes.items() if node.content == SECRET]
+        if secrets:
+            raise Deviation(f"the layer shows a file of the host under {secrets}")
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-HARD-LINK-MODE")
+def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
+    with targets(bench) as (store, outside):
+        entries = [tars.symlink("s", f"{outside.path}/secret"), Entry("h", tarfile.LNKTYPE, target="s", mode=0o4777)]
+        try_to_apply(store, "child", [*entries, Entry("s", tarfile.LNKTYPE, target="h", mode=0o4777)])
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-DOT")
+@pytest.mark.parametrize("name", [".", "./", "/", "..", "a/..", "d/."])
+@pytest.mark.parametrize("kind", ["symlink", "file"])
+def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) -> None:
+    with targets(bench) as (store, outside):
+        entry = tars.symlink(name, str(outside.path)) if kind == "symlink" else tars.file(name)
+        try_to_apply(store, "child", [entry, tars.file("new")])
+        root = store.driver.get("child")
+        try:
+            if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
+                raise Deviation(f"an entry called {name!r} replaced the root of the layer")
+        finally:
+            store.driver.put("child")
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-DOTS")
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."])
+def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
+    with targets(bench) as (store, _):
+        try_to_apply(store, "child", [tars.whiteout(name)])
+        there = store.observed("child").nodes
+        lost = {b"a", b"d", b"d/a", b"d/d/a", b"e"} - there.keys()
+        if lost:
+            raise Deviation(f"the whiteout {name!r} deleted {sorted(lost)}")
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT")
+@pytest.mark.parametrize("mark", [".wh.secret", ".wh..wh..opq"])
+@pytest.mark.parametrize("way", ["archive", "layer", "dots"])
+def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> None:
+    with targets(bench) as (store, outside):
+        if way == "dots":
+            try_to_apply(store, "child", [tars.whiteout(f"{up_to(outside)}/{mark}")])
+        elif way == "archive":
+            try_to_apply(store, "child", [tars.symlink("s", str(outside.path)), tars.whiteout(f"s/{mark}")])
+        else:
+            store.change("child", [ops.MakeSymlink(b"s", os.fsencode(outside.path))])
+            try_to_apply(store, "child", [tars.whiteout(f"s/{mark}")])
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-OPAQUE-OUT")
+def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
+    """STANDARD has the symlink b to the directory d."""
+    with targets(bench) as (store, _):
+        if try_to_apply(store, "child", [tars.whiteout("b/.wh..wh..opq")]):
+            lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
+            if lost:
+                raise Deviation(f"an opaque mark below the symlink 'b' cleared {sorted(lost)} of the directory 'd'")
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-OVERLAY-XATTRS")
+@pytest.mark.parametrize("name", ["trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.metacopy"])
+def test_an_archive_sets_no_marks_of_overlay(bench: Bench, name: str) -> None:
+    with targets(bench) as (store, _):
+        value = {"trusted.overlay.opaque": "y", "trusted.overlay.redirect": "/d/d"}.get(name, "")
+        entries = [
+            Entry("d", tarfile.DIRTYPE, mode=0o755, records={f"SCHILY.xattr.{name}": value}),
+            Entry("x", tarfile.DIRTYPE, mode=0o755, records={f"SCHILY.xattr.{name}": value}),
+        ]
+        if try_to_apply(store, "child", entries):
+            tree = store.observed("child").nodes
+            if b"d/a" not in tree or b"x/a" in tree:
+                raise Deviation(f"the archive's {name} hid or redirected what lies below: {sorted(tree)}")
+        still_well(store)
+
+
+def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
+    """These bytes are refused, and the driver goes on."""
+    with targets(bench) as (store, _):
+        archive = store.bytes_of_archive(data, what)
+        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
+def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
+    first, second = tars.archive([tars.file("one")]), tars.archive([tars.file("two")])
+    wrong = bytearray(first[: 2 * BLOCK] + second)
+    wrong[2 * BLOCK + _CHECKSUM_FIELD] ^= 1
+    must_refuse_bytes(bench, bytes(wrong), "two files, the second with a wrong checksum")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-SIZE")
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        (b"00077777777\0", "a size beyond the end"),
+        (b"\xff" * 12, "a size of -1 in base 256"),
+        (b"-0000000001\0", "a size with a minus sign"),
+        (b"\x80" + b"\x7f" + b"\xff" * 10, "a size of 2^87 in base 256"),
+    ],
+    ids=["too-long", "minus-one", "minus", "huge"],
+)
+def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> None:
+    must_refuse_bytes(bench, tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, field), what)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-JUNK")
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 10240, b"hello\n" * 300, b"\x7fELF" + b"\1" * 3000], ids=["ones", "text", "binary"]
+)
+def test_junk_is_an_error(bench: Bench, data: bytes) -> None:
+    must_refuse_bytes(bench, data, f"junk: {data[:8]!r}...")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-MUTATED")
+@given(data=st.data())
+def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> None:
+    with targets(bench) as (store, _):
+        entries = [tars.directory("d"), tars.file("d/f", b"x" * 700), tars.symlink("s", "d"), tars.whiteout(".wh.a"), tars.hard_link("h", "d/f")]
+        whole = bytearray(tars.archive(entries))
+        places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
+        for place, value in data.draw(st.lists(places, min_size=1, max_size=8)):
+            whole[place] = value
+        length = data.draw(st.sampled_from((len(whole), 3000, 1100, 513)))
+        archive = store.bytes_of_archive(bytes(whole[:length]), f"mutated: {whole[:length].hex()[:200]}...")
+        try:
+            store.apply("child", archive)
+        except DriverRefused as refused:
+            store.tell(f"  refused: {refused}")
+        still_well(store)
+
+
+@pytest.mark.requirement("OVL-HOSTILE-NAME-BOMB")
+@pytest.mark.parametrize("kind", [b"L", b"x", b"g"], ids=["gnu-long-name", "pax", "pax-global"])
+def test_a_promise_of_gigabytes_is_an_error(bench: Bench, kind: bytes) -> None:
+    """The header says that a name of 4 GiB follows; three blocks do."""
+    header = tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, b"\x80" + (1 << 32).to_bytes(11, "big"))
+    header = tars.with_field(header, 156, kind)
+    must_refuse_bytes(bench, header, f"a header of type {kind!r} that promises 4 GiB")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-MANY")
+@pytest.mark.release
+def test_time_grows_with_the_entries(bench: Bench) -> None:
+    """Four times the entries may take sixteen times as long at most, or it is worse than their square."""
+    with bench.store() as store:
+        taken = []
+        for number in (2_000, 8_000):
+            entries = [tars.file(f"d/{'x' * 60}-{one}", b"") for one in range(number)]
+            layer_id = store.create(f"many-{number}")
+            archive = store.archive([tars.directory("d"), *entries])
+            began = time.perf_counter()
+            store.apply(layer_id, archive)
+            taken.append(time.perf_counter() - began)
+        if taken[1] > 12 * taken[0]:
+            raise Deviation(f"2,000 entries took {taken[0]:.2f} s and 8,000 took {taken[1]:.2f} s")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-MANY")
+def test_many_entries_are_taken(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("many")
+        store.applied("many", [tars.directory("d"), *(tars.file(f"d/{number}", b"") for number in range(1500))])
+        found = len(store.observed("many").nodes)
+        if found != 1501:
+            raise Deviation(f"an archive of 1,501 entries made {found}")
+
+
+@pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
+def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
+    with targets(bench) as (store, outside):
+        target = os.fsencode(outside.path)
+        # What was a directory below is a symlink to the host above: where a reader follows, it reads the host.
+        store.change("child", [ops.RemoveTree(b"d"), ops.MakeSymlink(b"d", target), ops.MakeSymlink(b"s", target + b"/secret")])
+        archive = store.diff("child")
+        if SECRET in archive.read_bytes():
+            raise Deviation("the diff holds content of the host, behind a symlink of the layer")
+        beyond = [name for name in entry_names(archive) if name.startswith(("d/", "s/"))]
+        if beyond:
+            raise Deviation(f"the diff names what lies behind a symlink: {beyond}")
+        if bench.has("changes"):
+            found = [change.path for change in store.driver.changes("child", "base")]
+            if any(b"secret" in path or path.startswith(b"/d/s") for path in found):
+                raise Deviation(f"changes name what lies behind a symlink: {found}")
