@@ -63,6 +63,10 @@ class Snapshot:
         nodes = {path: replace(node, mtime_ns=of(node)) for path, node in self.nodes.items()}
         return Snapshot(nodes, self.link_groups)
 
+    def without_directory_times(self) -> Snapshot:
+        """The same tree with no time known of its directories: not every diff carries them (driver-facts 5)."""
+        return self.with_times(lambda node: None if node.is_directory else node.mtime_ns)
+
     def without_links(self) -> Snapshot:
         """The same tree, of which nobody knows which names share an inode."""
         return Snapshot(self.nodes, frozenset())

@@ -98,6 +98,7 @@ class ConformancePlugin:
         config.addinivalue_line("markers", "requirement(*ids): the requirements that a test checks")
         config.addinivalue_line("markers", "smoke: also in the profile smoke")
         config.addinivalue_line("markers", "release: in the profile release only")
+        config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
         settings.register_profile(
             "conformance",

@@ -7,6 +7,7 @@ calls outside of them, while operations are done and trees are looked at (getrus
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,27 +17,38 @@ from conformance.driver import Change, DriverUnderTest
 
 
 class Stopwatch:
-    """Adds up the seconds inside a driver or the kernel, of one test."""
+    """Adds up the seconds inside a driver or the kernel, of one test. Calls at a time count once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now."""
+        self._calls = 0
+        self._entered = 0.0
         self._in_calls = 0.0
         self._system_in_calls = 0.0
         self._began = time.perf_counter()
         self._system_began = _system_time()
 
-    def restart(self) -> None:
-        """Count from now."""
-        self.__init__()  # type: ignore[misc]  # the only state is what the constructor makes
-
     @contextmanager
     def in_driver(self) -> Iterator[None]:
         """A call of the driver."""
-        began, system = time.perf_counter(), _system_time()
+        system = _system_time()
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._entered = time.perf_counter()
         try:
             yield
         finally:
-            self._in_calls += time.perf_counter() - began
-            self._system_in_calls += _system_time() - system
+            with self._lock:
+                self._calls -= 1
+                if self._calls == 0:
+                    self._in_calls += time.perf_counter() - self._entered
+                if threading.current_thread() is threading.main_thread():
+                    self._system_in_calls += _system_time() - system
 
     def seconds(self) -> tuple[float, float]:
         """All seconds since the start, and those inside the driver or the kernel."""

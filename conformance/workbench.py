@@ -68,6 +68,12 @@ class Workbench:
         self._parents[layer_id] = parent
         return layer_id
 
+    def knows(self, other: Workbench, *layer_ids: str) -> None:
+        """Layers of another store are seen in this one too, as image stores are."""
+        for layer_id in layer_ids:
+            self._trees[layer_id] = other._trees[layer_id]
+            self._parents[layer_id] = other._parents[layer_id]
+
     def build(self, chain: Sequence[Iterable[ops.Operation]]) -> list[str]:
         """A layer for each sequence of operations, each on the one before; their ids."""
         ids: list[str] = []

@@ -72,10 +72,15 @@ class _Listener:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """After the first round, only what draws its examples is worth another one."""
-        drawn = [item for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
+        drawn = [item for item in items if _draws(item)]
         self.generated = bool(drawn)
         if self._round:
             items[:] = drawn
+
+
+def _draws(item: pytest.Item) -> bool:
+    given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return given or item.get_closest_marker("drawn") is not None
 
 
 def main() -> None:

@@ -84,6 +84,14 @@ def mount_backing(backing: Backing, directory: Path) -> Path:
     return target
 
 
+def has_project_quota(directory: Path) -> bool:
+    """Whether a directory is on xfs that enforces project quota (proc(5), mountinfo: prjquota)."""
+    device = os.stat(directory).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    lines = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return any(fields[2] == wanted and "prjquota" in fields[-1].split(",") for fields in lines)
+
+
 def _filesystems_of_the_kernel() -> set[str]:
     return {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
 

@@ -9,7 +9,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
-TMPFS: Final = 0x01021994  # the magic of statfs(2)
+TMPFS: Final = 0x01021994  # magics of statfs(2)
+OVERLAYFS: Final = 0x794C7630
 _CLONE_NEWNS: Final = 0x20000
 _CLONE_NEWUSER: Final = 0x10000000
 _MS_REC_PRIVATE: Final = 16384 | (1 << 18)

@@ -72,7 +72,7 @@ class Pretence:
         """The words that stand before a command, so that it sees this."""
         words = [sys.executable, "-I", "-S", __file__]  # it needs nothing but itself, and starts often
         if self.release:
-            words += ["--release", self.release]
+            words.append(f"--release={self.release}")
         if self.magic is not None:
             words += ["--magic", hex(self.magic)]
         return [*words, *(word for path in self.below for word in ("--below", path)), "--"]

@@ -6,7 +6,6 @@ import pytest
 
 from conformance import ops
 from conformance.bench import Bench
-from conformance.model import Snapshot
 from conformance.suites.cases import CASES, Case
 from conformance.workbench import Deviation, same_tree
 
@@ -26,13 +25,8 @@ def test_a_case_is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> No
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
             times = "known" if case.times == "fine" else case.times
-            expected = without_directory_times(store.expected(layer_id))
+            expected = store.expected(layer_id).without_directory_times()
             same_tree(f"{layer_id} after diff and apply", expected, copy.observed(layer_id), times=times)
-
-
-def without_directory_times(tree: Snapshot) -> Snapshot:
-    """The tree with no time known of its directories: a naive diff does not carry them (driver-facts 5)."""
-    return tree.with_times(lambda node: None if node.is_directory else node.mtime_ns)
 
 
 @pytest.mark.requirement("OVL-META-TIMES-DOWN")

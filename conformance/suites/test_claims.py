@@ -1,0 +1,130 @@
+"""What a driver does not decline, it is tried on once, before anything is judged by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance import ops, tars
+from conformance.bench import Bench
+from conformance.driver import DriverRefused
+from conformance.lab import namespace
+from conformance.strategies import STANDARD
+from conformance.workbench import Deviation, Workbench
+
+Claim = Callable[[Bench, Workbench], bool]
+_TIME = 1_400_000_000_123_456_789
+
+
+def _applied(store: Workbench, operation: ops.Operation, *more: ops.Operation) -> Workbench:
+    """The store, with "copy" made from the diff of a layer in which this was done."""
+    store.create("made")
+    store.change("made", [operation, *more])
+    store.create("copy")
+    store.apply("copy", store.diff("made"))
+    return store
+
+
+def _mounts(_: Bench, store: Workbench) -> bool:
+    root = store.driver.get("layer-1")
+    try:
+        return root in namespace.mounts_below(Path(root).parent)
+    finally:
+        store.driver.put("layer-1")
+
+
+def _kernel_mounts(_: Bench, store: Workbench) -> bool:
+    root = Path(store.driver.get("layer-1"))
+    try:
+        return namespace.filesystem_magic(root) == namespace.OVERLAYFS
+    finally:
+        store.driver.put("layer-1")
+
+
+def _fine_times(_: Bench, store: Workbench) -> bool:
+    _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetTimes(b"x", _TIME))
+    return store.observed("copy").nodes[b"x"].mtime_ns == _TIME
+
+
+def _user_xattrs(_: Bench, store: Workbench) -> bool:
+    _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetXattr(b"x", "user.colour", b"red"))
+    return store.observed("copy").nodes[b"x"].xattrs == {"user.colour": b"red"}
+
+
+def _any_names(_: Bench, store: Workbench) -> bool:
+    _applied(store, ops.CreateFile(b"\xff\xfe", b"", 0o644))
+    return b"\xff\xfe" in store.observed("copy").nodes
+
+
+def _applied_size(_: Bench, store: Workbench) -> bool:
+    store.create("sized")
+    return store.applied("sized", [tars.file("x", b"12345")]) == 5
+
+
+def _takes_options(bench: Bench, _: Workbench) -> bool:
+    try:
+        with bench.store("other", options=["nonsense=1"]):
+            return False
+    except DriverRefused:
+        return True
+
+
+def _layer_options(_: Bench, store: Workbench) -> bool:
+    try:
+        store.driver.create("limited", "layer-0", {"size": "100m"})
+    except DriverRefused as refused:
+        store.tell(f"  refused: {refused}")  # without quota that is right, for whatever reason is given
+    return True
+
+
+def _home_layout(_: Bench, store: Workbench) -> bool:
+    home = Path(store.driver.home)
+    return (home / "layer-1" / "diff").is_dir() and (home / "layer-1" / "link").is_file() and (home / "l").is_dir()
+
+
+def _image_stores(bench: Bench, store: Workbench) -> bool:
+    with bench.store("other", image_stores=[store.driver.image_store]) as other:
+        return other.driver.exists("layer-1")
+
+
+def _shared_home(_: Bench, store: Workbench) -> bool:
+    store.driver = store.driver.reopen()
+    return store.driver.exists("layer-1")
+
+
+CLAIMS: dict[str, Claim] = {
+    "overlay": _mounts,
+    "kernel-overlay": _kernel_mounts,
+    "home-layout": _home_layout,
+    "own-home": lambda _, store: store.driver.home.startswith(os.fspath(store.directory)),
+    "metadata": lambda _, store: bool(store.driver.metadata("layer-1")),
+    "status": lambda _, store: bool(store.driver.status()),
+    "diff": lambda _, store: store.diff("layer-1").stat().st_size > 0,
+    "whole-tree-diff": lambda _, store: store.diff("layer-1", "").stat().st_size > 1024,
+    "apply": lambda _, store: bool(_applied(store, STANDARD[0]).observed("copy").nodes),
+    "applied-size": _applied_size,
+    "changes": lambda _, store: bool(store.driver.changes("layer-1", "layer-0")),
+    "diff-size": lambda _, store: store.driver.diff_size("layer-1", "layer-0") >= 3,
+    "fine-times": _fine_times,
+    "user-xattrs": _user_xattrs,
+    "any-names": _any_names,
+    "options": _takes_options,
+    "layer-options": _layer_options,
+    "image-stores": _image_stores,
+    "shared-home": _shared_home,
+}
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-CLAIM-HOLDS")
+@pytest.mark.parametrize("capability", [pytest.param(name, id=f"@{name}@") for name in CLAIMS])
+def test_claim(bench: Bench, capability: str) -> None:
+    bench.need(capability)
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
+        store.tell(f"try whether the driver has the capability {capability!r}, which it does not decline")
+        if not CLAIMS[capability](bench, store):
+            raise Deviation(f"the driver does not decline {capability!r}, and does not have it")

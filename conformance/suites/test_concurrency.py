@@ -1,0 +1,191 @@
+"""Several callers at a time: what comes of it is what some order of the same calls would make."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
+from conformance.strategies import STANDARD
+from conformance.suites.test_mounting import mounts_below
+from conformance.workbench import Deviation, Workbench, same_tree
+
+_CALLERS = 4
+
+
+def together(calls: Sequence[Callable[[], object]]) -> list[object]:
+    """Call all of them at a time, each in a thread; what each returned, a refusal included."""
+    gate = threading.Barrier(len(calls))
+
+    def one(call: Callable[[], object]) -> object:
+        gate.wait()
+        try:
+            return call()
+        except DriverRefused as refused:
+            return refused
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(one, calls))
+
+
+def all_done(outcomes: Sequence[object], what: str) -> None:
+    """None of the calls was refused; raises Deviation."""
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, DriverRefused)]
+    if refused:
+        raise Deviation(f"{what}: expected all calls to be done, these were refused: {refused}")
+
+
+@pytest.mark.requirement("OVL-PARALLEL-CREATE")
+def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        ids = [f"caller-{number}" for number in range(_CALLERS)]
+        store.tell(f"create {', '.join(ids)} on layer-0, all at a time")
+        all_done(together([lambda one=layer_id: store.driver.create(one, "layer-0") for layer_id in ids]), "create")
+        for layer_id in ids:
+            same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
+
+
+@pytest.mark.requirement("OVL-PARALLEL-SAME-ID")
+def test_one_of_several_gets_an_id(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.tell(f"{_CALLERS} callers create 'same' on layer-0 at a time")
+        outcomes = together([lambda: store.driver.create("same", "layer-0")] * _CALLERS)
+        done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
+        if len(done) != 1:
+            raise Deviation(f"{len(done)} of {_CALLERS} callers made the layer 'same'; expected one")
+        same_tree("the tree of same", store.expected("layer-0"), store.observed("same"))
+        store.driver.remove("same")
+
+
+@pytest.mark.requirement("OVL-PARALLEL-GET")
+def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
+        store.tell("get layer-1, to be held")
+        held = store.driver.get("layer-1")
+
+        def get_and_put() -> None:
+            for _ in range(5):
+                root = store.driver.get("layer-1")
+                if not os.path.exists(f"{root}/new"):
+                    raise Deviation("a caller got layer-1, and its tree was not there")
+                store.driver.put("layer-1")
+
+        store.tell(f"{_CALLERS} callers get and put layer-1 five times each, at a time")
+        all_done(together([get_and_put] * _CALLERS), "get and put")
+        if not os.path.exists(f"{held}/new"):
+            raise Deviation("the tree that one caller held is gone after others put theirs")
+        store.tell("put layer-1, the last")
+        store.driver.put("layer-1")
+        if mounts_below(store.driver.home):
+            raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
+
+
+@pytest.mark.requirement("OVL-PARALLEL-DIFF")
+def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"n" * 70_000, 0o644)]])
+        alone = {layer_id: store.diff(layer_id).read_bytes() for layer_id in ids}
+        files = {layer_id: store.directory / f"at-a-time-{layer_id}.tar" for layer_id in ids}
+        store.tell("diffs of all layers, at a time")
+        together_diffs = [
+            lambda one=layer_id: store.driver.diff(one, store.parent_of(one), files[one]) for layer_id in ids
+        ]
+        all_done(together(together_diffs), "diff")
+        for layer_id in ids:
+            if files[layer_id].read_bytes() != alone[layer_id]:
+                raise Deviation(f"the diff of {layer_id}, written beside others, has other bytes")
+        for number in range(_CALLERS):
+            copy.create(f"flat-{number}")
+        copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")
+        applies = [
+            lambda one=f"flat-{number}": copy.driver.apply_diff(one, "", files[ids[0]]) for number in range(_CALLERS)
+        ]
+        all_done(together(applies), "apply")
+        for number in range(_CALLERS):
+            same_tree(f"flat-{number}", store.observed(ids[0]), copy.observed(f"flat-{number}"), times="files")
+
+
+@pytest.mark.requirement("OVL-PARALLEL-LINEAR")
+@given(data=st.data())
+def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) -> None:
+    callers = data.draw(st.lists(st.lists(CALLS, min_size=1, max_size=3), min_size=2, max_size=3))
+    with bench.store() as store:
+        store.create("base")
+        clock = itertools.count()
+        records: list[Record] = []
+
+        def run(calls: list[Call]) -> None:
+            for call in calls:
+                began = next(clock)
+                done = perform_call(store.driver, call)
+                records.append(Record(call, done, began, next(clock)))
+
+        for number, calls in enumerate(callers):
+            store.tell(f"caller {number}: {'; '.join(map(str, calls))}")
+        all_done(together([lambda one=calls: run(one) for calls in callers]), "calls")
+        left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.driver.exists(layer_id))
+        if not explained_by_an_order(records, left):
+            said = "\n".join(f"{record.call} -> {'done' if record.done else 'refused'}" for record in records)
+            raise Deviation(f"no order of these calls explains their outcomes and what is left, {sorted(left)}:\n{said}")
+        for layer_id in sorted(left):
+            store.observed(layer_id)
+
+
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_processes_share_a_home(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.tell(f"{_CALLERS} processes open the home, each makes ten layers, mounts them, and tries to make 'same'")
+        children = [in_child(lambda one=number: work(store, one)) for number in range(_CALLERS)]
+        ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        if any(code > 1 for code in ended) or sum(code == 1 for code in ended) != 1:
+            raise Deviation(
+                f"exit codes of the processes: {ended} (1: made 'same', 0: was refused it, 2: another failure);"
+                " expected one 1 and no 2"
+            )
+        for number in range(_CALLERS):
+            for layer in range(10):
+                shown = set(store.observed(f"p{number}-{layer}").nodes)
+                if shown != {*store.expected("layer-0").nodes, b"own"}:
+                    raise Deviation(f"p{number}-{layer} shows {sorted(shown)}")
+
+
+def in_child(task: Callable[[], int]) -> int:
+    """Do something in a process of its own, which ends with what it returns; the process's id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os._exit(task())
+    except BaseException:
+        os._exit(2)
+    raise AssertionError("the child has ended")
+
+
+def work(store: Workbench, number: int) -> int:
+    driver: DriverUnderTest = store.driver.reopen()
+    for layer in range(10):
+        layer_id = f"p{number}-{layer}"
+        driver.create(layer_id, "layer-0")
+        root = driver.get(layer_id)
+        Path(root, "own").touch()
+        driver.put(layer_id)
+    try:
+        driver.create("same", "layer-0")
+    except DriverRefused:
+        return 0
+    return 1

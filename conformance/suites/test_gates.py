@@ -1,0 +1,110 @@
+"""Kernels and filesystems that a driver lets in, and those that it refuses: tried by pretending to be them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from conformance.bench import Bench
+from conformance.driver import Answer, DriverRefused, OpenRequest
+from conformance.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, wanted
+from conformance.lab.pretend import Pretence
+from conformance.workbench import Deviation
+
+_AT_A_TIME = 4  # most of the time is the start of processes
+
+
+def answer_of(bench: Bench, cell: Cell) -> Answer:
+    """What the driver says when it is opened in that world."""
+    with bench.directory() as directory:
+        pretence = Pretence(cell.release, MAGICS.get(cell.filesystem), (str(directory),))
+        options = ("override_kernel_check=true",) if cell.override else ()
+        return bench.attempt(OpenRequest(directory, options), pretence.prefix())
+
+
+def judge(bench: Bench, some: Iterable[Cell]) -> None:
+    """The driver answers each as it should; raises Deviation with all that it does not."""
+    bench.story.begin()
+    gates_kernel = bench.has("gates-kernel")
+    listed = [cell for cell in some if not cell.override or bench.has("options")]
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        answers = list(pool.map(lambda cell: answer_of(bench, cell), listed))
+    wrong = []
+    for cell, answer in zip(listed, answers, strict=True):
+        right = wanted(cell, gates_kernel=gates_kernel)
+        bench.story.tell(f"open a home on {cell} -> {'opened' if answer.opened else 'refused'}: {answer.text.strip()[:200]}")
+        if answer.opened != right.opens:
+            wrong.append(f"{cell}: expected it {'opened' if right.opens else 'refused'}; it said: {answer.text.strip()[:300]}")
+        elif right.words and not any(word.lower() in answer.text.lower() for word in right.words):
+            wrong.append(f"{cell}: the refusal names none of {right.words}: {answer.text.strip()[:300]}")
+    if wrong:
+        raise Deviation("\n".join(wrong))
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-GATE-KERNEL-OLD")
+def test_kernels_by_their_release(bench: Bench) -> None:
+    judge(bench, (Cell(release, "", on) for release in ("2.6.32", "3.18", *RELEASES[4:]) for on in (False, True)))
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-GATE-KERNEL-FORM")
+def test_forms_of_releases(bench: Bench) -> None:
+    judge(bench, (Cell(release, "") for release in (*VENDOR_FORMS, *UNPARSABLE)))
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-GATE-BACKING")
+@pytest.mark.parametrize("name", ["aufs", "zfs", "overlayfs", "ecryptfs"])
+def test_filesystems_that_are_refused(bench: Bench, name: str) -> None:
+    judge(bench, (Cell("", name, on) for on in (False, True)))
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-GATE-BTRFS")
+def test_btrfs_takes_a_later_kernel(bench: Bench) -> None:
+    judge(bench, (Cell(release, "btrfs", on) for release in ("4.0", "4.6", "4.7", "4.7-rc1", "6.1") for on in (False, True)))
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-GATE-BACKING-TAKEN")
+def test_filesystems_that_are_taken(bench: Bench) -> None:
+    judge(bench, (Cell("", name) for name in MAGICS if wanted(Cell("", name)).opens))
+
+
+@pytest.mark.place_free
+@pytest.mark.release
+@pytest.mark.requirement("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BACKING", "OVL-GATE-BTRFS")
+def test_the_whole_matrix(bench: Bench) -> None:
+    judge(bench, cells(full=True))
+
+
+@pytest.mark.requirement("OVL-GATE-REAL-OVERLAY")
+def test_a_real_overlay_is_refused(bench: Bench) -> None:
+    bench.story.begin()
+    bench.story.tell("open a home on a real overlay  (to be refused)")
+    try:
+        with bench.store("other"):
+            pass
+    except DriverRefused as refused:
+        if "overlay" not in str(refused).lower():
+            raise Deviation(f"the refusal does not name the filesystem: {refused}") from refused
+    else:
+        raise Deviation("a home on an overlay was opened; expected a refusal")
+
+
+@pytest.mark.requirement("OVL-GATE-D-TYPE")
+def test_a_missing_d_type_is_said(bench: Bench) -> None:
+    bench.story.begin()
+    bench.story.tell("open a home on xfs that was made with ftype=0")
+    try:
+        with bench.store("other") as store:
+            said = {key.lower(): value for key, value in store.driver.status().items()}
+    except DriverRefused as refused:
+        if not any(word in str(refused).lower() for word in ("d_type", "ftype")):
+            raise Deviation(f"the refusal does not say why: {refused}") from refused
+        return
+    if "false" not in said.get("supports d_type", "").lower():
+        raise Deviation(f"the driver opened, and its status does not say that d_type is missing: {said}")

@@ -1,0 +1,30 @@
+"""Histories: whatever was done before, a layer is what was made of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from conformance.bench import Bench
+from conformance.machines.life_cycle import life_cycle
+
+_STEPS = 12
+
+
+def run(bench: Bench, *, stores: int) -> None:
+    """Run the machine as often as a property is tried."""
+    chosen = settings(max_examples=bench.examples, stateful_step_count=_STEPS)
+    run_state_machine_as_test(life_cycle(bench, stores=stores), settings=chosen)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.drawn
+@pytest.mark.requirement("OVL-LIFE-HISTORY")
+def test_any_history_of_one_store(bench: Bench) -> None:
+    run(bench, stores=1)
+
+
+@pytest.mark.drawn
+@pytest.mark.requirement("OVL-LIFE-TWO-STORES")
+def test_any_history_of_two_stores(bench: Bench) -> None:
+    run(bench, stores=2)

@@ -1,0 +1,84 @@
+"""The layout on disk that drivers of this family share."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.strategies import STANDARD
+from conformance.workbench import Deviation, Workbench
+
+_SHORT = re.compile(r"[A-Z2-7]{26}")
+
+
+def chain_of_three(store: Workbench) -> Path:
+    store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
+    return Path(store.driver.home)
+
+
+@pytest.mark.requirement("OVL-LAYOUT-LINK")
+def test_short_links(bench: Bench) -> None:
+    with bench.store() as store:
+        home = chain_of_three(store)
+        for layer_id in ("layer-0", "layer-1", "layer-2"):
+            link = (home / layer_id / "link").read_text()
+            if not _SHORT.fullmatch(link):
+                raise Deviation(f"{layer_id}/link holds {link!r}, expected 26 characters of A-Z and 2-7")
+            target = os.readlink(home / "l" / link)
+            if target != f"../{layer_id}/diff":
+                raise Deviation(f"l/{link} leads to {target!r}, expected '../{layer_id}/diff'")
+
+
+@pytest.mark.requirement("OVL-LAYOUT-LOWER")
+def test_lower_names_the_chain(bench: Bench) -> None:
+    with bench.store() as store:
+        home = chain_of_three(store)
+        links = [(home / f"layer-{number}" / "link").read_text() for number in range(3)]
+        for number in (1, 2):
+            wanted = ":".join(f"l/{link}" for link in reversed(links[:number]))
+            found = (home / f"layer-{number}" / "lower").read_text()
+            if found != wanted:
+                raise Deviation(f"layer-{number}/lower holds {found!r}, expected {wanted!r}")
+        if (home / "layer-0" / "lower").exists():
+            raise Deviation("a base layer has a file 'lower'")
+
+
+@pytest.mark.requirement("OVL-LAYOUT-DIRECTORIES")
+def test_directories_of_a_layer(bench: Bench) -> None:
+    with bench.store() as store:
+        home = chain_of_three(store)
+        missing = [name for name in ("diff", "work", "link", "lower") if not (home / "layer-2" / name).exists()]
+        if missing:
+            raise Deviation(f"layer-2 lacks {missing}")
+        if os.listdir(home / "layer-2" / "diff") != ["new"]:
+            raise Deviation(f"layer-2/diff holds {os.listdir(home / 'layer-2' / 'diff')}, expected what was written: new")
+
+
+@pytest.mark.requirement("OVL-LAYOUT-READ")
+def test_a_store_by_another_hand(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        home = Path(store.driver.home)
+        store.tell("lay out 'foreign-0' and, on it, 'foreign-1' by hand, and open the home again")
+        shorts = ["A" * 26, "B" * 26]
+        for number, short in enumerate(shorts):
+            layer = home / f"foreign-{number}"
+            (layer / "diff").mkdir(parents=True)
+            (layer / "link").write_text(short)
+            (home / "l" / short).symlink_to(f"../foreign-{number}/diff")
+            (layer / "diff" / f"file-{number}").touch()
+        for name in ("work", "merged"):
+            (home / "foreign-1" / name).mkdir(mode=0o700)
+        (home / "foreign-1" / "lower").write_text(f"l/{shorts[0]}")
+        store.driver = store.driver.reopen()
+        for layer_id, wanted in (("foreign-0", {b"file-0"}), ("foreign-1", {b"file-0", b"file-1"})):
+            if not store.driver.exists(layer_id):
+                raise Deviation(f"{layer_id} was laid out by hand, and does not exist")
+            shown = set(store.observed(layer_id).nodes)
+            if shown != wanted:
+                raise Deviation(f"{layer_id} shows {sorted(shown)}, expected {sorted(wanted)}")

@@ -1,0 +1,320 @@
+"""Other owners, other stores, and limits."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conformance import ops, tars
+from conformance.bench import Bench
+from conformance.driver import DriverRefused, IdRange
+from conformance.strategies import STANDARD
+from conformance.tars import Entry
+from conformance.workbench import Deviation, Workbench, entry_names, members, same_tree
+
+_MAP = (IdRange(0, 100_000, 65_536),)
+_OTHER_MAP = (IdRange(0, 300_000, 65_536),)
+
+
+def owner(store: Workbench, layer_id: str, path: str) -> tuple[int, int]:
+    """The owner of a path of a layer, on the host."""
+    root = store.driver.get(layer_id)
+    try:
+        status = os.lstat(os.path.join(root, path))
+        return status.st_uid, status.st_gid
+    finally:
+        store.driver.put(layer_id)
+
+
+def owned_by_container(inside: int) -> list[ops.Operation]:
+    """A layer's content as root of a container under _MAP would make it."""
+    host = 100_000 + inside
+    made: list[ops.Operation] = [ops.CreateFile(b"f", b"f", 0o644), ops.MakeDirectory(b"x", 0o755), ops.MakeSymlink(b"s", b"f")]
+    return [*made, *(ops.Chown(operation.path, host, host) for operation in made)]
+
+
+@pytest.mark.requirement("OVL-IDMAP-ROOT-OWNS")
+def test_mapped_root_owns_a_layer(bench: Bench) -> None:
+    with bench.store(id_map=_MAP) as store:
+        store.create("base")
+        store.create("child", "base")
+        for layer_id in ("base", "child"):
+            found = owner(store, layer_id, ".")
+            if found != (100_000, 100_000):
+                raise Deviation(f"the root of {layer_id} belongs to {found}, expected mapped root, 100000")
+
+
+@pytest.mark.requirement("OVL-IDMAP-DIFF")
+def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
+    with bench.store(id_map=_MAP) as store:
+        store.build([(), owned_by_container(5)])
+        owners = {member.name.rstrip("/"): (member.uid, member.gid) for member in members(store.diff("layer-1"))}
+        if {owners.get(name) for name in ("f", "x", "s")} != {(5, 5)}:
+            raise Deviation(f"expected owners 5:5 in the diff, got {owners}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-APPLY")
+def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
+    with bench.store(id_map=_MAP) as store:
+        store.create("base")
+        entries = [Entry("f", owner=(5, 6)), Entry("root", owner=(0, 0)), Entry("s", b"2", target="f", owner=(7, 7))]
+        store.applied("base", [*entries, Entry("same", owner=(50_000, 50_000)), tars.file("made/here")])
+        wanted = {"f": (100_005, 100_006), "root": (100_000, 100_000), "s": (100_007, 100_007), "made": (100_000, 100_000)}
+        found = {path: owner(store, "base", path) for path in wanted}
+        if found != wanted:
+            raise Deviation(f"expected owners {wanted}, found {found}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-TRIP")
+def test_owners_go_from_map_to_map(bench: Bench) -> None:
+    with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_OTHER_MAP) as copy:
+        for layer_id in store.build([owned_by_container(0), [ops.Chown(b"f", 100_009, 100_009)]]):
+            archive = store.diff(layer_id)
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, archive)
+            expected = {path: (node.uid - 100_000, node.gid - 100_000) for path, node in store.observed(layer_id).nodes.items()}
+            found = {path: (node.uid - 300_000, node.gid - 300_000) for path, node in copy.observed(layer_id).nodes.items()}
+            if expected != found:
+                raise Deviation(f"owners inside {layer_id} are {found} in the other store, expected {expected}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-WHITEOUTS")
+def test_deletions_survive_an_id_map(bench: Bench) -> None:
+    """The kernel's whiteouts belong to whoever deleted, here the host's root, who is in no map."""
+    with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_MAP) as copy:
+        for layer_id in store.build([owned_by_container(0), [ops.Unlink(b"f"), ops.RemoveDirectory(b"x")]]):
+            archive = store.diff(layer_id)
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, archive)
+        if set(copy.observed("layer-1").nodes) != {b"s"}:
+            raise Deviation(f"expected only 's' to be left, found {sorted(copy.observed('layer-1').nodes)}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-UNMAPPED")
+def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
+    with bench.store(id_map=_MAP) as store:
+        store.build([[ops.CreateFile(b"host's", b"", 0o644), ops.Chown(b"host's", 5, 5)]])
+        store.must_refuse("diff layer-0, with a file of host user 5", call=lambda: store.diff("layer-0"))
+        store.create("other")
+        archive = store.archive([Entry("f", owner=(70_000, 0))])
+        store.must_refuse(f"apply {archive.name} to other", call=lambda: store.apply("other", archive))
+
+
+@contextmanager
+def store_with_images(bench: Bench) -> Iterator[tuple[Workbench, Workbench]]:
+    """A store whose layers "base" and "child" are images of another store, and that other store."""
+    with bench.store("origin") as images:
+        images.create("base")
+        images.change("base", STANDARD)
+        images.create("child", "base")
+        images.change("child", [ops.Unlink(b"a"), ops.CreateFile(b"image", b"image", 0o644)])
+        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+            store.knows(images, "base", "child")
+            yield images, store
+
+
+def fingerprint(directory: str) -> dict[str, tuple[int, int, bytes]]:
+    """Everything below a directory: mode, time of change and content."""
+    found = {}
+    for path in Path(directory).rglob("*"):
+        status = path.lstat()
+        regular = path.is_file() and not path.is_symlink()
+        found[str(path)] = (status.st_mode, status.st_ctime_ns, path.read_bytes() if regular else b"")
+    return found
+
+
+@pytest.mark.requirement("OVL-STORE-READ")
+def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
+    with store_with_images(bench) as (_, store):
+        for layer_id in ("base", "child"):
+            if not store.driver.exists(layer_id):
+                raise Deviation(f"{layer_id} is in the image store, and does not exist")
+            store.check_tree(layer_id)
+
+
+@pytest.mark.requirement("OVL-STORE-BUILD-ON")
+def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
+    with store_with_images(bench) as (_, store):
+        store.create("own", "child")
+        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
+        store.check_tree("own")
+        names = set(entry_names(store.diff("own")))
+        if names != {".wh.d", "own"}:
+            raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}")
+        store.create("twin", "child")
+        store.apply("twin", store.diff("own"))
+        same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
+
+
+@pytest.mark.requirement("OVL-STORE-UNTOUCHED")
+def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
+    with store_with_images(bench) as (images, store):
+        before = fingerprint(images.driver.image_store)
+        store.create("own", "child")
+        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
+        for layer_id in ("base", "child", "own"):
+            store.observed(layer_id)
+            store.diff(layer_id, "" if layer_id == "base" else {"child": "base", "own": "child"}[layer_id])
+        for layer_id in ("own", "child", "base"):
+            store.tell(f"remove {layer_id}")
+            try:
+                store.driver.remove(layer_id)
+            except DriverRefused as refused:
+                store.tell(f"  refused: {refused}")
+        after = fingerprint(images.driver.image_store)
+        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        if changed:
+            raise Deviation(f"the image store was changed: {changed}")
+
+
+@pytest.mark.requirement("OVL-STORE-REMOVE")
+def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
+    with store_with_images(bench) as (images, store):
+        store.must_refuse("remove child", call=lambda: store.driver.remove("child"))
+        archive = store.archive([tars.file("new")])
+        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
+        images.check_tree("child")
+
+
+@pytest.mark.requirement("OVL-STORE-HOME-FIRST")
+def test_the_home_comes_first_and_then_the_stores_in_order(bench: Bench) -> None:
+    def with_file(store: Workbench, layer_id: str, name: bytes) -> None:
+        store.create(layer_id)
+        store.change(layer_id, [ops.CreateFile(name, name, 0o644)])
+
+    with bench.store("origin") as first, bench.store("second") as second:
+        with_file(first, "both", b"first")
+        with_file(second, "both", b"second")
+        with_file(second, "own", b"second")
+        stores = [first.driver.image_store, second.driver.image_store]
+        with bench.directory() as directory:
+            # The home has its layer before it is given image stores: later it would be an id that is taken.
+            with bench.store("home", lambda _: directory / "home") as plain:
+                with_file(plain, "own", b"home")
+            with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
+                for layer_id, wanted in (("own", b"home"), ("both", b"first")):
+                    shown = set(store.observed(layer_id).nodes)
+                    if shown != {wanted}:
+                        raise Deviation(f"{layer_id} should be that of the {wanted.decode()}, and {shown} is shown")
+
+
+@pytest.mark.requirement("OVL-STORE-LONG")
+def test_images_are_reached_with_long_options(bench: Bench) -> None:
+    def far(directory: Path) -> Path:
+        return directory / ("f" * 200)
+
+    with bench.store("origin", far) as images:
+        ids = images.build([[ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)] for number in range(40)])
+        with bench.store("copy", far, image_stores=[images.driver.image_store]) as store:
+            store.knows(images, *ids)
+            store.create("own", ids[-1])
+            store.change("own", [ops.Unlink(b"file-3"), ops.CreateFile(b"own", b"own", 0o644)])
+            store.check_tree("own")
+
+
+_LIMIT = 8 << 20  # bytes
+
+
+def fill(store: Workbench, layer_id: str, size: int) -> OSError | None:
+    """Write so many bytes into a layer, to the disk; the error if there was one."""
+    store.tell(f"write {size} bytes into {layer_id}")
+    root = store.driver.get(layer_id)
+    try:
+        with open(f"{root}/filled", "wb", buffering=0) as file:
+            for _ in range(size >> 20):
+                file.write(bytes(range(256)) * 4096)
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        store.driver.put(layer_id)
+    return None
+
+
+def limited(store: Workbench, layer_id: str) -> None:
+    """The limit of a layer is enforced, and what fits below it is taken; raises Deviation."""
+    below = fill(store, layer_id, _LIMIT // 2)
+    if below is not None:
+        raise Deviation(f"half of what {layer_id} may hold was refused: {below}")
+    beyond = fill(store, layer_id, 2 * _LIMIT)
+    if beyond is None or beyond.errno not in (errno.EDQUOT, errno.ENOSPC):
+        raise Deviation(f"writing twice what {layer_id} may hold: expected EDQUOT or ENOSPC, got {beyond or 'success'}")
+
+
+def small_layer(store: Workbench, layer_id: str) -> None:
+    store.tell(f"create {layer_id} with the storage option size={_LIMIT}")
+    store.driver.create(layer_id, "base", {"size": str(_LIMIT)})
+
+
+@pytest.mark.requirement("OVL-QUOTA-UNSUPPORTED")
+def test_a_limit_without_quota_is_refused(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        store.must_refuse("create small with size=10g", call=lambda: store.driver.create("small", "base", {"size": "10g"}))
+        if store.driver.exists("small"):
+            raise Deviation("the layer was refused, and exists")
+
+
+@pytest.mark.requirement("OVL-QUOTA-UNKNOWN-OPTION")
+def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        said = store.must_refuse("create x with nonsense=1", call=lambda: store.driver.create("x", "base", {"nonsense": "1"}))
+        if "nonsense" not in said:
+            raise Deviation(f"the refusal does not name the option 'nonsense': {said}")
+
+
+@pytest.mark.requirement("OVL-QUOTA-ENFORCED")
+def test_a_limit_is_enforced(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        small_layer(store, "small")
+        limited(store, "small")
+
+
+@pytest.mark.requirement("OVL-QUOTA-OWN")
+def test_a_limit_is_of_one_layer(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        small_layer(store, "small")
+        fill(store, "small", 2 * _LIMIT)
+        store.create("free", "base")
+        for layer_id in ("free", "base"):
+            if error := fill(store, layer_id, 2 * _LIMIT):
+                raise Deviation(f"{layer_id} has no limit, and writing to it failed: {error}")
+        small_layer(store, "other")
+        limited(store, "other")
+
+
+@pytest.mark.requirement("OVL-QUOTA-REOPEN")
+def test_a_limit_holds_after_opening_again(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        small_layer(store, "small")
+        store.tell("open the home again")
+        store.driver = store.driver.reopen()
+        small_layer(store, "later")
+        limited(store, "small")
+        limited(store, "later")
+
+
+@pytest.mark.requirement("OVL-QUOTA-ID-AGAIN")
+def test_an_id_used_again_has_its_own_limit(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        small_layer(store, "again")
+        fill(store, "again", _LIMIT // 2)
+        store.tell("remove again")
+        store.driver.remove("again")
+        small_layer(store, "again")
+        limited(store, "again")
+        store.tell("remove again")
+        store.driver.remove("again")
+        store.driver.create("again", "base")
+        if error := fill(store, "again", 2 * _LIMIT):
+            raise Deviation(f"the new layer has no limit, and writing to it failed: {error}")
