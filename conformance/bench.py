@@ -98,7 +98,10 @@ class Bench:
             request = OpenRequest(home, tuple(options), tuple(id_map), tuple(Path(one) for one in image_stores))
             with self._fixtures.watch.in_driver():
                 driver = self._fixtures.source.open(request)
-            workbench = Workbench(TimedDriver(driver, self._fixtures.watch), directory, self.story, name)
+            timed = TimedDriver(driver, self._fixtures.watch)
+            workbench = Workbench(
+                timed, directory, self.story, name, lambda: self._fixtures.source.open(request)
+            )
             yield workbench
             workbench.driver.close()
             left = namespace.mounts_below(directory)

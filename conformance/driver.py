@@ -106,6 +106,9 @@ class DriverUnderTest(Protocol):
     def reopen(self) -> DriverUnderTest:
         """The same home, opened by a driver that knows nothing but what is on disk."""
 
+    def leave(self) -> None:
+        """End this opening as a process that ends would: layers, and mounts of the driver's own, stay as they are."""
+
     def close(self) -> None:
         """Let go of the home, with nothing left mounted."""
 

@@ -27,7 +27,14 @@ RELEASES: Final = (
     "6.18",
     "7.3",
 )
-VENDOR_FORMS: Final = ("3.10.0-1160.el7.x86_64", "3.12-1-amd64", "4.7-rc1", "4.4.0-210-generic", "5.15.0+", "4.0.0-gentoo")
+VENDOR_FORMS: Final = (
+    "3.10.0-1160.el7.x86_64",
+    "3.12-1-amd64",
+    "4.7-rc1",
+    "4.4.0-210-generic",
+    "5.15.0+",
+    "4.0.0-gentoo",
+)
 UNPARSABLE: Final = ("unknown", "4", "-rc1", "a.b.c")
 MAGICS: Final = {
     "aufs": 0x61756673,

@@ -57,7 +57,9 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
     chosen = tuple(config.getoption("requirement")) or tuple(known)
     unknown = set(chosen) - known.keys()
     if unknown:
-        raise pytest.UsageError(f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all")
+        raise pytest.UsageError(
+            f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all"
+        )
     profile = config.getoption("conformance_profile")
     examples = config.getoption("conformance_examples") or EXAMPLES[profile]
     wish = Wish(

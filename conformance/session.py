@@ -96,7 +96,9 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     places = () if "mounts" in lacking else tuple(_places(wish.backings, stores, lane, notes))
     places = places or (Place(HOST, str(stores)),)
     if not any(backing.has_project_quota(Path(place.directory)) for place in places):
-        lacking["xfs-quota"] = "no xfs with project quota here; choose --backing xfs on a kernel with CONFIG_XFS_QUOTA"
+        lacking["xfs-quota"] = (
+            "no xfs with project quota here; choose --backing xfs on a kernel with CONFIG_XFS_QUOTA"
+        )
     notes += lacking.values()
     return Session(
         wish.driver,

@@ -66,7 +66,9 @@ def whiteout(name: str) -> Entry:
     return Entry(name, mode=0o600)
 
 
-def archive(entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT, records: Mapping[str, str] | None = None) -> bytes:
+def archive(
+    entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT, records: Mapping[str, str] | None = None
+) -> bytes:
     """The bytes of an archive; ``records`` are of a global header (pax)."""
     buffer = io.BytesIO()
     with tarfile.open(

@@ -123,6 +123,10 @@ class TimedDriver:
         with self._watch.in_driver():
             return TimedDriver(self._driver.reopen(), self._watch)
 
+    def leave(self) -> None:
+        with self._watch.in_driver():
+            self._driver.leave()
+
     def close(self) -> None:
         with self._watch.in_driver():
             self._driver.close()

@@ -46,14 +46,27 @@ class Story:
 class Workbench:
     """One store of a driver under test, with the model of every layer in it."""
 
-    def __init__(self, driver: DriverUnderTest, directory: Path, story: Story, name: str = "") -> None:
+    def __init__(
+        self,
+        driver: DriverUnderTest,
+        directory: Path,
+        story: Story,
+        name: str = "",
+        another: Callable[[], DriverUnderTest] | None = None,
+    ) -> None:
         self.driver = driver
+        self._another = another
         self.directory = directory
         self._story = story
         self._name = f"{name}: " if name else ""
         self._trees: dict[str, Tree] = {"": Tree()}
         self._parents: dict[str, str] = {}
         self._archives = 0
+
+    def another_opening(self) -> DriverUnderTest:
+        """The same home, opened beside the driver that has it open."""
+        assert self._another is not None, "the bench gives every workbench a way to open its home again"
+        return self._another()
 
     def tell(self, line: str) -> None:
         """One more step of the story."""
@@ -183,9 +196,7 @@ class Workbench:
         raise Deviation(f"{what}: expected a refusal, but the driver did it")
 
 
-def same_tree(
-    what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known", links: bool = True
-) -> None:
+def same_tree(what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known", links: bool = True) -> None:
     """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count."""
     if not links:
         expected, actual = expected.without_links(), actual.without_links()

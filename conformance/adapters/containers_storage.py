@@ -52,6 +52,7 @@ def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
         "id-maps": "the command maps the owners of single layers, and not of a store",
         "labels": "the command takes a label when a layer is made, and not when it is mounted",
         "layer-options": "the command has no read-write layers with storage options of their own",
+        "bare-home": "containers/storage keeps a list of its layers beside them (overlay-layers/layers.json)",
         "gates-kernel": "containers/storage no longer compares kernel releases; it probes what it needs",
     }
     if driver in ("vfs", "btrfs"):
@@ -155,6 +156,9 @@ class _ContainersStorage:
 
     def reopen(self) -> _ContainersStorage:
         return self  # every command opens the store anew
+
+    def leave(self) -> None:
+        """Nothing runs between two commands."""
 
     def close(self) -> None:
         self._ask("shutdown", "-f")

@@ -140,14 +140,14 @@ class _InProcess:
         return [Change(change.path, change.kind.name.lower()) for change in found]
 
     def reopen(self) -> _InProcess:
-        self._let_go()
+        self.leave()
         return _InProcess(self._factory, self._request)
 
     def close(self) -> None:
         self._ask(lambda: self._driver.cleanup())
-        self._let_go()
+        self.leave()
 
-    def _let_go(self) -> None:
+    def leave(self) -> None:
         close = getattr(self._driver, "close", None)
         if close is not None:
             self._ask(close)

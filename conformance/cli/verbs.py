@@ -53,7 +53,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("driver")
-@click.option("--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try.")
+@click.option(
+    "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
+)
 @click.option("--budget", type=Duration(), help="Go on with new examples until this time is spent, such as 10m.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Tests at a time.")
 @click.option(

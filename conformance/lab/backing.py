@@ -106,7 +106,9 @@ def _can_load(fstype: str) -> bool:
 
 def _mount_image(backing: Backing, image: Path, target: Path) -> None:
     if shutil.which(backing.make[0]) is None:
-        raise NoBacking(f"{backing.name}: there is no {backing.make[0]}; on Debian: apt-get install {backing.package}")
+        raise NoBacking(
+            f"{backing.name}: there is no {backing.make[0]}; on Debian: apt-get install {backing.package}"
+        )
     with image.open("wb") as file:
         file.truncate(_IMAGE_SIZE)
     _run(backing, [*backing.make, str(image)])

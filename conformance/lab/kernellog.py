@@ -11,7 +11,9 @@ _DEVICE: Final = "/dev/kmsg"
 _TAINTED: Final = Path("/proc/sys/kernel/tainted")
 _WARNING: Final = 4  # syslog(2): warnings and what is worse
 # What concerns a run: overlay, the filesystems below, and whatever the kernel finds wrong with itself.
-_ABOUT_US: Final = re.compile(rb"overlay|\bovl|ext4|xfs|btrfs|f2fs|tmpfs|loop\d|WARNING:|BUG|Oops|Call Trace|hung task", re.I)
+_ABOUT_US: Final = re.compile(
+    rb"overlay|\bovl|ext4|xfs|btrfs|f2fs|tmpfs|loop\d|WARNING:|BUG|Oops|Call Trace|hung task", re.I
+)
 
 
 def why_not() -> str:

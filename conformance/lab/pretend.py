@@ -222,7 +222,11 @@ def _uname(pretence: Pretence, pid: int, address: int) -> int | None:
     names = os.uname()
     fields = [names.sysname, names.nodename, names.release, names.version, names.machine, "(none)"]
     fields[_RELEASE] = pretence.release
-    _write(pid, address, b"".join(field.encode()[: _UTSNAME_FIELD - 1].ljust(_UTSNAME_FIELD, b"\0") for field in fields))
+    _write(
+        pid,
+        address,
+        b"".join(field.encode()[: _UTSNAME_FIELD - 1].ljust(_UTSNAME_FIELD, b"\0") for field in fields),
+    )
     return 0
 
 

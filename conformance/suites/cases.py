@@ -110,7 +110,9 @@ _WHITEOUTS: Final[tuple[Case, ...]] = (
             (ops.Unlink(b"d/x"),),
         ),
     ),
-    Case("OVL-WHITEOUT-REPLACED", "by-a-file", ((_file(b"x", b"old"),), (ops.Unlink(b"x"),), (_file(b"x", b"new"),))),
+    Case(
+        "OVL-WHITEOUT-REPLACED", "by-a-file", ((_file(b"x", b"old"),), (ops.Unlink(b"x"),), (_file(b"x", b"new"),))
+    ),
     Case(
         "OVL-WHITEOUT-REPLACED",
         "by-a-symlink",
@@ -134,7 +136,10 @@ _WHITEOUTS: Final[tuple[Case, ...]] = (
     Case(
         "OVL-WHITEOUT-LONG-NAME",
         "255-bytes",
-        ((_file(_LONG), _mkdir(b"d"), _file(b"d/" + b"m" * 252)), (ops.Unlink(_LONG), ops.Unlink(b"d/" + b"m" * 252))),
+        (
+            (_file(_LONG), _mkdir(b"d"), _file(b"d/" + b"m" * 252)),
+            (ops.Unlink(_LONG), ops.Unlink(b"d/" + b"m" * 252)),
+        ),
     ),
     Case(
         "OVL-WHITEOUT-MANY",
@@ -275,7 +280,11 @@ _METADATA: Final[tuple[Case, ...]] = (
         "OVL-META-CAPABILITY",
         "of-another-owner",
         (
-            (_file(b"f", b"#!", 0o755), ops.Chown(b"f", 1000, 1000), ops.SetXattr(b"f", "security.capability", CAPABILITY)),
+            (
+                _file(b"f", b"#!", 0o755),
+                ops.Chown(b"f", 1000, 1000),
+                ops.SetXattr(b"f", "security.capability", CAPABILITY),
+            ),
             (_file(b"g", b"#!", 0o755), ops.SetXattr(b"g", "security.capability", CAPABILITY)),
         ),
     ),
@@ -302,12 +311,14 @@ _METADATA: Final[tuple[Case, ...]] = (
             (
                 ops.MakeDevice(b"null", ops.CHARACTER, 1, 3, 0o666),
                 ops.MakeDevice(b"block", ops.BLOCK, 7, 200, 0o660),
-                ops.MakeDevice(b"large", ops.CHARACTER, 4095, 1048575, 0o600),
+                ops.MakeDevice(b"large", ops.CHARACTER, 4095, 262143, 0o600),
             ),
             (ops.Unlink(b"null"), ops.MakeDevice(b"null", ops.BLOCK, 1, 3, 0o600)),
         ),
     ),
-    Case("OVL-META-FIFOS", "two", ((ops.MakeFifo(b"p", 0o644),), (ops.MakeFifo(b"q", 0o600), ops.Chmod(b"p", 0o600)))),
+    Case(
+        "OVL-META-FIFOS", "two", ((ops.MakeFifo(b"p", 0o644),), (ops.MakeFifo(b"q", 0o600), ops.Chmod(b"p", 0o600)))
+    ),
     Case(
         "OVL-META-DIRECTORIES",
         "empty-and-changed",
@@ -353,18 +364,32 @@ _NAMES: Final[tuple[Case, ...]] = (
     Case(
         "OVL-NAMES-CONTROL",
         "control",
-        _names(b"new\nline", b"tab\t", b'"quoted"', b"back\\slash", b"\x01", b"\x7f", b" ", b"a b ", b"'", b"$x", b"-r"),
+        _names(
+            b"new\nline", b"tab\t", b'"quoted"', b"back\\slash", b"\x01", b"\x7f", b" ", b"a b ", b"'", b"$x", b"-r"
+        ),
     ),
     Case("OVL-NAMES-LONG-PATHS", "ustar-and-beyond", _long_paths()),
     Case(
         "OVL-NAMES-ORDER",
         "around-a-slash",
         (
-            (_mkdir(b"d"), _file(b"d/d"), _file(b"d-"), _file(b"d."), _file(b"d0"), _mkdir(b"d d"), _file(b"d d/d")),
+            (
+                _mkdir(b"d"),
+                _file(b"d/d"),
+                _file(b"d-"),
+                _file(b"d."),
+                _file(b"d0"),
+                _mkdir(b"d d"),
+                _file(b"d d/d"),
+            ),
             (ops.Unlink(b"d/d"), ops.Chmod(b"d-", 0o600), ops.Unlink(b"d d/d"), _file(b"d!")),
         ),
     ),
-    Case("OVL-NAMES-CASE", "case", ((_file(b"a", b"1"), _file(b"A", b"2"), _mkdir(b"D")), (ops.Unlink(b"A"), _mkdir(b"d")))),
+    Case(
+        "OVL-NAMES-CASE",
+        "case",
+        ((_file(b"a", b"1"), _file(b"A", b"2"), _mkdir(b"D")), (ops.Unlink(b"A"), _mkdir(b"d"))),
+    ),
 )
 
 CASES: Final = (*_KINDS, *_WHITEOUTS, *_METADATA, *_NAMES)

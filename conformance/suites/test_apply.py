@@ -29,7 +29,9 @@ def child_of_standard(bench: Bench) -> Iterator[Workbench]:
         yield store
 
 
-def shows(store: Workbench, layer_id: str, *, there: dict[bytes, bytes | None], gone: Sequence[bytes] = ()) -> Snapshot:
+def shows(
+    store: Workbench, layer_id: str, *, there: dict[bytes, bytes | None], gone: Sequence[bytes] = ()
+) -> Snapshot:
     """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
     tree = store.observed(layer_id)
     ghosts = [path for path, node in tree.nodes.items() if node is GHOST]
@@ -108,7 +110,13 @@ def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
         (tars.directory("b"), b"b", ()),
         (tars.file("b", b"b"), b"b", ()),
     ],
-    ids=["file-for-directory", "symlink-for-directory", "directory-for-file", "directory-for-symlink", "file-for-symlink"],
+    ids=[
+        "file-for-directory",
+        "symlink-for-directory",
+        "directory-for-file",
+        "directory-for-symlink",
+        "file-for-symlink",
+    ],
 )
 def test_an_entry_replaces_another_kind(bench: Bench, entry: Entry, path: bytes, gone: tuple[bytes, ...]) -> None:
     with child_of_standard(bench) as store:
@@ -148,7 +156,9 @@ def test_names_have_several_forms(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"])
+@pytest.mark.parametrize(
+    "form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"]
+)
 def test_formats_are_read_alike(bench: Bench, form: int) -> None:
     # ustar has 155 and 100 bytes for a name, and 100 for a target
     long = "/".join(["l" * 32] * 3) if form == tarfile.USTAR_FORMAT else "/".join(["l" * 120] * 3)
@@ -177,14 +187,24 @@ def test_a_global_header_is_taken(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-LAST-WINS")
 def test_the_later_of_two_entries_stays(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file("x", b"first, and longer"), tars.symlink("y", "a"), tars.file("x", b"last"), tars.file("y", b"y")])
+        store.applied(
+            "child",
+            [
+                tars.file("x", b"first, and longer"),
+                tars.symlink("y", "a"),
+                tars.file("x", b"last"),
+                tars.file("y", b"y"),
+            ],
+        )
         shows(store, "child", there={b"x": b"last", b"y": b"y", b"a": b"a in the base"})
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-MISSING")
 def test_a_whiteout_of_nothing_does_no_harm(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.whiteout(".wh.missing"), tars.whiteout("d/.wh.missing"), tars.file("new", b"new")])
+        store.applied(
+            "child", [tars.whiteout(".wh.missing"), tars.whiteout("d/.wh.missing"), tars.file("new", b"new")]
+        )
         shows(store, "child", there={b"new": b"new", b"d/a": None, b"a": None}, gone=(b"missing", b"d/missing"))
 
 
@@ -230,7 +250,9 @@ def test_no_whiteout_is_seen(bench: Bench, entries: tuple[Entry, ...]) -> None:
 def test_no_whiteout_is_seen_in_a_base_layer(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        store.applied("base", [tars.whiteout(".wh.x"), tars.directory("d"), tars.whiteout("d/.wh.x"), tars.file("f")])
+        store.applied(
+            "base", [tars.whiteout(".wh.x"), tars.directory("d"), tars.whiteout("d/.wh.x"), tars.file("f")]
+        )
         shows(store, "base", there={b"f": b"content", b"d": None}, gone=(b"x", b"d/x"))
 
 
@@ -247,7 +269,9 @@ def test_an_opaque_mark_hides_what_is_below(bench: Bench, last: bool) -> None:
 @pytest.mark.requirement("OVL-APPLY-OTHER-MARKS")
 def test_other_marks_are_metadata(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file(".wh..wh.aufs", b"x"), tars.directory(".wh..wh.orph"), tars.file("new", b"new")])
+        store.applied(
+            "child", [tars.file(".wh..wh.aufs", b"x"), tars.directory(".wh..wh.orph"), tars.file("new", b"new")]
+        )
         tree = shows(store, "child", there={b"new": b"new", b"a": None, b"d/a": None})
         marks = [path for path in tree.nodes if b".wh." in path]
         if marks:
@@ -267,12 +291,19 @@ def test_the_umask_has_no_say(bench: Bench) -> None:
         tree = store.observed("child")
         modes = {path: tree.nodes[path].mode & 0o7777 for path in (b"f", b"x")}
         if modes != {b"f": 0o666, b"x": 0o777}:
-            raise Deviation(f"expected f 0666 and x 0777, got {({path: oct(mode) for path, mode in modes.items()})}")
+            raise Deviation(
+                f"expected f 0666 and x 0777, got { ({path: oct(mode) for path, mode in modes.items()}) }"
+            )
 
 
 @pytest.mark.requirement("OVL-APPLY-PARENT-UNTOUCHED")
 def test_the_parent_is_left_alone(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        entries = [tars.whiteout(".wh.a"), tars.file("d/a", b"new"), tars.directory("e", 0o700), tars.whiteout("d/.wh.d")]
+        entries = [
+            tars.whiteout(".wh.a"),
+            tars.file("d/a", b"new"),
+            tars.directory("e", 0o700),
+            tars.whiteout("d/.wh.d"),
+        ]
         store.applied("child", entries)
         store.check_tree("base")

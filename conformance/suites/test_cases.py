@@ -6,6 +6,8 @@ import pytest
 
 from conformance import ops
 from conformance.bench import Bench
+from conformance.driver import DriverRefused
+from conformance.strategies import STANDARD
 from conformance.suites.cases import CASES, Case
 from conformance.workbench import Deviation, same_tree
 
@@ -46,4 +48,36 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
         copy.apply("layer-0", store.diff("layer-0"))
         for path, node in copy.observed("layer-0").nodes.items():
             if node.mtime_ns is not None and node.mtime_ns // 10**9 != second:
-                raise Deviation(f"{path!r}: the time is {node.mtime_ns} ns after diff and apply, expected second {second}")
+                raise Deviation(
+                    f"{path!r}: the time is {node.mtime_ns} ns after diff and apply, expected second {second}"
+                )
+
+
+@pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")
+@pytest.mark.parametrize("name", [b".wh.a", b"d/.wh.a", b".wh..wh..opq", b"d/.wh..wh..opq"])
+def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes) -> None:
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([STANDARD, [ops.CreateFile(name, b"not a whiteout", 0o644)]])
+        for layer_id in ("layer-0", "layer-1"):
+            try:
+                archive = store.diff(layer_id)
+            except DriverRefused as refused:
+                store.tell(f"  refused: {refused}")
+                return
+            copy.create(layer_id, store.parent_of(layer_id))
+            copy.apply(layer_id, archive)
+        lost = store.observed("layer-0").nodes.keys() - copy.observed("layer-1").nodes.keys()
+        if lost:
+            raise Deviation(f"a file called {name!r} deleted {sorted(lost)} on its way through diff and apply")
+
+
+@pytest.mark.requirement("OVL-NAMES-LAYER-IDS")
+@pytest.mark.parametrize("layer_id", ["x", "0" * 64, "abc_DEF-1.2", "f" * 63 + "x"])
+def test_ids_of_any_length(bench: Bench, layer_id: str) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.create(layer_id, "layer-0")
+        store.change(layer_id, [ops.Unlink(b"a")])
+        store.check_tree(layer_id)
+        store.tell(f"remove {layer_id}")
+        store.driver.remove(layer_id)

@@ -56,7 +56,10 @@ def test_the_uppermost_is_seen(bench: Bench) -> None:
         for number in range(1, 8):
             ids.append(store.create(f"layer-{number}", ids[-1]))
             name = b"d/%d" % number
-            store.change(ids[-1], [ops.Unlink(b"x"), ops.CreateFile(b"x", b"%d" % number, 0o644), ops.CreateFile(name, b"", 0o644)])
+            store.change(
+                ids[-1],
+                [ops.Unlink(b"x"), ops.CreateFile(b"x", b"%d" % number, 0o644), ops.CreateFile(name, b"", 0o644)],
+            )
         for layer_id in ids:
             store.check_tree(layer_id)
 

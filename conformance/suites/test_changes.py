@@ -118,14 +118,22 @@ def test_nothing_done_is_no_change(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-CHANGES-OPAQUE")
 def test_what_a_new_directory_hides_is_deleted(bench: Bench) -> None:
     with bench.store() as store:
-        store.build([STANDARD, [ops.RemoveTree(b"d"), ops.MakeDirectory(b"d", 0o755), ops.CreateFile(b"d/new", b"", 0o644)]])
+        store.build(
+            [STANDARD, [ops.RemoveTree(b"d"), ops.MakeDirectory(b"d", 0o755), ops.CreateFile(b"d/new", b"", 0o644)]]
+        )
         expects(store, "layer-1", {b"d": "modify", b"d/a": "delete", b"d/d": "delete", b"d/new": "add"})
 
 
 @pytest.mark.requirement("OVL-CHANGES-ADDED-AGAIN")
 def test_what_was_deleted_and_comes_back_is_added(bench: Bench) -> None:
     with bench.store() as store:
-        store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d")], [ops.CreateFile(b"a", b"new", 0o644), ops.MakeDirectory(b"d", 0o755)]])
+        store.build(
+            [
+                STANDARD,
+                [ops.Unlink(b"a"), ops.RemoveTree(b"d")],
+                [ops.CreateFile(b"a", b"new", 0o644), ops.MakeDirectory(b"d", 0o755)],
+            ]
+        )
         expects(store, "layer-2", {b"a": "add", b"d": "add"})
 
 

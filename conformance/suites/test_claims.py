@@ -91,8 +91,11 @@ def _image_stores(bench: Bench, store: Workbench) -> bool:
 
 
 def _shared_home(_: Bench, store: Workbench) -> bool:
-    store.driver = store.driver.reopen()
-    return store.driver.exists("layer-1")
+    second = store.another_opening()
+    try:
+        return second.exists("layer-1")
+    finally:
+        second.leave()
 
 
 CLAIMS: dict[str, Claim] = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
-from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.driver import DriverRefused
 from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
 from conformance.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
@@ -112,7 +112,8 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
             copy.create(f"flat-{number}")
         copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")
         applies = [
-            lambda one=f"flat-{number}": copy.driver.apply_diff(one, "", files[ids[0]]) for number in range(_CALLERS)
+            lambda one=f"flat-{number}": copy.driver.apply_diff(one, "", files[ids[0]])
+            for number in range(_CALLERS)
         ]
         all_done(together(applies), "apply")
         for number in range(_CALLERS):
@@ -140,7 +141,9 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
         left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.driver.exists(layer_id))
         if not explained_by_an_order(records, left):
             said = "\n".join(f"{record.call} -> {'done' if record.done else 'refused'}" for record in records)
-            raise Deviation(f"no order of these calls explains their outcomes and what is left, {sorted(left)}:\n{said}")
+            raise Deviation(
+                f"no order of these calls explains their outcomes and what is left, {sorted(left)}:\n{said}"
+            )
         for layer_id in sorted(left):
             store.observed(layer_id)
 
@@ -149,7 +152,9 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
 def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        store.tell(f"{_CALLERS} processes open the home, each makes ten layers, mounts them, and tries to make 'same'")
+        store.tell(
+            f"{_CALLERS} processes open the home, each makes ten layers, mounts them, and tries to make 'same'"
+        )
         children = [in_child(lambda one=number: work(store, one)) for number in range(_CALLERS)]
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if any(code > 1 for code in ended) or sum(code == 1 for code in ended) != 1:
@@ -177,15 +182,18 @@ def in_child(task: Callable[[], int]) -> int:
 
 
 def work(store: Workbench, number: int) -> int:
-    driver: DriverUnderTest = store.driver.reopen()
-    for layer in range(10):
-        layer_id = f"p{number}-{layer}"
-        driver.create(layer_id, "layer-0")
-        root = driver.get(layer_id)
-        Path(root, "own").touch()
-        driver.put(layer_id)
+    driver = store.another_opening()
     try:
-        driver.create("same", "layer-0")
-    except DriverRefused:
-        return 0
-    return 1
+        for layer in range(10):
+            layer_id = f"p{number}-{layer}"
+            driver.create(layer_id, "layer-0")
+            root = driver.get(layer_id)
+            Path(root, "own").touch()
+            driver.put(layer_id)
+        try:
+            driver.create("same", "layer-0")
+        except DriverRefused:
+            return 0
+        return 1
+    finally:
+        driver.leave()

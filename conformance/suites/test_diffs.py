@@ -124,7 +124,9 @@ def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo])
             raise Deviation(f"the diff of {layer_id} names {name!r}: not a path within the layer")
         if member.islnk():
             if member.linkname.removeprefix("./") not in files:
-                raise Deviation(f"{name!r} is a hard link to {member.linkname!r}, which is no earlier file of the diff")
+                raise Deviation(
+                    f"{name!r} is a hard link to {member.linkname!r}, which is no earlier file of the diff"
+                )
         else:
             files.add(name)
         if name.rpartition("/")[2].startswith(".wh.") and not (member.isreg() and member.size == 0):
@@ -149,7 +151,9 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
-@pytest.mark.parametrize("change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")])
+@pytest.mark.parametrize(
+    "change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")]
+)
 def test_a_change_of_metadata_brings_the_content(bench: Bench, change: ops.Operation) -> None:
     content = bytes(range(256)) * 400
     with bench.store() as store:
@@ -204,7 +208,9 @@ def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.
         archive = store.diff(ids[-1], ids[-3])
         copy.create("squashed", ids[-3])
         copy.apply("squashed", archive)
-        same_but_for_links(f"{ids[-1]} as a diff from {ids[-3]}", store.observed(ids[-1]), copy.observed("squashed"))
+        same_but_for_links(
+            f"{ids[-1]} as a diff from {ids[-3]}", store.observed(ids[-1]), copy.observed("squashed")
+        )
 
 
 def same_but_for_links(what: str, expected: Snapshot, actual: Snapshot) -> None:
@@ -228,7 +234,9 @@ def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObj
         archive = store.diff(ids[-1], "twin")
         copy.create("other", parent)
         copy.apply("other", archive)
-        same_but_for_links(f"{ids[-1]} as a diff from a twin of {parent}", store.observed(ids[-1]), copy.observed("other"))
+        same_but_for_links(
+            f"{ids[-1]} as a diff from a twin of {parent}", store.observed(ids[-1]), copy.observed("other")
+        )
 
 
 @pytest.mark.requirement("OVL-DIFF-UNTOUCHED")

@@ -34,9 +34,13 @@ def judge(bench: Bench, some: Iterable[Cell]) -> None:
     wrong = []
     for cell, answer in zip(listed, answers, strict=True):
         right = wanted(cell, gates_kernel=gates_kernel)
-        bench.story.tell(f"open a home on {cell} -> {'opened' if answer.opened else 'refused'}: {answer.text.strip()[:200]}")
+        bench.story.tell(
+            f"open a home on {cell} -> {'opened' if answer.opened else 'refused'}: {answer.text.strip()[:200]}"
+        )
         if answer.opened != right.opens:
-            wrong.append(f"{cell}: expected it {'opened' if right.opens else 'refused'}; it said: {answer.text.strip()[:300]}")
+            wrong.append(
+                f"{cell}: expected it {'opened' if right.opens else 'refused'}; it said: {answer.text.strip()[:300]}"
+            )
         elif right.words and not any(word.lower() in answer.text.lower() for word in right.words):
             wrong.append(f"{cell}: the refusal names none of {right.words}: {answer.text.strip()[:300]}")
     if wrong:
@@ -65,7 +69,10 @@ def test_filesystems_that_are_refused(bench: Bench, name: str) -> None:
 @pytest.mark.place_free
 @pytest.mark.requirement("OVL-GATE-BTRFS")
 def test_btrfs_takes_a_later_kernel(bench: Bench) -> None:
-    judge(bench, (Cell(release, "btrfs", on) for release in ("4.0", "4.6", "4.7", "4.7-rc1", "6.1") for on in (False, True)))
+    judge(
+        bench,
+        (Cell(release, "btrfs", on) for release in ("4.0", "4.6", "4.7", "4.7-rc1", "6.1") for on in (False, True)),
+    )
 
 
 @pytest.mark.place_free

@@ -51,7 +51,9 @@ class Outside:
         """It is as it was; raises Deviation."""
         after = self._look()
         if after != self._before:
-            changed = [path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)]
+            changed = [
+                path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)
+            ]
             raise Deviation(f"the host outside the layer was changed: {sorted(changed)}")
 
 
@@ -99,14 +101,20 @@ def test_dots_lead_nowhere(bench: Bench, layer_id: str, lead: str) -> None:
         if layer_id == "base":
             store.create("lone")
         where = "lone" if layer_id == "base" else layer_id
-        try_to_apply(store, where, [tars.file(lead + up_to(outside) + "/new"), tars.directory(lead + up_to(outside), 0o777)])
+        try_to_apply(
+            store, where, [tars.file(lead + up_to(outside) + "/new"), tars.directory(lead + up_to(outside), 0o777)]
+        )
         still_well(store)
 
 
 @pytest.mark.requirement("OVL-HOSTILE-ABSOLUTE")
 def test_absolute_names_lead_nowhere(bench: Bench) -> None:
     with targets(bench) as (store, outside):
-        entries = [tars.file(f"{outside.path}/new"), tars.file(f"{outside.path}/secret"), tars.directory(str(outside.path), 0o777)]
+        entries = [
+            tars.file(f"{outside.path}/new"),
+            tars.file(f"{outside.path}/secret"),
+            tars.directory(str(outside.path), 0o777),
+        ]
         try_to_apply(store, "child", entries)
         still_well(store)
 
@@ -118,7 +126,9 @@ def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, dept
     with targets(bench) as (store, outside):
         target = str(outside.path) if absolute else up_to(outside)
         links = [tars.symlink("s", target)] if depth == 1 else [tars.symlink("s", "t"), tars.symlink("t", target)]
-        try_to_apply(store, "child", [*links, tars.file("s/new"), tars.file("s/secret"), tars.directory("s/sub", 0o777)])
+        try_to_apply(
+            store, "child", [*links, tars.file("s/new"), tars.file("s/secret"), tars.directory("s/sub", 0o777)]
+        )
         outside.check()
         try_to_apply(store, "child", [*links, tars.directory("s", 0o777), tars.file("s/new")])
         still_well(store)
@@ -144,7 +154,9 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
 @pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
 def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
     with targets(bench) as (store, outside):
-        target = {"absolute": f"{outside.path}/secret", "dots": up_to(outside) + "/secret", "symlink": "s/secret"}[way]
+        target = {"absolute": f"{outside.path}/secret", "dots": up_to(outside) + "/secret", "symlink": "s/secret"}[
+            way
+        ]
         first = [tars.symlink("s", str(outside.path))] if way == "symlink" else []
         # Then written through, and given another mode: an entry of the same name replaces it.
         try_to_apply(store, "child", [*first, tars.hard_link("h", target)])
@@ -159,7 +171,10 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK-MODE")
 def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
     with targets(bench) as (store, outside):
-        entries = [tars.symlink("s", f"{outside.path}/secret"), Entry("h", tarfile.LNKTYPE, target="s", mode=0o4777)]
+        entries = [
+            tars.symlink("s", f"{outside.path}/secret"),
+            Entry("h", tarfile.LNKTYPE, target="s", mode=0o4777),
+        ]
         try_to_apply(store, "child", [*entries, Entry("s", tarfile.LNKTYPE, target="h", mode=0o4777)])
         still_well(store)
 
@@ -277,7 +292,13 @@ def test_junk_is_an_error(bench: Bench, data: bytes) -> None:
 @given(data=st.data())
 def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> None:
     with targets(bench) as (store, _):
-        entries = [tars.directory("d"), tars.file("d/f", b"x" * 700), tars.symlink("s", "d"), tars.whiteout(".wh.a"), tars.hard_link("h", "d/f")]
+        entries = [
+            tars.directory("d"),
+            tars.file("d/f", b"x" * 700),
+            tars.symlink("s", "d"),
+            tars.whiteout(".wh.a"),
+            tars.hard_link("h", "d/f"),
+        ]
         whole = bytearray(tars.archive(entries))
         places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
         for place, value in data.draw(st.lists(places, min_size=1, max_size=8)):
@@ -332,7 +353,10 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
     with targets(bench) as (store, outside):
         target = os.fsencode(outside.path)
         # What was a directory below is a symlink to the host above: where a reader follows, it reads the host.
-        store.change("child", [ops.RemoveTree(b"d"), ops.MakeSymlink(b"d", target), ops.MakeSymlink(b"s", target + b"/secret")])
+        store.change(
+            "child",
+            [ops.RemoveTree(b"d"), ops.MakeSymlink(b"d", target), ops.MakeSymlink(b"s", target + b"/secret")],
+        )
         archive = store.diff("child")
         if SECRET in archive.read_bytes():
             raise Deviation("the diff holds content of the host, behind a symlink of the layer")

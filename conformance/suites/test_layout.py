@@ -56,7 +56,9 @@ def test_directories_of_a_layer(bench: Bench) -> None:
         if missing:
             raise Deviation(f"layer-2 lacks {missing}")
         if os.listdir(home / "layer-2" / "diff") != ["new"]:
-            raise Deviation(f"layer-2/diff holds {os.listdir(home / 'layer-2' / 'diff')}, expected what was written: new")
+            raise Deviation(
+                f"layer-2/diff holds {os.listdir(home / 'layer-2' / 'diff')}, expected what was written: new"
+            )
 
 
 @pytest.mark.requirement("OVL-LAYOUT-READ")

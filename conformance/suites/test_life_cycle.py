@@ -95,7 +95,9 @@ def test_a_reopened_driver_shows_the_same(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-LIFE-BAD-ID")
-@pytest.mark.parametrize("layer_id", ["", ".", "..", "a/b", "/a", "../a", "a/../b", "a/", "layer-0/diff", "x/../../y"])
+@pytest.mark.parametrize(
+    "layer_id", ["", ".", "..", "a/b", "/a", "../a", "a/../b", "a/", "layer-0/diff", "x/../../y"]
+)
 def test_ids_that_name_another_place_are_refused(bench: Bench, layer_id: str) -> None:
     with bench.store() as store:
         if not layer_id and "containers-storage" in bench.info.name:
@@ -108,7 +110,11 @@ def test_ids_that_name_another_place_are_refused(bench: Bench, layer_id: str) ->
             store.driver.remove(layer_id)
         except DriverRefused as refused:
             store.tell(f"  refused: {refused}")
-        lost = {path for path in before - everything_below(str(store.directory)) if not os.path.basename(path).startswith(".")}
+        lost = {
+            path
+            for path in before - everything_below(str(store.directory))
+            if not os.path.basename(path).startswith(".")
+        }
         if {path for path in lost if path.startswith(store.driver.home)}:
             raise Deviation(f"removing {layer_id!r} took away {sorted(lost)}")
         store.check_tree("layer-0")

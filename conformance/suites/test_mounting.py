@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from conformance import ops
+from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
 from conformance.lab import namespace
 from conformance.observe import observe
-from conformance.bench import Bench, not_applicable
 from conformance.strategies import STANDARD
 from conformance.workbench import Deviation, Workbench, entry_names, same_tree
 
@@ -251,14 +251,18 @@ def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
         away.rename(gone)
         link = (gone / "link").read_text()
         if "layer-1" not in said and link not in said:
-            raise Deviation(f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}")
+            raise Deviation(
+                f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}"
+            )
         store.check_tree("layer-2")
 
 
 @pytest.mark.requirement("OVL-MOUNT-CWD")
 def test_the_caller_stays_where_it_is(bench: Bench) -> None:
     """A long home makes a driver mount by relative paths, and unpacking may change the root."""
-    with bench.store("origin", lambda directory: directory / ("h" * 200) if bench.has("own-home") else directory) as store:
+    with bench.store(
+        "origin", lambda directory: directory / ("h" * 200) if bench.has("own-home") else directory
+    ) as store:
         cwd, root, mask = os.getcwd(), os.stat("/").st_ino, os.umask(0o027)
         try:
             ids = store.build([[ops.CreateFile(b"file-%d" % number, b"", 0o644)] for number in range(30)])

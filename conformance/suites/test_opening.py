@@ -97,7 +97,9 @@ def test_a_size_takes_a_filesystem_with_quota(bench: Bench) -> None:
 def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
     with bench.directory() as directory:
         (directory / "file").touch()
-        path = {"relative": "relative", "missing": str(directory / "missing"), "file": str(directory / "file")}[kind]
+        path = {"relative": "relative", "missing": str(directory / "missing"), "file": str(directory / "file")}[
+            kind
+        ]
         refused(bench, f"imagestore={path}")
 
 
@@ -135,7 +137,9 @@ def test_others_cannot_enter(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-OPEN-SECOND-HOME")
 def test_two_homes_have_two_answers(bench: Bench) -> None:
     if bench.place.backing == "tmpfs" or namespace.filesystem_magic(Path(bench.place.directory)) == namespace.TMPFS:
-        not_applicable("the second home of this test is on tmpfs, and so is the first here; choose another --backing")
+        not_applicable(
+            "the second home of this test is on tmpfs, and so is the first here; choose another --backing"
+        )
     with bench.store("origin") as first, bench.directory() as directory:
         (directory / "tmpfs").mkdir()
         namespace.mount_tmpfs(directory / "tmpfs")
@@ -144,7 +148,9 @@ def test_two_homes_have_two_answers(bench: Bench) -> None:
             said = [dict(store.driver.status()) for store in (first, second, first)]
             names = [backing_filesystem(one) for one in said]
             if names[0] == names[1] or names[0] != names[2]:
-                raise Deviation(f"homes on {bench.place.backing} and tmpfs say {names[0]!r}, {names[1]!r}, {names[2]!r}")
+                raise Deviation(
+                    f"homes on {bench.place.backing} and tmpfs say {names[0]!r}, {names[1]!r}, {names[2]!r}"
+                )
 
 
 def backing_filesystem(status: dict[str, str]) -> str:

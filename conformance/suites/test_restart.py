@@ -17,7 +17,9 @@ from conformance.workbench import Deviation, Workbench, same_tree
 
 def three_layers(store: Workbench) -> Path:
     """layer-0 to layer-2, each with something of its own, and the home."""
-    store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]])
+    store.build(
+        [STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]]
+    )
     store.create("sibling", "layer-0")
     return Path(store.driver.home)
 
@@ -50,13 +52,21 @@ def try_to_remove(store: Workbench, layer_id: str) -> None:
 
 
 @pytest.mark.requirement("OVL-RESTART-LINK-EMPTY")
-@pytest.mark.parametrize("content", ["", "\n", ".", "../layer-0", "a/b", "x" * 300], ids=["empty", "newline", "dot", "up", "slash", "long"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", ".", "../layer-0", "a/b", "x" * 300],
+    ids=["empty", "newline", "dot", "up", "slash", "long"],
+)
 def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
     with bench.store() as store:
         home = three_layers(store)
         links = set(os.listdir(home / "l"))
         own = (home / "layer-2" / "link").read_text()
-        harmed(store, f"write {content[:20]!r} into layer-2/link", lambda: (home / "layer-2" / "link").write_text(content))
+        harmed(
+            store,
+            f"write {content[:20]!r} into layer-2/link",
+            lambda: (home / "layer-2" / "link").write_text(content),
+        )
         whole_or_refused(store, "layer-2")
         try_to_remove(store, "layer-2")
         if links - set(os.listdir(home / "l")) - {own}:

@@ -34,7 +34,11 @@ def owner(store: Workbench, layer_id: str, path: str) -> tuple[int, int]:
 def owned_by_container(inside: int) -> list[ops.Operation]:
     """A layer's content as root of a container under _MAP would make it."""
     host = 100_000 + inside
-    made: list[ops.Operation] = [ops.CreateFile(b"f", b"f", 0o644), ops.MakeDirectory(b"x", 0o755), ops.MakeSymlink(b"s", b"f")]
+    made: list[ops.Operation] = [
+        ops.CreateFile(b"f", b"f", 0o644),
+        ops.MakeDirectory(b"x", 0o755),
+        ops.MakeSymlink(b"s", b"f"),
+    ]
     return [*made, *(ops.Chown(operation.path, host, host) for operation in made)]
 
 
@@ -62,9 +66,18 @@ def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
 def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
         store.create("base")
-        entries = [Entry("f", owner=(5, 6)), Entry("root", owner=(0, 0)), Entry("s", b"2", target="f", owner=(7, 7))]
+        entries = [
+            Entry("f", owner=(5, 6)),
+            Entry("root", owner=(0, 0)),
+            Entry("s", b"2", target="f", owner=(7, 7)),
+        ]
         store.applied("base", [*entries, Entry("same", owner=(50_000, 50_000)), tars.file("made/here")])
-        wanted = {"f": (100_005, 100_006), "root": (100_000, 100_000), "s": (100_007, 100_007), "made": (100_000, 100_000)}
+        wanted = {
+            "f": (100_005, 100_006),
+            "root": (100_000, 100_000),
+            "s": (100_007, 100_007),
+            "made": (100_000, 100_000),
+        }
         found = {path: owner(store, "base", path) for path in wanted}
         if found != wanted:
             raise Deviation(f"expected owners {wanted}, found {found}")
@@ -77,8 +90,14 @@ def test_owners_go_from_map_to_map(bench: Bench) -> None:
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
-            expected = {path: (node.uid - 100_000, node.gid - 100_000) for path, node in store.observed(layer_id).nodes.items()}
-            found = {path: (node.uid - 300_000, node.gid - 300_000) for path, node in copy.observed(layer_id).nodes.items()}
+            expected = {
+                path: (node.uid - 100_000, node.gid - 100_000)
+                for path, node in store.observed(layer_id).nodes.items()
+            }
+            found = {
+                path: (node.uid - 300_000, node.gid - 300_000)
+                for path, node in copy.observed(layer_id).nodes.items()
+            }
             if expected != found:
                 raise Deviation(f"owners inside {layer_id} are {found} in the other store, expected {expected}")
 
@@ -243,7 +262,9 @@ def limited(store: Workbench, layer_id: str) -> None:
         raise Deviation(f"half of what {layer_id} may hold was refused: {below}")
     beyond = fill(store, layer_id, 2 * _LIMIT)
     if beyond is None or beyond.errno not in (errno.EDQUOT, errno.ENOSPC):
-        raise Deviation(f"writing twice what {layer_id} may hold: expected EDQUOT or ENOSPC, got {beyond or 'success'}")
+        raise Deviation(
+            f"writing twice what {layer_id} may hold: expected EDQUOT or ENOSPC, got {beyond or 'success'}"
+        )
 
 
 def small_layer(store: Workbench, layer_id: str) -> None:
@@ -255,7 +276,9 @@ def small_layer(store: Workbench, layer_id: str) -> None:
 def test_a_limit_without_quota_is_refused(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        store.must_refuse("create small with size=10g", call=lambda: store.driver.create("small", "base", {"size": "10g"}))
+        store.must_refuse(
+            "create small with size=10g", call=lambda: store.driver.create("small", "base", {"size": "10g"})
+        )
         if store.driver.exists("small"):
             raise Deviation("the layer was refused, and exists")
 
@@ -264,7 +287,9 @@ def test_a_limit_without_quota_is_refused(bench: Bench) -> None:
 def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        said = store.must_refuse("create x with nonsense=1", call=lambda: store.driver.create("x", "base", {"nonsense": "1"}))
+        said = store.must_refuse(
+            "create x with nonsense=1", call=lambda: store.driver.create("x", "base", {"nonsense": "1"})
+        )
         if "nonsense" not in said:
             raise Deviation(f"the refusal does not name the option 'nonsense': {said}")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
-from conformance.strategies import STANDARD, chains
+from conformance.strategies import CAPABILITY, STANDARD, chains
 from conformance.workbench import Deviation
 
 
@@ -65,3 +67,35 @@ def test_a_directory_made_again_is_empty(bench: Bench) -> None:
                     f"after diff and apply {layer_id} shows {sorted(shown)},"
                     f" expected {sorted(store.expected(layer_id).nodes)}"
                 )
+
+
+@pytest.mark.requirement("OVL-TREE-COPY-UP-RIGHTS")
+def test_writing_to_a_lower_file_gives_no_rights(bench: Bench) -> None:
+    """The kernel clears the capability of what is written; the model does too. setuid goes for whoever is not root."""
+    base: list[ops.Operation] = [
+        ops.CreateFile(b"x", b"#!", 0o755),
+        ops.SetXattr(b"x", "security.capability", CAPABILITY),
+        ops.CreateFile(b"setuid", b"#!", 0o4755),
+    ]
+    with bench.store() as store:
+        store.build([base, [ops.WriteAt(b"x", 2, b"more"), ops.Chown(b"setuid", 1000, 1000)]])
+        store.check_tree("layer-1")
+        store.check_tree("layer-0")
+
+
+@pytest.mark.requirement("OVL-TREE-NAMES-ONCE")
+def test_a_merged_directory_lists_each_name_once(bench: Bench) -> None:
+    names = [b"d/%s-%d" % (b"n" * 100, number) for number in range(150)]
+    with bench.store() as store:
+        ids = store.build([[ops.MakeDirectory(b"d", 0o755), *(ops.CreateFile(name, b"0", 0o644) for name in names)]])
+        for number in (1, 2):
+            ids.append(store.create(f"layer-{number}", ids[-1]))
+            again = names[number :: number + 1]
+            store.change(ids[-1], [*map(ops.Unlink, again), *(ops.CreateFile(name, b"%d" % number, 0o644) for name in again)])
+        for layer_id in ids:
+            root = store.driver.get(layer_id)
+            listed = os.listdir(f"{root}/d")
+            store.driver.put(layer_id)
+            if len(listed) != len(set(listed)) or len(listed) != len(names):
+                raise Deviation(f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different; expected {len(names)}")
+            store.check_tree(layer_id)

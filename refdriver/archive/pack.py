@@ -163,6 +163,11 @@ class _Packer:
         if self._overlay and is_whiteout_device(status):
             yield from self.whiteout(path)
             return
+        if name.startswith(whiteouts.PREFIX):
+            raise UnreadableLayer(
+                f"{path!r} cannot be in an archive: names that begin with .wh. say there what is deleted"
+                " (OCI image specification, layer.md); rename it"
+            )
         if stat.S_ISDIR(mode):
             self._directory(directory, name, path, status)
         elif (first := self._earlier_name(path, status)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from refdriver.cli.transfer import input_file, output, send, watched
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, LayerNotFound
 from refdriver.idmap import IdMap
+from refdriver.plugin import PluginServer
 
 JSON_VERSION = 1
 _LETTERS = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "M", ChangeKind.DELETE: "D"}
@@ -239,6 +241,23 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
     ):
         size = driver.apply_diff(layer, parent, archive)
     session.show(str(size), layer=layer, parent=parent, size=size)
+
+
+@verbs.command()
+@click.option(
+    "--graphdriver",
+    "socket",
+    required=True,
+    metavar="SOCKET",
+    help="The socket of the Docker graph-driver protocol.",
+)
+def serve(socket: str) -> None:
+    """Serve the driver to others until SIGTERM or Ctrl-C; the home comes with their first call (Init)."""
+    server = PluginServer(socket)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    click.echo(f"refdriver: serving the Docker graph-driver protocol on {socket}", err=True)
+    server.run()
 
 
 def _path(path: str) -> str:

@@ -1,0 +1,228 @@
+"""The driver behind the Docker graph-driver plugin protocol: JSON over HTTP on a unix socket.
+
+Docker Engine up to 27 (with --experimental) and anything else that speaks it call ``POST /GraphDriver.X``. An
+answer's ``Err`` is empty, or the driver's refusal; a body that is no such call is answered with 400. Diff answers
+with the archive itself; when the driver fails in the middle of it the answer ends without its last chunk, so that
+nobody takes it for whole. Names that are no UTF-8 are written with surrogate escapes (PEP 383), as JSON allows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from refdriver.archive.stream import LARGE
+from refdriver.changes import ChangeKind
+from refdriver.driver import Driver
+from refdriver.errors import BadOption, DriverError
+from refdriver.idmap import IdMap
+from refdriver.unixhttp import Body, Handler, Server
+
+_T = TypeVar("_T")
+_CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.1+json"
+_REQUEST_MAX: Final = 1 << 22  # bytes of a JSON request; id maps and options are far smaller
+_KINDS: Final = {ChangeKind.MODIFY: 0, ChangeKind.ADD: 1, ChangeKind.DELETE: 2}
+_MAP_FIELDS: Final = (("container_id", "ContainerID"), ("host_id", "HostID"), ("size", "Size"))
+Fields = Mapping[str, Any]
+
+
+class _BadRequest(Exception):
+    """The request is none of the protocol; the text says what is wrong with it."""
+
+
+class PluginServer:
+    """Serves one driver at a time, the one that Init opened last. The socket is there when this is made.
+
+    Raises BadOption for a path that is taken, OSError for one that cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._driver: Driver | None = None
+        self._opened_with: tuple[Any, ...] = ()
+        self._opening = threading.Lock()
+        self._server = Server(path, self._answer)
+        self._calls: dict[str, Callable[[Fields], dict[str, Any]]] = {
+            "Init": self._init,
+            "Create": self._create,
+            "CreateReadWrite": self._create_read_write,
+            "Remove": self._remove,
+            "Get": self._get,
+            "Put": self._put,
+            "Exists": self._exists,
+            "Status": self._status,
+            "GetMetadata": self._metadata,
+            "Cleanup": self._cleanup,
+            "Changes": self._changes,
+            "DiffSize": self._diff_size,
+            "Capabilities": lambda _: {"Capabilities": {"ReproducesExactDiffs": False}},
+        }
+
+    def run(self) -> None:
+        """Answer until :meth:`stop`. Layers that are mounted then stay mounted."""
+        self._server.run()
+        if self._driver is not None:
+            self._driver.close()
+
+    def stop(self) -> None:
+        """Make :meth:`run` return, once the calls in progress have ended."""
+        self._server.stop()
+
+    def _answer(self, handler: Handler, path: str, body: Body) -> None:
+        url = urlsplit(path)
+        service, _, call = url.path.lstrip("/").partition(".")
+        try:
+            if (service, call) == ("Plugin", "Activate"):
+                body.drain()
+                self._reply(handler, 200, {"Implements": ["GraphDriver"]})
+            elif service == "GraphDriver" and call == "Diff":
+                self._diff(handler, _fields(body))
+            elif service == "GraphDriver" and call == "ApplyDiff":
+                self._reply(handler, 200, self._apply_diff(parse_qs(url.query), body))
+            elif service == "GraphDriver" and call in self._calls:
+                fields = _fields(body)
+                self._reply(handler, 200, {"Err": "", **self._calls[call](fields)})
+            else:
+                body.drain()
+                self._reply(handler, 404, {"Err": f"there is no call {url.path!r} in this protocol"})
+        except _BadRequest as error:
+            handler.close_connection = True
+            self._reply(handler, 400, {"Err": str(error)})
+        except (DriverError, OSError) as error:
+            if isinstance(error, ConnectionError):
+                raise
+            handler.close_connection = not body.ended
+            self._reply(handler, 200, {"Err": str(error)})
+
+    def _reply(self, handler: Handler, status: int, answer: Mapping[str, Any]) -> None:
+        handler.reply(status, json.dumps(answer).encode("ascii"), _CONTENT_TYPE)
+
+    @property
+    def _opened(self) -> Driver:
+        if self._driver is None:
+            raise BadOption("no home is open: call /GraphDriver.Init first")
+        return self._driver
+
+    def _init(self, fields: Fields) -> dict[str, Any]:
+        home = _text(fields, "Home")
+        if not home:
+            raise _BadRequest("Init names no Home")
+        options = [_checked(option, str, "Opts") for option in _list(fields, "Opts")]
+        wanted = (home, tuple(options), _maps(fields, "UIDMaps"), _maps(fields, "GIDMaps"))
+        with self._opening:
+            if self._driver is not None and wanted != self._opened_with:
+                # Its mounts would be nobody's: whoever wants another home starts another server.
+                raise BadOption(f"{self._opened_with[0]!r} is open already; serve {home!r} on a socket of its own")
+            if self._driver is None:
+                self._driver = Driver(*wanted)
+                self._opened_with = wanted
+        return {}
+
+    def _create(self, fields: Fields) -> dict[str, Any]:
+        self._opened.create(_text(fields, "ID"), _text(fields, "Parent"), _options(fields))
+        return {}
+
+    def _create_read_write(self, fields: Fields) -> dict[str, Any]:
+        self._opened.create_read_write(_text(fields, "ID"), _text(fields, "Parent"), _options(fields))
+        return {}
+
+    def _remove(self, fields: Fields) -> dict[str, Any]:
+        self._opened.remove(_text(fields, "ID"))
+        return {}
+
+    def _get(self, fields: Fields) -> dict[str, Any]:
+        return {"Dir": self._opened.get(_text(fields, "ID"), _text(fields, "MountLabel"))}
+
+    def _put(self, fields: Fields) -> dict[str, Any]:
+        self._opened.put(_text(fields, "ID"))
+        return {}
+
+    def _exists(self, fields: Fields) -> dict[str, Any]:
+        return {"Exists": self._opened.exists(_text(fields, "ID"))}
+
+    def _status(self, _: Fields) -> dict[str, Any]:
+        return {"Status": [list(pair) for pair in self._opened.status()]}
+
+    def _metadata(self, fields: Fields) -> dict[str, Any]:
+        return {"Metadata": self._opened.metadata(_text(fields, "ID"))}
+
+    def _cleanup(self, _: Fields) -> dict[str, Any]:
+        self._opened.cleanup()
+        return {}
+
+    def _changes(self, fields: Fields) -> dict[str, Any]:
+        found = self._opened.changes(_text(fields, "ID"), _text(fields, "Parent"))
+        return {"Changes": [{"Path": os.fsdecode(one.path), "Kind": _KINDS[one.kind]} for one in found]}
+
+    def _diff_size(self, fields: Fields) -> dict[str, Any]:
+        return {"Size": self._opened.diff_size(_text(fields, "ID"), _text(fields, "Parent"))}
+
+    def _diff(self, handler: Handler, fields: Fields) -> None:
+        try:
+            with self._opened.diff(_text(fields, "ID"), _text(fields, "Parent")) as stream:
+                block = stream.read(LARGE)  # what fails at once can still be told
+                handler.begin_stream("application/x-tar")
+                while block:
+                    handler.send_chunk(block)
+                    block = stream.read(LARGE)
+                handler.end_stream()
+        except DriverError as error:
+            if handler.headers_sent:
+                handler.close_connection = True
+                return
+            self._reply(handler, 500, {"Err": str(error)})
+
+    def _apply_diff(self, query: Mapping[str, list[str]], body: Body) -> dict[str, Any]:
+        layer_id, parent = query.get("id", [""])[0], query.get("parent", [""])[0]
+        return {"Size": self._opened.apply_diff(layer_id, parent, body), "Err": ""}
+
+
+def _fields(body: Body) -> Fields:
+    """The JSON object of a request; raises _BadRequest."""
+    parts, size = [], 0
+    while block := body.read(1 << 16):
+        parts.append(block)
+        size += len(block)
+        if size > _REQUEST_MAX:
+            raise _BadRequest(f"the request is longer than {_REQUEST_MAX} bytes")
+    text = b"".join(parts).strip()
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise _BadRequest(f"the request is no JSON: {error}") from error
+    if found is None:
+        return {}
+    return _checked(found, dict, "the request")
+
+
+def _checked(value: Any, kind: type[_T], name: str) -> _T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _BadRequest(f"{name} should be of type {kind.__name__}, and is {type(value).__name__}")
+    return value
+
+
+def _text(fields: Fields, name: str) -> str:
+    return _checked(fields.get(name) or "", str, name)
+
+
+def _list(fields: Fields, name: str) -> Iterable[Any]:
+    return _checked(fields.get(name) or [], list, name)
+
+
+def _options(fields: Fields) -> dict[str, str]:
+    given = _checked(fields.get("StorageOpt") or {}, dict, "StorageOpt")
+    return {key: _checked(value, str, f"StorageOpt {key!r}") for key, value in given.items()}
+
+
+def _maps(fields: Fields, name: str) -> tuple[IdMap, ...]:
+    return tuple(_map(_checked(one, dict, name), name) for one in _list(fields, name))
+
+
+def _map(one: Fields, name: str) -> IdMap:
+    numbers = []
+    for lower, upper in _MAP_FIELDS:
+        numbers.append(_checked(one.get(lower, one.get(upper, 0)), int, f"{name} {lower}"))
+    return IdMap(*numbers)
