@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from conformance.driver import Answer, DriverInfo, DriverSource, IdRange, OpenRequest
+from conformance import ops
+from conformance.driver import Answer, DriverInfo, DriverRefused, DriverSource, IdRange, OpenRequest
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.session import Place, Session
@@ -100,13 +101,25 @@ class Bench:
                 driver = self._fixtures.source.open(request)
             timed = TimedDriver(driver, self._fixtures.watch)
             workbench = Workbench(
-                timed, directory, self.story, name, lambda: self._fixtures.source.open(request)
+                timed, directory, self.story, name, lambda: self._fixtures.source.open(request), self._left_out
             )
-            yield workbench
+            try:
+                yield workbench
+            except BaseException:
+                # What was started to reach the driver has to end, whatever became of the test.
+                with suppress(DriverRefused):
+                    workbench.driver.leave()
+                raise
             workbench.driver.close()
             left = namespace.mounts_below(directory)
             if left:
                 raise Leak(f"expected nothing mounted after the driver was closed, found {', '.join(left)}")
+
+    def _left_out(self, operation: ops.Operation) -> bool:
+        declined = self.info.declined
+        if isinstance(operation, ops.SetXattr) and operation.name.startswith("user."):
+            return "user-xattrs" in declined
+        return "any-names" in declined and not _is_utf8(operation.path)
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
@@ -126,6 +139,14 @@ class Bench:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
         with self._fixtures.watch.in_driver():
             return self._fixtures.source.attempt(request, prefix)
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def lacks(fixtures: Fixtures, needs: Sequence[str]) -> str:

@@ -32,7 +32,8 @@ PATHS: Final = (
     b"\xff\xfe",
     b"d/" + _LONG,
 )
-_CONTENTS: Final = (b"", b"x", b"y", b"xy", b"z" * 5000)
+# All of other lengths: a comparison of two trees may take files of one size and one time for the same.
+_CONTENTS: Final = (b"", b"x", b"yy", b"zzz" * 1700)
 _MODES: Final = (0o644, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0)
 _TIMES: Final = (0, 1, 10**9, 1_400_000_000_123_456_789, 1_400_000_000_999_999_999, 4_000_000_000 * 10**9)
 # vfs_cap_data, revision 2 (capabilities(7)): cap_net_bind_service permitted and effective
@@ -41,7 +42,7 @@ CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
 _TARGETS: Final = (b"a", b"d", b"../a", b"/d/a", b"missing", b"t" * 200)
 # Most pairs of paths make no link; these mostly do, and links are worth having.
 _LINKS: Final = ((b"hard", b"e/hard"), (b"a", b"d/a", b"b"))
-_VALUES: Final = (b"", b"red", b"\xff\0" * 100)
+_VALUES: Final = (b"red", b"a=b\n", b"\xff\0" * 100)
 # xfs has 18 bits for a minor number (sysv_valid_dev)
 _DEVICES: Final = ((1, 3), (0, 1), (5, 300), (4095, 262143))
 _OWNERS: Final = ((0, 7), (1000, 1000), (2**31, 5))

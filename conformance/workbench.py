@@ -53,8 +53,10 @@ class Workbench:
         story: Story,
         name: str = "",
         another: Callable[[], DriverUnderTest] | None = None,
+        left_out: Callable[[ops.Operation], bool] = lambda _: False,
     ) -> None:
         self.driver = driver
+        self._left_out = left_out  # what the driver declines to carry, so that nobody asks for it by the way
         self._another = another
         self.directory = directory
         self._story = story
@@ -107,6 +109,8 @@ class Workbench:
             self.driver.put(layer_id)
 
     def _do(self, layer_id: str, root: str, operation: ops.Operation) -> None:
+        if self._left_out(operation):
+            return
         tree = self._trees[layer_id]
         try:
             outcome = tree.expect(operation)
@@ -139,6 +143,8 @@ class Workbench:
         root = self.driver.get(layer_id)
         try:
             return observe(root)
+        except OSError as error:
+            raise Deviation(f"the tree of {layer_id} cannot be read: {error}") from error
         finally:
             self.driver.put(layer_id)
 

@@ -31,7 +31,8 @@ def source(arguments: str) -> DriverSource:
 
 
 def _version_of(binary: str) -> str:
-    said = subprocess.run([binary, "version"], capture_output=True, text=True, check=False).stdout
+    done = subprocess.run([binary, "version"], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
     match = re.search(r"[0-9]+\.[0-9.]+", said)
     if match:
         return match[0]
@@ -47,6 +48,9 @@ def _version_of(binary: str) -> str:
 def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
     """What the command, or the driver behind it, does not offer by design."""
     declined = {
+        "applied-size": "the applydiff command prints no size",
+        "fine-times": "archives of containers/storage carry whole seconds",
+        "image-mounts": "the mount command knows layers of the store itself only; others may be built on",
         "metadata": "the containers-storage command does not show the driver's metadata of a layer",
         "whole-tree-diff": "the diff command compares with the parent when no layer is named, never with nothing",
         "id-maps": "the command maps the owners of single layers, and not of a store",
@@ -94,10 +98,13 @@ class _ContainersStorage:
         self._command = command.words(request)
         self._ask("status")  # so that a store that cannot be opened is refused when it is opened
 
-    def _ask(self, *words: str) -> str:
-        done = subprocess.run(
+    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
             [*self._command, *words], capture_output=True, check=False, timeout=_LIMITS, stdin=subprocess.DEVNULL
         )
+
+    def _ask(self, *words: str) -> str:
+        done = self._run(*words)
         output = done.stdout.decode("utf-8", "surrogateescape")
         if done.returncode:
             complaint = (done.stderr.decode("utf-8", "replace") + output).strip()
@@ -133,7 +140,8 @@ class _ContainersStorage:
         return done.returncode == 0
 
     def status(self) -> Mapping[str, str]:
-        lines = (line.partition(": ") for line in self._ask("status").splitlines())
+        said = self._run("status")  # which writes to standard error
+        lines = (line.partition(": ") for line in (said.stdout + said.stderr).decode().splitlines())
         return {name.strip(): value for name, colon, value in lines if colon}
 
     def metadata(self, layer_id: str) -> Mapping[str, str]:

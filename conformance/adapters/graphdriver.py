@@ -120,7 +120,9 @@ class _Started:
                     return
                 # The end of the process is waited for, so that its birth is looked for a hundred times a second.
                 if ended.poll(10) or time.monotonic() > deadline:
-                    raise DriverRefused(f"the plugin does not listen on its socket: {self.said() or 'it said nothing'}")
+                    raise DriverRefused(
+                        f"the plugin does not listen on its socket: {self.said() or 'it said nothing'}"
+                    )
         finally:
             os.close(pidfd)
 
@@ -250,9 +252,13 @@ class _Plugin:
             blocks = iter(lambda: file.read(_BLOCK), b"")
             try:
                 try:
-                    connection.request("POST", f"/GraphDriver.ApplyDiff?{query}", blocks, encode_chunked=True, headers={
-                        "Transfer-Encoding": "chunked"
-                    })
+                    connection.request(
+                        "POST",
+                        f"/GraphDriver.ApplyDiff?{query}",
+                        blocks,
+                        encode_chunked=True,
+                        headers={"Transfer-Encoding": "chunked"},
+                    )
                 except BrokenPipeError:
                     pass  # refused before it was read whole: the answer says why
                 fields = _json(connection.getresponse().read(), "ApplyDiff")

@@ -12,10 +12,15 @@ _BASIS: Final = "CONFORMANCE_FAULTY_BASIS"  # MODULE:CLASS
 class Faithful:
     """Wraps the driver that ``CONFORMANCE_FAULTY_BASIS`` names and changes nothing; the basis of the others."""
 
-    def __init__(self, home: str) -> None:
-        module, _, name = os.environ[_BASIS].partition(":")
+    def __init__(self, home: str, **asked: Any) -> None:
         self.home = home
-        self.inner: Any = getattr(importlib.import_module(module), name)(home)
+        self.inner: Any = basis()(home, **asked)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+def basis() -> Any:
+    """The class of the correct driver."""
+    module, _, name = os.environ[_BASIS].partition(":")
+    return getattr(importlib.import_module(module), name)

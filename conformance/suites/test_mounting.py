@@ -227,6 +227,19 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
             raise Deviation(f"the get that failed was counted: still mounted: {mounts_below(store.driver.home)}")
 
 
+@pytest.mark.requirement("OVL-MOUNT-LABEL-KEPT")
+def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    with bench.store() as store:
+        two_layers(store)
+        store.tell(f"get layer-1 with the label {label}")
+        root = store.driver.get("layer-1", label)
+        found = os.getxattr(f"{root}/new", "security.selinux").rstrip(b"\0").decode()
+        store.driver.put("layer-1")
+        if found != label:
+            raise Deviation(f"expected the label {label}, found {found}")
+
+
 @pytest.mark.requirement("OVL-MOUNT-LABEL-LONG")
 def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
     with bench.store() as store:

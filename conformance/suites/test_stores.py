@@ -153,7 +153,8 @@ def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
         for layer_id in ("base", "child"):
             if not store.driver.exists(layer_id):
                 raise Deviation(f"{layer_id} is in the image store, and does not exist")
-            store.check_tree(layer_id)
+            if bench.has("image-mounts"):
+                store.check_tree(layer_id)
 
 
 @pytest.mark.requirement("OVL-STORE-BUILD-ON")
@@ -177,7 +178,8 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
         store.create("own", "child")
         store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
         for layer_id in ("base", "child", "own"):
-            store.observed(layer_id)
+            if layer_id == "own" or bench.has("image-mounts"):
+                store.observed(layer_id)
             store.diff(layer_id, "" if layer_id == "base" else {"child": "base", "own": "child"}[layer_id])
         for layer_id in ("own", "child", "base"):
             store.tell(f"remove {layer_id}")

@@ -87,15 +87,21 @@ def test_writing_to_a_lower_file_gives_no_rights(bench: Bench) -> None:
 def test_a_merged_directory_lists_each_name_once(bench: Bench) -> None:
     names = [b"d/%s-%d" % (b"n" * 100, number) for number in range(150)]
     with bench.store() as store:
-        ids = store.build([[ops.MakeDirectory(b"d", 0o755), *(ops.CreateFile(name, b"0", 0o644) for name in names)]])
+        ids = store.build(
+            [[ops.MakeDirectory(b"d", 0o755), *(ops.CreateFile(name, b"0", 0o644) for name in names)]]
+        )
         for number in (1, 2):
             ids.append(store.create(f"layer-{number}", ids[-1]))
             again = names[number :: number + 1]
-            store.change(ids[-1], [*map(ops.Unlink, again), *(ops.CreateFile(name, b"%d" % number, 0o644) for name in again)])
+            store.change(
+                ids[-1], [*map(ops.Unlink, again), *(ops.CreateFile(name, b"%d" % number, 0o644) for name in again)]
+            )
         for layer_id in ids:
             root = store.driver.get(layer_id)
             listed = os.listdir(f"{root}/d")
             store.driver.put(layer_id)
             if len(listed) != len(set(listed)) or len(listed) != len(names):
-                raise Deviation(f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different; expected {len(names)}")
+                raise Deviation(
+                    f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different; expected {len(names)}"
+                )
             store.check_tree(layer_id)

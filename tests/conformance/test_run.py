@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
+import io
+import json
 import os
 import re
 import signal
@@ -16,7 +18,8 @@ import pytest
 from conformance import suites
 from conformance.lab.scratch import scratch_directory, sweep
 from conformance.results import TestOutcome, Verdict, exit_code, judge
-from conformance.spec import load_requirements
+from conformance.spec import load_capabilities, load_requirements, load_retired
+from conformance.spec.specification import as_markdown
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -26,32 +29,56 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
 
 
-def declared_by_tests() -> set[str]:
-    """Every id in a requirement marker of the suites."""
-    found: set[str] = set()
-    for path in Path(str(suites.__file__)).parent.glob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                own = [
-                    argument.value
-                    for decorator in node.decorator_list
-                    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.requirement"
-                    for argument in decorator.args
-                    if isinstance(argument, ast.Constant)
-                ]
-                assert own, f"{path.name}: {node.name} declares no requirement"
-                found |= {str(one) for one in own}
-    return found
+class Collected:
+    """Every test of the suites with its markers, as pytest collects them."""
+
+    def __init__(self) -> None:
+        self.requirements: dict[str, set[str]] = {}
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        found = {one for marker in item.iter_markers("requirement") for one in marker.args}
+        self.requirements[item.nodeid] = found
+
+
+def collected() -> dict[str, set[str]]:
+    listener = Collected()
+    suite = str(Path(str(suites.__file__)).parent)
+    words = ["--collect-only", "-q", "--rootdir", suite, "-c", os.devnull, "--import-mode=importlib"]
+    entry = ["-p", "conformance.pytest_entry", "-p", "no:cacheprovider", "--driver=python:refdriver:Driver"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = pytest.main([suite, *words, *entry, "--conformance-profile=release"], plugins=[listener])
+    assert code == 0
+    return listener.requirements
 
 
 def test_every_requirement_has_a_test_and_every_test_a_requirement() -> None:
-    assert declared_by_tests() == set(load_requirements())
+    found = collected()
+    assert [test for test, ids in found.items() if not ids] == []
+    assert set().union(*found.values()) == set(load_requirements())
 
 
-def test_ids_are_semantic_and_sentences_whole() -> None:
-    for requirement in load_requirements().values():
-        assert re.fullmatch(r"OVL-[A-Z]+(-[A-Z0-9]+)+", requirement.id)
-        assert requirement.source
+def test_there_are_many_requirements_and_none_is_used_again() -> None:
+    requirements = load_requirements()
+    assert len(requirements) >= 120
+    assert not requirements.keys() & load_retired()
+    for requirement in requirements.values():
+        assert re.fullmatch(r"OVL-[A-Z0-9]+(-[A-Z0-9]+)+", requirement.id)
+
+
+def test_every_section_and_every_capability_is_used() -> None:
+    sources = " ".join(requirement.source for requirement in load_requirements().values())
+    facts = {
+        int(n) for part in re.findall(r"driver-facts ([\d, toand]+)", sources) for n in re.findall(r"\d+", part)
+    }
+    assert facts >= set(range(1, 9))  # 9 is about users without root: the lane of a user namespace
+    needed = {need for requirement in load_requirements().values() for need in requirement.needs}
+    of_lanes = {"mounts", "root", "loop"}
+    assert set(load_capabilities()) - needed - of_lanes == set()
+
+
+def test_the_published_specification_is_that_of_the_registry() -> None:
+    published = Path(__file__).parents[2] / "docs" / "specification.md"
+    assert published.read_text() == as_markdown(), "overlay-conformance specification > docs/specification.md"
 
 
 def test_list_and_explain() -> None:
@@ -71,6 +98,11 @@ def test_list_and_explain() -> None:
         ["run", "containers-storage:overlay?binary=/no/such/binary"],
         ["run", "python:refdriver:Driver", "--requirement", "OVL-NO-SUCH"],
         ["run", "python:refdriver:Driver", "--family", "no such family"],
+        ["run", "python:refdriver:Driver", "--budget", "soon"],
+        ["run", "python:refdriver:Driver", "--backing", "nonsensefs"],
+        ["run", "graphdriver:"],
+        ["run", "graphdriver:?command=/no/such/command {socket}"],
+        ["run", "containerd:overlayfs?binary=/no/such/binary"],
     ],
 )
 def test_what_is_no_run_exits_with_2(words: list[str]) -> None:
@@ -96,6 +128,9 @@ def outcome(verdict: Verdict) -> TestOutcome:
         ([Verdict.PASS, Verdict.DECLINED], 0),
         ([Verdict.PASS, Verdict.FAIL], 1),
         ([Verdict.FAIL, Verdict.ERROR], 2),
+        ([Verdict.PASS, Verdict.XFAIL], 0),
+        ([Verdict.PASS, Verdict.XPASS], 1),
+        ([Verdict.UNTESTED], 3),
         ([Verdict.DECLINED, Verdict.NOT_APPLICABLE], 3),
         ([], 3),
     ],
@@ -118,7 +153,7 @@ def started_run(scratch: Path) -> subprocess.Popen[str]:
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(scratch.glob("overlay-conformance-run-*/stores/s1")):
+    while not list(scratch.glob("overlay-conformance-run-*/round-0/stores/host/*/s1")):
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline
         os.sched_yield()
@@ -173,3 +208,76 @@ def test_where_nothing_can_be_mounted_nothing_is_judged(scratch: Path) -> None:
     )
     assert done.returncode == 3, done.stdout + done.stderr
     assert "run as root" in done.stdout
+
+
+def test_smoke_is_quick_and_needs_no_root(scratch: Path) -> None:
+    words = ["run", "python:refdriver:Driver", "--profile", "smoke", "--scratch", str(scratch)]
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    done = subprocess.run([*unshare, *COMMAND, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "UNTESTED" not in done.stdout
+
+
+def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> None:
+    results = scratch / "results.json"
+    devices = os.listdir("/sys/block")
+    words = ["--requirement", "OVL-LIFE-CREATE", "--requirement", "OVL-GATE-REAL-OVERLAY", "--backing", "all"]
+    done = run(
+        "run", "python:refdriver:Driver", *words, "--jobs", "2", "--json", str(results), "--scratch", str(scratch)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(results.read_text())
+    assert {"ext4", "tmpfs", "overlay"} <= set(found["backings"])
+    by_backing = {
+        one["backing"]: one["verdict"] for one in found["outcomes"] if one["test"].startswith("test_a_new_layer")
+    }
+    assert by_backing.pop("overlay") == "NOT-APPLICABLE"
+    assert set(by_backing.values()) <= {"PASS", "NOT-APPLICABLE"}
+    assert by_backing["ext4"] == by_backing["tmpfs"] == "PASS"
+    assert [path.name for path in scratch.iterdir()] == ["results.json"]
+    busy = subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=True).stdout
+    assert str(scratch) not in busy
+    assert set(os.listdir("/sys/block")) >= set(devices)
+
+
+def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
+    results = scratch / "results.json"
+    words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "4s"]
+    done = run("run", "python:refdriver:Driver", *words, "--json", str(results), "--scratch", str(scratch))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(results.read_text())["rounds"] > 1
+
+
+def test_it_is_a_pytest_plugin(scratch: Path) -> None:
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "conformance", "-k", "sibling"]
+    driver = ["--driver=python:refdriver:Driver", f"--conformance-scratch={scratch}"]
+    done = subprocess.run(
+        [sys.executable, *words, *driver], capture_output=True, text=True, check=False, cwd=scratch
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 PASS" in done.stdout
+    assert "in the driver or the kernel -> conforms" in done.stdout
+    without = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=scratch)
+    assert without.returncode == 4
+    assert "--driver=python:refdriver:Driver" in without.stdout + without.stderr
+
+
+def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
+    results = scratch / "results.json"
+    words = ["--requirement", "OVL-CLAIM-HOLDS", "--json", str(results), "--scratch", str(scratch)]
+    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    command = [*COMMAND, "run", "python:conformance.faulty.claims:ClaimsAndDeclines", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = {one["name"]: one for one in json.loads(results.read_text())["capabilities"]}
+    assert rows["fine-times"] | {"reason": ""} == {
+        "name": "fine-times",
+        "of": "driver",
+        "declared": "yes",
+        "probed": "no",
+        "effective": "broken",
+        "reason": "",
+    }
+    assert (rows["metadata"]["declared"], rows["metadata"]["effective"]) == ("no", "no")
+    assert rows["metadata"]["reason"] == "there is none"
+    assert (rows["diff"]["probed"], rows["diff"]["effective"]) == ("yes", "yes")

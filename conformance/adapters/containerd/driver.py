@@ -7,6 +7,7 @@ a parent, and from then on it is seen through views, read-only. The names of the
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ class Store:
 
     def _hold(self, layer_id: str) -> _Held:
         mounts, view = self._seen(layer_id)
-        point = self._directory / "mnt" / uuid.uuid4().hex
+        point = self._directory / "mnt" / hashlib.sha256(layer_id.encode()).hexdigest()[:32]
         point.mkdir(parents=True)
         try:
             mounting.mount_all(mounts, point)
