@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from conformance import ops
-from conformance.driver import Answer, DriverInfo, DriverRefused, DriverSource, IdRange, OpenRequest
+from conformance.driver import (
+    Answer,
+    DriverInfo,
+    DriverRefused,
+    DriverSource,
+    DriverUnderTest,
+    IdRange,
+    OpenRequest,
+)
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.session import Place, Session
@@ -97,8 +105,7 @@ class Bench:
             home = path(directory) if path else directory
             home.mkdir(parents=True, exist_ok=True)
             request = OpenRequest(home, tuple(options), tuple(id_map), tuple(Path(one) for one in image_stores))
-            with self._fixtures.watch.in_driver():
-                driver = self._fixtures.source.open(request)
+            driver = self._opened(request)
             timed = TimedDriver(driver, self._fixtures.watch)
             workbench = Workbench(
                 timed, directory, self.story, name, lambda: self._fixtures.source.open(request), self._left_out
@@ -114,6 +121,19 @@ class Bench:
             left = namespace.mounts_below(directory)
             if left:
                 raise Leak(f"expected nothing mounted after the driver was closed, found {', '.join(left)}")
+
+    def _opened(self, request: OpenRequest) -> DriverUnderTest:
+        try:
+            with self._fixtures.watch.in_driver():
+                return self._fixtures.source.open(request)
+        except DriverRefused:
+            asked = [
+                *request.options,
+                *map(str, request.id_map),
+                *(f"image store {one}" for one in request.image_stores),
+            ]
+            self.story.tell(f"open a home{' with ' + ', '.join(asked) if asked else ''}  -> refused")
+            raise
 
     def _left_out(self, operation: ops.Operation) -> bool:
         declined = self.info.declined

@@ -277,3 +277,35 @@ class FirstWins(Faithful):
                 seen.add(member.name)
         target.seek(0)
         return int(self.inner.apply_diff(layer_id, parent, target))
+
+
+class RemovesNothing(Faithful):
+    """A layer stays when it is removed; a mounted one is unmounted, and then refused."""
+
+    def remove(self, layer_id: str) -> None:
+        """Unmount, and complain."""
+        if os.path.ismount(f"{self.home}/{layer_id}/merged"):
+            self.inner.put(layer_id)
+            raise ValueError("it was in use")
+
+
+class CountsLayersMade(Faithful):
+    """There may be 129 layers in a life, not at a time."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Count."""
+        self.made = getattr(self, "made", 0) + 1
+        if self.made > 129:
+            raise ValueError("too many")
+        self.inner.create(layer_id, parent)
+
+
+class ForgivesParents(Faithful):
+    """A parent that cannot be built on is left out."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """On nothing instead."""
+        try:
+            self.inner.create(layer_id, parent)
+        except Exception:
+            self.inner.create(layer_id, "")

@@ -195,7 +195,10 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench) -> None:
         store.tell("get layer-1")
         root = store.driver.get("layer-1")
         store.tell(f"umount {root}, by somebody else")
-        namespace.unmount(Path(root))
+        try:
+            namespace.unmount(Path(root))
+        except OSError as error:
+            raise Deviation(f"layer-1 was got on {root}, where nothing is mounted: {error.strerror}") from error
         store.tell("get layer-1")
         shown = observe(store.driver.get("layer-1"))
         same_tree("layer-1, got again after it was unmounted from outside,", store.expected("layer-1"), shown)

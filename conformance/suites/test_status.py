@@ -54,6 +54,7 @@ def test_a_missing_layer_has_no_metadata(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-STATUS-BACKING")
 def test_the_status_names_the_filesystem(bench: Bench) -> None:
     with bench.store() as store:
+        store.tell("status")
         said = backing_filesystem(dict(store.driver.status()))
         magic = namespace.filesystem_magic(store.directory)
         names = _NAMES.get(magic, ())
@@ -64,6 +65,7 @@ def test_the_status_names_the_filesystem(bench: Bench) -> None:
 def status_says(bench: Bench, name: str, wanted: tuple[str, ...]) -> None:
     """The status has a line of that name with one of these values; raises Deviation."""
     with bench.store() as store:
+        store.tell("status")
         said = {key.lower(): value.strip('"<> ') for key, value in store.driver.status().items()}
         if said.get(name) not in wanted:
             raise Deviation(f"expected {name!r} to be {' or '.join(wanted)}, the status says {said}")
