@@ -107,7 +107,7 @@ class DriverUnderTest(Protocol):
         """The same home, opened by a driver that knows nothing but what is on disk."""
 
     def leave(self) -> None:
-        """End this opening as a process that ends would: layers, and mounts of the driver's own, stay as they are."""
+        """End this opening as a process that ends would; layers, and the driver's own mounts, stay as they are."""
 
     def close(self) -> None:
         """Let go of the home, with nothing left mounted."""

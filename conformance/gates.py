@@ -72,7 +72,8 @@ class Cell:
     override: bool = False
 
     def __str__(self) -> str:
-        return f"kernel {self.release or 'as it is'}, {self.filesystem or 'filesystem as it is'}, override {self.override}"
+        kernel, filesystem = self.release or "as it is", self.filesystem or "as it is"
+        return f"kernel {kernel}, filesystem {filesystem}, override {self.override}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,9 @@ def wanted(cell: Cell, *, gates_kernel: bool = True) -> Wanted:
             return Wanted(False, ("kernel",))
     if cell.filesystem in _REFUSED:
         return Wanted(False, _spellings(cell.filesystem))
-    if gates_kernel and cell.filesystem == "btrfs" and cell.release and not cell.override:
-        if numbers(cell.release) < _FIRST_ON_BTRFS:
-            return Wanted(False, ("btrfs",))
+    compares = gates_kernel and cell.release and not cell.override
+    if compares and cell.filesystem == "btrfs" and numbers(cell.release) < _FIRST_ON_BTRFS:
+        return Wanted(False, ("btrfs",))
     return Wanted(True)
 
 

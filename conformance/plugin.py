@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -86,8 +86,8 @@ class ConformancePlugin:
         self.session = session
         self.source = source
         self.outcomes: list[TestOutcome] = []
-        self.on_outcome: Callable[[TestOutcome], None] = lambda outcome: None
-        self.on_start: Callable[[str], None] = lambda name: None
+        self.on_outcome: Callable[[TestOutcome], None] = lambda _: None
+        self.on_start: Callable[[str], None] = lambda _: None
         self._stack = stack
         self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
         self._log: KernelLog | None = None
@@ -151,10 +151,10 @@ class ConformancePlugin:
         return self.session.profile == "release" or item.get_closest_marker("release") is None
 
     @pytest.fixture
-    def bench(self, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    def bench(self, request: pytest.FixtureRequest) -> Bench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
-        yield Bench(self._fixtures, request.param, worker)
+        return Bench(self._fixtures, request.param, worker)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""

@@ -43,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Say what is missing when the suite was collected without a driver."""
-    ours = [item for item in items if getattr(item, "module", None) and item.module.__name__.startswith(_PACKAGE)]
+    ours = [
+        item for item in items if isinstance(item, pytest.Function) and item.module.__name__.startswith(_PACKAGE)
+    ]
     if ours and not config.getoption("driver"):
         raise pytest.UsageError(
             "the suite needs a driver: pytest --pyargs conformance --driver=python:refdriver:Driver"

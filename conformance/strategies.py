@@ -74,7 +74,7 @@ _POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
 )
 _PRIVILEGED_POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
     _all(
-        lambda path, kind, number, mode: ops.MakeDevice(path, kind, *number, mode),
+        lambda path, kind, number, mode: ops.MakeDevice(path, kind, number[0], number[1], mode),
         PATHS,
         (ops.CHARACTER, ops.BLOCK),
         _DEVICES,

@@ -53,7 +53,8 @@ class _Listener:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to the suite's plugin."""
-        plugin: suite.ConformancePlugin = config.pluginmanager.get_plugin(suite.NAME)
+        plugin = config.pluginmanager.get_plugin(suite.NAME)
+        assert isinstance(plugin, suite.ConformancePlugin), "pytest_entry registers it"
         session, info = plugin.session, plugin.source.info
         plugin.on_start = lambda test: tell(self._events, "test", name=test)
         plugin.on_outcome = lambda outcome: tell(self._events, "outcome", **outcome.as_json())

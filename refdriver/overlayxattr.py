@@ -55,7 +55,7 @@ def is_whiteout_device(status: os.stat_result) -> bool:
 
 
 def is_directory_below(lowers: Sequence[str], parts: Sequence[bytes], overlay: OverlayXattrs) -> bool:
-    """Whether the lowers, uppermost first, show a directory at a path, as the kernel merges them (overlayfs.rst)."""
+    """Whether the lowers, uppermost first, show a directory at a path when they are merged (overlayfs.rst)."""
     shown = [os.fsencode(lower) for lower in lowers]
     for part in parts:
         deeper = []

@@ -124,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.reply(405, b'{"Err": "every call of this protocol is a POST"}')
 
-    do_GET = do_PUT = do_DELETE = do_HEAD = refuse_method
+    do_GET = do_PUT = do_DELETE = do_HEAD = refuse_method  # noqa: N815 - names that http.server looks for
 
     def reply(self, status: int, content: bytes, content_type: str = "application/json") -> None:
         """A whole answer."""

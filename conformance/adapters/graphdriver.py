@@ -251,7 +251,8 @@ class _Plugin:
         with contextlib.closing(_Connection(self._server.socket)) as connection, archive.open("rb") as file:
             blocks = iter(lambda: file.read(_BLOCK), b"")
             try:
-                try:
+                # Refused before it was read whole: then the answer says why.
+                with contextlib.suppress(BrokenPipeError):
                     connection.request(
                         "POST",
                         f"/GraphDriver.ApplyDiff?{query}",
@@ -259,8 +260,6 @@ class _Plugin:
                         encode_chunked=True,
                         headers={"Transfer-Encoding": "chunked"},
                     )
-                except BrokenPipeError:
-                    pass  # refused before it was read whole: the answer says why
                 fields = _json(connection.getresponse().read(), "ApplyDiff")
             except (OSError, http.client.HTTPException) as error:
                 raise DriverRefused(f"ApplyDiff: {type(error).__name__}: {error}") from error

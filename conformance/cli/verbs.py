@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from conformance.cli.following import Followed, follow
 from conformance.cli.summary import print_summary
+from conformance.compare import Comparison
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.namespace import filesystem_magic
 from conformance.lab.scratch import scratch_directory
@@ -33,7 +35,7 @@ JSON_VERSION: Final = 2
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in some versions of click
     """Seconds from ``90s``, ``10m``, ``2h`` or ``1h30m``."""
 
     name = "duration"
@@ -131,6 +133,42 @@ def run(
     sys.exit(code)
 
 
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Chains of layers to try.")
+@click.option("--seed", type=int, help="Repeat the chains of a comparison that printed this seed.")
+@click.option(
+    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
+)
+def compare(
+    first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
+) -> None:
+    """Do the same on the drivers FIRST and SECOND, and explain where they differ (exit code 1)."""
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    console = Console(highlight=False)
+    with scratch_directory(scratch) as directory, console.status("comparing"):
+        task = Comparison(first, second, str(directory), os.getpid(), examples, seed)
+        told = follow("conformance.compare", asdict(task), lambda _: None)
+    found = told.events[0] if told.events else {"found": "", "steps": []}
+    code = 2 if told.failure else 1 if found["found"] else 0
+    if json_file:
+        about = {"version": JSON_VERSION, "first": first, "second": second, "seed": seed, "examples": examples}
+        json_file.write_text(json.dumps({**about, "exit_code": code, **found}, indent=1) + "\n")
+    if told.failure:
+        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+    elif found["found"]:
+        click.echo(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
+        for number, step in enumerate(found["steps"], 1):
+            click.echo(f"{number:5}. {step}")
+    else:
+        click.echo(f"{first} and {second} did the same on {examples} chains of layers, seed {seed}")
+    sys.exit(code)
+
+
 @main.command("list")
 def list_requirements() -> None:
     """List every requirement."""
@@ -165,13 +203,8 @@ def specification() -> None:
 
 
 def _check_jobs(jobs: int) -> None:
-    if jobs > 1:
-        try:
-            import xdist  # noqa: F401  # an optional part, looked for when it is asked for
-        except ImportError:
-            raise click.UsageError(
-                "--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'"
-            ) from None
+    if jobs > 1 and importlib.util.find_spec("xdist") is None:
+        raise click.UsageError("--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'")
 
 
 def _selected(ids: Sequence[str], families: Sequence[str]) -> dict[str, Requirement]:

@@ -18,7 +18,7 @@ class _Rewrites(Faithful):
     def diff(self, layer_id: str, parent: str = "") -> Any:
         """The archive, written again."""
         with self.inner.diff(layer_id, parent) as stream:
-            source = tarfile.open(fileobj=io.BytesIO(stream.read()))
+            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
         target = io.BytesIO()
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for member in source.getmembers():

@@ -1,9 +1,8 @@
 """Another kernel, another filesystem: answers to system calls of any process, given in the kernel's stead.
 
-``pretend.py --release 3.16.0 --magic 0x9123683e --below /home -- COMMAND...`` runs a
-command that sees that release in uname(2), and that filesystem in statfs(2) and fstatfs(2) of ``/home``, of what
-is below it and of its parents that are given; everything else is the truth. It is meant for programs in any language: nothing is
-preloaded.
+``pretend.py --release 3.16.0 --magic 0x9123683e --below /home -- COMMAND...`` runs a command that sees that
+release in uname(2), and that filesystem in statfs(2) and fstatfs(2) of ``/home`` and of what is below it. All else
+is the truth. It is for programs in any language: nothing is preloaded.
 
 The kernel hands the calls of a process to another one, here its parent, by seccomp user notification
 (seccomp_unotify(2); Linux 5.0, and 5.5 for "go on with the call"). strace can overwrite results too, but its
@@ -104,7 +103,7 @@ def run(pretence: Pretence, command: Sequence[str]) -> int:
     listener = _received(ours)
     ours.close()
     if listener is not None:
-        _answer(listener, calls, pretence, child)
+        _answer(listener, calls, pretence)
         os.close(listener)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -160,7 +159,7 @@ def _received(channel: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _answer(listener: int, calls: _Calls, pretence: Pretence, child: int) -> None:
+def _answer(listener: int, calls: _Calls, pretence: Pretence) -> None:
     """Answer calls until the last process under the filter has ended."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
@@ -206,9 +205,8 @@ def _outcome(calls: _Calls, pretence: Pretence, pid: int, call: int, arguments: 
     buffer = ctypes.create_string_buffer(256)
     if _LIBC.statfs(os.fsencode(reached), buffer) < 0:
         return ctypes.get_errno()
-    buffer[0:8] = struct.pack("q", pretence.magic)
-    # struct statfs is 120 bytes on 64-bit machines (asm-generic/statfs.h)
-    _write(pid, arguments[1], buffer.raw[:120])
+    # struct statfs is 120 bytes on 64-bit machines, f_type the first eight (asm-generic/statfs.h)
+    _write(pid, arguments[1], struct.pack("q", pretence.magic) + buffer.raw[8:120])
     return 0
 
 

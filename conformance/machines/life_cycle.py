@@ -42,7 +42,7 @@ class _History:
         self.store.check_tree(layer_id)
 
 
-def life_cycle(bench: Bench, *, stores: int) -> Machine:
+def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothesis wants the rules in a class
     """The machine for one driver; with two stores every rule is of one of them, by turns."""
     drawn = operations(privileged=bench.privileged)
 

@@ -140,7 +140,7 @@ def test_what_was_deleted_and_comes_back_is_added(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-CHANGES-SAME-SECOND")
 def test_an_edit_of_the_same_size_and_second_is_seen(bench: Bench) -> None:
     second = 1_400_000_000 * 10**9
-    base = [ops.CreateFile(b"x", b"old", 0o644), ops.SetTimes(b"x", second + 1)]
+    base: list[ops.Operation] = [ops.CreateFile(b"x", b"old", 0o644), ops.SetTimes(b"x", second + 1)]
     with bench.store() as store:
         store.build([base, [ops.WriteAt(b"x", 0, b"new"), ops.SetTimes(b"x", second + 2)]])
         expects(store, "layer-1", {b"x": "modify"})
@@ -149,7 +149,7 @@ def test_an_edit_of_the_same_size_and_second_is_seen(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-CHANGES-SYMLINK")
 def test_a_symlink_with_another_target_is_seen(bench: Bench) -> None:
     second = 1_400_000_000 * 10**9
-    base = [ops.MakeSymlink(b"x", b"one"), ops.SetTimes(b"x", second)]
+    base: list[ops.Operation] = [ops.MakeSymlink(b"x", b"one"), ops.SetTimes(b"x", second)]
     with bench.store() as store:
         store.build([base, [ops.Unlink(b"x"), ops.MakeSymlink(b"x", b"two"), ops.SetTimes(b"x", second)]])
         expects(store, "layer-1", {b"x": "modify"})

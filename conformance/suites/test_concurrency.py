@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -52,7 +53,9 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
         store.build([STANDARD])
         ids = [f"caller-{number}" for number in range(_CALLERS)]
         store.tell(f"create {', '.join(ids)} on layer-0, all at a time")
-        all_done(together([lambda one=layer_id: store.driver.create(one, "layer-0") for layer_id in ids]), "create")
+        all_done(
+            together([functools.partial(store.driver.create, layer_id, "layer-0") for layer_id in ids]), "create"
+        )
         for layer_id in ids:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 
@@ -102,7 +105,8 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         files = {layer_id: store.directory / f"at-a-time-{layer_id}.tar" for layer_id in ids}
         store.tell("diffs of all layers, at a time")
         together_diffs = [
-            lambda one=layer_id: store.driver.diff(one, store.parent_of(one), files[one]) for layer_id in ids
+            functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), files[layer_id])
+            for layer_id in ids
         ]
         all_done(together(together_diffs), "diff")
         for layer_id in ids:
@@ -112,7 +116,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
             copy.create(f"flat-{number}")
         copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")
         applies = [
-            lambda one=f"flat-{number}": copy.driver.apply_diff(one, "", files[ids[0]])
+            functools.partial(copy.driver.apply_diff, f"flat-{number}", "", files[ids[0]])
             for number in range(_CALLERS)
         ]
         all_done(together(applies), "apply")
@@ -137,7 +141,7 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
 
         for number, calls in enumerate(callers):
             store.tell(f"caller {number}: {'; '.join(map(str, calls))}")
-        all_done(together([lambda one=calls: run(one) for calls in callers]), "calls")
+        all_done(together([functools.partial(run, calls) for calls in callers]), "calls")
         left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.driver.exists(layer_id))
         if not explained_by_an_order(records, left):
             said = "\n".join(f"{record.call} -> {'done' if record.done else 'refused'}" for record in records)
@@ -155,7 +159,7 @@ def test_processes_share_a_home(bench: Bench) -> None:
         store.tell(
             f"{_CALLERS} processes open the home, each makes ten layers, mounts them, and tries to make 'same'"
         )
-        children = [in_child(lambda one=number: work(store, one)) for number in range(_CALLERS)]
+        children = [in_child(functools.partial(work, store, number)) for number in range(_CALLERS)]
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if any(code > 1 for code in ended) or sum(code == 1 for code in ended) != 1:
             raise Deviation(

@@ -34,17 +34,18 @@ def judge(bench: Bench, some: Iterable[Cell]) -> None:
     wrong = []
     for cell, answer in zip(listed, answers, strict=True):
         right = wanted(cell, gates_kernel=gates_kernel)
-        bench.story.tell(
-            f"open a home on {cell} -> {'opened' if answer.opened else 'refused'}: {answer.text.strip()[:200]}"
-        )
+        done, said = _word(answer.opened), " ".join(answer.text.split())[:300]
+        bench.story.tell(f"open a home on {cell} -> {done}: {said}")
         if answer.opened != right.opens:
-            wrong.append(
-                f"{cell}: expected it {'opened' if right.opens else 'refused'}; it said: {answer.text.strip()[:300]}"
-            )
+            wrong.append(f"{cell}: expected it {_word(right.opens)}; it was {done}: {said}")
         elif right.words and not any(word.lower() in answer.text.lower() for word in right.words):
-            wrong.append(f"{cell}: the refusal names none of {right.words}: {answer.text.strip()[:300]}")
+            wrong.append(f"{cell}: the refusal names none of {right.words}: {said}")
     if wrong:
         raise Deviation("\n".join(wrong))
+
+
+def _word(opened: bool) -> str:
+    return "opened" if opened else "refused"
 
 
 @pytest.mark.place_free

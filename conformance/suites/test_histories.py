@@ -15,7 +15,7 @@ _STEPS = 12
 def run(bench: Bench, *, stores: int) -> None:
     """Run the machine as often as a property is tried."""
     chosen = settings(max_examples=bench.examples, stateful_step_count=_STEPS)
-    run_state_machine_as_test(life_cycle(bench, stores=stores), settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(life_cycle(bench, stores=stores), settings=chosen)
 
 
 @pytest.mark.drawn

@@ -69,7 +69,10 @@ def test_deletions_and_empty_files_have_no_size(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-SIZE-HARD-LINKS")
 def test_an_inode_counts_once(bench: Bench) -> None:
-    linked = [ops.CreateFile(b"x", b"x" * 5000, 0o644), *(ops.MakeHardLink(b"l%d" % n, b"x") for n in range(5))]
+    linked: list[ops.Operation] = [
+        ops.CreateFile(b"x", b"x" * 5000, 0o644),
+        *(ops.MakeHardLink(b"l%d" % n, b"x") for n in range(5)),
+    ]
     with bench.store() as store:
         store.build([[], linked])
         says(store, "layer-1", 5000)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +282,35 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
     assert (rows["metadata"]["declared"], rows["metadata"]["effective"]) == ("no", "no")
     assert rows["metadata"]["reason"] == "there is none"
     assert (rows["diff"]["probed"], rows["diff"]["effective"]) == ("yes", "yes")
+
+
+def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
+    results = scratch / "comparison.json"
+    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    words = [
+        "compare",
+        "python:refdriver:Driver",
+        second,
+        "--examples",
+        "20",
+        "--seed",
+        "3",
+        "--scratch",
+        str(scratch),
+    ]
+    command = [*COMMAND, *words, "--json", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return done.returncode, json.loads(results.read_text()), done.stdout + done.stderr
+
+
+def test_a_driver_is_like_itself(scratch: Path) -> None:
+    code, found, output = compared("python:conformance.faulty.basis:Faithful", scratch)
+    assert (code, found["found"]) == (0, ""), output
+
+
+def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
+    code, found, output = compared("python:conformance.faulty.layers:CountsWhiteouts", scratch)
+    assert code == 1, output
+    assert "the size of" in found["found"]
+    assert found["steps"]
+    assert "smallest steps" in output
