@@ -14,6 +14,7 @@ import click
 
 from benchmarks.memory import LARGE_FILE, LIMIT, MANY_FILES, Peak, measure_all
 from benchmarks.speed import Timing, all_benchmarks, measure
+from benchmarks.suite import Share, measure_share
 from refdriver import trees
 from refdriver.linux import libc
 
@@ -24,15 +25,22 @@ _MIB = 1 << 20
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="TEXT", default="", help="Only the benchmarks whose names hold this.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory too.")
+@click.option("--suite", is_flag=True, help="Only how much of the suite's time is the driver's.")
 @click.option("--smoke", is_flag=True, help="Each once and small, to see whether they run. The figures are void.")
 @click.option("--json", "as_json", is_flag=True, help="Print versioned JSON, times in seconds and sizes in bytes.")
-def main(only: str, memory: bool, smoke: bool, as_json: bool) -> None:
+def main(only: str, memory: bool, suite: bool, smoke: bool, as_json: bool) -> None:
     """Measure the reference driver, on real mounts in a private mount namespace and a scratch directory.
 
     TMPDIR says on which filesystem.
     """
     if os.geteuid() != 0:
         raise click.UsageError("the benchmarks mount overlays; run them as root (sudo)")
+    if suite:
+        with _scratch() as scratch:
+            _print_share(
+                measure_share("python:refdriver:Driver", "smoke" if smoke else "standard", scratch), as_json
+            )
+        return
     chosen = [benchmark for benchmark in all_benchmarks() if only.lower() in benchmark.name.lower()]
     if not chosen:
         raise click.UsageError(f"no benchmark holds {only!r} in its name")
@@ -96,6 +104,17 @@ def _print_tables(timings: list[Timing], peaks: list[Peak]) -> None:
         click.echo(f"\n{title:46}{'peak MiB':>10}{'added MiB':>11}{'ratio':>9}")
     for peak in peaks:
         click.echo(f"{peak.name:46}{peak.peak / _MIB:>10.1f}{peak.added / _MIB:>11.1f}{peak.ratio:>9.2f}")
+
+
+def _print_share(share: Share, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"version": JSON_VERSION, "share": share.share, "seconds": share.seconds}))
+        return
+    click.echo(f"kernel {platform.release()}, Python {platform.python_version()}, one core")
+    click.echo(f"{share.share:.0%} of {share.seconds:.1f} s of tests were the driver's or the kernel's\n")
+    click.echo(f"{'the suite itself in':62}{'suite':>10}{'all':>10}")
+    for part in share.parts[:12]:
+        click.echo(f"{part.test:62}{_duration(part.harness_seconds):>10}{_duration(part.seconds):>10}")
 
 
 def _duration(seconds: float) -> str:

@@ -40,3 +40,17 @@ def test_every_benchmark_runs_and_leaves_nothing(scratch: Path) -> None:
     assert len(report["memory"]) == 8
     assert all(one["peak_bytes"] >= one["added_bytes"] for one in report["memory"])
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.mounts
+def test_the_share_of_the_suite_is_measured(scratch: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--suite", "--smoke", "--json"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert 0 < json.loads(done.stdout)["share"] < 1
+    assert list(scratch.iterdir()) == []

@@ -298,7 +298,7 @@ def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
         "--scratch",
         str(scratch),
     ]
-    command = [*COMMAND, *words, "--json", str(results)]
+    command = [*COMMAND, *words, "--scratch", str(scratch), "--json", str(results)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     return done.returncode, json.loads(results.read_text()), done.stdout + done.stderr
 
