@@ -61,7 +61,10 @@ def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
     }
     if driver in ("vfs", "btrfs"):
         copies = f"the {driver} driver makes whole trees; it mounts no overlay, so it has no limit of depth"
-        declined |= dict.fromkeys(("overlay", "home-layout", "limit-128", "gates-backing"), copies)
+        declined |= dict.fromkeys(
+            ("overlay", "kernel-overlay", "home-layout", "limit-128", "gates-backing", "options", "image-stores"),
+            copies,
+        )
     if any("mount_program" in one for one in options):
         declined["kernel-overlay"] = "a mount program stands in for the kernel's overlay"
     return declined

@@ -115,7 +115,8 @@ def _version_at(address: str) -> str:
 def _declined(setup: Setup, address: str) -> dict[str, str]:
     declined = dict(_DECLINED)
     if setup.snapshotter == "native":
-        declined["overlay"] = "the native snapshotter copies layers; it mounts no overlay"
+        copies = "the native snapshotter copies layers; it mounts no overlay"
+        declined |= {"overlay": copies, "kernel-overlay": copies}
     if address or setup.proxy:
         declined["own-home"] = _OUTSIDE
     return declined
