@@ -227,6 +227,22 @@ def entry_names(archive: Path) -> list[str]:
     ]
 
 
+def content_of(archive: Path) -> list[tuple[object, ...]]:
+    """What an archive says, entry by entry, but for the times of whiteouts, which some writers make up."""
+    return [
+        (
+            member.name,
+            member.type,
+            member.mode,
+            (member.uid, member.gid),
+            member.size,
+            member.linkname,
+            0 if "/.wh." in f"/{member.name}" else member.mtime,
+        )
+        for member in members(archive)
+    ]
+
+
 def everything_below(directory: str) -> set[str]:
     """Every path below a directory, for before and after."""
     return {os.path.join(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)}

@@ -66,7 +66,10 @@ def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
             copies,
         )
     if any("mount_program" in one for one in options):
-        declined["kernel-overlay"] = "a mount program stands in for the kernel's overlay"
+        program = "a mount program stands in for the kernel's overlay"
+        declined |= dict.fromkeys(("kernel-overlay", "gates-backing"), program)
+    if "kernel-overlay" in declined:
+        declined["lower-links"] = "diffs compare two trees here, and a file that did not change is in none of them"
     return declined
 
 

@@ -20,7 +20,7 @@ from conformance.driver import DriverRefused
 from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
 from conformance.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
-from conformance.workbench import Deviation, Workbench, same_tree
+from conformance.workbench import Deviation, Workbench, content_of, same_tree
 
 _CALLERS = 4
 
@@ -101,7 +101,7 @@ def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
 def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"n" * 70_000, 0o644)]])
-        alone = {layer_id: store.diff(layer_id).read_bytes() for layer_id in ids}
+        alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
         files = {layer_id: store.directory / f"at-a-time-{layer_id}.tar" for layer_id in ids}
         store.tell("diffs of all layers, at a time")
         together_diffs = [
@@ -110,8 +110,8 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         ]
         all_done(together(together_diffs), "diff")
         for layer_id in ids:
-            if files[layer_id].read_bytes() != alone[layer_id]:
-                raise Deviation(f"the diff of {layer_id}, written beside others, has other bytes")
+            if content_of(files[layer_id]) != alone[layer_id]:
+                raise Deviation(f"the diff of {layer_id}, written beside others, has other entries")
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
         copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")

@@ -43,6 +43,7 @@ FAULTS = {
     "OVL-APPLY-ROUND-TRIP": "archives:LosesWhiteouts",
     "OVL-APPLY-FILE-TIMES": "archives:RoundsTimes",
     "OVL-APPLY-HARD-LINKS": "archives:BreaksHardLinks",
+    "OVL-APPLY-LOWER-LINKS": "archives:BreaksHardLinks",
     "OVL-APPLY-WHOLE-TREE": "archives:DiffsTooLittle",
     "OVL-APPLY-TWICE": "archives:AppliesOnce",
     "OVL-APPLY-TRUNCATED": "archives:AcceptsHalfArchives",
@@ -165,7 +166,7 @@ FAULTS = {
     "OVL-MOUNT-LEFT-OVER": "layers:UnmountsAtOnce",
     "OVL-DIFF-EMPTY": "archives:DiffsTooMuch",
     "OVL-MOUNT-READ-ONLY-USE": "archives:DiffsTooMuch",
-    "OVL-DIFF-MOUNTED": "archives:RandomOrder",
+    "OVL-DIFF-MOUNTED": "archives:DiffsByMount",
     "OVL-OPAQUE-NOT-INHERITED": "archives:LosesOpaque",
     "OVL-STATUS-BACKING": "keeping:SaysAnything",
     "OVL-STATUS-D-TYPE": "keeping:SaysAnything",
@@ -300,7 +301,7 @@ def test_the_wrapper_itself_conforms(scratch: Path) -> None:
         "python:conformance.faulty.basis:Faithful", "--examples", "3", "--seed", "5", scratch=scratch
     )
     assert code == 0, output
-    assert {one["verdict"] for one in found["results"]} == {"PASS"}
+    assert {one["verdict"] for one in found["results"]} <= {"PASS", "NOT-APPLICABLE"}
 
 
 def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
