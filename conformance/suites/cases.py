@@ -312,7 +312,7 @@ _METADATA: Final[tuple[Case, ...]] = (
             (
                 ops.MakeDevice(b"null", ops.CHARACTER, 1, 3, 0o666),
                 ops.MakeDevice(b"block", ops.BLOCK, 7, 200, 0o660),
-                ops.MakeDevice(b"large", ops.CHARACTER, 4095, 262143, 0o600),
+                ops.MakeDevice(b"large", ops.CHARACTER, 511, 262143, 0o600),
             ),
             (ops.Unlink(b"null"), ops.MakeDevice(b"null", ops.BLOCK, 1, 3, 0o600)),
         ),
