@@ -42,14 +42,16 @@ class Share:
 
 def measure_share(driver: str, profile: str, scratch: Path) -> Share:
     """Run a profile on one core; raises CalledProcessError if the harness fails."""
-    results = scratch / "results.json"
-    words = ["run", driver, "--profile", profile, "--scratch", str(scratch), "--json", str(results)]
+    results = scratch / "results.jsonl"
+    words = ["run", driver, "--profile", profile, "--scratch", str(scratch), "--no-evidence"]
+    words += ["--results", str(results)]
     # One core: a driver and a harness that run at a time would both count their waiting.
     command = ["taskset", "1", sys.executable, "-m", "conformance", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode > 1:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-    return _share(json.loads(results.read_text())["outcomes"])
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    return _share([record for record in records if record["record"] == "outcome"])
 
 
 def _share(outcomes: list[dict[str, Any]]) -> Share:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.driver import (
@@ -20,12 +23,15 @@ from conformance.driver import (
     IdRange,
     OpenRequest,
 )
+from conformance.findings import StillMounted
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.session import Place, Session
 from conformance.spec import Capability, Requirement
-from conformance.timing import Stopwatch, TimedDriver
-from conformance.workbench import Leak, Story, Workbench
+from conformance.tape import Beyond, Called, Opened
+from conformance.timing import Stopwatch
+from conformance.watched import WatchedDriver
+from conformance.workbench import Leak, Story, Workbench, entry_names
 
 DECLINED = "declined: "
 NOT_APPLICABLE = "not applicable: "
@@ -48,11 +54,21 @@ class Fixtures:
     capabilities: dict[str, Capability]
 
 
+_T = TypeVar("_T")
+
+
+class CannotReplay(Exception):
+    """What was drawn when a case was recorded is not what this version of the suite draws."""
+
+
 class Bench:
     """Opens stores of the driver under test on one backing filesystem, each in a directory of its own."""
 
-    def __init__(self, fixtures: Fixtures, place: Place, name: str) -> None:
+    def __init__(self, fixtures: Fixtures, place: Place, name: str, replayed: Sequence[Any] | None = None) -> None:
         self._fixtures = fixtures
+        self._replayed = replayed
+        self._drawn_for: object = None
+        self._stores: dict[str, str] = {}
         self._place = place
         self._directory = Path(place.directory) / name
         self._made = 0
@@ -77,6 +93,29 @@ class Bench:
     def why_not(self, capability: str) -> str:
         """Why host or driver lacks a capability, with the word for it; "" if they have it."""
         return lacks(self._fixtures, (capability,))
+
+    @property
+    def recorded(self) -> list[Any] | None:
+        """What was drawn when the case that is replayed was recorded; None in a run of its own."""
+        return None if self._replayed is None else list(self._replayed)
+
+    def draw(self, data: st.DataObject, strategy: st.SearchStrategy[_T]) -> _T:
+        """A value of a property's example, put on tape; in a replay, the one that was.
+
+        Raises CannotReplay if the test draws more often than it did then.
+        """
+        drawn = self.story.tape.drawn
+        if self._drawn_for is not data:  # hypothesis makes one for each example
+            self._drawn_for = data
+            drawn.clear()
+        if self._replayed is not None:
+            if len(drawn) >= len(self._replayed):
+                raise CannotReplay("this test draws more than it did when the case was recorded")
+            value: _T = self._replayed[len(drawn)]
+        else:
+            value = data.draw(strategy)
+        drawn.append(value)
+        return value
 
     def need(self, *capabilities: str) -> None:
         """Leave the test if one of these is lacking."""
@@ -105,14 +144,17 @@ class Bench:
             home = path(directory) if path else directory
             home.mkdir(parents=True, exist_ok=True)
             request = OpenRequest(home, tuple(options), tuple(id_map), tuple(Path(one) for one in image_stores))
-            driver = self._opened(request)
-            timed = TimedDriver(driver, self._fixtures.watch)
+            below = "" if home == directory else f"/{os.path.relpath(home, directory)}"
+            self._stores[str(directory)] = (name or "store") + below
+            driver = self._opened(request, directory)
+            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store")
             workbench = Workbench(
-                timed, directory, self.story, name, lambda: self._fixtures.source.open(request), self._left_out
+                watched, directory, self.story, name, lambda: self._beside(request), self._left_out
             )
             try:
                 yield workbench
             except BaseException:
+                self._keep_names()
                 # What was started to reach the driver has to end, whatever became of the test.
                 with suppress(DriverRefused):
                     workbench.driver.leave()
@@ -120,13 +162,39 @@ class Bench:
             workbench.driver.close()
             left = namespace.mounts_below(directory)
             if left:
-                raise Leak(f"expected nothing mounted after the driver was closed, found {', '.join(left)}")
+                said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
+                raise Leak(said, StillMounted())
 
-    def _opened(self, request: OpenRequest) -> DriverUnderTest:
+    def _beside(self, request: OpenRequest) -> DriverUnderTest:
+        self.story.tape.add(Beyond("the home was opened by a second driver at a time"))
+        return self._fixtures.source.open(request)
+
+    def _keep_names(self) -> None:
+        """Put on tape what the last diff held, while its file is there."""
+        steps = self.story.tape.steps
+        files = {label: path for path, label in self.story.tape.labels.items()}
+        for number in reversed(range(len(steps))):
+            step = steps[number]
+            if isinstance(step, Called) and step.verb == "diff" and step.answer is None and step.refused is None:
+                with suppress(Exception):  # what cannot be read has no names
+                    steps[number] = replace(step, answer=entry_names(Path(files[step.archive])))
+                return
+
+    def _opened(self, request: OpenRequest, directory: Path) -> DriverUnderTest:
+        step = Opened(
+            self._stores[str(directory)].partition("/")[0],
+            "" if request.directory == directory else os.path.relpath(request.directory, directory),
+            request.options,
+            tuple((one.container, one.host, one.size) for one in request.id_map),
+            tuple(self._store_of(one) for one in request.image_stores),
+        )
         try:
             with self._fixtures.watch.in_driver():
-                return self._fixtures.source.open(request)
-        except DriverRefused:
+                driver = self._fixtures.source.open(request)
+            self.story.tape.add(step)
+            return driver
+        except DriverRefused as refused:
+            self.story.tape.add(replace(step, refused=str(refused)))
             asked = [
                 *request.options,
                 *map(str, request.id_map),
@@ -134,6 +202,13 @@ class Bench:
             ]
             self.story.tell(f"open a home{' with ' + ', '.join(asked) if asked else ''}  -> refused")
             raise
+
+    def _store_of(self, image_store: Path) -> str:
+        """The store that an image store is, with the path below it; the path itself if it is none of ours."""
+        for directory, name in self._stores.items():
+            if image_store.is_relative_to(directory):
+                return name
+        return str(image_store)
 
     def _left_out(self, operation: ops.Operation) -> bool:
         declined = self.info.declined
@@ -157,6 +232,7 @@ class Bench:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
         if self._fixtures.source.attempt is None:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
+        self.story.tape.add(Beyond("the driver was opened in a process of its own, on a kernel that was pretended"))
         with self._fixtures.watch.in_driver():
             return self._fixtures.source.attempt(request, prefix)
 

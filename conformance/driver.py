@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from conformance.tape import Called, Opened
+
 
 class DriverRefused(Exception):
     """The driver under test answered with an error; the text is the driver's own."""
@@ -121,15 +123,50 @@ class Answer:
     text: str
 
 
+class Dialect(Protocol):
+    """How a driver is used from a shell, without this project: for the script of a failure.
+
+    Commands stand alone, end with a status other than 0 when the driver refuses, and say why on either channel.
+    ``$work`` is the directory of everything; a store's own is ``$work/STORE``, an archive's file ``$work/LABEL``.
+    Every method raises conformance.shell.NoScript for what the driver's own commands cannot do.
+    """
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Commands that have to be installed."""
+
+    def prologue(self) -> str:
+        """Functions and variables, said once; may name ``$work``."""
+
+    def home(self, store: str, below: str) -> str:
+        """The directory of the layers, a path that may have ``$work`` in it, to stand between double quotes."""
+
+    def opened(self, step: Opened) -> str:
+        """The command that opens a store, in its last line; the lines before prepare it."""
+
+    def called(self, step: Called) -> str:
+        """The command of a call.
+
+        ``get`` prints the path of the tree, ``exists`` "yes" or "no", ``diff-size`` a number, ``changes`` lines of
+        kind, space and path; ``diff`` writes ``$work/LABEL`` and ``apply`` reads it. A comment if there is
+        nothing to do.
+        """
+
+    def epilogue(self) -> str:
+        """Ends what was started; "" if nothing was."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriverSource:
     """How to open a driver under test.
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
+    ``dialect`` is how the script of a failure reaches it; None if there is no way.
     """
 
     info: DriverInfo
     open: Callable[[OpenRequest], DriverUnderTest]
     close: Callable[[], None] = lambda: None
     attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None
+    dialect: Dialect | None = None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from conformance import ops
 
+_LINK: Final = re.compile(rb"\{link:([^}]+)\}")
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,6 +38,18 @@ def perform(root: str, operation: ops.Operation) -> None:
                 os.chmod(name, mode, dir_fd=directory)
             case _:
                 _change(root, directory, name, operation)
+
+
+def with_links(operation: ops.Operation, home: str) -> ops.Operation:
+    """The operation with ``{link:LAYER}`` in its texts replaced by what that layer's file ``link`` holds."""
+
+    def found(match: re.Match[bytes]) -> bytes:
+        with open(os.path.join(os.fsencode(home), match[1], b"link"), "rb") as file:
+            return file.read()
+
+    texts = {one.name: getattr(operation, one.name) for one in fields(operation)}
+    changed: Any = {name: _LINK.sub(found, value) for name, value in texts.items() if isinstance(value, bytes)}
+    return replace(operation, **changed)
 
 
 def _create_file(directory: int, name: bytes, content: bytes, mode: int) -> None:

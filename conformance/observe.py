@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from conformance.model import CAPABILITY, Node, Snapshot
 
@@ -58,20 +60,53 @@ def _node(path: bytes, status: os.stat_result) -> Node:
     return Node(mode, status.st_uid, status.st_gid, status.st_mtime_ns, content, target, device, xattrs)
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which a tree is not what it should be; ``text`` is the line for people.
+
+    ``what`` is missing, unexpected, ghost (listed, and cannot be looked up), mode, owner, content, target,
+    device, xattrs, mtime, linked (should be names of one inode, and are not) or apart (are, and should not be).
+    ``want`` is of the expected tree; for names of one inode it is the tuple of them.
+    """
+
+    path: bytes
+    what: str
+    text: str
+    want: Any = None
+
+
 def differences(expected: Snapshot, actual: Snapshot, *, times: str = "known") -> list[str]:
-    """What differs, a line each, nothing if nothing does.
+    """What differs, a line each, nothing if nothing does; not more than a dozen lines."""
+    found = [one.text for one in compared(expected, actual, times=times)]
+    if len(found) > _SHOWN:
+        return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more differences"]
+    return found
+
+
+def compared(expected: Snapshot, actual: Snapshot, *, times: str = "known") -> list[Difference]:
+    """All that differs.
 
     ``times`` says which modification times count: "known" those that the expected tree knows, exactly;
     "files" those of non-directories in whole seconds; "none".
     """
     found = list(_differing_paths(expected, actual, times))
-    missing = sorted(map(sorted, expected.link_groups - actual.link_groups))
-    found += [f"expected to be hard links of one inode: {_shown_paths(group)}" for group in missing]
-    wrong = sorted(map(sorted, actual.link_groups - expected.link_groups))
-    found += [f"hard links of one inode, and should not be: {_shown_paths(group)}" for group in wrong]
-    if len(found) > _SHOWN:
-        return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more differences"]
+    for group in sorted(map(sorted, expected.link_groups - actual.link_groups)):
+        text = f"expected to be hard links of one inode: {_shown_paths(group)}"
+        found.append(Difference(group[0], "linked", text, tuple(group)))
+    for group in sorted(map(sorted, actual.link_groups - expected.link_groups)):
+        text = f"hard links of one inode, and should not be: {_shown_paths(group)}"
+        found.append(Difference(group[0], "apart", text, tuple(group)))
     return found
+
+
+def names_differ(expected: Iterable[bytes], actual: Iterable[bytes]) -> list[Difference]:
+    """The names that one tree has and another has not."""
+    there = {path: Node(0) for path in actual}
+    return list(
+        _differing_paths(
+            Snapshot(dict.fromkeys(expected, Node(0)), frozenset()), Snapshot(there, frozenset()), "none"
+        )
+    )
 
 
 def shown(path: bytes) -> str:
@@ -83,34 +118,38 @@ def _shown_paths(paths: list[bytes]) -> str:
     return ", ".join(shown(path) for path in paths)
 
 
-def _differing_paths(expected: Snapshot, actual: Snapshot, times: str) -> Iterator[str]:
+def _differing_paths(expected: Snapshot, actual: Snapshot, times: str) -> Iterator[Difference]:
     for path in sorted(expected.nodes.keys() | actual.nodes.keys()):
         if path not in actual.nodes:
-            yield f"missing: {shown(path)}"
+            yield Difference(path, "missing", f"missing: {shown(path)}")
         elif actual.nodes[path] is GHOST:
-            yield f"is listed and cannot be looked up: {shown(path)}"
+            yield Difference(path, "ghost", f"is listed and cannot be looked up: {shown(path)}")
         elif path not in expected.nodes:
-            yield f"should not be there: {shown(path)}"
+            yield Difference(path, "unexpected", f"should not be there: {shown(path)}")
         else:
-            for what, want, got in _differing_fields(expected.nodes[path], actual.nodes[path], times):
-                yield f"{shown(path)}: {what} is {got}, expected {want}"
+            yield from _differing_fields(path, expected.nodes[path], actual.nodes[path], times)
 
 
-def _differing_fields(want: Node, got: Node, times: str) -> Iterator[tuple[str, str, str]]:
+def _differing_fields(path: bytes, want: Node, got: Node, times: str) -> Iterator[Difference]:
+    def differ(what: str, wanted: Any, found: str, said: str, name: str = "") -> Difference:
+        return Difference(path, what, f"{shown(path)}: {name or what} is {found}, expected {said}", wanted)
+
     if want.mode != got.mode:
-        yield "mode", stat.filemode(want.mode), stat.filemode(got.mode)
+        yield differ("mode", want.mode, stat.filemode(got.mode), stat.filemode(want.mode))
     if (want.uid, want.gid) != (got.uid, got.gid):
-        yield "owner", f"{want.uid}:{want.gid}", f"{got.uid}:{got.gid}"
+        yield differ("owner", (want.uid, want.gid), f"{got.uid}:{got.gid}", f"{want.uid}:{want.gid}")
     if want.content != got.content:
-        yield "content", _brief(want.content), _brief(got.content)
+        yield differ("content", want.content, _brief(got.content), _brief(want.content))
     if want.target != got.target:
-        yield "target", repr(want.target), repr(got.target)
+        yield differ("target", want.target, repr(got.target), repr(want.target))
     if want.device != got.device:
-        yield "device", str(want.device), str(got.device)
+        yield differ("device", want.device, str(got.device), str(want.device))
     if dict(want.xattrs) != dict(got.xattrs):
-        yield "xattrs", str(dict(want.xattrs)), str(dict(got.xattrs))
+        yield differ("xattrs", dict(want.xattrs), str(dict(got.xattrs)), str(dict(want.xattrs)))
     if not _same_time(want, got, times):
-        yield "mtime in ns", str(want.mtime_ns), str(got.mtime_ns)
+        exact = times == "known"
+        wanted = (want.mtime_ns, exact)
+        yield differ("mtime", wanted, str(got.mtime_ns), str(want.mtime_ns), "mtime in ns")
 
 
 def _same_time(want: Node, got: Node, times: str) -> bool:

@@ -7,6 +7,7 @@ outcome, so that whoever hears of a report (``on_outcome``) hears of a verdict.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -21,12 +22,14 @@ from hypothesis.errors import FlakyFailure
 from conformance import bench as benches
 from conformance.adapters import UnknownDriver, connect
 from conformance.bench import Bench, Fixtures
+from conformance.case import Case, decoded_draws
 from conformance.driver import DriverRefused, DriverSource
+from conformance.findings import Finding, NotDone, WrongAnswer
 from conformance.lab import namespace
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
-from conformance.session import Place, Session, Wish, prepare
+from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import load_capabilities, load_requirements
 from conformance.timing import Stopwatch
 from conformance.workbench import Deviation, Leak, Story
@@ -69,6 +72,7 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         chosen,
         tuple(config.getoption("backing")),
         config.getoption("conformance_deadline"),
+        _replay(config.getoption("conformance_replay")),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:
@@ -77,6 +81,10 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
     scratch = Path(directory)
     stack.callback(namespace.unmount_below, scratch)
     return prepare(wish, scratch)
+
+
+def _replay(file: str | None) -> Replay:
+    return Replay.from_json(json.loads(Path(file).read_text())) if file else Replay()
 
 
 class ConformancePlugin:
@@ -142,9 +150,16 @@ class ConformancePlugin:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+            elif set(requirements_of(item)) <= set(self.session.replay.unshrunk):
+                _do_not_shrink(item)
 
     def _is_selected(self, item: pytest.Item) -> bool:
         if not set(self.session.selected) & set(requirements_of(item)):
+            return False
+        replay = self.session.replay
+        if replay.only:
+            return name_of(item) in replay.cases
+        if item.name in replay.settled:
             return False
         if self.session.profile == "smoke":
             return item.get_closest_marker("smoke") is not None
@@ -154,7 +169,9 @@ class ConformancePlugin:
     def bench(self, request: pytest.FixtureRequest) -> Bench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
-        return Bench(self._fixtures, request.param, worker)
+        self._fixtures.story.tape.drawn.clear()
+        replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
+        return Bench(self._fixtures, request.param, worker, replayed if self.session.replay.only else None)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""
@@ -226,7 +243,46 @@ class ConformancePlugin:
             round(seconds, 4),
             round(in_driver, 4),
             said,
+            self._case(item, error, reason) if verdict is Verdict.FAIL else None,
         )
+
+    def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
+        """What the failure can be repeated from; None if something in it has no form."""
+        tape = self._fixtures.story.tape
+        case = Case(
+            test=name_of(item),
+            requirements=requirements_of(item),
+            backing=place_of(item).backing,
+            driver=self.session.driver,
+            reason=reason,
+            words=tuple(self._fixtures.story.lines),
+            drawn=tuple(tape.drawn),
+            steps=tuple(tape.steps),
+            finding=_finding(error),
+            directory=place_of(item).directory,
+        )
+        try:
+            return case.as_json()
+        except TypeError:
+            return None
+
+
+def _finding(error: BaseException | None) -> Finding:
+    if isinstance(error, Deviation):
+        return error.finding
+    return NotDone() if isinstance(error, DriverRefused) else WrongAnswer()
+
+
+def _do_not_shrink(item: pytest.Item) -> None:
+    test = getattr(item, "obj", None)
+    if getattr(test, "is_hypothesis_test", False):
+        settings(settings.get_profile("conformance"), phases=(Phase.explicit, Phase.generate))(test)
+
+
+def name_of(item: pytest.Item) -> str:
+    """The name of a test without its backing filesystem, as cases have it."""
+    backing = re.escape(place_of(item).backing)
+    return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:

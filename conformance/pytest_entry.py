@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # For the worker of the command line, which owns the directory and has a deadline.
     group.addoption("--conformance-directory", help=argparse.SUPPRESS)
     group.addoption("--conformance-deadline", type=float, help=argparse.SUPPRESS)
+    group.addoption("--conformance-replay", help=argparse.SUPPRESS)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,7 +31,8 @@ class TestOutcome:
     """One test on one backing filesystem: its requirements, what came out, why, and the steps that show it.
 
     ``seconds`` is the time that it took, ``driver_seconds`` that part of it which was the driver's or the
-    kernel's. ``kernel`` is what the kernel's log said meanwhile.
+    kernel's. ``kernel`` is what the kernel's log said meanwhile. ``case`` is what a failure can be repeated from
+    (see conformance.case); ``evidence`` is the folder that it was written to, relative to the result file.
     """
 
     __test__ = False  # pytest would take it for a test class
@@ -45,6 +46,8 @@ class TestOutcome:
     seconds: float = 0.0
     driver_seconds: float = 0.0
     kernel: tuple[str, ...] = ()
+    case: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    evidence: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As an object of JSON."""

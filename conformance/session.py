@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,26 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """What is not drawn anew. Tests are named as in cases, without their backing filesystem.
+
+    ``cases`` has what was drawn (encoded) by test; with ``only``, no other test is run. ``settled`` names tests,
+    with their filesystem, that a replay has settled, so they are not run again. ``unshrunk`` are requirements
+    whose failure is known: no time is spent on a smaller one.
+    """
+
+    cases: Mapping[str, Any] = field(default_factory=dict)
+    only: bool = False
+    settled: tuple[str, ...] = ()
+    unshrunk: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Replay:
+        """Back from asdict."""
+        return cls(fields["cases"], fields["only"], tuple(fields["settled"]), tuple(fields["unshrunk"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why."""
 
@@ -46,6 +66,7 @@ class Session:
     lacking: Mapping[str, str]
     notes: tuple[str, ...]
     deadline: float | None = None  # of time.monotonic(), which all processes of one machine share
+    replay: Replay = field(default_factory=Replay)
 
     @property
     def privileged(self) -> bool:
@@ -61,7 +82,7 @@ class Session:
         """Back from :meth:`as_json`."""
         places = tuple(Place(**one) for one in fields["places"])
         lists = {name: tuple(fields[name]) for name in ("selected", "notes")}
-        return cls(**{**fields, **lists, "places": places})
+        return cls(**{**fields, **lists, "places": places, "replay": Replay.from_json(fields["replay"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +95,7 @@ class Wish:
     selected: tuple[str, ...]
     backings: tuple[str, ...]
     deadline: float | None = None
+    replay: Replay = field(default_factory=Replay)
 
 
 def prepare(wish: Wish, scratch: Path) -> Session:
@@ -110,6 +132,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         lacking,
         tuple(dict.fromkeys(notes)),
         wish.deadline,
+        wish.replay,
     )
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-from conformance.driver import Change, DriverUnderTest
 
 
 class Stopwatch:
@@ -58,75 +55,3 @@ class Stopwatch:
 
 def _system_time() -> float:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_stime
-
-
-class TimedDriver:
-    """A driver under test whose calls are timed; in all else the driver itself."""
-
-    def __init__(self, driver: DriverUnderTest, watch: Stopwatch) -> None:
-        self._driver = driver
-        self._watch = watch
-
-    @property
-    def home(self) -> str:
-        return self._driver.home
-
-    @property
-    def image_store(self) -> str:
-        return self._driver.image_store
-
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
-        with self._watch.in_driver():
-            self._driver.create(layer_id, parent, options)
-
-    def remove(self, layer_id: str) -> None:
-        with self._watch.in_driver():
-            self._driver.remove(layer_id)
-
-    def get(self, layer_id: str, label: str = "") -> str:
-        with self._watch.in_driver():
-            return self._driver.get(layer_id, label)
-
-    def put(self, layer_id: str) -> None:
-        with self._watch.in_driver():
-            self._driver.put(layer_id)
-
-    def exists(self, layer_id: str) -> bool:
-        with self._watch.in_driver():
-            return self._driver.exists(layer_id)
-
-    def status(self) -> Mapping[str, str]:
-        with self._watch.in_driver():
-            return self._driver.status()
-
-    def metadata(self, layer_id: str) -> Mapping[str, str]:
-        with self._watch.in_driver():
-            return self._driver.metadata(layer_id)
-
-    def diff(self, layer_id: str, parent: str, archive: Path) -> None:
-        with self._watch.in_driver():
-            self._driver.diff(layer_id, parent, archive)
-
-    def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
-        with self._watch.in_driver():
-            return self._driver.apply_diff(layer_id, parent, archive)
-
-    def diff_size(self, layer_id: str, parent: str) -> int:
-        with self._watch.in_driver():
-            return self._driver.diff_size(layer_id, parent)
-
-    def changes(self, layer_id: str, parent: str) -> list[Change]:
-        with self._watch.in_driver():
-            return self._driver.changes(layer_id, parent)
-
-    def reopen(self) -> TimedDriver:
-        with self._watch.in_driver():
-            return TimedDriver(self._driver.reopen(), self._watch)
-
-    def leave(self) -> None:
-        with self._watch.in_driver():
-            self._driver.leave()
-
-    def close(self) -> None:
-        with self._watch.in_driver():
-            self._driver.close()

@@ -6,6 +6,7 @@ last, so that is the smallest sequence of operations.
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,13 +14,22 @@ from pathlib import Path
 
 from conformance import ops, tars
 from conformance.driver import DriverRefused, DriverUnderTest
-from conformance.interpret import perform
+from conformance.findings import Accepted, Finding, TreeDiffers, Unreadable, WrongAnswer, WrongOutcome
+from conformance.interpret import perform, with_links
 from conformance.model import Snapshot, Tree, Unspecified
-from conformance.observe import differences, observe
+from conformance.observe import compared, differences, observe
+from conformance.tape import Archived, Did, Looked, Tampered, Tape
 
 
 class Deviation(AssertionError):
-    """The driver does something else than a requirement says; the text is expected against actual."""
+    """The driver does something else than a requirement says; the text is expected against actual.
+
+    ``finding`` is the same as a value, where that is more than "the last answer on the tape is wrong".
+    """
+
+    def __init__(self, text: str, finding: Finding | None = None) -> None:
+        super().__init__(text)
+        self.finding: Finding = finding or WrongAnswer()
 
 
 class Leak(Deviation):
@@ -29,14 +39,16 @@ class Leak(Deviation):
 
 
 class Story:
-    """The steps of one example, in words."""
+    """The steps of one example, in words, and as values on a tape."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.tape = Tape()
 
     def begin(self) -> None:
         """Forget the example before."""
         self.lines = []
+        self.tape.begin()
 
     def tell(self, line: str) -> None:
         """One more step."""
@@ -60,6 +72,7 @@ class Workbench:
         self._another = another
         self.directory = directory
         self._story = story
+        self._store = name or "store"
         self._name = f"{name}: " if name else ""
         self._trees: dict[str, Tree] = {"": Tree()}
         self._parents: dict[str, str] = {}
@@ -121,14 +134,29 @@ class Workbench:
             perform(root, operation)
         except OSError as error:
             self.tell(f"{line}  -> {error.strerror}")
+            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            self._story.tape.add(Did(self._store, layer_id, operation, name))
             if error.errno not in outcome.errors:
                 wanted = _names_of(outcome.errors) or "success"
-                raise Deviation(f"{ops.describe(operation)}: expected {wanted}, got: {error.strerror}") from error
+                said = f"{ops.describe(operation)}: expected {wanted}, got: {error.strerror}"
+                raise Deviation(said, WrongOutcome(outcome.done)) from error
             return
         self.tell(line)
+        self._story.tape.add(Did(self._store, layer_id, operation))
         if not outcome.done:
-            raise Deviation(f"{ops.describe(operation)}: expected {_names_of(outcome.errors)}, but it was done")
+            said = f"{ops.describe(operation)}: expected {_names_of(outcome.errors)}, but it was done"
+            raise Deviation(said, WrongOutcome(False))
         tree.apply(operation)
+
+    def tamper(self, operations: Iterable[ops.Operation], where: str = "home") -> None:
+        """Do something to the files of the store, below its home or its own directory ("directory").
+
+        ``{link:LAYER}`` in a path or a content is what the file ``link`` of that layer holds.
+        """
+        root = self.driver.home if where == "home" else os.fspath(self.directory)
+        for operation in operations:
+            perform(root, with_links(operation, self.driver.home))
+            self._story.tape.add(Tampered(self._store, where, operation))
 
     def parent_of(self, layer_id: str) -> str:
         """The parent that the layer was created on."""
@@ -142,9 +170,11 @@ class Workbench:
         """The tree as the driver shows it."""
         root = self.driver.get(layer_id)
         try:
-            return observe(root)
+            found = observe(root)
+            self._story.tape.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
+            return found
         except OSError as error:
-            raise Deviation(f"the tree of {layer_id} cannot be read: {error}") from error
+            raise Deviation(f"the tree of {layer_id} cannot be read: {error}", Unreadable()) from error
         finally:
             self.driver.put(layer_id)
 
@@ -177,14 +207,19 @@ class Workbench:
             self.tell(f"  {entry.describe()}")
         if len(listed) > 20:
             self.tell(f"  and {len(listed) - 20} more")
-        return tars.write(path, listed, form)
+        return self._written(path, tars.archive(listed, form), [entry.describe() for entry in listed[:20]])
 
     def bytes_of_archive(self, data: bytes, what: str) -> Path:
         """An archive with these bytes."""
         self._archives += 1
         path = self.directory / f"archive-{self._archives}.tar"
         self.tell(f"an archive {path.name}: {what}, {len(data)} bytes")
+        return self._written(path, data, [what])
+
+    def _written(self, path: Path, data: bytes, words: Sequence[str]) -> Path:
         path.write_bytes(data)
+        tape = self._story.tape
+        tape.add(Archived(tape.label(str(path), self._store), data, tuple(words)))
         return path
 
     def apply(self, layer_id: str, archive: Path) -> int | None:
@@ -199,16 +234,17 @@ class Workbench:
             call()
         except DriverRefused as refused:
             return str(refused)
-        raise Deviation(f"{what}: expected a refusal, but the driver did it")
+        raise Deviation(f"{what}: expected a refusal, but the driver did it", Accepted())
 
 
 def same_tree(what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known", links: bool = True) -> None:
     """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count."""
     if not links:
         expected, actual = expected.without_links(), actual.without_links()
-    found = differences(expected, actual, times=times)
+    found = compared(expected, actual, times=times)
     if found:
-        raise Deviation("\n".join([f"{what} is not what was expected:", *found]))
+        lines = [f"{what} is not what was expected:", *differences(expected, actual, times=times)]
+        raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual))
 
 
 def members(archive: Path) -> list[tarfile.TarInfo]:

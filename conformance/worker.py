@@ -10,8 +10,9 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -20,7 +21,8 @@ import pytest
 from conformance import plugin as suite
 from conformance.adapters import UnknownDriver, connect
 from conformance.lab import namespace
-from conformance.results import TestOutcome
+from conformance.results import TestOutcome, Verdict
+from conformance.session import Replay
 
 _SUITES: Final = Path(__file__).parent / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
@@ -29,7 +31,12 @@ _ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.E
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the controller asks for. ``budget`` is in seconds, 0 for one round however long it takes."""
+    """What the controller asks for. ``budget`` is in seconds, 0 for one round however long it takes.
+
+    ``replay`` has what was drawn for tests of stored cases (see conformance.session.Replay): they are run first,
+    and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
+    requirements are known, and not made smaller.
+    """
 
     driver: str
     scratch: str
@@ -41,15 +48,21 @@ class Task:
     backings: tuple[str, ...] = ()
     jobs: int = 1
     budget: float = 0.0
+    replay: Mapping[str, Any] = field(default_factory=dict)
+    unshrunk: tuple[str, ...] = ()
+    replay_only: bool = False
 
 
 class _Listener:
     """Follows a round in pytest and tells of it."""
 
-    def __init__(self, events: IO[str], round_number: int) -> None:
+    def __init__(self, events: IO[str], round_number: int, *, replayed: bool, final: bool) -> None:
         self._events = events
         self._round = round_number
+        self._replayed = replayed
+        self._final = final
         self.generated = False
+        self.settled: list[str] = []
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to the suite's plugin."""
@@ -57,7 +70,7 @@ class _Listener:
         assert isinstance(plugin, suite.ConformancePlugin), "pytest_entry registers it"
         session, info = plugin.session, plugin.source.info
         plugin.on_start = lambda test: tell(self._events, "test", name=test)
-        plugin.on_outcome = lambda outcome: tell(self._events, "outcome", **outcome.as_json())
+        plugin.on_outcome = self._tell_outcome
         if self._round == 0:
             tell(
                 self._events,
@@ -71,12 +84,29 @@ class _Listener:
                 notes=list(session.notes),
             )
 
+    def _tell_outcome(self, outcome: TestOutcome) -> None:
+        if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
+            return  # what does not fail any more is tried like all others
+        self.settled.append(outcome.test)
+        tell(self._events, "outcome", **outcome.as_json())
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """After the first round, only what draws its examples is worth another one."""
         drawn = [item for item in items if _draws(item)]
         self.generated = bool(drawn)
-        if self._round:
+        if self._round and not self._replayed:
             items[:] = drawn
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell how many tests there are, in the first round; what more there is depends on time."""
+        if self._round == 0:
+            tell(self._events, "collected", tests=len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """The same, where a worker of pytest-xdist collects."""
+        if self._round == 0:
+            tell(self._events, "collected", tests=len(ids))
 
 
 def _draws(item: pytest.Item) -> bool:
@@ -110,21 +140,43 @@ def tell(events: IO[str], event: str, **fields: Any) -> None:
 
 def _run(task: Task, events: IO[str]) -> None:
     deadline = time.monotonic() + task.budget if task.budget else None
+    settled: tuple[str, ...] = ()
+    if task.replay:
+        listener = _Listener(events, 0, replayed=True, final=task.replay_only)
+        replay = Replay(task.replay, only=True, unshrunk=task.unshrunk)
+        if not _round(task, events, listener, "replay", replay, None) or task.replay_only:
+            return
+        settled = tuple(listener.settled)
     number = 0
     while True:
-        directory = Path(task.scratch) / f"round-{number}"
-        directory.mkdir()
-        listener = _Listener(events, number)
-        code = pytest.main(_arguments(task, number, directory, deadline), plugins=[listener])
-        if code not in _ENDED_WELL:
-            sys.stdout.flush()
-            text = (Path(task.scratch) / "log").read_text()
-            tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
+        listener = _Listener(events, number, replayed=False, final=True)
+        replay = Replay(settled=settled, unshrunk=task.unshrunk)
+        if not _round(task, events, listener, number, replay, deadline):
             return
         number += 1
         if deadline is None or time.monotonic() >= deadline or not listener.generated:
             break
     tell(events, "finished", rounds=number)
+
+
+def _round(
+    task: Task, events: IO[str], listener: _Listener, number: int | str, replay: Replay, deadline: float | None
+) -> bool:
+    """One run of pytest; whether it ended well. The end of a replay alone is the end of the task."""
+    directory = Path(task.scratch) / f"round-{number}"
+    directory.mkdir()
+    file = Path(task.scratch) / f"replay-{number}.json"
+    file.write_text(json.dumps(asdict(replay)))
+    words = _arguments(task, number if isinstance(number, int) else 0, directory, deadline)
+    code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
+    if code not in _ENDED_WELL:
+        sys.stdout.flush()
+        text = (Path(task.scratch) / "log").read_text()
+        tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
+        return False
+    if task.replay_only:
+        tell(events, "finished", rounds=1)
+    return True
 
 
 def _arguments(task: Task, number: int, directory: Path, deadline: float | None) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from conformance.dialects.containers_storage import ContainersStorage
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
@@ -27,7 +28,12 @@ def source(arguments: str) -> DriverSource:
     options = [value for key, value in words if key == "storage-opt"]
     info = DriverInfo(f"containers-storage:{arguments}", _version_of(found), _declined(driver, options))
     command = _Command(found, driver or "overlay", tuple(options))
-    return DriverSource(info, lambda request: _ContainersStorage(command, request), attempt=command.attempt)
+    return DriverSource(
+        info,
+        lambda request: _ContainersStorage(command, request),
+        attempt=command.attempt,
+        dialect=ContainersStorage(binary, driver or "overlay", tuple(options)),
+    )
 
 
 def _version_of(binary: str) -> str:

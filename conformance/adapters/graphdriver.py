@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+from conformance.dialects.graphdriver import Plugin
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _KINDS: Final = {0: "modify", 1: "add", 2: "delete"}
@@ -47,11 +48,12 @@ def source(arguments: str) -> DriverSource:
     declined = dict(one.partition(":")[::2] for key, one in words if key == "decline")
     info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined)
     if path:
-        return DriverSource(info, lambda request: _Plugin(_Running(path), request))
+        return DriverSource(info, lambda request: _Plugin(_Running(path), request), dialect=Plugin(path))
     return DriverSource(
         info,
         lambda request: _Plugin(_Started(command), request),
         attempt=lambda request, prefix: _attempt([*prefix, *command], request),
+        dialect=Plugin(command=tuple(command)),
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from conformance.dialects.python import PythonClass
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _T = TypeVar("_T")
@@ -37,7 +38,8 @@ def source(arguments: str) -> DriverSource:
     def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
         return _attempt(module_name, class_name, request, prefix)
 
-    return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt)
+    dialect = PythonClass(module_name, class_name)
+    return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt, dialect=dialect)
 
 
 def open_class(factory: Callable[..., Any], request: OpenRequest) -> Any:

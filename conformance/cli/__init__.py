@@ -1,11 +1,8 @@
-"""The ``overlay-conformance`` command.
-
-Exit codes of ``run`` and ``compare``: 0 the driver conforms (the drivers agree), 1 it does not (they differ),
-2 the harness failed or the command line is wrong, 3 nothing applicable ran.
-"""
+"""The ``overlay-conformance`` command. Exit codes are in docs/exit-codes.md."""
 
 from __future__ import annotations
 
-from conformance.cli.verbs import main
+from conformance.cli import replay, report, run, verbs
+from conformance.cli.base import main
 
-__all__ = ["main"]
+__all__ = ["main", "replay", "report", "run", "verbs"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from conformance.cli.progress import Progress
 from conformance.results import TestOutcome
 
 
@@ -23,7 +24,7 @@ class Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def follow(module: str, task: Mapping[str, Any], progress: Callable[[str], None]) -> Followed:
+def follow(module: str, task: Mapping[str, Any], progress: Progress) -> Followed:
     """Start ``python -m MODULE`` with a task and follow its events to the end."""
     told = Followed()
     with _started(module) as worker:
@@ -32,9 +33,12 @@ def follow(module: str, task: Mapping[str, Any], progress: Callable[[str], None]
                 case "opened":
                     told.opened = event
                 case "test":
-                    progress(f"{len(told.outcomes)} done, now {event['name']}")
+                    progress.testing(event["name"])
+                case "collected":
+                    progress.expect(event["tests"])
                 case "outcome":
                     told.outcomes.append(TestOutcome.from_json(event))
+                    progress.ended(told.outcomes[-1])
                 case "finished":
                     told.failure = ""
                     told.opened |= event

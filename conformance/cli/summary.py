@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.report.records import Part, Run
 from conformance.results import RequirementResult, TestOutcome, Verdict, share_in_driver
-from conformance.spec import Requirement
+from conformance.spec import Requirement, load_requirements
 
 CONCLUSIONS: Final = {
     0: "conforms",
@@ -30,31 +32,29 @@ _COLOURS: Final = {
     Verdict.NOT_APPLICABLE: "yellow",
     Verdict.UNTESTED: "dim",
 }
+_SLOWEST: Final = 3  # tests to name
 _EXPLAINED: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
 
 
-def print_summary(
-    console: Console,
-    about: Mapping[str, Any],
-    results: Sequence[RequirementResult],
-    outcomes: Sequence[TestOutcome],
-    requirements: Mapping[str, Requirement],
-    code: int,
-) -> None:
-    """Everything, the conclusion last."""
-    _print_table(console, results, requirements)
-    _print_capabilities(console, about)
+def print_summary(console: Console, part: Part, *, code: int, evidence: Path | None = None) -> None:
+    """Everything, the conclusion last. ``evidence`` is what paths of evidence are relative to, None for none."""
+    results, run = part.results(), part.run
+    _print_table(console, results, load_requirements())
+    _print_capabilities(console, part)
     for outcome in _decisive(results):
-        _print_outcome(outcome, about)
-    for note in _notes(about, results, outcomes):
+        _print_outcome(outcome, run, evidence)
+    for note in _notes(part, results):
         click.echo(f"note: {note}")
     counts = Counter(result.verdict for result in results)
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    where = f"on kernel {about['kernel']}, {'+'.join(about.get('backings', ()))}, lane {about.get('lane', 'none')}"
-    if outcomes:
-        click.echo(f"{share_in_driver(outcomes):.0%} of the tests' time was the driver's or the kernel's")
+    where = f"on kernel {run.kernel}, {'+'.join(run.backings)}, lane {run.lane}"
+    if part.outcomes:
+        slowest = sorted(part.outcomes, key=lambda one: -one.seconds)[:_SLOWEST]
+        click.echo("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
+        click.echo(f"{share_in_driver(part.outcomes):.0%} of the tests' time was the driver's or the kernel's")
+    version = "" if run.version == "unknown" else f" {run.version}"
     click.echo(
-        f"{about['driver']} {about.get('version', '')} {where}, profile {about['profile']}, seed {about['seed']}:"
+        f"{run.connection}{version} {where}, profile {run.profile}, seed {run.seed}:"
         f" {said or 'nothing ran'} -> {CONCLUSIONS[code]}"
     )
 
@@ -75,25 +75,23 @@ def _print_table(
     console.print(table)
 
 
-def _print_capabilities(console: Console, about: Mapping[str, Any]) -> None:
-    rows = [one for one in about.get("capabilities", ()) if one["effective"] != "yes"]
+def _print_capabilities(console: Console, part: Part) -> None:
+    rows = [one for one in part.capabilities() if one.effective != "yes"]
     if not rows:
         return
     table = Table("capability", "declared", "probed", "effective", "reason", box=None, pad_edge=False)
     for one in rows:
-        table.add_row(one["name"], one["declared"], one["probed"], one["effective"], one["reason"])
+        table.add_row(*(Text(said) for said in (one.name, one.declared, one.probed, one.effective, one.reason)))
     wide = console if console.is_terminal else Console(width=200, highlight=False)
     wide.print(table)
 
 
-def _notes(
-    about: Mapping[str, Any], results: Sequence[RequirementResult], outcomes: Sequence[TestOutcome]
-) -> list[str]:
+def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
     quiet = {Verdict.FAIL, Verdict.ERROR, Verdict.XPASS}
     reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
-    said = Counter(line for outcome in outcomes for line in outcome.kernel)
+    said = Counter(line for outcome in part.outcomes for line in outcome.kernel)
     kernel = {f"the kernel's log said {count} times: {line}" for line, count in said.items()}
-    return sorted({*about.get("notes", ()), *reasons, *kernel} - {""})
+    return sorted({*part.run.notes, *reasons, *kernel} - {""})
 
 
 def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
@@ -105,15 +103,19 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
     return list(found.values())
 
 
-def _print_outcome(outcome: TestOutcome, about: Mapping[str, Any]) -> None:
+def _print_outcome(outcome: TestOutcome, run: Run, evidence: Path | None) -> None:
     click.echo(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
     click.echo("  " + outcome.reason.replace("\n", "\n  "))
     if outcome.steps:
         click.echo("  The smallest steps that show it:")
         for number, step in enumerate(outcome.steps, 1):
             click.echo(f"  {number:4}. {step}")
+    if outcome.evidence and evidence is not None:
+        folder = evidence / outcome.evidence
+        script = folder / "repro.sh"
+        click.echo(f"  evidence: {script if script.exists() else folder / 'failure.md'}")
     chosen = " ".join(f"--requirement {one}" for one in outcome.requirements)
-    limits = f"--seed {about['seed']} --examples {about['examples']}"
+    limits = f"--seed {run.seed} --examples {run.examples}"
     where = f" --backing {outcome.backing}" if outcome.backing not in ("", "host") else ""
-    profile = "" if about["profile"] == "standard" else f" --profile {about['profile']}"
-    click.echo(f"  again: overlay-conformance run '{about['driver']}' {chosen} {limits}{profile}{where}\n")
+    profile = "" if run.profile == "standard" else f" --profile {run.profile}"
+    click.echo(f"  again: overlay-conformance run '{run.connection}' {chosen} {limits}{profile}{where}\n")

@@ -7,6 +7,7 @@ something, the layer that it concerned is looked at; at the end, all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,8 +53,12 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             self._stack = ExitStack()
             names = ("origin", "other")[:stores]
             self.histories = [_History(self._stack.enter_context(bench.store(name))) for name in names]
-            self.copies: Workbench | None = None
             self.number = 0
+            bench.story.tape.drawn.clear()
+
+        def _note(self, rule_name: str, **words: Any) -> None:
+            """Put a step on tape, so that it can be taken again without hypothesis."""
+            bench.story.tape.drawn.append([rule_name, words])
 
         def teardown(self) -> None:
             with self._stack:
@@ -76,6 +81,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(which=st.integers(0, 1), layer_id=_IDS, number=st.integers(0, 9))
         def create(self, which: int, layer_id: str, number: int) -> None:
+            self._note("create", which=which, layer_id=layer_id, number=number)
             history = self._turn(which)
             if layer_id in history.layers:
                 return
@@ -85,6 +91,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(which=st.integers(0, 1), number=st.integers(0, 9), done=st.lists(drawn, max_size=_STEPS_OF_A_LAYER))
         def write(self, which: int, number: int, done: list[Any]) -> None:
+            self._note("write", which=which, number=number, done=done)
             history = self._turn(which)
             layer_id = history.pick(number)
             # What lies below others is not written any more: overlayfs.rst leaves open what they would show.
@@ -94,6 +101,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def get(self, which: int, number: int) -> None:
+            self._note("get", which=which, number=number)
             history = self._turn(which)
             layer_id = history.pick(number)
             history.store.tell(f"get {layer_id}, to be held")
@@ -104,6 +112,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         @precondition(lambda self: any(history.held for history in self.histories))
         @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def put(self, which: int, number: int) -> None:
+            self._note("put", which=which, number=number)
             history = self._turn(which)
             if not history.held:
                 return
@@ -116,6 +125,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def remove(self, which: int, number: int) -> None:
+            self._note("remove", which=which, number=number)
             history = self._turn(which)
             layer_id = history.pick(number)
             if layer_id == "base" or layer_id in history.held or history.has_children(layer_id):
@@ -126,6 +136,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(which=st.integers(0, 1))
         def reopen(self, which: int) -> None:
+            self._note("reopen", which=which)
             history = self._turn(which)
             if history.held:
                 return
@@ -136,6 +147,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def copy(self, which: int, number: int) -> None:
             """Diff a layer and apply it to a twin, on the same parent."""
+            self._note("copy", which=which, number=number)
             history = self._turn(which)
             layer_id = history.pick(number)
             self.number += 1
@@ -149,3 +161,14 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history.store.driver.remove(twin)
 
     return LifeCycle
+
+
+def repeat(bench: Bench, recorded: Sequence[tuple[str, dict[str, Any]]], *, stores: int) -> None:
+    """The steps of a history that was recorded, without hypothesis."""
+    machine: Any = life_cycle(bench, stores=stores)()
+    try:
+        machine.base()
+        for name, words in recorded:
+            getattr(machine, name)(**words)
+    finally:
+        machine.teardown()

@@ -41,11 +41,12 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a host (``of`` is "host") or a driver ("driver") may lack."""
+    """What a host (``of`` is "host") or a driver ("driver") may lack; nobody is judged whole without a core one."""
 
     name: str
     of: str
     meaning: str
+    core: bool = False
 
 
 def load_requirements() -> dict[str, Requirement]:
@@ -67,6 +68,16 @@ def load_capabilities() -> dict[str, Capability]:
     """All capabilities by name."""
     text = files("conformance.spec").joinpath("capabilities.toml").read_text(encoding="utf-8")
     return {name: Capability(name, **fields) for name, fields in tomllib.loads(text).items()}
+
+
+def is_core(requirement: Requirement, capabilities: Mapping[str, Capability]) -> bool:
+    """Whether no driver is called conformant that was not judged by it.
+
+    Core is what every driver must do anywhere: of level MUST, not of single filesystems or newer kernels, and in
+    need of core capabilities only.
+    """
+    everywhere = not requirement.backing and not requirement.kernel
+    return requirement.level == "MUST" and everywhere and all(capabilities[one].core for one in requirement.needs)
 
 
 def load_retired() -> frozenset[str]:

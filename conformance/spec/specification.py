@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 
-from conformance.spec import LEVELS, Requirement, load_capabilities, load_requirements
+from conformance.spec import LEVELS, Requirement, is_core, load_capabilities, load_requirements
 
 
 def as_markdown() -> str:
@@ -24,6 +24,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"{len(requirements)} requirements: {said}. The words are those of RFC 2119. An id is never renumbered"
     yield "and never used again. Tests name what they judge; `overlay-conformance explain ID` shows one of them."
+    yield "No driver is stated to be conformant unless it was judged by every requirement that is marked as core."
     for family, found in itertools.groupby(requirements, lambda one: one.family):
         yield ""
         yield f"## {family[0].upper()}{family[1:]}"
@@ -47,6 +48,8 @@ def _of_one(requirement: Requirement) -> Iterator[str]:
     yield ""
     yield f"**{requirement.level}** {requirement.sentence}"
     facts = [f"source: {requirement.source}"]
+    if is_core(requirement, load_capabilities()):
+        facts.append("core")
     if requirement.needs:
         facts.append(f"needs: {', '.join(requirement.needs)}")
     if requirement.privileges == "root":

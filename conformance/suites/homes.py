@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
+from conformance.findings import FilesDiffer
 from conformance.workbench import Deviation, Workbench, everything_below
 
 
 def stays_as_it_was(store: Workbench, before: set[str]) -> None:
     """Nothing came and nothing went in the home but the driver's own hidden files; raises Deviation."""
-    changed = {path for path in before ^ everything_below(store.driver.home) if _counts(store, path)}
+    after = everything_below(store.driver.home)
+    changed = {path for path in before ^ after if _counts(store, path)}
     if changed:
-        raise Deviation(f"expected the home as it was before, but this came or went: {sorted(changed)}")
+        gone, came = below_home(store, changed - after), below_home(store, changed & after)
+        said = f"expected the home as it was before, but this came or went: {sorted(changed)}"
+        raise Deviation(said, FilesDiffer(gone, came))
+
+
+def below_home(store: Workbench, paths: Iterable[str]) -> tuple[str, ...]:
+    """The uppermost of paths, relative to the home, but for short links, whose names are others each time."""
+    relative = sorted(os.path.relpath(path, store.driver.home) for path in paths)
+    named = [path for path in relative if not path.startswith("l/")]
+    return tuple(path for path in named if os.path.dirname(path) not in named)
 
 
 def _counts(store: Workbench, path: str) -> bool:

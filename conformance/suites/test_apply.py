@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ import pytest
 from conformance import ops, tars
 from conformance.bench import Bench
 from conformance.driver import DriverRefused
+from conformance.findings import TreeDiffers
 from conformance.model import Snapshot
-from conformance.observe import GHOST
+from conformance.observe import GHOST, Difference
 from conformance.strategies import STANDARD
 from conformance.tars import Entry
 from conformance.workbench import Deviation, Workbench, same_tree
@@ -34,18 +36,24 @@ def shows(
 ) -> Snapshot:
     """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
     tree = store.observed(layer_id)
-    ghosts = [path for path, node in tree.nodes.items() if node is GHOST]
-    if ghosts:
-        raise Deviation(f"{ghosts} are listed in {layer_id} and cannot be looked up")
+    for path, node in tree.nodes.items():
+        if node is GHOST:
+            raise wrong(path, "ghost", f"{path!r} is listed in {layer_id} and cannot be looked up")
     for path, content in there.items():
         if path not in tree.nodes:
-            raise Deviation(f"expected {path!r} in {layer_id}, found {sorted(tree.nodes)}")
+            raise wrong(path, "missing", f"expected {path!r} in {layer_id}, found {sorted(tree.nodes)}")
         if content is not None and tree.nodes[path].content != content:
-            raise Deviation(f"expected {content!r} in {path!r}, found {tree.nodes[path].content[:60]!r}")
+            said = f"expected {content!r} in {path!r}, found {tree.nodes[path].content[:60]!r}"
+            raise wrong(path, "content", said, content)
     for path in gone:
         if path in tree.nodes:
-            raise Deviation(f"expected no {path!r} in {layer_id}, and it is there")
+            raise wrong(path, "unexpected", f"expected no {path!r} in {layer_id}, and it is there")
     return tree
+
+
+def wrong(path: bytes, what: str, said: str, want: object = None) -> Deviation:
+    """A deviation in one path of the tree that was observed last."""
+    return Deviation(said, TreeDiffers((Difference(path, what, said, want),)))
 
 
 def refuses_the_first(bench: Bench, what: str, length_of: Callable[[int], int]) -> None:
@@ -135,7 +143,8 @@ def test_a_directory_is_merged_with_a_directory(bench: Bench) -> None:
         store.applied("child", [tars.directory("d", 0o700), tars.file("d/new", b"new")])
         tree = shows(store, "child", there={b"d/a": b"d/a in the base", b"d/d/a": None, b"d/new": b"new"})
         if tree.nodes[b"d"].mode & 0o7777 != 0o700:
-            raise Deviation(f"the mode of 'd' is {tree.nodes[b'd'].mode & 0o7777:04o}, expected the archive's 0700")
+            said = f"the mode of 'd' is {tree.nodes[b'd'].mode & 0o7777:04o}, expected the archive's 0700"
+            raise wrong(b"d", "mode", said, stat.S_IFDIR | 0o700)
 
 
 @pytest.mark.requirement("OVL-APPLY-PARENTS")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
+from conformance.findings import WrongChange
 from conformance.model import Node, Snapshot
 from conformance.strategies import STANDARD, chains
 from conformance.workbench import Deviation, Workbench, entry_names
@@ -51,7 +52,7 @@ def differ(before: Node, after: Node) -> bool:
 @pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
 @given(data=st.data())
 def test_changes_explain_the_child(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
             before, after = store.expected(store.parent_of(layer_id)), store.expected(layer_id)
@@ -70,22 +71,27 @@ def explain(layer_id: str, before: Snapshot, after: Snapshot, changes: dict[byte
             wanted[path] = "modify"
     for path, kind in sorted(wanted.items()):
         if changes.get(path) != kind:
-            raise Deviation(
-                f"changes of {layer_id}: expected {kind} of {path!r}, got {changes.get(path, 'nothing')}"
-            )
+            raise wrong(layer_id, path, kind, changes)
     for path, kind in sorted(changes.items()):
         # An entry that was copied up and is as it was may be listed as modified: that explains nothing wrongly.
         allowed = {"modify"} if path in before.nodes and path in after.nodes else set()
         if path in before.nodes and path not in after.nodes:
             allowed = {"delete"}
         if wanted.get(path, kind if kind in allowed else None) != kind:
-            raise Deviation(f"changes of {layer_id}: {kind} of {path!r} did not happen")
+            said = f"changes of {layer_id}: {kind} of {path!r} did not happen"
+            raise Deviation(said, WrongChange(path, "", kind))
+
+
+def wrong(layer_id: str, path: bytes, kind: str, found: dict[bytes, str]) -> Deviation:
+    """A deviation in what the changes say of one path."""
+    said = f"changes of {layer_id}: expected {kind} of {path!r}, got {found.get(path, 'nothing')}"
+    return Deviation(said, WrongChange(path, kind, found.get(path, "")))
 
 
 @pytest.mark.requirement("OVL-CHANGES-PARENTS")
 @given(data=st.data())
 def test_the_directory_of_an_addition_or_deletion_is_listed(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
             changes = changes_of(store, layer_id)
@@ -100,7 +106,7 @@ def expects(store: Workbench, layer_id: str, wanted: dict[bytes, str]) -> None:
     found = changes_of(store, layer_id)
     for path, kind in wanted.items():
         if found.get(path) != kind:
-            raise Deviation(f"changes of {layer_id}: expected {kind} of {path!r}, got {found.get(path, 'nothing')}")
+            raise wrong(layer_id, path, kind, found)
 
 
 @pytest.mark.requirement("OVL-CHANGES-NONE")
@@ -168,7 +174,7 @@ def test_a_change_of_mode_alone_is_seen(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
 @given(data=st.data())
 def test_changes_against_any_layer_below_explain(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=3))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=3))
     with bench.store() as store:
         ids = store.build(chain)
         before, after = store.expected(ids[-3]), store.expected(ids[-1])
@@ -178,7 +184,7 @@ def test_changes_against_any_layer_below_explain(bench: Bench, data: st.DataObje
 @pytest.mark.requirement("OVL-CHANGES-ORDER")
 @given(data=st.data())
 def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
             paths = [change.path for change in store.driver.changes(layer_id, store.parent_of(layer_id))]
@@ -190,7 +196,7 @@ def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
 @pytest.mark.requirement("OVL-CHANGES-DIFF")
 @given(data=st.data())
 def test_changes_and_diff_name_the_same(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
             changes = changes_of(store, layer_id)

@@ -127,7 +127,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-PARALLEL-LINEAR")
 @given(data=st.data())
 def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) -> None:
-    callers = data.draw(st.lists(st.lists(CALLS, min_size=1, max_size=3), min_size=2, max_size=3))
+    callers = bench.draw(data, st.lists(st.lists(CALLS, min_size=1, max_size=3), min_size=2, max_size=3))
     with bench.store() as store:
         store.create("base")
         clock = itertools.count()

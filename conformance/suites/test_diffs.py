@@ -23,7 +23,7 @@ from conformance.workbench import Deviation, Workbench, content_of, entry_names,
 @pytest.mark.requirement("OVL-DIFF-TAR", "OVL-DIFF-DETERMINISTIC", "OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
 @given(data=st.data())
 def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store() as store:
         for layer_id in store.build(chain):
             archive = store.diff(layer_id)
@@ -111,7 +111,7 @@ def no_entries(store: Workbench, layer_id: str, when: str) -> None:
 @pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS", "OVL-WHITEOUT-FORM")
 @given(data=st.data())
 def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store() as store:
         for layer_id in store.build(chain):
             check_entries(store, layer_id, members(store.diff(layer_id)))
@@ -214,7 +214,7 @@ def test_a_socket_is_left_out(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-DIFF-ANCESTOR")
 @given(data=st.data())
 def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=3))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=3))
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build(chain)
         for layer_id in ids[:-2]:
@@ -237,7 +237,7 @@ def same_but_for_links(what: str, expected: Snapshot, actual: Snapshot) -> None:
 @given(data=st.data())
 def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObject) -> None:
     """A twin of the parent is no parent, so the driver has to compare two trees."""
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build(chain)
         for layer_id in ids[:-1]:
@@ -257,7 +257,7 @@ def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObj
 @pytest.mark.requirement("OVL-DIFF-UNTOUCHED")
 @given(data=st.data())
 def test_a_diff_changes_nothing(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store() as store:
         top = store.build(chain)[-1]
         before = store.observed(top)

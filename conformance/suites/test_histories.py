@@ -7,13 +7,16 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.bench import Bench
-from conformance.machines.life_cycle import life_cycle
+from conformance.machines.life_cycle import life_cycle, repeat
 
 _STEPS = 12
 
 
 def run(bench: Bench, *, stores: int) -> None:
     """Run the machine as often as a property is tried."""
+    if bench.recorded is not None:
+        repeat(bench, bench.recorded, stores=stores)
+        return
     chosen = settings(max_examples=bench.examples, stateful_step_count=_STEPS)
     run_state_machine_as_test(life_cycle(bench, stores=stores), settings=chosen)
 

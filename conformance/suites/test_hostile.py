@@ -301,9 +301,9 @@ def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> Non
         ]
         whole = bytearray(tars.archive(entries))
         places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
-        for place, value in data.draw(st.lists(places, min_size=1, max_size=8)):
+        for place, value in bench.draw(data, st.lists(places, min_size=1, max_size=8)):
             whole[place] = value
-        length = data.draw(st.sampled_from((len(whole), 3000, 1100, 513)))
+        length = bench.draw(data, st.sampled_from((len(whole), 3000, 1100, 513)))
         archive = store.bytes_of_archive(bytes(whole[:length]), f"mutated: {whole[:length].hex()[:200]}...")
         try:
             store.apply("child", archive)

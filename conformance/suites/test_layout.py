@@ -10,6 +10,8 @@ import pytest
 
 from conformance import ops
 from conformance.bench import Bench
+from conformance.findings import TreeDiffers
+from conformance.observe import names_differ
 from conformance.strategies import STANDARD
 from conformance.workbench import Deviation, Workbench
 
@@ -65,22 +67,25 @@ def test_directories_of_a_layer(bench: Bench) -> None:
 def test_a_store_by_another_hand(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        home = Path(store.driver.home)
         store.tell("lay out 'foreign-0' and, on it, 'foreign-1' by hand, and open the home again")
-        shorts = ["A" * 26, "B" * 26]
+        shorts = [b"A" * 26, b"B" * 26]
+        made: list[ops.Operation] = []
         for number, short in enumerate(shorts):
-            layer = home / f"foreign-{number}"
-            (layer / "diff").mkdir(parents=True)
-            (layer / "link").write_text(short)
-            (home / "l" / short).symlink_to(f"../foreign-{number}/diff")
-            (layer / "diff" / f"file-{number}").touch()
-        for name in ("work", "merged"):
-            (home / "foreign-1" / name).mkdir(mode=0o700)
-        (home / "foreign-1" / "lower").write_text(f"l/{shorts[0]}")
+            layer = b"foreign-%d" % number
+            made += [
+                ops.MakeDirectory(layer, 0o755),
+                ops.MakeDirectory(layer + b"/diff", 0o755),
+                ops.CreateFile(layer + b"/link", short, 0o644),
+                ops.MakeSymlink(b"l/" + short, b"../" + layer + b"/diff"),
+                ops.CreateFile(layer + b"/diff/file-%d" % number, b"", 0o644),
+            ]
+        made += [ops.MakeDirectory(b"foreign-1/" + name, 0o700) for name in (b"work", b"merged")]
+        store.tamper([*made, ops.CreateFile(b"foreign-1/lower", b"l/" + shorts[0], 0o644)])
         store.driver = store.driver.reopen()
         for layer_id, wanted in (("foreign-0", {b"file-0"}), ("foreign-1", {b"file-0", b"file-1"})):
             if not store.driver.exists(layer_id):
                 raise Deviation(f"{layer_id} was laid out by hand, and does not exist")
             shown = set(store.observed(layer_id).nodes)
             if shown != wanted:
-                raise Deviation(f"{layer_id} shows {sorted(shown)}, expected {sorted(wanted)}")
+                said = f"{layer_id} shows {sorted(shown)}, expected {sorted(wanted)}"
+                raise Deviation(said, TreeDiffers(tuple(names_differ(wanted, shown))))

@@ -9,8 +9,9 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
+from conformance.findings import FilesDiffer
 from conformance.strategies import STANDARD
-from conformance.suites.homes import stays_as_it_was
+from conformance.suites.homes import below_home, stays_as_it_was
 from conformance.workbench import Deviation, Workbench, everything_below
 
 
@@ -122,7 +123,8 @@ def nothing_is_lost(store: Workbench, before: set[str], what: str) -> None:
     lost = before - everything_below(store.driver.home)
     visible = sorted(path for path in lost if not os.path.basename(path).startswith("."))
     if visible:
-        raise Deviation(f"{what} took away {len(visible)} paths of the home, among them {visible[:3]}")
+        said = f"{what} took away {len(visible)} paths of the home, among them {visible[:3]}"
+        raise Deviation(said, FilesDiffer(gone=below_home(store, visible)))
 
 
 @pytest.mark.requirement("OVL-LIFE-REMOVE-MISSING")

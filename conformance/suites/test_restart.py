@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench
 from conformance.driver import DriverRefused
+from conformance.findings import FilesDiffer, TreeDiffers
+from conformance.observe import names_differ
 from conformance.strategies import STANDARD
 from conformance.workbench import Deviation, Workbench, same_tree
 
@@ -24,11 +26,27 @@ def three_layers(store: Workbench) -> Path:
     return Path(store.driver.home)
 
 
-def harmed(store: Workbench, what: str, harm: Callable[[], object]) -> None:
+def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
     """Do harm to the home while no driver has it open."""
     store.tell(f"{what}, and open the home again")
-    harm()
+    store.tamper(harm)
     store.driver = store.driver.reopen()
+
+
+def written(path: bytes, content: bytes) -> list[ops.Operation]:
+    """A file, written anew."""
+    return [ops.Unlink(path), ops.CreateFile(path, content, 0o644)]
+
+
+def names_are_wrong(said: str, expected: Iterable[bytes], actual: Iterable[bytes]) -> Deviation:
+    """The tree that was observed last has other names than it should."""
+    return Deviation(said, TreeDiffers(tuple(names_differ(expected, actual))))
+
+
+def short_of(home: Path, layer_id: str) -> str:
+    """What a layer's file ``link`` holds, "" if it is gone."""
+    link = home / layer_id / "link"
+    return link.read_text() if link.exists() else ""
 
 
 def whole_or_refused(store: Workbench, layer_id: str) -> bool:
@@ -62,16 +80,14 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
         home = three_layers(store)
         links = set(os.listdir(home / "l"))
         own = (home / "layer-2" / "link").read_text()
-        harmed(
-            store,
-            f"write {content[:20]!r} into layer-2/link",
-            lambda: (home / "layer-2" / "link").write_text(content),
-        )
+        harmed(store, f"write {content[:20]!r} into layer-2/link", written(b"layer-2/link", content.encode()))
         whole_or_refused(store, "layer-2")
         try_to_remove(store, "layer-2")
         left = set(os.listdir(home / "l")) if (home / "l").is_dir() else set()
         if links - left - {own}:
-            raise Deviation(f"short links of other layers are gone: {sorted(links - left - {own})}")
+            others = [layer for layer in ("layer-0", "layer-1", "sibling") if short_of(home, layer) not in left]
+            said = f"short links of other layers are gone: {sorted(links - left - {own})}"
+            raise Deviation(said, FilesDiffer(gone=tuple(f"l/{{link:{layer}}}" for layer in others)))
         store.check_tree("layer-1")
         store.check_tree("sibling")
 
@@ -79,8 +95,8 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
 @pytest.mark.requirement("OVL-RESTART-LINK-GONE")
 def test_a_missing_link_harms_no_other(bench: Bench) -> None:
     with bench.store() as store:
-        home = three_layers(store)
-        harmed(store, "remove layer-1/link", lambda: (home / "layer-1" / "link").unlink())
+        three_layers(store)
+        harmed(store, "remove layer-1/link", [ops.Unlink(b"layer-1/link")])
         whole_or_refused(store, "layer-1")
         whole_or_refused(store, "layer-2")
         try:
@@ -89,17 +105,18 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
             store.tell(f"create on-it on layer-1 -> refused: {refused}")
         else:
             shown = set(store.observed("on-it").nodes)
-            if shown != set(store.expected("layer-1").nodes):
-                raise Deviation(f"a layer on layer-1, which lost its link, shows {sorted(shown)}")
+            wanted = set(store.expected("layer-1").nodes)
+            if shown != wanted:
+                said = f"a layer on layer-1, which lost its link, shows {sorted(shown)}"
+                raise names_are_wrong(said, wanted, shown)
         store.check_tree("sibling")
 
 
 @pytest.mark.requirement("OVL-RESTART-SHORT-LINK-GONE")
 def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
     with bench.store() as store:
-        home = three_layers(store)
-        short = (home / "layer-1" / "link").read_text()
-        harmed(store, "remove the short link of layer-1", lambda: (home / "l" / short).unlink())
+        three_layers(store)
+        harmed(store, "remove the short link of layer-1", [ops.Unlink(b"l/{link:layer-1}")])
         whole_or_refused(store, "layer-2")
         whole_or_refused(store, "layer-1")
         store.check_tree("sibling")
@@ -110,17 +127,17 @@ def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
 def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
     """Of two lowers in 57 bytes the first takes 28: cut there, it looks whole."""
     with bench.store() as store:
-        home = three_layers(store)
-        lower = home / "layer-2" / "lower"
-        harmed(store, f"cut layer-2/lower to {keep} bytes", lambda: os.truncate(lower, keep))
+        three_layers(store)
+        harmed(store, f"cut layer-2/lower to {keep} bytes", [ops.Truncate(b"layer-2/lower", keep)])
         try:
             shown = set(store.observed("layer-2").nodes)
         except DriverRefused as refused:
             store.tell(f"get layer-2 -> refused: {refused}")
         else:
             # Nothing on disk says that a lower which ends between two entries was longer; all else is seen.
-            if keep != 28 and shown != set(store.expected("layer-2").nodes):
-                raise Deviation(f"layer-2, whose 'lower' was cut, shows {sorted(shown)}")
+            wanted = set(store.expected("layer-2").nodes)
+            if keep != 28 and shown != wanted:
+                raise names_are_wrong(f"layer-2, whose 'lower' was cut, shows {sorted(shown)}", wanted, shown)
         store.check_tree("layer-1")
 
 
@@ -130,25 +147,23 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
     with bench.store() as store:
         home = three_layers(store)
         outside = store.directory / "outside"
-        outside.mkdir()
-        (outside / "host").touch()
-        lower, short = home / "layer-2" / "lower", home / "l" / (home / "layer-1" / "link").read_text()
-
-        def harm() -> None:
-            if way == "short-link":
-                short.unlink()
-                short.symlink_to(outside)
-            else:
-                lower.write_text(str(outside) if way == "lower-absolute" else "l/../../outside")
-
-        harmed(store, f"make {way} of layer-2 lead to {outside}", harm)
+        store.tamper(
+            [ops.MakeDirectory(b"outside", 0o755), ops.CreateFile(b"outside/host", b"", 0o644)], "directory"
+        )
+        astray = os.path.relpath(outside, home / "l").encode()  # as a path in the store may lead, from l
+        harm: dict[str, list[ops.Operation]] = {
+            "lower-absolute": written(b"layer-2/lower", bytes(outside)),
+            "lower-dots": written(b"layer-2/lower", b"l/" + astray),
+            "short-link": [ops.Unlink(b"l/{link:layer-1}"), ops.MakeSymlink(b"l/{link:layer-1}", astray)],
+        }
+        harmed(store, f"make {way} of layer-2 lead to {outside}", harm[way])
         try:
             shown = set(store.observed("layer-2").nodes)
         except DriverRefused as refused:
             store.tell(f"get layer-2 -> refused: {refused}")
         else:
             if b"host" in shown:
-                raise Deviation("layer-2 shows a directory outside the store")
+                raise names_are_wrong("layer-2 shows a directory outside the store", shown - {b"host"}, shown)
         try_to_remove(store, "layer-2")
         if not (outside / "host").exists():
             raise Deviation("removing the layer removed what is outside the store")
@@ -159,11 +174,11 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
     with bench.store() as store:
         home = three_layers(store)
 
-        def litter() -> None:
-            (home / "lost+found").mkdir()
-            (home / "README").write_text("not a layer")
-            (home / "lost+found" / "x").touch()
-
+        litter: list[ops.Operation] = [
+            ops.MakeDirectory(b"lost+found", 0o755),
+            ops.CreateFile(b"README", b"not a layer", 0o644),
+            ops.CreateFile(b"lost+found/x", b"", 0o644),
+        ]
         harmed(store, "put a file README and a directory lost+found into the home", litter)
         for layer_id in ("layer-0", "layer-2", "sibling"):
             store.check_tree(layer_id)

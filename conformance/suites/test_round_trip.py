@@ -24,7 +24,7 @@ def copy_layer(store: Workbench, copy: Workbench, layer_id: str) -> tuple[int | 
 @pytest.mark.requirement("OVL-APPLY-ROUND-TRIP", "OVL-APPLY-FILE-TIMES")
 @given(data=st.data())
 def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
             copy_layer(store, copy, layer_id)
@@ -70,7 +70,7 @@ def test_a_second_name_of_a_lower_file_is_a_link(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-WHOLE-TREE")
 @given(data=st.data())
 def test_a_whole_tree_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         top = store.build(chain)[-1]
         archive = store.diff(top, "")
@@ -82,7 +82,7 @@ def test_a_whole_tree_survives_diff_and_apply(bench: Bench, data: st.DataObject)
 @pytest.mark.requirement("OVL-APPLY-TWICE")
 @given(data=st.data())
 def test_applying_twice_is_applying_once(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged, least=2))
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
             _, archive = copy_layer(store, copy, layer_id)
@@ -94,7 +94,7 @@ def test_applying_twice_is_applying_once(bench: Bench, data: st.DataObject) -> N
 @pytest.mark.requirement("OVL-APPLY-SECOND-DIFF")
 @given(data=st.data())
 def test_the_diff_of_what_was_applied_names_the_same(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
             _, archive = copy_layer(store, copy, layer_id)

@@ -39,7 +39,7 @@ def test_sizes_count_what_a_diff_brings(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-SIZE-DIFF")
 @given(data=st.data())
 def test_the_size_of_a_base_is_that_of_its_files(bench: Bench, data: st.DataObject) -> None:
-    base = data.draw(chains(privileged=bench.privileged))[0]
+    base = bench.draw(data, chains(privileged=bench.privileged))[0]
     with bench.store() as store:
         store.build([base])
         says(store, "layer-0", size_of(store.expected("layer-0")))
@@ -88,7 +88,7 @@ def test_holes_count(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-SIZE-APPLIED")
 @given(data=st.data())
 def test_what_applying_says_is_the_size_of_the_diff(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
             archive = store.diff(layer_id)

@@ -17,7 +17,7 @@ from conformance.workbench import Deviation
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
 @given(data=st.data())
 def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject) -> None:
-    chain = data.draw(chains(privileged=bench.privileged))
+    chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store() as store:
         ids = store.build(chain)
         # From the top down, so that every layer below has had others written over it.

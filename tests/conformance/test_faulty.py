@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from reading import records, verdicts
 
 from conformance.spec import load_requirements
 
@@ -249,28 +248,18 @@ def test_every_requirement_has_a_fault_that_it_catches() -> None:
     assert not FAULTS.keys() & NOT_HERE.keys()
 
 
-def run(driver: str, *words: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
-    results = scratch / "results.json"
+def run(driver: str, *words: str, scratch: Path) -> tuple[int, Path, str]:
+    """Exit code, result file and output of a run."""
+    results = scratch / "results.jsonl"
+    options = ["--results", str(results), "--scratch", str(scratch), "--no-evidence", *words]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "conformance",
-            "run",
-            driver,
-            "--json",
-            str(results),
-            "--scratch",
-            str(scratch),
-            *words,
-        ],
+        [sys.executable, "-m", "conformance", "run", driver, *options],
         env={**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"},
         capture_output=True,
         text=True,
         check=False,
     )
-    found = json.loads(results.read_text()) if results.exists() else {}
-    return done.returncode, found, done.stdout + done.stderr
+    return done.returncode, results, done.stdout + done.stderr
 
 
 def by_fault() -> list[tuple[str, str, list[str]]]:
@@ -289,9 +278,9 @@ def test_each_fault_is_seen(scratch: Path, fault: str, backing: str, requirement
     words += ["--seed", "5", "--examples", "40", "--backing", backing]
     code, found, output = run(f"python:conformance.faulty.{fault}", *words, scratch=scratch)
     assert code == 1, output
-    verdicts = {one["requirement"]: one["verdict"] for one in found["results"]}
-    assert {one: verdicts[one] for one in requirements} == dict.fromkeys(requirements, "FAIL"), output
-    assert all(test["steps"] for one in found["results"] for test in one["tests"] if test["verdict"] == "FAIL")
+    said = verdicts(found)
+    assert {one: said[one] for one in requirements} == dict.fromkeys(requirements, "FAIL"), output
+    assert all(one["steps"] for one in records(found, "outcome") if one["verdict"] == "FAIL")
     assert "smallest steps" in output
     assert "--seed 5" in output
 
@@ -301,12 +290,12 @@ def test_the_wrapper_itself_conforms(scratch: Path) -> None:
         "python:conformance.faulty.basis:Faithful", "--examples", "3", "--seed", "5", scratch=scratch
     )
     assert code == 0, output
-    assert {one["verdict"] for one in found["results"]} <= {"PASS", "NOT-APPLICABLE"}
+    assert set(verdicts(found).values()) <= {"PASS", "NOT-APPLICABLE"}
 
 
 def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
     words = ("--requirement", "OVL-APPLY-ROUND-TRIP", "--seed", "5", "--examples", "40")
     _, found, _ = run("python:conformance.faulty.archives:LosesWhiteouts", *words, scratch=scratch)
-    steps = found["results"][0]["tests"][0]["steps"]
+    steps = records(found, "outcome")[0]["steps"]
     above = steps[steps.index("origin: create layer-1 on layer-0") :]
     assert sum(step.startswith("origin:   ") for step in above) == 1, steps

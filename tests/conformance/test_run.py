@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import records
 
 from conformance import suites
 from conformance.lab.scratch import scratch_directory, sweep
@@ -220,33 +221,39 @@ def test_smoke_is_quick_and_needs_no_root(scratch: Path) -> None:
 
 
 def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> None:
-    results = scratch / "results.json"
+    results = scratch / "results.jsonl"
     devices = os.listdir("/sys/block")
     words = ["--requirement", "OVL-LIFE-CREATE", "--requirement", "OVL-GATE-REAL-OVERLAY", "--backing", "all"]
     done = run(
-        "run", "python:refdriver:Driver", *words, "--jobs", "2", "--json", str(results), "--scratch", str(scratch)
+        "run",
+        "python:refdriver:Driver",
+        *words,
+        "--jobs",
+        "2",
+        "--results",
+        str(results),
+        "--scratch",
+        str(scratch),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(results.read_text())
-    assert {"ext4", "tmpfs", "overlay"} <= set(found["backings"])
-    by_backing = {
-        one["backing"]: one["verdict"] for one in found["outcomes"] if one["test"].startswith("test_a_new_layer")
-    }
+    assert {"ext4", "tmpfs", "overlay"} <= set(records(results, "run")[0]["backings"])
+    outcomes = [one for one in records(results, "outcome") if one["test"].startswith("test_a_new_layer")]
+    by_backing = {one["backing"]: one["verdict"] for one in outcomes}
     assert by_backing.pop("overlay") == "NOT-APPLICABLE"
     assert set(by_backing.values()) <= {"PASS", "NOT-APPLICABLE"}
     assert by_backing["ext4"] == by_backing["tmpfs"] == "PASS"
-    assert [path.name for path in scratch.iterdir()] == ["results.json"]
+    assert [path.name for path in scratch.iterdir()] == ["results.jsonl"]
     busy = subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=True).stdout
     assert str(scratch) not in busy
     assert set(os.listdir("/sys/block")) >= set(devices)
 
 
 def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
-    results = scratch / "results.json"
+    results = scratch / "results.jsonl"
     words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "4s"]
-    done = run("run", "python:refdriver:Driver", *words, "--json", str(results), "--scratch", str(scratch))
+    done = run("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(results.read_text())["rounds"] > 1
+    assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round
 
 
 def test_it_is_a_pytest_plugin(scratch: Path) -> None:
@@ -264,14 +271,24 @@ def test_it_is_a_pytest_plugin(scratch: Path) -> None:
 
 
 def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
-    results = scratch / "results.json"
-    words = ["--requirement", "OVL-CLAIM-HOLDS", "--json", str(results), "--scratch", str(scratch)]
+    results = scratch / "results.jsonl"
+    words = [
+        "--requirement",
+        "OVL-CLAIM-HOLDS",
+        "--no-evidence",
+        "--results",
+        str(results),
+        "--scratch",
+        str(scratch),
+    ]
     env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
     command = [*COMMAND, "run", "python:conformance.faulty.claims:ClaimsAndDeclines", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
-    rows = {one["name"]: one for one in json.loads(results.read_text())["capabilities"]}
+    rows = {one["name"]: one for one in records(results, "capability")}
     assert rows["fine-times"] | {"reason": ""} == {
+        "record": "capability",
+        "run": rows["diff"]["run"],
         "name": "fine-times",
         "of": "driver",
         "declared": "yes",

@@ -1,0 +1,284 @@
+"""The last look of a script: what shows a finding, in POSIX shell.
+
+Each look is at one step of the tape (``at``, if that step is done by the look itself instead of before it) and has
+lines that end the script with ``deviates`` when the finding is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from conformance.driver import Dialect
+from conformance.findings import (
+    Accepted,
+    FilesDiffer,
+    Finding,
+    NotDone,
+    StillMounted,
+    TreeDiffers,
+    Unreadable,
+    WrongAnswer,
+    WrongChange,
+    WrongOutcome,
+)
+from conformance.observe import Difference, shown
+from conformance.shell import NoScript, as_shell, below, kind_of, quoted, writes
+from conformance.tape import Called, Did, Looked, Opened, Step
+
+_SHOWN = 40  # differences that a script looks at; the rest are of the same kind
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """``at`` is the index of the step that the look does itself, or looks at the outcome of; none after it is done.
+
+    ``lines`` takes the dialect.
+    """
+
+    at: int
+    lines: Callable[[Dialect], Iterator[str]]
+    instead: bool = False
+
+
+def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
+    """The look that shows a finding at the end of these steps; raises NoScript."""
+    match finding:
+        case TreeDiffers():
+            return Look(_last_get(steps), lambda _: _tree(finding))
+        case Unreadable():
+            return Look(_last_get(steps), lambda _: _unreadable())
+        case Accepted() | NotDone():
+            return _call(finding, steps)
+        case WrongOutcome():
+            return _outcome(finding, steps)
+        case FilesDiffer():
+            return Look(len(steps) - 1, lambda dialect: _files(finding, dialect, steps))
+        case WrongChange():
+            return Look(_last(steps, Called), lambda _: _change(finding))
+        case StillMounted():
+            return Look(len(steps) - 1, lambda _: _mounted())
+        case WrongAnswer():
+            return _answer(steps)
+
+
+def _unreadable() -> Iterator[str]:
+    yield "ls -laR \"$tree\" >/dev/null || deviates 'the tree cannot be read'"
+
+
+def _last(steps: Sequence[Step], kind: type | tuple[type, ...]) -> int:
+    for number in reversed(range(len(steps))):
+        if isinstance(steps[number], kind):
+            return number
+    raise NoScript("what is wrong is seen in no call that a script could repeat")
+
+
+def _last_get(steps: Sequence[Step]) -> int:
+    for number in reversed(range(len(steps))):
+        step = steps[number]
+        if isinstance(step, Called) and step.verb == "get" and step.refused is None:
+            return number
+    raise NoScript("no tree was got that a script could look at")
+
+
+def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
+    number = _last(steps, (Called, Opened))
+    step = steps[number]
+    assert isinstance(step, (Called, Opened))
+
+    def lines(dialect: Dialect) -> Iterator[str]:
+        text = dialect.called(step) if isinstance(step, Called) else dialect.opened(step)
+        *before, last = text.split("\n")
+        yield from before
+        yield f"say + {quoted(last[:200])}"
+        if isinstance(finding, Accepted):
+            yield f'if {last} >"$work/.said" 2>&1; then'
+            yield "    deviates 'this was done, and should have been refused'"
+        else:
+            yield f'if ! {last} >"$work/.said" 2>&1; then'
+            yield '    deviates "this should be done, and is refused: $(cat "$work/.said")"'
+        yield "fi"
+
+    return Look(number, lines, instead=True)
+
+
+def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
+    number = _last(steps, Did)
+    step = steps[number]
+    assert isinstance(step, Did)
+
+    def lines(_: Dialect) -> Iterator[str]:
+        line = as_shell("$tree", step.operation)
+        if finding.done:
+            yield f"{{ {line}; }} || deviates 'this operation should be done, and fails'"
+        else:
+            yield f"! {{ {line}; }} || deviates 'this operation should fail, and is done'"
+
+    return Look(number, lines, instead=True)
+
+
+def _tree(finding: TreeDiffers) -> Iterator[str]:
+    yield "wrong=0"
+    yield 'differs() { say "differs: $*"; wrong=1; }'
+    yield 'same() { [ "$2" = "$3" ] || differs "$1 is $3, expected $2"; }'
+    yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
+    for one in finding.differences[:_SHOWN]:
+        yield from _difference(one, finding)
+    yield "[ $wrong = 0 ] || deviates 'the tree is not what it should be'"
+
+
+def _difference(one: Difference, finding: TreeDiffers) -> Iterator[str]:
+    if one.what in ("linked", "apart"):
+        yield from _inodes(one)
+    elif one.what == "xattrs":
+        yield from _attributes(one, finding, below("$tree", one.path))
+    else:
+        yield from _of_one_path(one)
+
+
+def _of_one_path(one: Difference) -> Iterator[str]:
+    path = below("$tree", one.path)
+    name = shown(one.path)
+    match one.what:
+        case "missing":
+            yield f"there {path} || differs {quoted(f'{name} is missing')}"
+        case "unexpected":
+            yield f"! there {path} || differs {quoted(f'{name} should not be there')}"
+        case "ghost":
+            directory, _, last = one.path.rpartition(b"/")
+            where = below("$tree", directory) if directory else '"$tree"'
+            listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
+            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed and cannot be looked up')}; fi"
+        case "mode":
+            yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
+        case "owner":
+            yield _same(f"the owner of {name}", "{}:{}".format(*one.want), f"stat -c %u:%g {path}")
+        case "target":
+            yield _same(f"the target of {name}", one.want, f"readlink -n {path}")
+        case "device":
+            yield _same(f"the device of {name}", "{:x}:{:x}".format(*one.want), f"stat -c %t:%T {path}")
+        case "content":
+            yield f"{writes(one.want)} | cmp -s - {path} || differs {quoted(f'the content of {name} is another')}"
+        case "mtime":
+            time_ns, exact = one.want
+            seconds, rest = divmod(time_ns, 10**9)
+            if exact and seconds >= 0:
+                yield _same(f"the time of {name}", f"{seconds}.{rest:09d}", f"stat -c %.9Y {path}")
+            else:
+                yield _same(f"the time of {name}", str(seconds), f"stat -c %.9Y {path} | cut -d. -f1")
+
+
+def _inodes(one: Difference) -> Iterator[str]:
+    first, *others = one.want
+    inode = [f"$(stat -c %d:%i {below('$tree', path)})" for path in one.want]
+    if one.what == "linked":
+        for number, other in enumerate(others, 1):
+            yield f'same {quoted(f"the inode of {shown(other)}")} "{inode[0]}" "{inode[number]}"'
+    else:
+        said = quoted(f"{shown(first)} is one inode with {shown(others[0])}")
+        yield f'[ "{inode[0]}" != "{inode[1]}" ] || differs {said}'
+
+
+def _same(what: str, want: str | bytes, command: str) -> str:
+    return f'same {quoted(what)} {quoted(want) if want else chr(39) * 2} "$({command})"'
+
+
+def _attributes(one: Difference, finding: TreeDiffers, path: str) -> Iterator[str]:
+    want: dict[str, bytes] = dict(one.want)
+    found = (
+        dict(finding.actual.nodes[one.path].xattrs) if finding.actual and one.path in finding.actual.nodes else {}
+    )
+    yield "command -v getfattr >/dev/null || cannot_tell 'there is no command getfattr (package attr)'"
+    for name in sorted(want.keys() | found.keys()):
+        value = f"0x{want[name].hex()}" if name in want else ""
+        get = f"getfattr -h --absolute-names -e hex -n {quoted(name)} {path} 2>/dev/null"
+        yield _same(f"{name} of {shown(one.path)}", value, f"{get} | sed -n 's/^[^#=]*=//p'")
+
+
+def _files(finding: FilesDiffer, dialect: Dialect, steps: Sequence[Step]) -> Iterator[str]:
+    store = next((one for one in reversed(steps) if isinstance(one, (Called, Looked))), None)
+    name = store.store if store else "store"
+    opened = next((one for one in steps if isinstance(one, Opened) and one.store == name), None)
+    root = dialect.home(name, opened.below if opened else "") if finding.where == "home" else f"$work/{name}"
+    yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
+    for path in finding.gone[:_SHOWN]:
+        yield f"there {below(root, path)} || deviates {quoted(f'{path} is gone')}"
+    for path in finding.came[:_SHOWN]:
+        yield f"! there {below(root, path)} || deviates {quoted(f'{path} should not be there')}"
+
+
+def _change(finding: WrongChange) -> Iterator[str]:
+    path = "/" + finding.path.decode("ascii", "backslashreplace")
+    if any(not (0x20 < byte < 0x7F) or byte in b'"\\' for byte in finding.path):
+        raise NoScript("each driver writes such a name in its list of changes in another way")
+    yield "sed 's/^/  /' \"$work/.answer\""
+    if finding.got:
+        said = f"the changes say {finding.got} of {path}, expected {finding.want or 'nothing'}"
+        yield f'! grep -qxF -e {quoted(f"{finding.got} {path}")} "$work/.answer" || deviates {quoted(said)}'
+    else:
+        said = f"the changes lack {finding.want} of {path}"
+        yield f'grep -qxF -e {quoted(f"{finding.want} {path}")} "$work/.answer" || deviates {quoted(said)}'
+
+
+def _mounted() -> Iterator[str]:
+    yield "left=$(cut -d' ' -f5 /proc/self/mountinfo | grep \"^$work/.*/.\" || true)"
+    yield '[ -z "$left" ] || deviates "still mounted: $left"'
+
+
+def _answer(steps: Sequence[Step]) -> Look:
+    """The last answer is wrong: the driver deviates if it says the same again."""
+    number = _last(steps, (Looked, Called))
+    step = steps[number]
+    if isinstance(step, Looked):
+        names = sorted(step.names)
+        if len(names) > 200 or any(b"\n" in name for name in names):
+            raise NoScript("the names of the tree are too many, or too strange, for a script")
+        return Look(_last_get(steps), lambda _: _names(names))
+    assert isinstance(step, Called)
+    if step.verb == "diff" and step.answer is not None:
+        return Look(number, lambda _: _entries(step))
+    if step.verb in ("exists", "diff-size"):
+        said = (
+            {True: "yes", False: "no"}.get(step.answer, str(step.answer))
+            if step.verb == "exists"
+            else str(step.answer)
+        )
+        return Look(
+            number,
+            lambda _: iter([f'[ "$(cat "$work/.answer")" != {said} ] || deviates \'the answer is {said} again\'']),
+        )
+    if step.verb == "changes":
+        return Look(number, lambda _: _listed(step))
+    raise NoScript(f"what is wrong shows in no answer that a script could compare (the last call was {step.verb})")
+
+
+def _names(names: Sequence[bytes]) -> Iterator[str]:
+    listed = "".join("./" + name.decode("ascii", "backslashreplace") + "\n" for name in names)
+    if any(not name.isascii() for name in names):
+        raise NoScript("the names of the tree are not ASCII")
+    yield "# The tree has exactly these names again, and should not."
+    yield "cat >\"$work/.wrong\" <<'END'"
+    yield from listed.splitlines()
+    yield "END"
+    yield '(cd "$tree" && du -a . | cut -f2- | grep -vx \'\\.\' | sort) >"$work/.found"'
+    yield 'sort "$work/.wrong" | cmp -s - "$work/.found" && deviates "the tree shows: $(tr \'\\n\' \' \' <"$work/.found")"'
+
+
+def _entries(step: Called) -> Iterator[str]:
+    if any(not name.isascii() or "\n" in name for name in step.answer):
+        raise NoScript("the names of the archive are not ASCII")
+    yield "# The archive has exactly these entries again, and should not."
+    yield "cat >\"$work/.wrong\" <<'END'"
+    yield from step.answer
+    yield "END"
+    yield f"tar -tf \"$work/{step.archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | grep -v '^\\.\\?$' >\"$work/.found\""
+    yield 'cmp -s "$work/.wrong" "$work/.found" && deviates "the archive holds: $(tr \'\\n\' \' \' <"$work/.found")"'
+
+
+def _listed(step: Called) -> Iterator[str]:
+    lines = [f"{kind} {path.decode('ascii', 'backslashreplace')}" for kind, path in step.answer]
+    yield "# The changes are exactly these again, and should not be."
+    yield "cat >\"$work/.wrong\" <<'END'"
+    yield from lines
+    yield "END"
+    yield 'cmp -s "$work/.wrong" "$work/.answer" && deviates "the changes are: $(cat "$work/.answer")"'

@@ -1,0 +1,60 @@
+"""How far a run is: a line that changes, on a terminal; nothing in a pipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from conformance.results import TestOutcome, Verdict
+
+_TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
+
+
+class Progress:
+    """Follows a worker: how many tests there are, which is run, and what came of those that ended."""
+
+    def __init__(self, console: Console, doing: str) -> None:
+        self._bar = Bar(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(doing, total=None)
+        self._counts: Counter[Verdict] = Counter()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """What is done now."""
+        self._bar.update(self._task, description=text)
+
+    def expect(self, total: int) -> None:
+        """How many tests there are."""
+        self._bar.update(self._task, total=total, completed=0)
+
+    def ended(self, outcome: TestOutcome) -> None:
+        """One test more."""
+        self._counts[outcome.verdict] += 1
+        self._bar.advance(self._task)
+
+    def testing(self, name: str) -> None:
+        """A test begins."""
+        counts = ", ".join(f"{self._counts[verdict]} {verdict.value}" for verdict in _TOLD if self._counts[verdict])
+        self.say(f"{counts}  {name}" if counts else name)

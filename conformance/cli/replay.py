@@ -1,0 +1,79 @@
+"""``replay``: try a stored case on a driver again."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from conformance.case import BadCase, Case
+from conformance.cli.base import main
+from conformance.cli.following import follow
+from conformance.cli.progress import Progress
+from conformance.lab.backing import HOST
+from conformance.lab.scratch import scratch_directory
+from conformance.results import TestOutcome, Verdict
+from conformance.worker import Task
+
+_CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
+
+
+@main.command()
+@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("driver")
+@click.option(
+    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+)
+def replay(case: Path, driver: str, scratch: Path | None) -> None:
+    """Try CASE (a case.json, or its folder) on DRIVER: FIXED (exit code 0), STILL (1) or ERROR (2)."""
+    path = case / "case.json" if case.is_dir() else case
+    try:
+        stored = Case.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, BadCase) as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    with scratch_directory(scratch) as directory, Progress(Console(), f"replaying {stored.test}") as progress:
+        told = follow("conformance.worker", asdict(_task(stored, driver, directory)), progress)
+    verdict, reason = answer(told.outcomes, told.failure, stored)
+    click.echo(f"{verdict}: {', '.join(stored.requirements)} ({stored.test}) with {driver}")
+    if reason:
+        click.echo("  " + reason.replace("\n", "\n  "))
+    sys.exit(_CODES[verdict])
+
+
+def _task(stored: Case, driver: str, directory: Path) -> Task:
+    backings = () if stored.backing in ("", HOST) else (stored.backing,)
+    return Task(
+        driver,
+        str(directory),
+        os.getpid(),
+        stored.requirements,
+        "release",  # so that no test is left out; only the case's own is run
+        1,
+        int(datetime.datetime.now(datetime.UTC).timestamp()),  # nothing is drawn
+        backings,
+        replay={stored.test: stored.as_json()["drawn"]},
+        unshrunk=stored.requirements,
+        replay_only=True,
+    )
+
+
+def answer(outcomes: Sequence[TestOutcome], failure: str, stored: Case) -> tuple[str, str]:
+    """FIXED, STILL or ERROR, and why."""
+    if failure:
+        return "ERROR", failure
+    if not outcomes:
+        return "ERROR", f"this version of the suite has no test {stored.test}; use the one that wrote the case"
+    for outcome in outcomes:
+        if outcome.verdict is Verdict.FAIL:
+            return "STILL", outcome.reason
+        if outcome.verdict is not Verdict.PASS:
+            return "ERROR", outcome.reason
+    return "FIXED", ""

@@ -1,0 +1,112 @@
+"""``report``, ``merge`` and ``schema``: result files in, what people and machines read of them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from conformance.cli.base import main
+from conformance.report import records
+from conformance.report.badge import badge
+from conformance.report.junit import junit
+from conformance.report.markdown import markdown
+from conformance.report.matrix import Matrix, matrix_of
+from conformance.report.page import page
+from conformance.report.records import BadResults, Part
+from conformance.report.statement import Statement, statement_markdown, statements
+from conformance.spec import load_capabilities, load_requirements
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=_FILES)
+@click.option("--html", type=_FILE, help="One page with everything in it; needs no network.")
+@click.option("--junit", "junit_file", type=_FILE, help="JUnit XML.")
+@click.option("--markdown", "markdown_file", type=_FILE, help="Markdown, such as for a job summary.")
+@click.option("--badge", "badge_file", type=_FILE, help="A badge in SVG.")
+@click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
+def report(
+    results: tuple[Path, ...],
+    html: Path | None,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    badge_file: Path | None,
+    statement_file: Path | None,
+) -> None:
+    """Make reports of RESULTS, files of 'run --results'. Several are merged first."""
+    parts = _merged(results)
+    matrix = matrix_of(parts, load_requirements())
+    wanted: list[tuple[Path | None, Callable[[], str]]] = [
+        (html, lambda: page(matrix, _scripts(parts, results))),
+        (junit_file, lambda: junit(matrix)),
+        (markdown_file, lambda: markdown(matrix)),
+        (badge_file, lambda: badge(_only(matrix, "--badge"))),
+        (statement_file, lambda: _stated(matrix, statement_file)),
+    ]
+    if not any(path for path, _ in wanted):
+        click.echo(markdown(matrix), nl=False)
+    for path, make in wanted:
+        if path:
+            _write(path, make())
+            click.echo(f"{path} written")
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=_FILES)
+@click.option("-o", "--output", required=True, type=_FILE, help="The result file to write.")
+def merge(results: tuple[Path, ...], output: Path) -> None:
+    """Join RESULTS of several jobs or machines to one result file; refuses those that do not agree."""
+    records.write(output, _merged(results))
+    click.echo(f"{output} written")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of a line of a result file."""
+    click.echo(records.SCHEMA.read_text(), nl=False)
+
+
+def _merged(results: Sequence[Path]) -> list[Part]:
+    try:
+        return records.merge([(str(path), records.read(path)) for path in results])
+    except BadResults as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:
+    """The scripts of failures that are still where the result files say, by the path of their folder."""
+    found: dict[str, str] = {}
+    for outcome in (outcome for part in parts for outcome in part.outcomes if outcome.evidence):
+        for path in results:
+            script = path.parent / outcome.evidence / "repro.sh"
+            if script.is_file() and script.stat().st_size <= _SCRIPT_LIMIT:
+                found[outcome.evidence] = script.read_text(errors="replace")
+    return found
+
+
+def _only(matrix: Matrix, option: str) -> Statement:
+    found = statements(matrix, load_requirements(), load_capabilities())
+    if len(found) != 1:
+        names = ", ".join(f"{one.driver} {one.version}" for one in found)
+        raise click.UsageError(f"{option} is about one driver; these results are about {names}")
+    return found[0]
+
+
+def _stated(matrix: Matrix, path: Path | None) -> str:
+    statement = _only(matrix, "--statement")
+    if path and path.suffix == ".json":
+        return json.dumps(statement.as_json(), indent=1) + "\n"
+    return statement_markdown(statement)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, errors="surrogateescape")
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from error

@@ -1,0 +1,276 @@
+"""``run``: judge a driver, tell people, and leave a result file and the evidence of failures."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from conformance import expectations
+from conformance.adapters import UnknownDriver, connect
+from conformance.cli.base import Duration, main
+from conformance.cli.following import Followed, follow
+from conformance.cli.progress import Progress
+from conformance.cli.summary import print_summary
+from conformance.evidence import About, write_folder
+from conformance.expectations import BadExpectations, Expectation
+from conformance.lab.backing import BACKINGS, HOST
+from conformance.lab.scratch import scratch_directory
+from conformance.plugin import EXAMPLES
+from conformance.pytest_entry import PROFILES
+from conformance.report.records import Part, Run, digest_of, write
+from conformance.results import Verdict
+from conformance.spec import Requirement, load_requirements
+from conformance.worker import Task
+
+EVIDENCE = "overlay-conformance-failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of the command line."""
+
+    driver: str
+    profile: str
+    budget: float
+    jobs: int
+    backings: tuple[str, ...]
+    requirements: Mapping[str, Requirement]
+    examples: int
+    seed: int
+    known: tuple[Expectation, ...]
+    expectations_file: Path | None
+
+
+@main.command()
+@click.argument("driver")
+@click.option(
+    "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
+)
+@click.option("--budget", type=Duration(), help="Go on with new examples until this time is spent, such as 10m.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Tests at a time.")
+@click.option(
+    "--backing",
+    "backings",
+    multiple=True,
+    type=click.Choice([HOST, *(one.name for one in BACKINGS), "all"]),
+    help="Filesystem under the stores (repeatable): made for the run, but for 'host'.",
+)
+@click.option("--requirement", "ids", multiple=True, metavar="ID", help="Only this requirement (repeatable).")
+@click.option("--family", "families", multiple=True, help="Only this family of requirements (repeatable).")
+@click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the profile's.")
+@click.option("--seed", type=int, help="Repeat the examples of a run that printed this seed.")
+@click.option(
+    "--expectations",
+    "expectations_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Known failures of the driver (docs/known-failures.md).",
+)
+@click.option(
+    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+)
+@click.option(
+    "--results",
+    "results_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the result file there (JSON lines); 'report' and 'merge' read it.",
+)
+@click.option(
+    "--evidence",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(EVIDENCE),
+    show_default=True,
+    help="Where a folder is left for each failure, with a script that shows it.",
+)
+@click.option("--no-evidence", is_flag=True, help="Leave no folders.")
+def run(
+    driver: str,
+    profile: str,
+    budget: float | None,
+    jobs: int,
+    backings: tuple[str, ...],
+    ids: tuple[str, ...],
+    families: tuple[str, ...],
+    examples: int | None,
+    seed: int | None,
+    expectations_file: Path | None,
+    scratch: Path | None,
+    results_file: Path | None,
+    evidence: Path,
+    no_evidence: bool,
+) -> None:
+    """Judge DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
+    _check_jobs(jobs)
+    if results_file and not results_file.parent.is_dir():
+        raise click.UsageError(f"{results_file.parent} is no directory; make it first")
+    known = _known(expectations_file)
+    asked = Asked(
+        driver,
+        profile,
+        budget or 0.0,
+        jobs,
+        backings,
+        _selected(ids, families),
+        examples or EXAMPLES[profile],
+        random.SystemRandom().randrange(2**32) if seed is None else seed,
+        known,
+        expectations_file,
+    )
+    console = Console(highlight=False)
+    with scratch_directory(scratch) as directory:
+        part, told, matchless = judge(asked, directory, console)
+        if not no_evidence:
+            part = _with_evidence(part, evidence, results_file, directory, console)
+    if told.failure:
+        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+    if results_file:
+        write(results_file, [part])
+    code = part.exit_code or (1 if matchless else 0)
+    print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
+    for line in matchless:
+        click.echo(f"overlay-conformance: {expectations_file}: {line}", err=True)
+    sys.exit(code)
+
+
+def judge(asked: Asked, directory: Path, console: Console) -> tuple[Part, Followed, list[str]]:
+    """Run the worker; the part of a result file, what was told, and known failures that can match nothing."""
+    applicable, cases = _applicable(asked)
+    task = Task(
+        asked.driver,
+        str(directory),
+        os.getpid(),
+        tuple(asked.requirements),
+        asked.profile,
+        asked.examples,
+        asked.seed,
+        asked.backings,
+        asked.jobs,
+        asked.budget,
+        replay=cases,
+        unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
+    )
+    started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+    with Progress(console, "opening the driver") as progress:
+        told = follow("conformance.worker", asdict(task), progress)
+    opened = told.opened
+    # The version of the driver is known now; an entry about another version is no matter of this run.
+    holding = [one for one in applicable if one.holds(platform.release(), opened.get("version", ""))]
+    applied = expectations.apply(holding, told.outcomes)
+    run_of = Run(
+        suite=importlib.metadata.version("overlay-conformance"),
+        specification=digest_of(load_requirements()),
+        connection=asked.driver,
+        driver=opened.get("name", asked.driver),
+        version=opened.get("version", "unknown"),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        lane=opened.get("lane", "none"),
+        profile=asked.profile,
+        examples=asked.examples,
+        seed=asked.seed,
+        backings=tuple(opened.get("backings", ())),
+        selected=tuple(asked.requirements),
+        declined=opened.get("declined", {}),
+        lacking=opened.get("lacking", {}),
+        notes=tuple(opened.get("notes", ())),
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 3),
+        failure=told.failure,
+    )
+    return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
+
+
+def _applicable(asked: Asked) -> tuple[list[Expectation], dict[str, Any]]:
+    """Entries whose kernel this is, and what was drawn in their stored cases, by test."""
+    here = [
+        one
+        for one in asked.known
+        if one.requirement in asked.requirements and expectations.within(one.kernel, platform.release())
+    ]
+    if asked.expectations_file is None:
+        return here, {}
+    cases = expectations.stored_cases(here, asked.expectations_file)
+    return here, {test: case.as_json()["drawn"] for test, case in cases.items()}
+
+
+def _known(file: Path | None) -> tuple[Expectation, ...]:
+    if file is None:
+        return ()
+    try:
+        known = expectations.load(file, load_requirements(), datetime.datetime.now(datetime.UTC).date())
+        expectations.stored_cases(known, file)
+    except BadExpectations as error:
+        raise click.UsageError(str(error)) from error
+    return tuple(known)
+
+
+def results_root(results_file: Path | None) -> Path:
+    """The directory that paths of evidence are relative to."""
+    return results_file.parent if results_file else Path()
+
+
+def _with_evidence(part: Part, evidence: Path, results_file: Path | None, scratch: Path, console: Console) -> Part:
+    """A folder for each failure, and the part with their names."""
+    failed = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL and outcome.case]
+    if not failed:
+        return part
+    try:
+        source = connect(part.run.connection)
+    except UnknownDriver:
+        return part
+    about = about_run(part.run)
+    folders: dict[int, str] = {}
+    with Progress(console, "writing evidence") as progress:
+        for number, outcome in enumerate(failed, 1):
+            progress.say(f"evidence {number} of {len(failed)}: trying the script of {outcome.test}")
+            folder = write_folder(evidence, outcome, load_requirements(), about, source.dialect, scratch)
+            if folder:
+                folders[id(outcome)] = os.path.relpath(folder, results_root(results_file))
+    source.close()
+    outcomes = tuple(
+        replace(outcome, evidence=folders.get(id(outcome), outcome.evidence)) for outcome in part.outcomes
+    )
+    return Part(part.run, outcomes)
+
+
+def about_run(run_of: Run) -> About:
+    """What the folder of a failure tells of its run."""
+    return About(
+        run_of.connection,
+        run_of.version,
+        run_of.suite,
+        run_of.kernel,
+        run_of.seed,
+        run_of.examples,
+        run_of.profile,
+    )
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs > 1 and importlib.util.find_spec("xdist") is None:
+        raise click.UsageError("--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'")
+
+
+def _selected(ids: Sequence[str], families: Sequence[str]) -> dict[str, Requirement]:
+    known = load_requirements()
+    for one in ids:
+        if one not in known:
+            raise click.UsageError(f"no requirement {one}; 'overlay-conformance list' shows them all")
+    for family in families:
+        if family not in {requirement.family for requirement in known.values()}:
+            raise click.UsageError(f"no family {family!r}; 'overlay-conformance list' shows them all")
+    if not ids and not families:
+        return known
+    return {one: requirement for one, requirement in known.items() if one in ids or requirement.family in families}

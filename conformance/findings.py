@@ -1,0 +1,80 @@
+"""What is wrong with a driver, as a value: what a script has to look at to see the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conformance.model import Snapshot
+from conformance.observe import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class TreeDiffers:
+    """The tree that was got last is not what it should be; the trees are for the folder of the failure."""
+
+    differences: tuple[Difference, ...]
+    expected: Snapshot | None = None
+    actual: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The tree that was got last cannot be read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The last call of the driver should have been refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """The last call of the driver should have been done, and was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongOutcome:
+    """The last operation on a tree should have been done, or should have failed, and did otherwise."""
+
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesDiffer:
+    """Paths below the store's home (or its "directory") that went, or came, and should not have."""
+
+    gone: tuple[str, ...] = ()
+    came: tuple[str, ...] = ()
+    where: str = "home"
+
+
+@dataclass(frozen=True, slots=True)
+class WrongChange:
+    """The changes that were asked for last say this of a path, and should say ``want`` ("" for nothing)."""
+
+    path: bytes
+    want: str
+    got: str
+
+
+@dataclass(frozen=True, slots=True)
+class StillMounted:
+    """Something is mounted below the store's directory, and should not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongAnswer:
+    """The last answer on the tape is wrong; what would be right is told in words only."""
+
+
+Finding = (
+    TreeDiffers
+    | Unreadable
+    | Accepted
+    | NotDone
+    | WrongOutcome
+    | FilesDiffer
+    | WrongChange
+    | StillMounted
+    | WrongAnswer
+)

@@ -1,0 +1,80 @@
+"""JUnit XML, as GitLab, Jenkins and others read it: a suite for each column, a case for each requirement."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import Final
+
+from conformance.report.matrix import Cell, Column, Matrix
+from conformance.results import TestOutcome, Verdict
+
+_NO_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FAILURES: Final = (Verdict.FAIL, Verdict.XPASS)
+_LEFT_OUT: Final = (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED, Verdict.XFAIL)
+
+
+def junit(matrix: Matrix) -> str:
+    """The whole document."""
+    root = ET.Element("testsuites", name="overlay-conformance")
+    for column in matrix.columns:
+        _suite(root, matrix, column)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(root: ET.Element, matrix: Matrix, column: Column) -> None:
+    cells = [(one, matrix.cells[one.id, column]) for one in matrix.requirements if (one.id, column) in matrix.cells]
+    verdicts = [cell.verdict for _, cell in cells]
+    suite = ET.SubElement(
+        root,
+        "testsuite",
+        name=_text(title_of(column)),
+        tests=str(len(cells)),
+        failures=str(sum(one in _FAILURES for one in verdicts)),
+        errors=str(verdicts.count(Verdict.ERROR)),
+        skipped=str(sum(one in _LEFT_OUT for one in verdicts)),
+        time=f"{sum(_seconds(cell) for _, cell in cells):.3f}",
+    )
+    for requirement, cell in cells:
+        family = re.sub(r"[^a-z0-9]+", "_", requirement.family.lower()).strip("_")
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=f"{family}.{column.backing}",
+            name=requirement.id,
+            time=f"{_seconds(cell):.3f}",
+        )
+        _result(case, cell, requirement.sentence)
+
+
+def _result(case: ET.Element, cell: Cell, sentence: str) -> None:
+    reasons = [outcome.reason for outcome in cell.outcomes if outcome.reason]
+    first = reasons[0].splitlines()[0] if reasons else cell.verdict.value
+    kind = "failure" if cell.verdict in _FAILURES else "error" if cell.verdict is Verdict.ERROR else "skipped"
+    if cell.verdict is not Verdict.PASS:
+        node = ET.SubElement(case, kind, message=_text(f"{cell.verdict.value}: {first}"))
+        if kind != "skipped":
+            node.set("type", cell.verdict.value)
+            node.text = _text("\n\n".join([sentence, *map(_told, cell.outcomes)]))
+
+
+def _told(outcome: TestOutcome) -> str:
+    steps = [f"{number}. {step}" for number, step in enumerate(outcome.steps, 1)]
+    evidence = [f"evidence: {outcome.evidence}"] if outcome.evidence else []
+    return "\n".join([outcome.test, outcome.reason, *steps, *evidence])
+
+
+def _seconds(cell: Cell) -> float:
+    return sum(outcome.seconds for outcome in cell.outcomes)
+
+
+def title_of(column: Column) -> str:
+    """A column in one line."""
+    where = f"Linux {column.kernel}, {column.backing}, {column.lane}"
+    return f"{column.driver} {column.version}, {where}, {column.profile}"
+
+
+def _text(text: str) -> str:
+    """Without what XML cannot hold, such as control characters of a driver's complaint."""
+    return _NO_XML.sub("\ufffd", text)

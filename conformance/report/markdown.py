@@ -1,0 +1,156 @@
+"""A report in Markdown, for a pull request, a job summary or a wiki."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from conformance.report.junit import title_of
+from conformance.report.matrix import Cell, Column, Matrix
+from conformance.results import TestOutcome, Verdict
+
+_BAD: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
+_STEPS: Final = 40
+
+
+def markdown(matrix: Matrix) -> str:
+    """Counts, what differs between columns, failures with their steps, known failures, and what was left out."""
+    return "\n".join(_lines(matrix)) + "\n"
+
+
+def _lines(matrix: Matrix) -> Iterator[str]:
+    yield "# overlay-conformance"
+    yield ""
+    yield from _counts(matrix)
+    yield from _differences(matrix)
+    yield from _failures(matrix)
+    yield from _listed(matrix, "Known failures", (Verdict.XFAIL,))
+    yield from _listed(
+        matrix, "Not judged", (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED), folded=True
+    )
+    yield from _runs(matrix)
+
+
+def _counts(matrix: Matrix) -> Iterator[str]:
+    found = {column: matrix.counts(column) for column in matrix.columns}
+    verdicts = [verdict for verdict in Verdict if any(verdict in counts for counts in found.values())]
+    yield "| driver | kernel | layers on | lane | profile | " + " | ".join(one.value for one in verdicts) + " |"
+    yield "|---|---|---|---|---|" + "--:|" * len(verdicts)
+    for column, counts in found.items():
+        words = [f"{column.driver} {column.version}", column.kernel, column.backing, column.lane, column.profile]
+        yield f"| {' | '.join(map(_cell, words))} | {' | '.join(str(counts.get(one, 0)) for one in verdicts)} |"
+    yield ""
+
+
+def _differences(matrix: Matrix) -> Iterator[str]:
+    if len(matrix.columns) < 2:
+        return
+    rows = []
+    for requirement in matrix.requirements:
+        found = [_verdict(matrix.cells.get((requirement.id, column))) for column in matrix.columns]
+        if len(set(found)) > 1:
+            rows.append(f"| {requirement.id} | {' | '.join(found)} |")
+    yield "## Differences between columns"
+    yield ""
+    if rows:
+        names = [f"{_cell(one.driver)} {one.kernel} {one.backing}" for one in matrix.columns]
+        yield f"| requirement | {' | '.join(names)} |"
+        yield "|---|" + "---|" * len(names)
+        yield from rows
+    else:
+        yield "None: every requirement has one verdict everywhere."
+    yield ""
+
+
+def _verdict(cell: Cell | None) -> str:
+    return cell.verdict.value if cell else "-"
+
+
+def _failures(matrix: Matrix) -> Iterator[str]:
+    said: set[tuple[str, str]] = set()
+    for requirement in matrix.requirements:
+        for column in matrix.columns:
+            cell = matrix.cells.get((requirement.id, column))
+            if cell is None or cell.verdict not in _BAD:
+                continue
+            if not said:
+                yield "## Failures"
+                yield ""
+            for outcome in cell.outcomes:
+                key = (title_of(column), outcome.test)
+                if key not in said:
+                    said.add(key)
+                    yield from _failure(outcome, column)
+    if said:
+        yield ""
+
+
+def _failure(outcome: TestOutcome, column: Column) -> Iterator[str]:
+    yield f"### {outcome.verdict.value} {', '.join(outcome.requirements)}"
+    yield ""
+    yield f"{_cell(title_of(column))}, `{outcome.test}`"
+    yield ""
+    yield from _block(outcome.reason)
+    if outcome.evidence:
+        yield f"Evidence: `{outcome.evidence}`"
+        yield ""
+    if outcome.steps:
+        yield f"<details><summary>{len(outcome.steps)} steps</summary>"
+        yield ""
+        steps = [f"{number:3}. {step}" for number, step in enumerate(outcome.steps[:_STEPS], 1)]
+        more = [f"and {len(outcome.steps) - _STEPS} more"] if len(outcome.steps) > _STEPS else []
+        yield from _block("\n".join(steps + more))
+        yield "</details>"
+        yield ""
+
+
+def _block(text: str) -> Iterator[str]:
+    """Text as it is, behind a fence that it cannot end."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    yield fence
+    yield text
+    yield fence
+    yield ""
+
+
+def _listed(matrix: Matrix, title: str, verdicts: tuple[Verdict, ...], *, folded: bool = False) -> Iterator[str]:
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for requirement in matrix.requirements:
+        for column in matrix.columns:
+            cell = matrix.cells.get((requirement.id, column))
+            if cell and cell.verdict in verdicts:
+                reason = cell.outcomes[0].reason if cell.outcomes else "no test of it was run"
+                first = (reason.splitlines() or [""])[0]
+                where = f"{column.driver}, {column.kernel}, {column.backing}"
+                rows.setdefault((requirement.id, cell.verdict.value, first), []).append(where)
+    if not rows:
+        return
+    if folded:
+        yield f"<details><summary>{title}: {len(rows)}</summary>"
+    else:
+        yield f"## {title}"
+    yield ""
+    yield "| requirement | verdict | reason | where |"
+    yield "|---|---|---|---|"
+    for (requirement_id, verdict, reason), places in rows.items():
+        yield f"| {requirement_id} | {verdict} | {_cell(reason)} | {_cell('; '.join(places))} |"
+    yield ""
+    if folded:
+        yield "</details>"
+        yield ""
+
+
+def _runs(matrix: Matrix) -> Iterator[str]:
+    for run in matrix.runs:
+        yield (
+            f"Run {run.id}: overlay-conformance {run.suite}, specification {run.specification}, seed {run.seed},"
+            f" {run.examples} examples, {run.seconds:.0f} s, {run.started}"
+            + (f"; **the harness failed**: {_cell(run.failure.splitlines()[0])}" if run.failure else "")
+        )
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

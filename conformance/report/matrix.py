@@ -1,0 +1,87 @@
+"""Requirements by columns: what every report shows, from the parts of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from conformance.report.records import Part, Run
+from conformance.results import RequirementResult, TestOutcome, Verdict, judge
+from conformance.spec import Requirement
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Column:
+    """A driver on a kernel on a backing filesystem, in one profile."""
+
+    driver: str
+    version: str
+    kernel: str
+    backing: str
+    lane: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is known of one requirement in one column; ``outcomes`` are those that decided the verdict."""
+
+    verdict: Verdict
+    outcomes: tuple[TestOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Cells by requirement and column; what has no cell was not selected."""
+
+    requirements: tuple[Requirement, ...]
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[str, Column], Cell]
+    runs: tuple[Run, ...]
+
+    def counts(self, column: Column) -> dict[Verdict, int]:
+        """How often each verdict is in a column."""
+        found = [cell.verdict for (_, where), cell in self.cells.items() if where == column]
+        return {verdict: found.count(verdict) for verdict in Verdict if verdict in found}
+
+
+def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) -> Matrix:
+    """The matrix of a result file."""
+    outcomes: dict[Column, list[TestOutcome]] = {}
+    selected: dict[Column, dict[str, None]] = {}
+    for part in parts:
+        for column, found in _by_column(part).items():
+            outcomes.setdefault(column, []).extend(found)
+            named = [one for outcome in found for one in outcome.requirements]
+            selected.setdefault(column, {}).update(dict.fromkeys([*part.run.selected, *named]))
+    cells: dict[tuple[str, Column], Cell] = {}
+    for column, found in outcomes.items():
+        for result in judge(selected[column], found):
+            if _counts(result, column):
+                cells[result.requirement, column] = Cell(result.verdict, result.outcomes)
+    shown = tuple(one for one in requirements.values() if any(one.id == name for name, _ in cells))
+    return Matrix(shown, tuple(sorted(outcomes)), cells, tuple(part.run for part in parts))
+
+
+def _counts(result: RequirementResult, column: Column) -> bool:
+    # The profile smoke is a choice of tests, so what it leaves out is not a finding.
+    return column.profile != "smoke" or result.verdict is not Verdict.UNTESTED
+
+
+def _by_column(part: Part) -> dict[Column, list[TestOutcome]]:
+    run = part.run
+    columns = {
+        backing: Column(run.driver, run.version, run.kernel, backing, run.lane, run.profile)
+        for backing in run.backings or ("host",)
+    }
+    first = next(iter(columns.values()))
+    found: dict[Column, list[TestOutcome]] = {column: [] for column in columns.values()}
+    for outcome in part.outcomes:
+        found[columns.get(outcome.backing, first)].append(outcome)
+    return {column: [*own, *_borrowed(own, part.outcomes)] for column, own in found.items()}
+
+
+def _borrowed(own: Sequence[TestOutcome], all_of_run: Sequence[TestOutcome]) -> list[TestOutcome]:
+    """What the filesystem makes no difference to ran once in a run, and tells of all of its columns."""
+    known = {one for outcome in own for one in outcome.requirements}
+    return [outcome for outcome in all_of_run if not known & set(outcome.requirements)]

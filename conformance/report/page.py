@@ -1,0 +1,130 @@
+"""The matrix as one HTML file, to be looked at in a browser: nothing is loaded from anywhere, nothing is sent.
+
+What a driver said is hostile input here. It is in the page as JSON only, in which no character can end the element
+that it is in, and the script of the page makes text of it, never markup. The content security policy names the one
+script and the one style sheet by their digests, so that nothing else could run even so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from typing import Any, Final, Generic, TypeVar
+
+from conformance.report.matrix import Cell, Matrix
+from conformance.report.records import Run
+from conformance.results import TestOutcome, Verdict
+
+_T = TypeVar("_T", bound=Hashable)
+_PLACE: Final = re.compile(r"\{\{(title|policy|data)\}\}")
+_INLINE: Final = re.compile(r"<(script|style)>(.*?)</\1>", re.S)
+_VERDICTS: Final = {verdict: number for number, verdict in enumerate(Verdict)}
+_MARKUP: Final = {ord(one): f"\\u{ord(one):04x}" for one in "<>&"}
+_OF_RUN: Final = (
+    *("driver", "version", "connection", "kernel", "machine", "lane", "profile", "examples", "seed"),
+    *("suite", "specification", "started", "seconds", "backings", "notes", "declined", "lacking", "failure"),
+)
+
+
+def page(matrix: Matrix, scripts: Mapping[str, str], *, title: str = "overlay-conformance") -> str:
+    """One page, of ASCII only; ``scripts`` are the texts to show by the ``evidence`` of the outcomes they repeat.
+
+    Links to evidence are relative, so the page belongs beside the result file.
+    """
+    template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
+    # A lone surrogate cannot be written to a file, so all that is not ASCII is a reference to a character.
+    heading = html.escape(title).encode("ascii", "xmlcharrefreplace").decode()
+    said = {"title": heading, "policy": _policy(template), "data": _embedded(_data(matrix, scripts))}
+    return _PLACE.sub(lambda found: said[found[1]], template)
+
+
+def _policy(template: str) -> str:
+    digests = {
+        kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for kind, text in _INLINE.findall(template)
+    }
+    allowed = "; ".join(f"{kind}-src 'sha256-{digest}'" for kind, digest in digests.items())
+    return f"default-src 'none'; {allowed}; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _embedded(data: Mapping[str, Any]) -> str:
+    # json.dumps escapes all but ASCII, so U+2028 and lone surrogates too; these three it leaves.
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_MARKUP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table(Generic[_T]):
+    """Values that repeat, each once, by the number under which it is kept."""
+
+    numbers: dict[_T, int] = field(default_factory=dict)
+
+    def number(self, value: _T) -> int:
+        return self.numbers.setdefault(value, len(self.numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What 12,000 cells have in common: texts, lists of texts, and outcomes, which decide many cells at a time."""
+
+    scripts: Mapping[str, str]
+    texts: _Table[str] = field(default_factory=_Table)
+    lists: _Table[tuple[int, ...]] = field(default_factory=_Table)
+    outcomes: _Table[tuple[float, ...]] = field(default_factory=_Table)
+
+    def outcome(self, outcome: TestOutcome) -> int:
+        """The number of an outcome; those that read the same are one."""
+        return self.outcomes.number(
+            (
+                self.texts.number(outcome.test),
+                _VERDICTS[outcome.verdict],
+                self.texts.number(outcome.reason),
+                self._list(outcome.steps),
+                self._list(outcome.kernel),
+                round(outcome.seconds, 3),
+                round(outcome.driver_seconds, 3),
+                self.texts.number(outcome.backing),
+                self.texts.number(outcome.evidence),
+                self.texts.number(self.scripts.get(outcome.evidence, "") if outcome.evidence else ""),
+            )
+        )
+
+    def _list(self, texts: tuple[str, ...]) -> int:
+        return self.lists.number(tuple(self.texts.number(text) for text in texts))
+
+
+def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
+    tables = _Tables(scripts)
+    rows = [
+        _row([matrix.cells.get((requirement.id, column)) for column in matrix.columns], tables)
+        for requirement in matrix.requirements
+    ]
+    return {
+        "verdicts": [verdict.value for verdict in Verdict],
+        "requirements": [[one.id, one.family, one.level, one.sentence, one.source] for one in matrix.requirements],
+        "columns": [asdict(column) for column in matrix.columns],
+        "runs": [_run(run) for run in matrix.runs],
+        "rows": rows,
+        "outcomes": list(tables.outcomes.numbers),
+        "lists": list(tables.lists.numbers),
+        "texts": list(tables.texts.numbers),
+    }
+
+
+def _row(cells: list[Cell | None], tables: _Tables) -> list[Any]:
+    """The verdicts, a digit for each column and a dot for what was not selected, then the outcomes of each."""
+    verdicts = "".join("." if cell is None else str(_VERDICTS[cell.verdict]) for cell in cells)
+    return [verdicts, [[tables.outcome(one) for one in cell.outcomes] if cell else [] for cell in cells]]
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {name: _plain(getattr(run, name)) for name in _OF_RUN}
+
+
+def _plain(value: Any) -> Any:
+    return dict(sorted(value.items())) if isinstance(value, Mapping) else value

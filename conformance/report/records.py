@@ -1,0 +1,249 @@
+"""The result file: JSON lines, the only thing that reports are made from (docs/results.md, results.schema.json).
+
+A ``run`` line tells what was run, ``outcome`` lines what came of each test, ``result`` lines the verdict on each
+requirement, ``capability`` lines what host and driver can do, and an ``end`` line how many outcomes there were, so
+that a file that was cut is known as one. Results and capabilities follow from the outcomes; they are in the file
+for those who read it without this project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from conformance.report.capabilities import CapabilityRow, capability_rows
+from conformance.results import RequirementResult, TestOutcome, Verdict, exit_code, judge
+from conformance.spec import Requirement, load_capabilities
+
+FORMAT: Final = 1
+SCHEMA: Final = Path(__file__).with_name("results.schema.json")
+_IDENTITY: Final = (
+    *("suite", "specification", "connection", "driver", "version"),
+    *("kernel", "machine", "lane", "profile", "examples", "seed"),
+)
+
+
+class BadResults(Exception):
+    """A result file that cannot be used; the text names the file, the line and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was run, where, and how. ``seconds`` is the wall clock; ``failure`` is empty unless the harness failed.
+
+    ``suite`` is the version of this project, ``specification`` a digest of the requirements that were judged by.
+    ``lacking`` names capabilities of the host that are not there, ``declined`` those of the driver, with reasons.
+    """
+
+    suite: str
+    specification: str
+    connection: str
+    driver: str
+    version: str
+    kernel: str
+    machine: str
+    lane: str
+    profile: str
+    examples: int
+    seed: int
+    backings: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+    declined: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    started: str = ""
+    seconds: float = 0.0
+    failure: str = ""
+
+    @property
+    def id(self) -> str:
+        """The same for all parts of one run: the same driver, kernel, profile and seed."""
+        said = json.dumps([getattr(self, name) for name in _IDENTITY])
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One run and its outcomes."""
+
+    run: Run
+    outcomes: tuple[TestOutcome, ...]
+
+    def results(self) -> list[RequirementResult]:
+        """One verdict for each requirement that was selected, or that an outcome is about."""
+        said = [one for outcome in self.outcomes for one in outcome.requirements]
+        results = judge(dict.fromkeys([*self.run.selected, *sorted(set(said))]), self.outcomes)
+        if self.run.profile == "smoke":  # a choice of tests, so what they leave out is not a finding
+            results = [result for result in results if result.verdict is not Verdict.UNTESTED]
+        return results
+
+    def capabilities(self) -> list[CapabilityRow]:
+        """What host and driver can do."""
+        return capability_rows(self.run.declined, self.run.lacking, self.outcomes, load_capabilities())
+
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with (docs/exit-codes.md)."""
+        return 2 if self.run.failure else exit_code(self.results())
+
+
+def digest_of(requirements: Mapping[str, Requirement]) -> str:
+    """Which specification it is: two that ask for the same have the same digest."""
+    said = sorted((one.id, one.level, one.sentence) for one in requirements.values())
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+
+def lines_of(parts: Iterable[Part]) -> list[str]:
+    """The lines of a result file, the same for the same parts in whatever order."""
+    lines: list[str] = []
+    for part in sorted(parts, key=lambda one: one.run.id):
+        lines += [json.dumps(record) for record in _records_of(part)]
+    return lines
+
+
+def write(path: Path, parts: Iterable[Part]) -> None:
+    """Write a result file, whole or not at all."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text("".join(line + "\n" for line in lines_of(parts)))
+    beside.replace(path)
+
+
+def _records_of(part: Part) -> list[dict[str, Any]]:
+    name = part.run.id
+    outcomes = sorted(part.outcomes, key=lambda one: (one.backing, one.test))
+    results = part.results()
+    counts = {verdict.value: sum(one.verdict is verdict for one in results) for verdict in Verdict}
+    return [
+        {"record": "run", "format": FORMAT, "run": name, **asdict(part.run)},
+        *({"record": "outcome", "run": name, **_of_outcome(one)} for one in outcomes),
+        *(
+            {"record": "result", "run": name, "requirement": one.requirement, "verdict": one.verdict.value}
+            for one in results
+        ),
+        *({"record": "capability", "run": name, **asdict(one)} for one in part.capabilities()),
+        {"record": "end", "run": name, "outcomes": len(outcomes), "counts": counts, "exit_code": part.exit_code},
+    ]
+
+
+def _of_outcome(outcome: TestOutcome) -> dict[str, Any]:
+    said = outcome.as_json()
+    del said["case"]  # it is in the folder of the failure
+    return said
+
+
+def read(path: Path) -> list[Part]:
+    """The parts of a result file; raises BadResults."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadResults(f"{path}: {error}") from error
+    runs: dict[str, Run] = {}
+    outcomes: dict[str, list[TestOutcome]] = {}
+    ended: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            _take(json.loads(line), runs, outcomes, ended)
+        except BadResults as error:
+            raise BadResults(f"{path}, line {number}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadResults(
+                f"{path}, line {number}: this is no line of a result file ({type(error).__name__}: {error});"
+                " 'overlay-conformance run --results FILE' writes one, docs/results.md describes it"
+            ) from error
+    if not runs or runs.keys() - ended:
+        raise BadResults(f"{path}: it was cut: a run has no line 'end'; run it again, or copy the file again")
+    return [Part(run, tuple(outcomes[name])) for name, run in runs.items()]
+
+
+def _take(
+    record: dict[str, Any], runs: dict[str, Run], outcomes: dict[str, list[TestOutcome]], ended: set[str]
+) -> None:
+    kind, name = record.pop("record"), record.pop("run")
+    match kind:
+        case "run":
+            if record.pop("format") != FORMAT:
+                raise BadResults(f"another format than {FORMAT}; use the version of the suite that wrote it")
+            lists = {key: tuple(record[key]) for key in ("backings", "selected", "notes")}
+            runs[name] = Run(**{**record, **lists})
+            if runs[name].id != name:
+                raise BadResults(f"the run is called {name}, and is {runs[name].id}: the file was edited")
+            outcomes[name] = []
+        case "outcome":
+            outcomes[name].append(TestOutcome.from_json(record))
+        case "end":
+            if record["outcomes"] != len(outcomes[name]):
+                raise BadResults(f"{record['outcomes']} outcomes should be here, found {len(outcomes[name])}: cut")
+            ended.add(name)
+        case "result":
+            Verdict(record["verdict"])
+        case "capability":
+            CapabilityRow(**record)
+        case _:
+            raise BadResults(f"a record called {kind!r}; use the version of the suite that wrote it")
+
+
+def merge(files: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:
+    """One result out of several, each with its name for the message; raises BadResults if they do not agree.
+
+    Parts of one run (the same driver, kernel, profile and seed) are joined, whatever requirements and filesystems
+    each was about; different runs stay apart.
+    """
+    _check_specification(files)
+    joined: dict[str, Part] = {}
+    came_from: dict[str, str] = {}
+    for name, parts in files:
+        for part in parts:
+            before = joined.get(part.run.id)
+            joined[part.run.id] = _joined(before, part, came_from[part.run.id], name) if before else part
+            came_from[part.run.id] = name
+    _check_declined(joined.values())
+    return list(joined.values())
+
+
+def _check_specification(files: Sequence[tuple[str, Sequence[Part]]]) -> None:
+    known: dict[str, str] = {}
+    for name, parts in files:
+        for part in parts:
+            known.setdefault(part.run.specification, f"{name} (version {part.run.suite})")
+    if len(known) > 1:
+        said = " and ".join(known.values())
+        raise BadResults(f"{said} were judged by different requirements; run both with one version of the suite")
+
+
+def _check_declined(parts: Iterable[Part]) -> None:
+    known: dict[tuple[str, str], Run] = {}
+    for part in parts:
+        run = part.run
+        other = known.setdefault((run.connection, run.version), run)
+        if dict(other.declined) != dict(run.declined):
+            differing = sorted(set(other.declined.items()) ^ set(run.declined.items()))
+            raise BadResults(
+                f"{run.connection} {run.version} declines other capabilities in one run than in another:"
+                f" {', '.join(dict(differing))}; is it the same driver?"
+            )
+
+
+def _joined(one: Part, other: Part, first: str, second: str) -> Part:
+    twice = {(outcome.test, outcome.backing) for outcome in one.outcomes} & {
+        (outcome.test, outcome.backing) for outcome in other.outcomes
+    }
+    if twice:
+        test, backing = sorted(twice)[0]
+        raise BadResults(
+            f"{first} and {second} both hold {test} on {backing} of one run ({len(twice)} such tests); name each"
+            " file once, and give each job its own requirements or filesystems"
+        )
+    changes: dict[str, Any] = {}
+    for name in ("backings", "selected", "notes"):
+        changes[name] = tuple(sorted({*getattr(one.run, name), *getattr(other.run, name)}))
+    both = one.run.lacking.keys() & other.run.lacking.keys()
+    changes["lacking"] = {name: one.run.lacking[name] for name in sorted(both)}
+    changes["started"] = min(one.run.started, other.run.started)
+    changes["seconds"] = round(one.run.seconds + other.run.seconds, 3)
+    changes["failure"] = "\n".join(text for text in (one.run.failure, other.run.failure) if text)
+    same = {slot.name: getattr(one.run, slot.name) for slot in fields(Run) if slot.name not in changes}
+    return Part(Run(**same, **changes), one.outcomes + other.outcomes)

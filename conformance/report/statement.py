@@ -1,0 +1,205 @@
+"""A statement of conformance: what may be said of a driver after these runs, and what may not.
+
+A driver is called conformant only if every core requirement (conformance.spec.is_core) passed in every column, and
+none of level MUST failed, known failures included. What was left out is listed with its reason. A smoke run, or
+one with core requirements left out, determines nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from conformance.report.matrix import Column, Matrix
+from conformance.report.records import Run
+from conformance.results import Verdict
+from conformance.spec import LEVELS, Capability, Requirement, is_core
+
+FORMAT: Final = 1
+CONFORMANT: Final = "conformant"
+NOT_CONFORMANT: Final = "not conformant"
+UNDETERMINED: Final = "not determined"
+_LEFT_OUT: Final = (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED)
+_BROKEN: Final = (Verdict.FAIL, Verdict.XFAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A requirement that was not judged in some column; ``core`` ones stand in the way of conformance."""
+
+    requirement: str
+    level: str
+    core: bool
+    verdict: str
+    reason: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """``counts`` has, for each level, how many requirements have which verdict, the worst of all columns."""
+
+    format: int
+    conclusion: str
+    because: str
+    driver: str
+    version: str
+    suite: tuple[str, ...]
+    specification: tuple[str, ...]
+    profiles: tuple[str, ...]
+    kernels: tuple[str, ...]
+    backings: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    failed: tuple[str, ...]
+    known: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return asdict(self)
+
+
+def statements(
+    matrix: Matrix, requirements: Mapping[str, Requirement], capabilities: Mapping[str, Capability]
+) -> list[Statement]:
+    """A statement for each driver in each version."""
+    drivers = sorted({(column.driver, column.version) for column in matrix.columns})
+    return [_statement(name, version, matrix, requirements, capabilities) for name, version in drivers]
+
+
+def _statement(
+    name: str,
+    version: str,
+    matrix: Matrix,
+    requirements: Mapping[str, Requirement],
+    capabilities: Mapping[str, Capability],
+) -> Statement:
+    columns = [one for one in matrix.columns if (one.driver, one.version) == (name, version)]
+    runs = [run for run in matrix.runs if (run.driver, run.version) == (name, version)]
+    worst = {one.id: _worst(one.id, columns, matrix) for one in requirements.values()}
+    counts = {
+        level: {
+            verdict.value: sum(worst[one.id] is verdict for one in requirements.values() if one.level == level)
+            for verdict in Verdict
+        }
+        for level in LEVELS
+    }
+    left_out = [
+        left
+        for one in requirements.values()
+        for left in _left_out(one, columns, matrix, is_core(one, capabilities))
+    ]
+    conclusion, because = _conclusion(worst, requirements, columns, left_out, runs)
+    return Statement(
+        FORMAT,
+        conclusion,
+        because,
+        name,
+        version,
+        tuple(sorted({run.suite for run in runs})),
+        tuple(sorted({run.specification for run in runs})),
+        tuple(sorted({column.profile for column in columns})),
+        tuple(sorted({column.kernel for column in columns}, key=release_key)),
+        tuple(sorted({column.backing for column in columns})),
+        {level: {key: value for key, value in found.items() if value} for level, found in counts.items()},
+        tuple(one for one, verdict in worst.items() if verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)),
+        tuple(one for one, verdict in worst.items() if verdict is Verdict.XFAIL),
+        tuple(left_out),
+    )
+
+
+def release_key(release: str) -> tuple[tuple[int, ...], str]:
+    """What orders kernel releases: their numbers, not their letters."""
+    return tuple(map(int, re.findall(r"\d+", release)[:3])), release
+
+
+def _worst(requirement: str, columns: list[Column], matrix: Matrix) -> Verdict:
+    found = {
+        matrix.cells[requirement, column].verdict for column in columns if (requirement, column) in matrix.cells
+    }
+    return next((verdict for verdict in Verdict if verdict in found), Verdict.UNTESTED)
+
+
+def _left_out(requirement: Requirement, columns: list[Column], matrix: Matrix, core: bool) -> list[LeftOut]:
+    found: dict[tuple[Verdict, str], list[str]] = {}
+    for column in columns:
+        cell = matrix.cells.get((requirement.id, column))
+        verdict = cell.verdict if cell else Verdict.UNTESTED
+        if verdict in _LEFT_OUT:
+            reason = cell.outcomes[0].reason if cell and cell.outcomes else "no test of it was run"
+            found.setdefault((verdict, reason), []).append(f"Linux {column.kernel}, {column.backing}")
+    return [
+        LeftOut(requirement.id, requirement.level, core, verdict.value, reason, "; ".join(where))
+        for (verdict, reason), where in found.items()
+    ]
+
+
+def _conclusion(
+    worst: Mapping[str, Verdict],
+    requirements: Mapping[str, Requirement],
+    columns: list[Column],
+    left_out: list[LeftOut],
+    runs: list[Run],
+) -> tuple[str, str]:
+    must = [one for one in requirements.values() if one.level == "MUST"]
+    broken = [one.id for one in must if worst[one.id] in _BROKEN]
+    if broken:
+        return NOT_CONFORMANT, f"{len(broken)} requirements of level MUST failed: {', '.join(broken)}"
+    if any(run.failure for run in runs) or any(verdict is Verdict.ERROR for verdict in worst.values()):
+        return UNDETERMINED, "the harness failed in some test; that says nothing about the driver"
+    unexpected = [one.id for one in must if worst[one.id] is Verdict.XPASS]
+    if unexpected:
+        return UNDETERMINED, f"failures were expected and did not come: {', '.join(unexpected)}"
+    missing = sorted({left.requirement for left in left_out if left.core})
+    if missing:
+        return UNDETERMINED, f"{len(missing)} core requirements were left out: {', '.join(missing)}"
+    if any(column.profile == "smoke" for column in columns):
+        return UNDETERMINED, "the profile smoke asks whether the adapter is right, not whether the driver is"
+    return CONFORMANT, "every core requirement passed, and none of level MUST failed"
+
+
+def statement_markdown(statement: Statement) -> str:
+    """The statement for people."""
+    kernels = span(statement.kernels)
+    lines = [
+        f"# {statement.driver} {statement.version}: {statement.conclusion}",
+        "",
+        f"{statement.because[0].upper()}{statement.because[1:]}.",
+        "",
+        f"Judged by overlay-conformance {', '.join(statement.suite)} (specification"
+        f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux {kernels}, with"
+        f" layers on {', '.join(statement.backings)}.",
+        "",
+    ]
+    verdicts = [
+        verdict.value for verdict in Verdict if any(verdict.value in found for found in statement.counts.values())
+    ]
+    lines += [f"| level | {' | '.join(verdicts)} |", f"|---|{'---|' * len(verdicts)}"]
+    for level, found in statement.counts.items():
+        lines.append(f"| {level} | {' | '.join(str(found.get(verdict, 0)) for verdict in verdicts)} |")
+    lines.append("")
+    for title, names in (("Failed", statement.failed), ("Known failures", statement.known)):
+        if names:
+            lines += [f"{title}: {', '.join(names)}.", ""]
+    if statement.left_out:
+        lines += [
+            "Not judged:",
+            "",
+            "| requirement | level | core | verdict | reason | where |",
+            "|---|---|---|---|---|---|",
+        ]
+        for left in statement.left_out:
+            reason = left.reason.replace("|", "\\|").replace("\n", " ")
+            core = "core" if left.core else ""
+            lines.append(
+                f"| {left.requirement} | {left.level} | {core} | {left.verdict} | {reason} | {left.where} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def span(kernels: tuple[str, ...]) -> str:
+    """A range of releases, or the only one."""
+    return kernels[0] if len(kernels) == 1 else f"{kernels[0]} to {kernels[-1]}" if kernels else "none"

@@ -1,0 +1,234 @@
+"""The script of a failure: the steps of its tape as POSIX shell, by the driver's own commands, and a last look.
+
+It needs nothing of this project. It ends with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
+tell, because a step that was done before fails now, or a command is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from conformance import ops
+from conformance.case import Case
+from conformance.checks import Look, last_look
+from conformance.driver import Dialect
+from conformance.observe import shown
+from conformance.shell import NoScript, as_shell, quoted
+from conformance.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered
+
+DEVIATES: Final = 1
+_ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
+
+_HEAD: Final = """\
+set -u
+export LC_ALL=C
+say() { printf '%s\\n' "$*"; }
+deviates() { say "DEVIATES: $*"; exit 1; }
+cannot_tell() { say "CANNOT TELL: $*"; exit 2; }
+
+# Mounts of our own, gone with this process.
+if [ -z "${REPRO_INSIDE:-}" ]; then
+    command -v unshare >/dev/null || cannot_tell 'there is no command unshare (util-linux)'
+    export REPRO_INSIDE=1
+    if [ "$(id -u)" = 0 ]; then exec unshare --mount --propagation private sh "$0"; fi
+    exec unshare --map-root-user --mount --propagation private sh "$0"
+fi
+"""
+_STEPS: Final = """\
+# must COMMAND: a step that was done when this was recorded
+must() { say "+ $*"; "$@" >"$work/.said" 2>&1 || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
+# may COMMAND: a step that was refused then, and may be
+may() { say "+ $*"; "$@" >"$work/.said" 2>&1 || say "  refused: $(cat "$work/.said")"; }
+# tree COMMAND: a step that prints where a tree is
+tree() { say "+ $*"; tree=$("$@" 2>"$work/.said") || cannot_tell "this was done before, and fails now: $tree$(cat "$work/.said")"; }
+# answer COMMAND: a step that prints what is to be looked at
+answer() { say "+ $*"; "$@" >"$work/.answer" 2>"$work/.said" || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
+# did TEXT: an operation on a tree, which is in the line before
+did() { [ "$1" = 0 ] || cannot_tell "this was done before, and fails now: $2"; say "  $2"; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the comment at the top says besides the case: requirement by id with its sentence, and where it ran."""
+
+    sentences: Sequence[tuple[str, str]]
+    driver: str
+    kernel: str
+    suite: str
+    make_filesystem: tuple[str, ...] = ()
+    filesystem: str = ""
+
+
+def script(case: Case, dialect: Dialect, heading: Heading) -> str:
+    """The whole script; raises NoScript with the reason when there can be none."""
+    steps = _to_be_said(case.steps)
+    for step in steps:
+        if isinstance(step, Beyond):
+            raise NoScript(f"a script cannot repeat this: {step.what}")
+    look = last_look(case.finding, steps)
+    parts = [
+        "#!/bin/sh",
+        *_comment(case, heading),
+        _HEAD,
+        *_needs(dialect, heading, steps),
+        *_work(case, heading),
+        *_cleanup(dialect),
+        _STEPS,
+        dialect.prologue(),
+        "# The steps",
+        *_lines(steps, look, dialect),
+        "",
+        "# What is wrong in the end",
+        *look.lines(dialect),
+        "say 'not seen: the driver does as it should'",
+        "exit 0",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _to_be_said(steps: Sequence[Step]) -> list[Step]:
+    """The steps but for those that only tidy up at the end."""
+    kept = list(steps)
+    while kept and isinstance(kept[-1], Called) and kept[-1].verb == "put" and not kept[-1].refused:
+        kept.pop()
+    return kept
+
+
+def _comment(case: Case, heading: Heading) -> Iterator[str]:
+    for name, sentence in heading.sentences:
+        yield from _wrapped(f"{name}: {sentence}")
+    yield "#"
+    for line in case.reason.splitlines()[:20]:
+        yield from _wrapped(line.encode("ascii", "backslashreplace").decode())
+    yield "#"
+    yield from _wrapped(
+        f"Recorded with {heading.driver} on Linux {heading.kernel}, by overlay-conformance {heading.suite}."
+    )
+    yield from _wrapped(
+        "Ends with 1 if the deviation is seen, 0 if it is not, and 2 if that cannot be told. Run it as root."
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 100, break_on_hyphens=False)] or ["#"]
+
+
+def _needs(dialect: Dialect, heading: Heading, steps: Iterable[Step]) -> Iterator[str]:
+    wanted = list(dialect.needs)
+    if any(isinstance(step, (Did, Tampered)) and isinstance(step.operation, ops.SetXattr) for step in steps):
+        wanted += ["setfattr", "getfattr"]
+    wanted += heading.make_filesystem[:1]
+    words = " ".join(f'"{one}"' if "$" in one else quoted(one) for one in dict.fromkeys(wanted))
+    yield f"for command in {words}; do"
+    yield '    command -v "$command" >/dev/null || cannot_tell "there is no command $command"'
+    yield "done"
+
+
+def _work(case: Case, heading: Heading) -> Iterator[str]:
+    if _names_its_place(case):
+        # An archive of this case has the path of its store in it, so it has to be the same.
+        yield f"work={quoted(case.directory)}"
+        yield 'mkdir -p "$work" || cannot_tell "$work cannot be made"'
+    else:
+        yield "work=$(mktemp -d) || exit 2"
+    yield "cd /"
+    if heading.make_filesystem:
+        words = " ".join(quoted(word) for word in heading.make_filesystem)
+        yield 'image=$(mktemp) && truncate -s 3G "$image" || exit 2'
+        yield f"{words} \"$image\" >/dev/null || cannot_tell 'the filesystem cannot be made'"
+        yield f'mount -t {heading.filesystem} -o loop "$image" "$work" && rm "$image" || exit 2'
+    elif heading.filesystem:
+        yield f'mount -t {heading.filesystem} none "$work" || exit 2'
+    else:
+        yield 'mount --bind "$work" "$work" || exit 2'
+        yield 'if [ "$(stat -f -c %T "$work")" = overlayfs ]; then mount -t tmpfs none "$work" || exit 2; fi'
+    yield 'mount --make-private "$work"'
+
+
+def _names_its_place(case: Case) -> bool:
+    place = case.directory.strip("/").encode()
+    return bool(place) and any(isinstance(step, Archived) and place in step.data for step in case.steps)
+
+
+def _cleanup(dialect: Dialect) -> Iterator[str]:
+    yield "cleanup() {"
+    yield "    trap '' EXIT"
+    yield from (f"    {line}" for line in dialect.epilogue().splitlines())
+    yield '    umount -R -l "$work" 2>/dev/null'
+    yield '    umount -l "$work" 2>/dev/null'
+    yield '    rm -rf --one-file-system "$work"'
+    yield "}"
+    yield "trap cleanup EXIT"
+    yield "trap 'exit 2' HUP INT TERM"
+
+
+def _lines(steps: Sequence[Step], look: Look, dialect: Dialect) -> Iterator[str]:
+    """Every step up to the one that the last look is at, which it may do itself."""
+    stores: list[str] = []
+    for step in steps[: look.at + (0 if look.instead else 1)]:
+        match step:
+            case Opened():
+                if step.store not in stores:
+                    stores.append(step.store)
+                    yield f'mkdir -p "$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
+                yield from command(dialect.opened(step), "may" if step.refused else "must")
+            case Called():
+                yield from command(dialect.called(step), _word_for(step))
+            case Did():
+                yield from _did(step)
+            case Tampered():
+                root = _root_of(step, dialect, steps)
+                yield as_shell(root, step.operation) + " || exit 2"
+            case Archived():
+                yield from _archived(step)
+            case Looked() | Beyond():
+                pass
+
+
+def _root_of(step: Tampered, dialect: Dialect, steps: Sequence[Step]) -> str:
+    below = next((one.below for one in steps if isinstance(one, Opened) and one.store == step.store), "")
+    return dialect.home(step.store, below) if step.where == "home" else f"$work/{step.store}"
+
+
+def command(text: str, word: str) -> list[str]:
+    """The lines of a command of a dialect, its last one behind a word such as ``must``."""
+    if text.startswith("#"):
+        return [text]
+    *before, last = text.split("\n")
+    return [*before, f"{word} {last}" if word else last]
+
+
+def _word_for(step: Called) -> str:
+    if step.refused is not None:
+        return "may"
+    if step.verb == "get":
+        return "tree"
+    return "answer" if step.verb in ("changes", "exists", "diff-size") else "must"
+
+
+def _did(step: Did) -> Iterator[str]:
+    said = quoted(f"{type(step.operation).__name__} {shown(step.operation.path)[1:-1]}".replace("'", "")[:120])
+    if step.error:
+        yield f"# {ops.describe(step.operation)[:100]} -> {step.error}: left out, as it changes nothing"
+        return
+    yield as_shell("$tree", step.operation)
+    yield f"did $? {said}"
+
+
+def _archived(step: Archived) -> Iterator[str]:
+    packed = gzip.compress(step.data, mtime=0)
+    if len(packed) > _ARCHIVE_LIMIT:
+        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a script")
+    yield f"# {step.label} is an archive of:"
+    yield from (
+        f"#   {words}".encode("ascii", "backslashreplace").decode().replace("\n", "\\n") for words in step.words
+    )
+    yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\" || exit 2"
+    yield from textwrap.wrap(base64.b64encode(packed).decode(), 100)
+    yield "END"

@@ -1,0 +1,18 @@
+"""Result files, as somebody without this project would read them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def records(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of a kind, in their order."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if line["record"] == kind]
+
+
+def verdicts(path: Path) -> dict[str, str]:
+    """The verdict on each requirement."""
+    return {one["requirement"]: one["verdict"] for one in records(path, "result")}
