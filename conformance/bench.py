@@ -155,6 +155,7 @@ class Bench:
                 yield workbench
             except BaseException:
                 self._keep_names()
+                self.story.tape.stop()
                 # What was started to reach the driver has to end, whatever became of the test.
                 with suppress(DriverRefused):
                     workbench.driver.leave()
@@ -184,6 +185,7 @@ class Bench:
         step = Opened(
             self._stores[str(directory)].partition("/")[0],
             "" if request.directory == directory else os.path.relpath(request.directory, directory),
+            str(directory),
             request.options,
             tuple((one.container, one.host, one.size) for one in request.id_map),
             tuple(self._store_of(one) for one in request.image_stores),

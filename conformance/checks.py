@@ -6,8 +6,8 @@ lines that end the script with ``deviates`` when the finding is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from conformance.driver import Dialect
 from conformance.findings import (
@@ -15,6 +15,8 @@ from conformance.findings import (
     FilesDiffer,
     Finding,
     NotDone,
+    OutsideChanged,
+    RootReplaced,
     StillMounted,
     TreeDiffers,
     Unreadable,
@@ -23,8 +25,10 @@ from conformance.findings import (
     WrongOutcome,
 )
 from conformance.observe import Difference, shown
+from conformance.ops import SetTimes
 from conformance.shell import NoScript, as_shell, below, kind_of, quoted, writes
-from conformance.tape import Called, Did, Looked, Opened, Step
+from conformance.tape import Called, Did, Looked, Opened, Step, Tampered
+from conformance.tars import TIME
 
 _SHOWN = 40  # differences that a script looks at; the rest are of the same kind
 
@@ -33,19 +37,20 @@ _SHOWN = 40  # differences that a script looks at; the rest are of the same kind
 class Look:
     """``at`` is the index of the step that the look does itself, or looks at the outcome of; none after it is done.
 
-    ``lines`` takes the dialect.
+    ``lines`` takes the dialect. ``earlier`` are lines to be said after steps before, by their index.
     """
 
     at: int
     lines: Callable[[Dialect], Iterator[str]]
     instead: bool = False
+    earlier: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
     """The look that shows a finding at the end of these steps; raises NoScript."""
     match finding:
         case TreeDiffers():
-            return Look(_last_get(steps), lambda _: _tree(finding))
+            return _tree_look(finding, steps)
         case Unreadable():
             return Look(_last_get(steps), lambda _: _unreadable())
         case Accepted() | NotDone():
@@ -54,6 +59,10 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return _outcome(finding, steps)
         case FilesDiffer():
             return Look(len(steps) - 1, lambda dialect: _files(finding, dialect, steps))
+        case RootReplaced():
+            return Look(_last_get(steps), lambda _: _root(finding))
+        case OutsideChanged():
+            return _outside(finding, steps)
         case WrongChange():
             return Look(_last(steps, Called), lambda _: _change(finding))
         case StillMounted():
@@ -62,8 +71,52 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return _answer(steps)
 
 
+def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
+    """A look at the tree; a time that was "now" is compared with that in the tree that was got before."""
+    at = _last_get(steps)
+    known = {
+        step.operation.mtime_ns for step in steps if isinstance(step, Did) and isinstance(step.operation, SetTimes)
+    }
+    moving = [one for one in finding.differences[:_SHOWN] if one.what == "mtime" and not _is_known(one.want, known)]
+    if not moving:
+        return Look(at, lambda _: _tree(finding))
+    before = _last_get(steps[:at])
+    noted = [
+        f"time_{number}=$(stat -c %.9Y {below('$tree', one.path)} 2>/dev/null)" for number, one in enumerate(moving)
+    ]
+    numbers = {one.path: number for number, one in enumerate(moving)}
+    return Look(at, lambda _: _tree(finding, numbers), earlier={before: noted})
+
+
+def _is_known(want: tuple[int, bool], known: set[int]) -> bool:
+    """Whether a time is one that an operation of the script sets, or an archive made by hand has."""
+    time_ns, exact = want
+    cut = {one // 10**9 for one in known} | {TIME}
+    return time_ns in known if exact else time_ns // 10**9 in cut
+
+
 def _unreadable() -> Iterator[str]:
     yield "ls -laR \"$tree\" >/dev/null || deviates 'the tree cannot be read'"
+
+
+def _root(finding: RootReplaced) -> Iterator[str]:
+    held = below("$tree", finding.name)
+    yield f'{{ [ -d "$tree" ] && [ ! -L "$tree" ] && {{ [ -e {held} ] || [ -L {held} ]; }}; }} || deviates "$tree is no directory any more, or another"'
+
+
+def _outside(finding: OutsideChanged, steps: Sequence[Step]) -> Look:
+    """A directory beside the layers, before the first archive and in the end."""
+    made = _last(steps, Tampered)
+    step = steps[made]
+    assert isinstance(step, Tampered)
+    where = f'"$work/{step.store}/{finding.name}"'
+    noted = [
+        "# all that can be seen of a directory that no layer has any business with",
+        f"outside() {{ (cd {where} && ls -lanR --time-style=+ . && find . -type f -exec cat {{}} +) 2>&1; }}",
+        "before=$(outside)",
+    ]
+    lines = ['[ "$(outside)" = "$before" ] || deviates "what lies outside of all layers was changed: $(outside)"']
+    return Look(len(steps) - 1, lambda _: iter(lines), earlier={made: noted})
 
 
 def _last(steps: Sequence[Step], kind: type | tuple[type, ...]) -> int:
@@ -82,7 +135,7 @@ def _last_get(steps: Sequence[Step]) -> int:
 
 
 def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
-    number = _last(steps, (Called, Opened))
+    number = _refused(finding, steps) if isinstance(finding, NotDone) else _last(steps, (Called, Opened))
     step = steps[number]
     assert isinstance(step, (Called, Opened))
 
@@ -102,6 +155,14 @@ def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
     return Look(number, lines, instead=True)
 
 
+def _refused(finding: NotDone, steps: Sequence[Step]) -> int:
+    for number in reversed(range(len(steps))):
+        step = steps[number]
+        if isinstance(step, (Called, Opened)) and step.refused == finding.said:
+            return number
+    raise NoScript("the call that was refused was made by one of several callers, or without the driver's home")
+
+
 def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
     number = _last(steps, Did)
     step = steps[number]
@@ -117,14 +178,24 @@ def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
     return Look(number, lines, instead=True)
 
 
-def _tree(finding: TreeDiffers) -> Iterator[str]:
+def _tree(finding: TreeDiffers, moving: Mapping[bytes, int] | None = None) -> Iterator[str]:
     yield "wrong=0"
     yield 'differs() { say "differs: $*"; wrong=1; }'
     yield 'same() { [ "$2" = "$3" ] || differs "$1 is $3, expected $2"; }'
     yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
     for one in finding.differences[:_SHOWN]:
-        yield from _difference(one, finding)
+        if one.what == "mtime" and one.path in (moving or {}):
+            yield _same_time_as_before(one, (moving or {})[one.path])
+        else:
+            yield from _difference(one, finding)
     yield "[ $wrong = 0 ] || deviates 'the tree is not what it should be'"
+
+
+def _same_time_as_before(one: Difference, number: int) -> str:
+    _, exact = one.want
+    want, cut = (f"$time_{number}", "") if exact else (f"${{time_{number}%.*}}", " | cut -d. -f1")
+    found = f"$(stat -c %.9Y {below('$tree', one.path)}{cut})"
+    return f'same {quoted(f"the time of {shown(one.path)}")} "{want}" "{found}"'
 
 
 def _difference(one: Difference, finding: TreeDiffers) -> Iterator[str]:

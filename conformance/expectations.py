@@ -101,10 +101,8 @@ def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], to
     unknown = entry.keys() - _KEYS
     missing = {"requirement", "reason", "review-by"} - entry.keys()
     if unknown or missing:
-        raise ValueError(
-            f"{'there is no ' + ', '.join(sorted(unknown)) if unknown else ', '.join(sorted(missing)) + ' is missing'};"
-            f" an entry has {', '.join(sorted(_KEYS))}"
-        )
+        wrong = [f"there is no {one}" for one in sorted(unknown)] + [f"{one} is missing" for one in sorted(missing)]
+        raise ValueError(f"{', '.join(wrong)}; an entry has {', '.join(sorted(_KEYS))}")
     texts = {key: value for key, value in entry.items() if key not in ("review-by", "backing")}
     if any(not isinstance(value, str) for value in texts.values()):
         raise ValueError("all but review-by (a date) and backing (a list) are texts")

@@ -29,7 +29,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """The last call of the driver should have been done, and was refused."""
+    """A call of the driver should have been done, and was refused with these words."""
+
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,20 @@ class FilesDiffer:
     gone: tuple[str, ...] = ()
     came: tuple[str, ...] = ()
     where: str = "home"
+
+
+@dataclass(frozen=True, slots=True)
+class RootReplaced:
+    """The root of the tree that was got last is no directory any more, or lost ``name``, which it held."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideChanged:
+    """A directory of this name in the store's own, beside the layers, is not as it was."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,8 @@ Finding = (
     | NotDone
     | WrongOutcome
     | FilesDiffer
+    | RootReplaced
+    | OutsideChanged
     | WrongChange
     | StillMounted
     | WrongAnswer

@@ -270,7 +270,7 @@ class ConformancePlugin:
 def _finding(error: BaseException | None) -> Finding:
     if isinstance(error, Deviation):
         return error.finding
-    return NotDone() if isinstance(error, DriverRefused) else WrongAnswer()
+    return NotDone(str(error)) if isinstance(error, DriverRefused) else WrongAnswer()
 
 
 def _do_not_shrink(item: pytest.Item) -> None:

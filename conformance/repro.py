@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         *_comment(case, heading),
         _HEAD,
         *_needs(dialect, heading, steps),
-        *_work(case, heading),
-        *_cleanup(dialect),
+        *_work(heading),
+        *_cleanup(dialect, _named_places(steps)),
         _STEPS,
         dialect.prologue(),
         "# The steps",
@@ -130,13 +131,8 @@ def _needs(dialect: Dialect, heading: Heading, steps: Iterable[Step]) -> Iterato
     yield "done"
 
 
-def _work(case: Case, heading: Heading) -> Iterator[str]:
-    if _names_its_place(case):
-        # An archive of this case has the path of its store in it, so it has to be the same.
-        yield f"work={quoted(case.directory)}"
-        yield 'mkdir -p "$work" || cannot_tell "$work cannot be made"'
-    else:
-        yield "work=$(mktemp -d) || exit 2"
+def _work(heading: Heading) -> Iterator[str]:
+    yield "work=$(mktemp -d) || exit 2"
     yield "cd /"
     if heading.make_filesystem:
         words = " ".join(quoted(word) for word in heading.make_filesystem)
@@ -151,44 +147,62 @@ def _work(case: Case, heading: Heading) -> Iterator[str]:
     yield 'mount --make-private "$work"'
 
 
-def _names_its_place(case: Case) -> bool:
-    place = case.directory.strip("/").encode()
-    return bool(place) and any(isinstance(step, Archived) and place in step.data for step in case.steps)
+def _named_places(steps: Sequence[Step]) -> list[Opened]:
+    """Stores whose own directory is named in an archive or a symlink that was made to do harm."""
+    texts = [step.data for step in steps if isinstance(step, Archived)]
+    texts += [
+        step.operation.target
+        for step in steps
+        if isinstance(step, Did) and isinstance(step.operation, ops.MakeSymlink)
+    ]
+    opened = [step for step in steps if isinstance(step, Opened) and step.at]
+    return [one for one in opened if any(one.at.strip("/").encode() in text for text in texts)]
 
 
-def _cleanup(dialect: Dialect) -> Iterator[str]:
+def _cleanup(dialect: Dialect, named: Sequence[Opened]) -> Iterator[str]:
     yield "cleanup() {"
     yield "    trap '' EXIT"
     yield from (f"    {line}" for line in dialect.epilogue().splitlines())
     yield '    umount -R -l "$work" 2>/dev/null'
     yield '    umount -l "$work" 2>/dev/null'
+    for one in named:
+        yield f"    unlink {quoted(one.at)} 2>/dev/null"
+        yield f"    rmdir -p {quoted(os.path.dirname(one.at))} 2>/dev/null"
     yield '    rm -rf --one-file-system "$work"'
     yield "}"
     yield "trap cleanup EXIT"
     yield "trap 'exit 2' HUP INT TERM"
+    for one in named:
+        # So that the path in the archive leads where it led.
+        yield f'mkdir -p {quoted(os.path.dirname(one.at))} && ln -sfT "$work/{one.store}" {quoted(one.at)} || exit 2'
 
 
 def _lines(steps: Sequence[Step], look: Look, dialect: Dialect) -> Iterator[str]:
     """Every step up to the one that the last look is at, which it may do itself."""
     stores: list[str] = []
-    for step in steps[: look.at + (0 if look.instead else 1)]:
-        match step:
-            case Opened():
-                if step.store not in stores:
-                    stores.append(step.store)
-                    yield f'mkdir -p "$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
-                yield from command(dialect.opened(step), "may" if step.refused else "must")
-            case Called():
-                yield from command(dialect.called(step), _word_for(step))
-            case Did():
-                yield from _did(step)
-            case Tampered():
-                root = _root_of(step, dialect, steps)
-                yield as_shell(root, step.operation) + " || exit 2"
-            case Archived():
-                yield from _archived(step)
-            case Looked() | Beyond():
-                pass
+    for number, step in enumerate(steps[: look.at + (0 if look.instead else 1)]):
+        yield from _said(step, stores, steps, dialect)
+        yield from look.earlier.get(number, ())
+
+
+def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect) -> Iterator[str]:
+    match step:
+        case Opened():
+            if step.store not in stores:
+                stores.append(step.store)
+                yield f'mkdir -p "$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
+            yield from command(dialect.opened(step), "may" if step.refused else "must")
+        case Called():
+            yield from command(dialect.called(step), _word_for(step))
+        case Did():
+            yield from _did(step)
+        case Tampered():
+            root = _root_of(step, dialect, steps)
+            yield as_shell(root, step.operation) + " || exit 2"
+        case Archived():
+            yield from _archived(step)
+        case Looked() | Beyond():
+            pass
 
 
 def _root_of(step: Tampered, dialect: Dialect, steps: Sequence[Step]) -> str:

@@ -81,9 +81,9 @@ def as_shell(root: str, operation: ops.Operation) -> str:
         case ops.MakeHardLink(_, existing):
             return f"ln -PT {below(root, existing)} {path}"
         case ops.MakeFifo(_, mode):
-            return f"mkfifo -m {mode:04o} {path}"
+            return f"mkfifo {path} && chmod {mode:04o} {path}"
         case ops.MakeDevice(_, kind, major, minor, mode):
-            return f"mknod -m {mode:04o} {path} {kind} {major} {minor}"
+            return f"mknod {path} {kind} {major} {minor} && chmod {mode:04o} {path}"
         case ops.Rename(_, to):
             return f"mv -fT {path} {below(root, to)}"
         case ops.Unlink(_):
@@ -104,7 +104,8 @@ def _change(path: str, operation: ops.Operation) -> str:
         case ops.SetTimes(_, mtime_ns):
             return f"touch -h -d {time_word(mtime_ns)} {path}"
         case ops.SetXattr(_, name, value):
-            return f"setfattr -h -n {quoted(name)} -v 0x{value.hex() or '00'} {path}"
+            said = f" -v 0x{value.hex()}" if value else ""
+            return f"setfattr -h -n {quoted(name)}{said} {path}"
         case ops.Truncate(_, size):
             return f"truncate -c -s {size} {path}"
         case ops.WriteAt(_, offset, data):

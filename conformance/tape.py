@@ -15,10 +15,14 @@ from conformance import ops
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store was opened ``below`` its own directory; ``image_stores`` are of the form STORE or STORE/BELOW."""
+    """A store was opened ``below`` its own directory; ``image_stores`` are of the form STORE or STORE/BELOW.
+
+    ``at`` is where the store's own directory was, as archives and symlinks made to do harm may name it.
+    """
 
     store: str
     below: str = ""
+    at: str = ""
     options: tuple[str, ...] = ()
     id_map: tuple[tuple[int, int, int], ...] = ()
     image_stores: tuple[str, ...] = ()
@@ -98,15 +102,22 @@ class Tape:
     steps: list[Step] = field(default_factory=list)
     drawn: list[Any] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
 
     def begin(self) -> None:
         """Forget the steps of the example before."""
         self.steps.clear()
         self.labels.clear()
+        self.stopped = False
 
     def add(self, step: Step) -> None:
         """One more step."""
-        self.steps.append(step)
+        if not self.stopped:
+            self.steps.append(step)
+
+    def stop(self) -> None:
+        """What comes now only tidies up after a failure."""
+        self.stopped = True
 
     def label(self, path: str, store: str) -> str:
         """The label of a file, by which all steps know it."""

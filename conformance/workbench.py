@@ -181,7 +181,11 @@ class Workbench:
     def check_tree(self, layer_id: str) -> Snapshot:
         """The layer shows what the model says; raises Deviation."""
         actual = self.observed(layer_id)
-        same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual)
+        try:
+            same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual)
+        except Deviation:
+            self._story.tape.stop()
+            raise
         return actual
 
     def diff(self, layer_id: str, parent: str | None = None) -> Path:
@@ -234,6 +238,7 @@ class Workbench:
             call()
         except DriverRefused as refused:
             return str(refused)
+        self._story.tape.stop()
         raise Deviation(f"{what}: expected a refusal, but the driver did it", Accepted())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cli import replay, report, run, verbs
+from conformance.cli import doctor, expect, replay, report, run, verbs
 from conformance.cli.base import main
 
-__all__ = ["main", "replay", "report", "run", "verbs"]
+__all__ = ["doctor", "expect", "main", "replay", "report", "run", "verbs"]

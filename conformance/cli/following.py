@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,10 +24,10 @@ class Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def follow(module: str, task: Mapping[str, Any], progress: Progress) -> Followed:
-    """Start ``python -m MODULE`` with a task and follow its events to the end."""
+def follow(module: str, task: Mapping[str, Any], progress: Progress, prefix: Sequence[str] = ()) -> Followed:
+    """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end."""
     told = Followed()
-    with _started(module) as worker:
+    with _started(module, prefix) as worker:
         for event in _events(worker, task):
             match event.pop("event"):
                 case "opened":
@@ -51,9 +51,9 @@ def follow(module: str, task: Mapping[str, Any], progress: Progress) -> Followed
 
 
 @contextmanager
-def _started(module: str) -> Iterator[subprocess.Popen[str]]:
+def _started(module: str, prefix: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*prefix, sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
         yield worker
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ _IDENTITY: Final = (
     *("suite", "specification", "connection", "driver", "version"),
     *("kernel", "machine", "lane", "profile", "examples", "seed"),
 )
+_LISTS: Final = ("backings", "selected", "notes")
 
 
 class BadResults(Exception):
@@ -113,6 +114,8 @@ def write(path: Path, parts: Iterable[Part]) -> None:
 
 
 def _records_of(part: Part) -> list[dict[str, Any]]:
+    lists: dict[str, Any] = {name: tuple(sorted(set(getattr(part.run, name)))) for name in _LISTS}
+    part = Part(replace(part.run, **lists), part.outcomes)
     name = part.run.id
     outcomes = sorted(part.outcomes, key=lambda one: (one.backing, one.test))
     results = part.results()
@@ -167,7 +170,7 @@ def _take(
         case "run":
             if record.pop("format") != FORMAT:
                 raise BadResults(f"another format than {FORMAT}; use the version of the suite that wrote it")
-            lists = {key: tuple(record[key]) for key in ("backings", "selected", "notes")}
+            lists = {key: tuple(record[key]) for key in _LISTS}
             runs[name] = Run(**{**record, **lists})
             if runs[name].id != name:
                 raise BadResults(f"the run is called {name}, and is {runs[name].id}: the file was edited")
@@ -238,7 +241,7 @@ def _joined(one: Part, other: Part, first: str, second: str) -> Part:
             " file once, and give each job its own requirements or filesystems"
         )
     changes: dict[str, Any] = {}
-    for name in ("backings", "selected", "notes"):
+    for name in _LISTS:
         changes[name] = tuple(sorted({*getattr(one.run, name), *getattr(other.run, name)}))
     both = one.run.lacking.keys() & other.run.lacking.keys()
     changes["lacking"] = {name: one.run.lacking[name] for name in sorted(both)}

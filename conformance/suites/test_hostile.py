@@ -6,7 +6,7 @@ import os
 import stat
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from conformance import ops, tars
 from conformance.bench import Bench
 from conformance.driver import DriverRefused
+from conformance.findings import OutsideChanged, RootReplaced, TreeDiffers
+from conformance.observe import names_differ
 from conformance.strategies import STANDARD
 from conformance.tars import BLOCK, Entry
 from conformance.workbench import Deviation, Workbench, entry_names
@@ -31,10 +33,12 @@ class Outside:
 
     def __init__(self, store: Workbench) -> None:
         self.path = store.directory / "outside"
-        self.path.mkdir(mode=0o700)
-        (self.path / "secret").write_bytes(SECRET)
-        (self.path / "secret").chmod(0o640)
-        (self.path / "sub").mkdir()
+        made: list[ops.Operation] = [
+            ops.MakeDirectory(b"outside", 0o700),
+            ops.CreateFile(b"outside/secret", SECRET, 0o640),
+            ops.MakeDirectory(b"outside/sub", 0o755),
+        ]
+        store.tamper(made, "directory")
         self._before = self._look()
         self._store = store
 
@@ -54,7 +58,8 @@ class Outside:
             changed = [
                 path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)
             ]
-            raise Deviation(f"the host outside the layer was changed: {sorted(changed)}")
+            said = f"the host outside the layer was changed: {sorted(changed)}"
+            raise Deviation(said, OutsideChanged("outside"))
 
 
 @contextmanager
@@ -86,6 +91,11 @@ def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
         store.check_tree(layer_id)
     store.create("later", "base")
     store.applied("later", [tars.file("later")])
+
+
+def are_lost(said: str, paths: Iterable[bytes]) -> Deviation:
+    """The tree that was observed last lacks these paths."""
+    return Deviation(said, TreeDiffers(tuple(names_differ(paths, ()))))
 
 
 def up_to(outside: Outside) -> str:
@@ -189,7 +199,7 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
         root = store.driver.get("child")
         try:
             if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
-                raise Deviation(f"an entry called {name!r} replaced the root of the layer")
+                raise Deviation(f"an entry called {name!r} replaced the root of the layer", RootReplaced(b"a"))
         finally:
             store.driver.put("child")
         still_well(store)
@@ -203,7 +213,7 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
         there = store.observed("child").nodes
         lost = {b"a", b"d", b"d/a", b"d/d/a", b"e"} - there.keys()
         if lost:
-            raise Deviation(f"the whiteout {name!r} deleted {sorted(lost)}")
+            raise are_lost(f"the whiteout {name!r} deleted {sorted(lost)}", lost)
         still_well(store)
 
 
@@ -229,7 +239,8 @@ def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
         if try_to_apply(store, "child", [tars.whiteout("b/.wh..wh..opq")]):
             lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
             if lost:
-                raise Deviation(f"an opaque mark below the symlink 'b' cleared {sorted(lost)} of the directory 'd'")
+                said = f"an opaque mark below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
+                raise are_lost(said, lost)
         still_well(store)
 
 

@@ -1,0 +1,146 @@
+"""``doctor``: what this host can test, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from conformance.cli.base import main
+from conformance.cli.following import follow
+from conformance.cli.progress import Progress
+from conformance.diagnosis import Diagnosis
+from conformance.lab.scratch import scratch_directory
+from conformance.spec import load_capabilities
+
+FORMAT: Final = 1
+_NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
+_COMMANDS: Final = (
+    ("containers-storage", "drivers of containers/storage", "apt-get install containers-storage"),
+    ("containerd", "snapshotters of containerd", "apt-get install containerd"),
+    ("ctr", "scripts of failures of containerd", "apt-get install containerd"),
+    ("fuse-overlayfs", "fuse-overlayfs behind containers-storage", "apt-get install fuse-overlayfs"),
+    ("curl", "scripts of failures of graph-driver plugins", "apt-get install curl"),
+    ("unshare", "scripts of failures", "apt-get install util-linux"),
+    ("setfattr", "scripts of failures with extended attributes", "apt-get install attr"),
+)
+_MODULES: Final = (
+    ("xdist", "tests at a time (--jobs)", "pip install 'overlay-conformance[parallel]'"),
+    ("grpc", "snapshotters of containerd", "pip install 'overlay-conformance[containerd]'"),
+)
+_COLOURS: Final = {"yes": "green", "no": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that this host can do or not; ``remedy`` is what to do, "" if there is nothing to do here."""
+
+    group: str
+    what: str
+    works: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where stores would be made."
+)
+def doctor(as_json: bool, scratch: Path | None) -> None:
+    """Say what this host can test, and what to install for more. Exit code 0 if the profile smoke works."""
+    with Progress(Console(stderr=True), "looking at this host") as progress:
+        lanes = {"this user": _lane((), scratch, progress)}
+        if os.geteuid() == 0 and shutil.which(_NAMESPACE[0]):
+            lanes["user namespace"] = _lane(_NAMESPACE, scratch, progress)
+    found = [
+        *_of_lanes(lanes),
+        *_of_the_kernel(lanes["this user"]),
+        *_of_filesystems(lanes["this user"]),
+        *_of_programs(),
+    ]
+    smoke = any(not lane.get("failure") and "mounts" not in lane["lacking"] for lane in lanes.values())
+    if as_json:
+        said = {"format": FORMAT, "smoke": smoke, "findings": [asdict(one) for one in found]}
+        click.echo(json.dumps(said, indent=1))
+    else:
+        _print(found, smoke)
+    sys.exit(0 if smoke else 1)
+
+
+def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> dict[str, Any]:
+    with scratch_directory(scratch) as directory:
+        # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
+        told = follow("conformance.diagnosis", asdict(Diagnosis(str(directory), os.getpid())), progress, prefix)
+    if told.failure or not told.events:
+        failure = (told.failure or "it said nothing").strip().splitlines()[-1]
+        return {"failure": failure, "lacking": {"mounts": failure}, "made": {}, "missing": {}, "lane": "none"}
+    return told.events[0]
+
+
+def _of_lanes(lanes: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
+    for who, lane in lanes.items():
+        lacking = lane["lacking"]
+        yield Finding("lanes", f"profile smoke, {who}", "mounts" not in lacking, lacking.get("mounts", ""))
+        if who == "this user":
+            root = lane["lane"] == "root"
+            reason = "" if root else "device nodes, foreign owners, file capabilities and quota are left out"
+            yield Finding("lanes", "all that needs real root", root, reason, "" if root else "run it with sudo")
+
+
+def _of_the_kernel(lane: Mapping[str, Any]) -> Iterator[Finding]:
+    for one in load_capabilities().values():
+        if one.of == "host" and one.name not in ("mounts", "root", "loop"):
+            reason = lane["lacking"].get(one.name, "")
+            yield Finding("kernel", one.name, not reason, reason or one.meaning)
+
+
+def _of_filesystems(lane: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, unfit in lane["made"].items():
+        yield Finding(
+            "filesystems", f"--backing {name}", True, f"only what is said of it: {unfit}" if unfit else ""
+        )
+    for name, reason in lane["missing"].items():
+        before, _, remedy = reason.partition("; ")
+        if "apt-get" in remedy or "sudo" in remedy:
+            yield Finding("filesystems", f"--backing {name}", False, before, remedy.removeprefix("on Debian: "))
+        else:
+            yield Finding("filesystems", f"--backing {name}", False, reason)
+
+
+def _of_programs() -> Iterator[Finding]:
+    for name, use, remedy in _COMMANDS:
+        there = shutil.which(name) is not None
+        yield Finding("programs", name, there, use, "" if there else remedy)
+    for name, use, remedy in _MODULES:
+        there = importlib.util.find_spec(name) is not None
+        yield Finding("programs", f"Python's {name}", there, use, "" if there else remedy)
+
+
+def _print(found: Sequence[Finding], smoke: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for group, findings in itertools.groupby(found, lambda one: one.group):
+        console.print(f"[bold]{group}[/bold]")
+        for one in findings:
+            works = "yes" if one.works else "no"
+            line = Text(f"  {works:4}", style=_COLOURS[works]).append(f"{one.what:32}", style="default")
+            line.append(f" {' '.join(one.reason.split())}", style="default")
+            if one.remedy:
+                line.append(f"  -> {one.remedy}", style="bold")
+            line.rstrip()
+            console.print(line)
+    if smoke:
+        click.echo("\nThis host can judge drivers: overlay-conformance run python:refdriver:Driver --profile smoke")
+    else:
+        click.echo("\nThis host can judge no driver: no overlay can be mounted. Use sudo, and kernel 4.0 or later.")

@@ -1,0 +1,88 @@
+"""``expect``: look after a driver's file of known failures."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from conformance import expectations
+from conformance.cli.base import main
+from conformance.expectations import BadExpectations
+from conformance.report import records
+from conformance.report.records import BadResults
+from conformance.results import TestOutcome, Verdict
+from conformance.spec import load_requirements
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@main.group()
+def expect() -> None:
+    """Look after a file of known failures (docs/known-failures.md)."""
+
+
+@expect.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check(file: Path) -> None:
+    """Check FILE: its form, its requirements, its dates and its stored cases."""
+    try:
+        known = expectations.load(file, load_requirements(), _today())
+        expectations.stored_cases(known, file)
+    except BadExpectations as error:
+        raise click.ClickException(str(error)) from error
+    review = f", the next review by {min(one.review_by for one in known)}" if known else ""
+    click.echo(f"{file}: {len(known)} known failures{review}")
+
+
+@expect.command()
+@click.argument("file", type=_FILE)
+@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def update(file: Path, results: Path) -> None:
+    """Rewrite FILE after RESULTS of a run with it: what passed goes, new failures come, all else stays.
+
+    The stored case of a new failure is copied beside FILE, into cases/.
+    """
+    try:
+        parts = records.read(results)
+    except BadResults as error:
+        raise click.ClickException(str(error)) from error
+    outcomes = [outcome for part in parts for outcome in part.outcomes]
+    before = file.read_text() if file.exists() else ""
+    cases = _kept_cases(outcomes, results, file)
+    text = expectations.updated(before, outcomes, cases, _today())
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(text)
+    beside.replace(file)
+    new = sorted({one for outcome in outcomes if outcome.verdict is Verdict.FAIL for one in outcome.requirements})
+    gone = sorted({one for outcome in outcomes if outcome.verdict is Verdict.XPASS for one in outcome.requirements})
+    for word, names in (("expected from now on", new), ("no longer expected", gone)):
+        if names:
+            click.echo(f"{word}: {', '.join(names)}")
+    click.echo(
+        f"{file} {'written' if text != before else 'is as it was'}; give each new entry its reason and a link"
+    )
+
+
+def _kept_cases(outcomes: Sequence[TestOutcome], results: Path, file: Path) -> dict[str, str]:
+    """The first case of each failed requirement, copied beside the file; its path from there."""
+    found: dict[str, str] = {}
+    for outcome in outcomes:
+        source = results.parent / outcome.evidence / "case.json"
+        if outcome.verdict is not Verdict.FAIL or not outcome.evidence or not source.is_file():
+            continue
+        target = file.parent / "cases" / f"{os.path.basename(outcome.evidence)}.json"
+        for requirement in outcome.requirements:
+            if requirement not in found:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+                found[requirement] = os.path.relpath(target, file.parent)
+    return found
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()

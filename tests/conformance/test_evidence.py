@@ -1,0 +1,199 @@
+"""What a failure leaves: a folder, a script that was seen to fail, and a case that is replayed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from reading import records
+
+pytestmark = pytest.mark.mounts
+REFERENCE = "python:refdriver:Driver"
+ENVIRONMENT = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver", "PYTHON": sys.executable}
+FAULTS = {
+    "a whiteout lost": ("archives:LosesWhiteouts", "OVL-APPLY-ROUND-TRIP"),
+    "mtimes rounded": ("archives:RoundsTimes", "OVL-APPLY-FILE-TIMES"),
+    "128 taken as 127": ("layers:LimitOf127", "OVL-CHAIN-128"),
+    "hard links broken": ("archives:BreaksHardLinks", "OVL-APPLY-HARD-LINKS"),
+    "attributes lost": ("carrying:LosesAttributes", "OVL-META-XATTRS"),
+    "changes not listed": ("layers:ListsNoChanges", "OVL-CHANGES-EXPLAIN"),
+    "an archive taken that is none": ("taking:TakesAnyArchive", "OVL-HOSTILE-JUNK"),
+    "a mount left": ("layers:NeverUnmounts", "OVL-LIFE-NO-LEAKS"),
+    "a short link trusted": ("keeping:TrustsLinks", "OVL-RESTART-LINK-EMPTY"),
+    "a history": ("taking:RefusesArchives", "OVL-LIFE-HISTORY"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A run that failed: its output, and the folders that it left."""
+
+    output: str
+    results: Path
+    folders: tuple[Path, ...]
+
+
+def run(driver: str, *words: str, scratch: Path, env: Mapping[str, str] = ENVIRONMENT) -> Left:
+    results, evidence = scratch / "results.jsonl", scratch / "evidence"
+    options = ["--results", str(results), "--evidence", str(evidence), "--seed", "5", "--examples", "20"]
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", "run", driver, *options, "--scratch", str(scratch), *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    named = [one["evidence"] for one in records(results, "outcome") if one["verdict"] == "FAIL"]
+    return Left(done.stdout, results, tuple(results.parent / one for one in named))
+
+
+def replay(case: Path, driver: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "conformance", "replay", str(case), driver]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def run_script(path: Path, text: str | None = None) -> tuple[int, str]:
+    if text is not None:
+        path = path.with_name("changed.sh")
+        path.write_text(text)
+    done = subprocess.run(["sh", str(path)], env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd="/")
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -> None:
+    fault, requirement = FAULTS[what]
+    driver = f"python:conformance.faulty.{fault}"
+    left = run(driver, "--requirement", requirement, scratch=scratch)
+    folder = left.folders[0]
+    there = {path.name for path in folder.iterdir()}
+    assert {"case.json", "environment.json", "failure.md", "kernel.log", "repro.sh", "repro.log"} <= there
+    assert str(folder / "repro.sh") in left.output
+    code, said = run_script(folder / "repro.sh")
+    assert code == 1, said
+    assert "DEVIATES" in said
+    module, name = fault.split(":")
+    correct = (folder / "repro.sh").read_text().replace(f"conformance.faulty.{module}", "refdriver")
+    code, said = run_script(folder / "repro.sh", correct.replace(f'"{name}"', '"Driver"'))
+    assert code == 0, said
+    code, said = replay(folder, driver)
+    assert (code, said[:5]) == (1, "STILL"), said
+    code, said = replay(folder / "case.json", REFERENCE)
+    assert (code, said[:5]) == (0, "FIXED"), said
+    assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
+    left = run(
+        "python:conformance.faulty.archives:LosesWhiteouts",
+        "--requirement",
+        "OVL-APPLY-ROUND-TRIP",
+        scratch=scratch,
+    )
+    folder = left.folders[0]
+    expected, actual = (folder / "expected.txt").read_text(), (folder / "actual.txt").read_text()
+    lost = set(actual.splitlines()) - set(expected.splitlines())
+    assert len(lost) == 1
+    explained = (folder / "difference.txt").read_text()
+    assert "should not be there" in explained
+    assert "last named in step" in explained
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["kernel"] == os.uname().release
+    words = (folder / "failure.md").read_text()
+    assert "repro.sh" in words
+    assert "overlay-conformance replay case.json" in words
+
+
+def test_a_script_refuses_to_guess_when_a_command_is_missing(scratch: Path) -> None:
+    left = run(
+        "python:conformance.faulty.layers:NoLimit", "--requirement", "OVL-CHAIN-129-REFUSED", scratch=scratch
+    )
+    env = {**ENVIRONMENT, "PYTHON": "no-such-python"}
+    script = ["sh", str(left.folders[0] / "repro.sh")]
+    done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert "no-such-python" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{}", '{"format": 99}', "not json"],
+    ids=["empty", "no-fields", "another-format", "no-json"],
+)
+def test_a_case_that_cannot_be_read_is_refused(scratch: Path, damage: str) -> None:
+    case = scratch / "case.json"
+    case.write_text(damage)
+    code, said = replay(case, REFERENCE)
+    assert code == 2
+    assert str(case) in said
+
+
+def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
+    left = run(
+        "python:conformance.faulty.layers:NoLimit", "--requirement", "OVL-CHAIN-129-REFUSED", scratch=scratch
+    )
+    said = json.loads((left.folders[0] / "case.json").read_text())
+    case = scratch / "case.json"
+    case.write_text(json.dumps({**said, "test": "test_of_another_age"}))
+    code, answer = replay(case, REFERENCE)
+    assert code == 2
+    assert answer.startswith("ERROR")
+    assert "test_of_another_age" in answer
+
+
+PLUGIN = """\
+import sys
+import refdriver.plugin
+from refdriver import ChangeKind, Driver
+
+
+class Forgetful(Driver):
+    def changes(self, layer_id, parent=""):
+        return [one for one in super().changes(layer_id, parent) if one.kind is not ChangeKind.DELETE]
+
+
+refdriver.plugin.Driver = Forgetful
+from refdriver.cli import main
+
+sys.argv = ["refdriver", "serve", "--graphdriver", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl: apt-get install curl")
+def test_a_plugin_is_shown_by_curl(scratch: Path) -> None:
+    (scratch / "forgetful.py").write_text(PLUGIN)
+    driver = f"graphdriver:?command={sys.executable} {scratch}/forgetful.py {{socket}}"
+    left = run(driver, "--requirement", "OVL-CHANGES-OPAQUE", scratch=scratch)
+    script = left.folders[0] / "repro.sh"
+    assert "curl" in script.read_text()
+    code, said = run_script(script)
+    assert code == 1, said
+    (scratch / "forgetful.py").write_text(PLUGIN.replace("refdriver.plugin.Driver = Forgetful", ""))
+    code, said = run_script(script)
+    assert code == 0, said
+    assert replay(left.folders[0], driver)[0] == 0
+
+
+@pytest.mark.skipif(not shutil.which("containers-storage"), reason="needs the package containers-storage")
+def test_another_projects_driver_is_shown_by_its_own_commands(scratch: Path) -> None:
+    wanted = ["OVL-CHANGES-SYMLINK", "OVL-APPLY-WHITEOUT-BEFORE", "OVL-RESTART-LINK-EMPTY"]
+    words = [word for one in wanted for word in ("--requirement", one)]
+    # Deviations that this driver has had for years; if it has none of them any more, this test has to learn so.
+    left = run("containers-storage:overlay", *words, scratch=scratch)
+    for folder in left.folders:
+        script = (folder / "repro.sh").read_text()
+        assert "conformance." not in script, "the script needs nothing of this project"
+        code, said = run_script(folder / "repro.sh")
+        assert code == 1, said
+    assert replay(left.folders[0], "containers-storage:overlay")[0] == 1
+    assert replay(left.folders[0], REFERENCE)[0] == 0
