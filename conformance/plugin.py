@@ -39,6 +39,7 @@ EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _UNTESTED: Final = "untested: "
+_UNSHRUNK: Final = "conformance_unshrunk"
 
 
 def start(config: pytest.Config) -> None:
@@ -275,7 +276,9 @@ def _finding(error: BaseException | None) -> Finding:
 
 def _do_not_shrink(item: pytest.Item) -> None:
     test = getattr(item, "obj", None)
-    if getattr(test, "is_hypothesis_test", False):
+    # One function is the test of several items, and of several rounds, and takes settings once.
+    if getattr(test, "is_hypothesis_test", False) and not hasattr(test, _UNSHRUNK):
+        setattr(test, _UNSHRUNK, True)
         settings(settings.get_profile("conformance"), phases=(Phase.explicit, Phase.generate))(test)
 
 

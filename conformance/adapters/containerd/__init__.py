@@ -12,6 +12,7 @@ from conformance.adapters.containerd import messages
 from conformance.adapters.containerd.client import Client, load_grpc
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.driver import Store
+from conformance.dialects.containerd import Containerd
 from conformance.driver import DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _OUTSIDE = "the home belongs to a process outside of the store's directory"
@@ -71,7 +72,10 @@ class _Opener:
         self._daemons: list[Daemon] = []
 
     def source(self, info: DriverInfo) -> DriverSource:
-        return DriverSource(info, self._open, self._close)
+        setup = self._setup
+        # One that runs already has layers that a script has no business with.
+        dialect = None if self._address or setup.proxy else Containerd(setup.binary, setup.snapshotter)
+        return DriverSource(info, self._open, self._close, dialect=dialect)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
