@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from conformance.driver import Dialect
 from conformance.findings import (
     Accepted,
+    BytesDiffer,
+    DiffDisagrees,
     FilesDiffer,
     Finding,
+    InWords,
     NotDone,
     OutsideChanged,
     RootReplaced,
     StillMounted,
     TreeDiffers,
+    TreeGone,
     Unreadable,
     WrongAnswer,
     WrongChange,
@@ -51,24 +55,40 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
     match finding:
         case TreeDiffers():
             return _tree_look(finding, steps)
-        case Unreadable():
-            return Look(_last_get(steps), lambda _: _unreadable())
         case Accepted() | NotDone():
             return _call(finding, steps)
         case WrongOutcome():
             return _outcome(finding, steps)
-        case FilesDiffer():
-            return Look(len(steps) - 1, lambda dialect: _files(finding, dialect, steps))
-        case RootReplaced():
-            return Look(_last_get(steps), lambda _: _root(finding))
         case OutsideChanged():
             return _outside(finding, steps)
-        case WrongChange():
-            return Look(_last(steps, Called), lambda _: _change(finding))
-        case StillMounted():
-            return Look(len(steps) - 1, lambda _: _mounted())
         case WrongAnswer():
             return _answer(steps)
+        case Unreadable():
+            return Look(_last_get(steps), lambda _: _unreadable())
+        case RootReplaced():
+            return Look(_last_get(steps), lambda _: _root(finding))
+        case WrongChange():
+            return Look(_last(steps, Called), lambda _: _change(finding))
+        case InWords():
+            raise NoScript("what is wrong is told in words only")
+    return _look_at_the_end(finding, steps)
+
+
+def _look_at_the_end(finding: Finding, steps: Sequence[Step]) -> Look:
+    """A look after all the steps."""
+    end = len(steps) - 1
+    match finding:
+        case FilesDiffer():
+            return Look(end, lambda dialect: _files(finding, dialect, steps))
+        case StillMounted():
+            return Look(end, lambda _: _mounted(finding))
+        case TreeGone():
+            return Look(end, lambda _: _gone(finding))
+        case BytesDiffer():
+            return Look(end, lambda _: _bytes(steps))
+        case DiffDisagrees():
+            return Look(end, lambda _: _disagrees(finding, steps))
+    raise NoScript(f"no script looks for {type(finding).__name__}")
 
 
 def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
@@ -291,7 +311,38 @@ def _change(finding: WrongChange) -> Iterator[str]:
         yield f'grep -qxF -e {quoted(f"{finding.want} {path}")} "$work/.answer" || deviates {quoted(said)}'
 
 
-def _mounted() -> Iterator[str]:
+def _gone(finding: TreeGone) -> Iterator[str]:
+    yield f"[ -e {below('$tree', finding.name)} ] || deviates 'the tree is gone, and is still in use'"
+
+
+def _diffs(steps: Sequence[Step]) -> list[str]:
+    return [f'"$work/{step.archive}"' for step in steps if isinstance(step, Called) and step.verb == "diff"]
+
+
+def _bytes(steps: Sequence[Step]) -> Iterator[str]:
+    first, second = _diffs(steps)[-2:]
+    yield f"cmp {first} {second} || deviates 'two diffs of one layer have other bytes'"
+
+
+def _disagrees(finding: DiffDisagrees, steps: Sequence[Step]) -> Iterator[str]:
+    if any(not (0x20 < byte < 0x7F) or byte in b'"\\' for byte in finding.path):
+        raise NoScript("each driver writes such a name in its list of changes in another way")
+    path = finding.path.decode()
+    yield f"tar -tf {_diffs(steps)[-1]} | sed -e 's,^\\./,,' -e 's,/$,,' >\"$work/.found\""
+    brings = f'grep -qxF -e {quoted(path)} "$work/.found"'
+    if finding.added:
+        adds = f'grep -qxF -e {quoted(f"add /{path}")} "$work/.answer"'
+        yield f"if {adds} && ! {brings}; then deviates {quoted(f'the changes add /{path}, and the diff lacks it')}; fi"
+    else:
+        listed = f"grep -v '^delete ' \"$work/.answer\" | cut -d' ' -f2- | grep -qxF -e {quoted('/' + path)}"
+        yield f"if {brings} && ! {listed}; then deviates {quoted(f'the diff brings {path}, and the changes lack it')}; fi"
+
+
+def _mounted(finding: StillMounted) -> Iterator[str]:
+    if finding.overlays:
+        yield "left=$(grep -e ' - overlay ' -e ' - fuse' /proc/self/mountinfo | cut -d' ' -f5 | grep \"^$work/\" || true)"
+        yield '[ -z "$left" ] || deviates "still mounted: $left"'
+        return
     yield "left=$(cut -d' ' -f5 /proc/self/mountinfo | grep \"^$work/.*/.\" || true)"
     yield '[ -z "$left" ] || deviates "still mounted: $left"'
 

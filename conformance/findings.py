@@ -75,12 +75,39 @@ class WrongChange:
 
 @dataclass(frozen=True, slots=True)
 class StillMounted:
-    """Something is mounted below the store's directory, and should not be."""
+    """Something is mounted below the stores' directories, and should not be; ``overlays`` counts these alone."""
+
+    overlays: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreeGone:
+    """The tree that was got last is not there any more after all the steps, seen by an entry of it."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BytesDiffer:
+    """The last two archives that were written should have the same bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiffDisagrees:
+    """The changes that were asked for last add a path that the last diff lacks, or lack one that it brings."""
+
+    path: bytes
+    added: bool
 
 
 @dataclass(frozen=True, slots=True)
 class WrongAnswer:
-    """The last answer on the tape is wrong; what would be right is told in words only."""
+    """The last answer on the tape, all of it, is what is wrong: a driver that gives it again still deviates."""
+
+
+@dataclass(frozen=True, slots=True)
+class InWords:
+    """What is wrong is told in words only; no script can look for it."""
 
 
 Finding = (
@@ -95,4 +122,8 @@ Finding = (
     | WrongChange
     | StillMounted
     | WrongAnswer
+    | TreeGone
+    | BytesDiffer
+    | DiffDisagrees
+    | InWords
 )

@@ -24,7 +24,7 @@ from conformance.adapters import UnknownDriver, connect
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
 from conformance.driver import DriverRefused, DriverSource
-from conformance.findings import Finding, NotDone, WrongAnswer
+from conformance.findings import Finding, InWords, NotDone
 from conformance.lab import namespace
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
@@ -271,7 +271,7 @@ class ConformancePlugin:
 def _finding(error: BaseException | None) -> Finding:
     if isinstance(error, Deviation):
         return error.finding
-    return NotDone(str(error)) if isinstance(error, DriverRefused) else WrongAnswer()
+    return NotDone(str(error)) if isinstance(error, DriverRefused) else InWords()
 
 
 def _do_not_shrink(item: pytest.Item) -> None:

@@ -20,7 +20,7 @@ from conformance.checks import Look, last_look
 from conformance.driver import Dialect
 from conformance.observe import shown
 from conformance.shell import NoScript, as_shell, quoted
-from conformance.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered
+from conformance.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered, Waited
 
 DEVIATES: Final = 1
 _ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
@@ -68,7 +68,7 @@ class Heading:
 
 def script(case: Case, dialect: Dialect, heading: Heading) -> str:
     """The whole script; raises NoScript with the reason when there can be none."""
-    steps = _to_be_said(case.steps)
+    steps = list(case.steps)
     for step in steps:
         if isinstance(step, Beyond):
             raise NoScript(f"a script cannot repeat this: {step.what}")
@@ -91,14 +91,6 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "exit 0",
     ]
     return "\n".join(parts) + "\n"
-
-
-def _to_be_said(steps: Sequence[Step]) -> list[Step]:
-    """The steps but for those that only tidy up at the end."""
-    kept = list(steps)
-    while kept and isinstance(kept[-1], Called) and kept[-1].verb == "put" and not kept[-1].refused:
-        kept.pop()
-    return kept
 
 
 def _comment(case: Case, heading: Heading) -> Iterator[str]:
@@ -201,6 +193,8 @@ def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect
             yield as_shell(root, step.operation) + " || exit 2"
         case Archived():
             yield from _archived(step)
+        case Waited():
+            yield "sleep 1.1"
         case Looked() | Beyond():
             pass
 

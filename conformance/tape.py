@@ -86,13 +86,18 @@ class Tampered:
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """The clock went on to the next second."""
+
+
+@dataclass(frozen=True, slots=True)
 class Beyond:
     """Something was done that a script cannot repeat, such as calls at a time."""
 
     what: str
 
 
-Step = Opened | Called | Did | Archived | Looked | Tampered | Beyond
+Step = Opened | Called | Did | Archived | Looked | Tampered | Waited | Beyond
 
 
 @dataclass(slots=True)

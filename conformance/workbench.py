@@ -14,7 +14,7 @@ from pathlib import Path
 
 from conformance import ops, tars
 from conformance.driver import DriverRefused, DriverUnderTest
-from conformance.findings import Accepted, Finding, TreeDiffers, Unreadable, WrongAnswer, WrongOutcome
+from conformance.findings import Accepted, Finding, InWords, TreeDiffers, Unreadable, WrongOutcome
 from conformance.interpret import perform, with_links
 from conformance.model import Snapshot, Tree, Unspecified
 from conformance.observe import compared, differences, observe
@@ -24,12 +24,12 @@ from conformance.tape import Archived, Did, Looked, Tampered, Tape
 class Deviation(AssertionError):
     """The driver does something else than a requirement says; the text is expected against actual.
 
-    ``finding`` is the same as a value, where that is more than "the last answer on the tape is wrong".
+    ``finding`` is the same as a value, from which a script is made; without one there is no script.
     """
 
     def __init__(self, text: str, finding: Finding | None = None) -> None:
         super().__init__(text)
-        self.finding: Finding = finding or WrongAnswer()
+        self.finding: Finding = finding or InWords()
 
 
 class Leak(Deviation):

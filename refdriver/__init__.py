@@ -6,6 +6,6 @@ from refdriver.driver import Driver
 from refdriver.errors import DriverError
 from refdriver.idmap import IdMap
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["ArchiveStream", "Change", "ChangeKind", "Driver", "DriverError", "IdMap"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cli import doctor, expect, replay, report, run, verbs
+from conformance.cli import completion, doctor, expect, replay, report, run, verbs
 from conformance.cli.base import main
 
-__all__ = ["doctor", "expect", "main", "replay", "report", "run", "verbs"]
+__all__ = ["completion", "doctor", "expect", "main", "replay", "report", "run", "verbs"]

@@ -53,7 +53,7 @@ class Finding:
     remedy: str = ""
 
 
-@main.command()
+@main.command(short_help="Say what this host can test, and what to install for more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where stores would be made."

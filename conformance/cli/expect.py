@@ -21,7 +21,7 @@ from conformance.spec import load_requirements
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@main.group()
+@main.group(short_help="Look after a file of known failures.")
 def expect() -> None:
     """Look after a file of known failures (docs/known-failures.md)."""
 

@@ -26,7 +26,7 @@ from conformance.worker import Task
 _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 
 
-@main.command()
+@main.command(short_help="Try a stored case again: FIXED, STILL or ERROR.")
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.argument("driver")
 @click.option(

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from conformance import expectations
 from conformance.adapters import UnknownDriver, connect
+from conformance.cli import completion
 from conformance.cli.base import Duration, main
 from conformance.cli.following import Followed, follow
 from conformance.cli.progress import Progress
@@ -54,7 +55,7 @@ class Asked:
     expectations_file: Path | None
 
 
-@main.command()
+@main.command(short_help="Judge a driver.")
 @click.argument("driver")
 @click.option(
     "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
@@ -68,8 +69,22 @@ class Asked:
     type=click.Choice([HOST, *(one.name for one in BACKINGS), "all"]),
     help="Filesystem under the stores (repeatable): made for the run, but for 'host'.",
 )
-@click.option("--requirement", "ids", multiple=True, metavar="ID", help="Only this requirement (repeatable).")
-@click.option("--family", "families", multiple=True, help="Only this family of requirements (repeatable).")
+@click.option(
+    "--requirement",
+    "ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=completion.requirement_ids,
+    help="Only this requirement (repeatable).",
+)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.families,
+    help="Only this family of requirements (repeatable).",
+)
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the profile's.")
 @click.option("--seed", type=int, help="Repeat the examples of a run that printed this seed.")
 @click.option(

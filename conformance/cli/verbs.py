@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import main
+from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.compare import Comparison
@@ -24,7 +25,7 @@ from conformance.spec.specification import as_markdown
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
 
-@main.command()
+@main.command(short_help="Do the same on two drivers, and explain where they differ.")
 @click.argument("first")
 @click.argument("second")
 @click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Chains of layers to try.")
@@ -68,7 +69,7 @@ def list_requirements() -> None:
 
 
 @main.command()
-@click.argument("requirement_id", metavar="ID")
+@click.argument("requirement_id", metavar="ID", shell_complete=requirement_ids)
 def explain(requirement_id: str) -> None:
     """Say what a requirement asks for, and where it comes from."""
     requirement = load_requirements().get(requirement_id.upper())

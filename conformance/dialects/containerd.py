@@ -13,12 +13,12 @@ from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
 
 _PROLOGUE = """\
-# start STORE: a containerd of its own for each store
+# start STORE DIRECTORY: a containerd of its own for each store
 start() {
     mkdir -p "$work/$1.run"
     cat >"$work/$1.toml" <<END
 version = 2
-root = "$work/$1.root"
+root = '$2/root'
 state = "$work/$1.run/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [grpc]
@@ -130,13 +130,12 @@ class Containerd:
         return _PROLOGUE % {"binary": quoted(self.binary), "snapshotter": quoted(self.snapshotter)}
 
     def home(self, store: str, below: str) -> str:
-        del below
-        return f"$work/{store}.root/io.containerd.snapshotter.v1.{self.snapshotter}/snapshots"
+        directory = f"$work/{store}{'/' + below if below else ''}"
+        return f"{directory}/root/io.containerd.snapshotter.v1.{self.snapshotter}/snapshots"
 
     def opened(self, step: Opened) -> str:
-        if step.below:
-            raise NoScript("the path of the home matters here, and the script has its own")
-        return f"start {step.store}"
+        below = f"/{quoted(step.below)}" if step.below else ""
+        return f'start {step.store} "$work/{step.store}"{below}'
 
     def called(self, step: Called) -> str:
         if step.options is not None or step.label:

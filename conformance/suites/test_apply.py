@@ -13,7 +13,7 @@ import pytest
 from conformance import ops, tars
 from conformance.bench import Bench
 from conformance.driver import DriverRefused
-from conformance.findings import TreeDiffers
+from conformance.findings import TreeDiffers, WrongAnswer
 from conformance.model import Snapshot
 from conformance.observe import GHOST, Difference
 from conformance.strategies import STANDARD
@@ -182,7 +182,8 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
         store.applied("child", entries, form)
         tree = shows(store, "child", there={os.fsencode(long): b"long", b"h": b"long", b"s": None}, gone=(b"d/a",))
         if tree.nodes[b"owned"].uid != entries[-1].owner[0]:
-            raise Deviation(f"the owner of 'owned' is {tree.nodes[b'owned'].uid}, expected {entries[-1].owner[0]}")
+            said = f"the owner of 'owned' is {tree.nodes[b'owned'].uid}, expected {entries[-1].owner[0]}"
+            raise wrong(b"owned", "owner", said, entries[-1].owner)
 
 
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
@@ -282,7 +283,7 @@ def test_other_marks_are_metadata(bench: Bench) -> None:
         tree = shows(store, "child", there={b"new": b"new", b"a": None, b"d/a": None})
         marks = [path for path in tree.nodes if b".wh." in path]
         if marks:
-            raise Deviation(f"marks of the archive became entries of the layer: {marks}")
+            raise Deviation(f"marks of the archive became entries of the layer: {marks}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-APPLY-UMASK")

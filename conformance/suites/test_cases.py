@@ -7,6 +7,8 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench
 from conformance.driver import DriverRefused
+from conformance.findings import TreeDiffers, WrongAnswer
+from conformance.observe import Difference
 from conformance.strategies import STANDARD
 from conformance.suites.cases import CASES, Case
 from conformance.workbench import Deviation, same_tree
@@ -51,9 +53,8 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
         copy.apply("layer-0", store.diff("layer-0"))
         for path, node in copy.observed("layer-0").nodes.items():
             if node.mtime_ns is not None and node.mtime_ns // 10**9 != second:
-                raise Deviation(
-                    f"{path!r}: the time is {node.mtime_ns} ns after diff and apply, expected second {second}"
-                )
+                said = f"{path!r}: the time is {node.mtime_ns} ns after diff and apply, expected second {second}"
+                raise Deviation(said, TreeDiffers((Difference(path, "mtime", said, (second * 10**9, False)),)))
 
 
 @pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")
@@ -71,7 +72,9 @@ def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes
             copy.apply(layer_id, archive)
         lost = store.observed("layer-0").nodes.keys() - copy.observed("layer-1").nodes.keys()
         if lost:
-            raise Deviation(f"a file called {name!r} deleted {sorted(lost)} on its way through diff and apply")
+            raise Deviation(
+                f"a file called {name!r} deleted {sorted(lost)} on its way through diff and apply", WrongAnswer()
+            )
 
 
 @pytest.mark.requirement("OVL-NAMES-LAYER-IDS")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
-from conformance.findings import WrongChange
+from conformance.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.model import Node, Snapshot
 from conformance.strategies import STANDARD, chains
 from conformance.workbench import Deviation, Workbench, entry_names
@@ -24,7 +24,7 @@ def changes_of(store: Workbench, layer_id: str, parent: str | None = None) -> di
     found = store.driver.changes(layer_id, against)
     twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
     if twice:
-        raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}")
+        raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}", WrongAnswer())
     return {change.path.lstrip(b"/"): change.kind for change in found if change.path != b"/"}
 
 
@@ -98,7 +98,9 @@ def test_the_directory_of_an_addition_or_deletion_is_listed(bench: Bench, data: 
             for path in (path for path, kind in changes.items() if kind != "modify"):
                 parent = os.path.dirname(path)
                 if parent and parent not in changes:
-                    raise Deviation(f"changes of {layer_id} list {path!r} and not its directory {parent!r}")
+                    raise Deviation(
+                        f"changes of {layer_id} list {path!r} and not its directory {parent!r}", WrongAnswer()
+                    )
 
 
 def expects(store: Workbench, layer_id: str, wanted: dict[bytes, str]) -> None:
@@ -117,7 +119,7 @@ def test_nothing_done_is_no_change(bench: Bench) -> None:
         for when in ("never mounted", "mounted once"):
             found = changes_of(store, "child")
             if found:
-                raise Deviation(f"nothing was done in child ({when}), and its changes are {found}")
+                raise Deviation(f"nothing was done in child ({when}), and its changes are {found}", WrongAnswer())
             store.change("child", [])
 
 
@@ -190,7 +192,7 @@ def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
             paths = [change.path for change in store.driver.changes(layer_id, store.parent_of(layer_id))]
             # By bytes, or by parts, in which '/' is the lowest: both are an order by path.
             if paths not in (sorted(paths), sorted(paths, key=lambda path: path.split(b"/"))):
-                raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}")
+                raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-CHANGES-DIFF")
@@ -204,10 +206,12 @@ def test_changes_and_diff_name_the_same(bench: Bench, data: st.DataObject) -> No
             brought = {name for name in names if b"/.wh." not in b"/" + name}
             added = {path for path, kind in changes.items() if kind == "add"}
             if added - brought:
-                raise Deviation(f"{layer_id} adds {sorted(added - brought)}, which its diff lacks")
+                said = f"{layer_id} adds {sorted(added - brought)}, which its diff lacks"
+                raise Deviation(said, DiffDisagrees(min(added - brought), added=True))
             if brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes):
                 listed = sorted(brought - changes.keys())
-                raise Deviation(f"the diff of {layer_id} brings {listed}, which its changes lack")
+                said = f"the diff of {layer_id} brings {listed}, which its changes lack"
+                raise Deviation(said, DiffDisagrees(listed[0], added=False) if listed else None)
 
 
 def parents(changes: dict[bytes, str]) -> set[bytes]:

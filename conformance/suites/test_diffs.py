@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
+from conformance.findings import BytesDiffer, WrongAnswer
 from conformance.model import Snapshot
 from conformance.strategies import STANDARD, chains
+from conformance.tape import Waited
 from conformance.workbench import Deviation, Workbench, content_of, entry_names, members, same_tree
 
 
@@ -28,7 +30,7 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
         for layer_id in store.build(chain):
             archive = store.diff(layer_id)
             if archive.read_bytes() != store.diff(layer_id).read_bytes():
-                raise Deviation(f"two diffs of {layer_id} have different bytes")
+                raise Deviation(f"two diffs of {layer_id} have different bytes", BytesDiffer())
             check_names(store, layer_id, archive)
 
 
@@ -36,7 +38,7 @@ def check_names(store: Workbench, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise Deviation(f"the diff of {layer_id} holds these names more than once: {twice}")
+        raise Deviation(f"the diff of {layer_id} holds these names more than once: {twice}", WrongAnswer())
     for member in members(archive):
         own = [key for key in member.pax_headers if "trusted.overlay." in key]
         if own:
@@ -69,7 +71,9 @@ def _replaced(directory: bytes, names: set[str]) -> bool:
 def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
     for path, node in after.nodes.items():
         if before.nodes.get(path) != node and not node.is_directory and os.fsdecode(path) not in names:
-            raise Deviation(f"{path!r} is new or changed in {layer_id} and not in its diff: {sorted(names)}")
+            raise Deviation(
+                f"{path!r} is new or changed in {layer_id} and not in its diff: {sorted(names)}", WrongAnswer()
+            )
 
 
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
@@ -78,7 +82,7 @@ def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
         store.build([STANDARD, ()])
         names = entry_names(store.diff("layer-1"))
         if names:
-            raise Deviation(f"nothing was done in layer-1, and its diff holds {names}")
+            raise Deviation(f"nothing was done in layer-1, and its diff holds {names}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
@@ -87,9 +91,9 @@ def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
         store.build([STANDARD, [ops.MakeDirectory(b"new", 0o755), ops.MakeDirectory(b"d/new", 0o755)]])
         names = entry_names(store.diff("layer-1"))
         if {name for name in names if ".wh." in name and not name.endswith(".wh..wh..opq")}:
-            raise Deviation(f"only directories were made in layer-1, and its diff deletes: {names}")
+            raise Deviation(f"only directories were made in layer-1, and its diff deletes: {names}", WrongAnswer())
         if set(names) - {"new/.wh..wh..opq", "d/new/.wh..wh..opq"} != {"new", "d", "d/new"}:
-            raise Deviation(f"expected new, d and d/new in the diff of layer-1, got {names}")
+            raise Deviation(f"expected new, d and d/new in the diff of layer-1, got {names}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-DIFF-EMPTY")
@@ -105,7 +109,7 @@ def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
 def no_entries(store: Workbench, layer_id: str, when: str) -> None:
     names = entry_names(store.diff(layer_id))
     if names:
-        raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}")
+        raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS", "OVL-WHITEOUT-FORM")
@@ -122,7 +126,7 @@ def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo])
     for member in found:
         name = member.name.removeprefix("./")
         if name.startswith("/") or ".." in name.split("/") or os.fspath(store.directory).strip("/") in name:
-            raise Deviation(f"the diff of {layer_id} names {name!r}: not a path within the layer")
+            raise Deviation(f"the diff of {layer_id} names {name!r}: not a path within the layer", WrongAnswer())
         if member.islnk():
             if member.linkname.removeprefix("./") not in files:
                 raise Deviation(
@@ -148,7 +152,9 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
         store.build([STANDARD, passing])
         needless = [name for name in entry_names(store.diff("layer-1")) if "/.wh." in f"/{name}"]
         if needless:
-            raise Deviation(f"nothing from below was deleted in layer-1, and its diff holds {needless}")
+            raise Deviation(
+                f"nothing from below was deleted in layer-1, and its diff holds {needless}", WrongAnswer()
+            )
 
 
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
@@ -176,8 +182,9 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
         second = int(time.time())
         while int(time.time()) == second:
             os.sched_yield()
+        bench.story.tape.add(Waited())
         if store.diff("layer-1").read_bytes() != first:
-            raise Deviation("the diff of layer-1 has other bytes a second later")
+            raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
 
 @pytest.mark.requirement("OVL-DIFF-MOUNTED")
@@ -208,7 +215,7 @@ def test_a_socket_is_left_out(bench: Bench) -> None:
         store.driver.put("layer-1")
         names = entry_names(store.diff("layer-1"))
         if "sock" in names or "new" not in names:
-            raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}")
+            raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-DIFF-ANCESTOR")

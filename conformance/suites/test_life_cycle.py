@@ -9,7 +9,7 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
-from conformance.findings import FilesDiffer
+from conformance.findings import FilesDiffer, WrongAnswer
 from conformance.strategies import STANDARD
 from conformance.suites.homes import below_home, stays_as_it_was
 from conformance.workbench import Deviation, Workbench, everything_below
@@ -23,9 +23,9 @@ def test_a_new_layer_shows_its_parents_tree(bench: Bench) -> None:
         for layer_id in ("layer-0", "layer-1", "layer-2"):
             store.check_tree(layer_id)
             if not store.driver.exists(layer_id):
-                raise Deviation(f"{layer_id} was created and does not exist")
+                raise Deviation(f"{layer_id} was created and does not exist", WrongAnswer())
         if store.driver.exists("layer-3"):
-            raise Deviation("layer-3 was never created and exists")
+            raise Deviation("layer-3 was never created and exists", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-LIFE-UNKNOWN-PARENT")
@@ -35,7 +35,7 @@ def test_an_unknown_parent_is_refused(bench: Bench) -> None:
         before = everything_below(store.driver.home)
         store.must_refuse("create new on missing", call=lambda: store.driver.create("new", "missing"))
         if store.driver.exists("new"):
-            raise Deviation("a layer exists whose creation was refused")
+            raise Deviation("a layer exists whose creation was refused", WrongAnswer())
         stays_as_it_was(store, before)
 
 
@@ -60,7 +60,7 @@ def test_a_removed_layer_leaves_nothing(bench: Bench) -> None:
         store.tell("remove child")
         store.driver.remove("child")
         if store.driver.exists("child"):
-            raise Deviation("child was removed and exists")
+            raise Deviation("child was removed and exists", WrongAnswer())
         stays_as_it_was(store, before)
         store.check_tree("layer-0")
 

@@ -10,6 +10,7 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
+from conformance.findings import StillMounted, TreeGone, WrongAnswer
 from conformance.lab import namespace
 from conformance.observe import observe
 from conformance.strategies import STANDARD
@@ -43,11 +44,13 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
             store.tell(f"put layer-1, {left} left")
             store.driver.put("layer-1")
             if not os.path.exists(f"{paths[0]}/new"):
-                raise Deviation(f"the tree is gone after a put, with {left} gets not put yet")
+                raise Deviation(f"the tree is gone after a put, with {left} gets not put yet", TreeGone(b"new"))
         store.tell("put layer-1, the last")
         store.driver.put("layer-1")
         if mounts_below(store.driver.home):
-            raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
+            raise Deviation(
+                f"still mounted after the last put: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
+            )
 
 
 @pytest.mark.requirement("OVL-MOUNT-EXTRA-PUT")
@@ -65,7 +68,9 @@ def test_a_put_too_many_does_no_harm(bench: Bench) -> None:
         store.tell("put layer-1")
         store.driver.put("layer-1")
         if not os.path.exists(f"{root}/new"):
-            raise Deviation("the tree is gone with one get not put yet: the put too many was counted")
+            raise Deviation(
+                "the tree is gone with one get not put yet: the put too many was counted", TreeGone(b"new")
+            )
         store.driver.put("layer-1")
 
 
@@ -181,11 +186,13 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench) -> None:
         store.tell("put layer-1, for the get before")
         store.driver.put("layer-1")
         if not os.path.exists(f"{after}/new"):
-            raise Deviation("the tree is gone after one of two puts")
+            raise Deviation("the tree is gone after one of two puts", TreeGone(b"new"))
         store.tell("put layer-1, for the get after")
         store.driver.put("layer-1")
         if mounts_below(store.driver.home):
-            raise Deviation(f"still mounted after both puts: {mounts_below(store.driver.home)}")
+            raise Deviation(
+                f"still mounted after both puts: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
+            )
 
 
 @pytest.mark.requirement("OVL-MOUNT-LOST")
@@ -213,7 +220,7 @@ def test_reading_adds_nothing(bench: Bench) -> None:
         store.observed("layer-1")
         names = entry_names(store.diff("layer-1"))
         if names:
-            raise Deviation(f"layer-1 was only read, and its diff holds {names}")
+            raise Deviation(f"layer-1 was only read, and its diff holds {names}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-MOUNT-LABEL-REFUSED")
@@ -227,7 +234,10 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
         store.tell("get layer-1 without a label, and put it")
         store.check_tree("layer-1")
         if mounts_below(store.driver.home):
-            raise Deviation(f"the get that failed was counted: still mounted: {mounts_below(store.driver.home)}")
+            raise Deviation(
+                f"the get that failed was counted: still mounted: {mounts_below(store.driver.home)}",
+                StillMounted(overlays=True),
+            )
 
 
 @pytest.mark.requirement("OVL-MOUNT-LABEL-KEPT")
@@ -251,7 +261,7 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
             f"get layer-1 with a label of {_PAGE} bytes", call=lambda: store.driver.get("layer-1", "x" * _PAGE)
         )
         if mounts_below(store.driver.home):
-            raise Deviation(f"refused, and mounted: {mounts_below(store.driver.home)}")
+            raise Deviation(f"refused, and mounted: {mounts_below(store.driver.home)}", StillMounted(overlays=True))
         store.check_tree("layer-1")
 
 

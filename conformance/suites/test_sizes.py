@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
+from conformance.findings import WrongAnswer
 from conformance.model import Snapshot
 from conformance.strategies import STANDARD, chains
 from conformance.workbench import Deviation, Workbench
@@ -18,7 +19,7 @@ def says(store: Workbench, layer_id: str, wanted: int) -> None:
     store.tell(f"diff-size of {layer_id}")
     said = store.driver.diff_size(layer_id, store.parent_of(layer_id))
     if said != wanted:
-        raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}")
+        raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-SIZE-DIFF")

@@ -13,6 +13,7 @@ import pytest
 from conformance import ops, tars
 from conformance.bench import Bench
 from conformance.driver import DriverRefused, IdRange
+from conformance.findings import WrongAnswer
 from conformance.strategies import STANDARD
 from conformance.tars import Entry
 from conformance.workbench import Deviation, Workbench, entry_names, members, same_tree
@@ -152,7 +153,7 @@ def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
         for layer_id in ("base", "child"):
             if not store.driver.exists(layer_id):
-                raise Deviation(f"{layer_id} is in the image store, and does not exist")
+                raise Deviation(f"{layer_id} is in the image store, and does not exist", WrongAnswer())
             if bench.has("image-mounts"):
                 store.check_tree(layer_id)
 
@@ -165,7 +166,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         store.check_tree("own")
         names = set(entry_names(store.diff("own")))
         if names != {".wh.d", "own"}:
-            raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}")
+            raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}", WrongAnswer())
         store.create("twin", "child")
         store.apply("twin", store.diff("own"))
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
@@ -282,7 +283,7 @@ def test_a_limit_without_quota_is_refused(bench: Bench) -> None:
             "create small with size=10g", call=lambda: store.driver.create("small", "base", {"size": "10g"})
         )
         if store.driver.exists("small"):
-            raise Deviation("the layer was refused, and exists")
+            raise Deviation("the layer was refused, and exists", WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-QUOTA-UNKNOWN-OPTION")

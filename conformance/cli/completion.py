@@ -1,0 +1,38 @@
+"""``completion``: what a shell needs to complete this command."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from conformance.cli.base import main
+from conformance.spec import load_requirements
+
+_NAME: Final = "overlay-conformance"
+_VARIABLE: Final = "_OVERLAY_CONFORMANCE_COMPLETE"
+
+
+@main.command(short_help="Print the completion of bash, zsh or fish.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion of SHELL; in bash: eval "$(overlay-conformance completion bash)"."""
+    kind = get_completion_class(shell)
+    assert kind is not None, "click knows the three"
+    click.echo(kind(main, {}, _NAME, _VARIABLE).source())
+
+
+def requirement_ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids that begin so, each with its sentence."""
+    del context, parameter
+    begun = incomplete.upper()
+    found = load_requirements().values()
+    return [CompletionItem(one.id, help=one.sentence) for one in found if one.id.startswith(begun)]
+
+
+def families(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Families that begin so."""
+    del context, parameter
+    found: dict[str, Any] = {one.family: None for one in load_requirements().values()}
+    return [one for one in found if one.startswith(incomplete)]

@@ -1,0 +1,176 @@
+"""Everything that is typed in the documents is run here, as it stands there.
+
+A block of shell is run in an empty directory that has ``.venv/bin``, one after the other within a document. Before a
+block, ``<!-- exit N -->`` tells its exit code; ``<!-- elsewhere: ... -->`` and ``<!-- command: ... -->`` that it is
+run by something else (.ci/run, another test). A block of Python or TOML that begins with the name of a file is that
+file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")) if "```sh" in path.read_text())
+BLOCK = re.compile(r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+NEEDS = {
+    "containers-storage": "containers-storage",
+    "containerd:": "containerd",
+    "fuse-overlayfs": "fuse-overlayfs",
+}
+FORGETFUL = """\
+from refdriver import ChangeKind, Driver
+
+
+class Forgetful:
+    def __init__(self, home):
+        self._driver = Driver(home)
+
+    def __getattr__(self, name):
+        return getattr(self._driver, name)
+
+    def changes(self, layer_id, parent=""):
+        return [one for one in self._driver.changes(layer_id, parent) if one.kind is not ChangeKind.DELETE]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a document, and what the comment before it says."""
+
+    language: str
+    text: str
+    note: str
+
+    @property
+    def exit_code(self) -> int:
+        """What it has to end with."""
+        match = re.match(r"exit (\d+)", self.note)
+        return int(match[1]) if match else 0
+
+    @property
+    def file(self) -> str:
+        """The file that it is, "" if none."""
+        match = re.match(r"# ([\w.-]+\.(?:py|toml))\b", self.text)
+        return match[1] if match else ""
+
+
+def blocks(document: Path) -> list[Block]:
+    found = BLOCK.finditer(document.read_text())
+    return [Block(one["language"], one["text"], one["note"] or "") for one in found]
+
+
+@pytest.fixture
+def place(scratch: Path) -> Path:
+    """An empty directory with the commands of a checkout, and the driver that the documents break."""
+    (scratch / ".venv" / "bin").mkdir(parents=True)
+    for name in ("overlay-conformance", "refdriver", "pytest", "python"):
+        found = Path(sys.executable).with_name(name)
+        if not found.exists():
+            pytest.skip("the project is not installed in this environment; tox installs it")
+        # Not a link: Python finds its environment by where its command is.
+        (scratch / ".venv" / "bin" / name).write_text(f'#!/bin/sh\nexec "{found}" "$@"\n')
+        (scratch / ".venv" / "bin" / name).chmod(0o755)
+    (scratch / "forgetful.py").write_text(FORGETFUL)
+    return scratch
+
+
+def run(block: Block, place: Path) -> subprocess.CompletedProcess[str]:
+    text = (
+        block.text.replace("sudo ", "")
+        .replace("/var/lib/", f"{place}/")
+        .replace("/run/oc.sock", f"{place}/oc.sock")
+    )
+    # What a document mounts or starts in the background ends with its block.
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    env = {**os.environ, "PATH": f"{place}/.venv/bin:{os.environ['PATH']}", "PYTHONPATH": str(place), "CI": ""}
+    return subprocess.run(
+        [*enter, "bash", "-euc", text],
+        cwd=place,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_is_typed_works(place: Path, document: Path) -> None:
+    for block in blocks(document):
+        if block.file:
+            (place / block.file).write_text(block.text)
+        if block.language != "sh" or block.note.startswith(("elsewhere: ", "command: ")):
+            continue
+        lines = [line for line in block.text.splitlines() if not lacking(line)]
+        done = run(Block("sh", "\n".join(lines), block.note), place)
+        assert done.returncode == block.exit_code, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def lacking(line: str) -> bool:
+    """Whether a line needs a program of another project that is not installed here."""
+    return any(word in line and not shutil.which(program) for word, program in NEEDS.items())
+
+
+def test_a_block_that_is_run_elsewhere_says_where() -> None:
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            assert re.fullmatch(r"(|exit \d+(: .+)?|elsewhere: .+|command: \w+)", block.note), block.note
+
+
+@pytest.mark.mounts
+def test_the_script_for_ci_judges_and_leaves_everything(place: Path) -> None:
+    """What action.yml and docs/ci/gitlab.yml run."""
+    output, summary = place / "report", place / "summary.md"
+    env = {
+        **os.environ,
+        "OVERLAY_CONFORMANCE": str(place / ".venv/bin/overlay-conformance"),
+        "OUTPUT": str(output),
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "PYTHONPATH": str(place),
+    }
+    words = ["python:forgetful:Forgetful", "--requirement", "OVL-CHANGES-OPAQUE"]
+    done = subprocess.run(
+        [ROOT / ".ci" / "judge", *words], env=env, capture_output=True, text=True, check=False, cwd=place
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    left = {path.name for path in output.iterdir()}
+    assert left == {
+        *("results.jsonl", "page.html", "junit.xml", "report.md", "badge.svg", "statement.json", "failures"),
+    }
+    assert "## Failures" in summary.read_text()
+    wrong = subprocess.run(
+        [ROOT / ".ci" / "judge", "nonsense"], env=env, capture_output=True, check=False, cwd=place
+    )
+    assert wrong.returncode == 2
+
+
+def test_the_action_runs_that_script() -> None:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    steps = action["runs"]["steps"]
+    assert "/.ci/judge" in steps[0]["run"]
+    used = set(re.findall(r"inputs\.([\w-]+)", (ROOT / "action.yml").read_text()))
+    assert used == set(action["inputs"])
+    assert steps[1]["if"] == "always()"
+
+
+@pytest.mark.parametrize("name", ["github.yml", "gitlab.yml"])
+def test_the_examples_name_what_is_there(name: str) -> None:
+    text = (ROOT / "docs" / "ci" / name).read_text()
+    said = yaml.safe_load(text)
+    if name == "gitlab.yml":
+        assert "/.ci/judge containers-storage:overlay" in said["conformance"]["script"][0]
+        assert said["conformance"]["artifacts"]["when"] == "always"
+    else:
+        inputs = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+        assert said["jobs"]["judge"]["steps"][1]["with"].keys() <= inputs.keys()
