@@ -1,9 +1,9 @@
 """Everything that is typed in the documents is run here, as it stands there.
 
 A block of shell is run in an empty directory that has ``.venv/bin``, one after the other within a document. Before
-a block, ``<!-- exit N -->`` tells its exit code; ``<!-- elsewhere: ... -->`` and ``<!-- command: ... -->`` that it is
-run by something else (.ci/run, another test). A block of Python or TOML that begins with the name of a file is that
-file.
+a block, ``<!-- exit N -->`` tells its exit code; ``<!-- elsewhere: ... -->`` and ``<!-- command: ... -->`` that it
+is run by something else (.ci/run, another test). A block of Python or TOML that begins with the name of a file is
+that file.
 """
 
 from __future__ import annotations
