@@ -11,14 +11,14 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conformance import adapters
-from conformance.adapters.containerd import client, messages, mounting, wire
+from conformance.adapters.containerd import client, messages, mounting, services, wire
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.driver import DriverRefused, DriverSource, DriverUnderTest, IdRange, OpenRequest
 
@@ -326,7 +326,7 @@ def relay(address: str, socket: Path, snapshotter: str) -> Iterator[None]:
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # of a module without types
         def service(self, details: Any) -> Any:
             # Snapshotters outside keep no namespaces apart, and containerd's own collection of garbage names none.
-            metadata = [("containerd-namespace", "relayed")]
+            metadata = [("containerd-namespace", "relayed"), ("containerd-lease", "relay")]
             # The name is field 1 of every request, and the last of two is the one that counts.
             name = wire.encode(messages.SnapshotKey(snapshotter))
 
@@ -344,6 +344,9 @@ def relay(address: str, socket: Path, snapshotter: str) -> Iterator[None]:
                 return grpc.unary_stream_rpc_method_handler(stream)
             return grpc.unary_unary_rpc_method_handler(unary)
 
+    # What the containerd in front is told to keep, the one behind is not told of: a lease keeps it all there.
+    behind = client.Client(address, "relayed")
+    behind.call("leases/Create", messages.NewLease("relay"), messages.Empty)
     server = grpc.server(ThreadPoolExecutor(4), handlers=(Handler(),))
     server.add_insecure_port(f"unix:{socket}")
     server.start()
@@ -352,26 +355,34 @@ def relay(address: str, socket: Path, snapshotter: str) -> Iterator[None]:
     finally:
         server.stop(None).wait()
         channel.close()
+        behind.close()
+
+
+def collect_behind(daemon: Daemon) -> None:
+    """A collection of garbage where the snapshots are; containerd has them at times of its own as well."""
+    connection = client.Client(daemon.address, "relayed")
+    services.collect_garbage(connection)
+    connection.close()
 
 
 @with_containerd
 def test_a_snapshotter_behind_a_proxy(scratch: Path) -> None:
     for name in ("daemon", "store"):
         (scratch / name).mkdir()
-    daemon = Daemon(Setup(str(BINARY), "overlayfs"), scratch / "daemon")
-    try:
-        with relay(daemon.address, scratch / "socket", "overlayfs"):
-            source = adapters.connect(f"containerd:relayed?proxy={scratch}/socket")
-            assert "own-home" in source.info.declined
-            driver = source.open(OpenRequest(scratch / "store"))
-            fill_and_branch(driver)
-            with tree(driver, "child") as root:
-                assert names(root) == CHILD
-            driver.diff("child", "base", scratch / "child.tar")
-            driver.close()
-            source.close()
-    finally:
-        daemon.stop()
+    with ExitStack() as stack:
+        daemon = Daemon(Setup(str(BINARY), "overlayfs"), scratch / "daemon")
+        stack.callback(daemon.stop)
+        stack.enter_context(relay(daemon.address, scratch / "socket", "overlayfs"))
+        source = adapters.connect(f"containerd:relayed?proxy={scratch}/socket")
+        stack.callback(source.close)
+        assert "own-home" in source.info.declined
+        driver = source.open(OpenRequest(scratch / "store"))
+        stack.callback(driver.close)
+        fill_and_branch(driver)
+        collect_behind(daemon)
+        with tree(driver, "child") as root:
+            assert names(root) == CHILD
+        driver.diff("child", "base", scratch / "child.tar")
 
 
 @with_containerd
