@@ -26,7 +26,7 @@ def expect() -> None:
     """Look after a file of known failures (docs/known-failures.md)."""
 
 
-@expect.command()
+@expect.command(short_help="Check a file: its form, its dates and its stored cases.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
     """Check FILE: its form, its requirements, its dates and its stored cases."""
@@ -39,7 +39,7 @@ def check(file: Path) -> None:
     click.echo(f"{file}: {len(known)} known failures{review}")
 
 
-@expect.command()
+@expect.command(short_help="Rewrite a file after a run with it.")
 @click.argument("file", type=_FILE)
 @click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def update(file: Path, results: Path) -> None:

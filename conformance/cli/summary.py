@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run
 from conformance.results import RequirementResult, TestOutcome, Verdict, share_in_driver
 from conformance.spec import Requirement, load_requirements
@@ -91,7 +92,15 @@ def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
     reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
     said = Counter(line for outcome in part.outcomes for line in outcome.kernel)
     kernel = {f"the kernel's log said {count} times: {line}" for line, count in said.items()}
-    return sorted({*part.run.notes, *reasons, *kernel} - {""})
+    return sorted({*part.run.notes, *reasons, *kernel, _without_tests(part)} - {""})
+
+
+def _without_tests(part: Part) -> str:
+    """What to do where the profile has no test of anything that was asked for; "" if it has."""
+    if part.outcomes or part.run.failure or part.run.profile == "release":
+        return ""
+    more = " or ".join(PROFILES[PROFILES.index(part.run.profile) + 1 :])
+    return f"profile {part.run.profile} has no test of what was chosen; try --profile {more}"
 
 
 def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
