@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -98,6 +99,15 @@ def test_no_layer_loses_its_parent(home: Path, at_once: Callable[[Callable[[int]
 
 
 def test_two_homes_in_one_process_answer_for_themselves(scratch: Path) -> None:
-    with Driver(scratch / "a") as first, Driver("/dev/shm/overlay-conformance-test-home") as second:
+    with (scratch / "image").open("wb") as image:
+        image.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", scratch / "image"], check=True)
+    for name, options in (("a", ["-t", "tmpfs", "none"]), ("b", ["-o", "loop", scratch / "image"])):
+        (scratch / name).mkdir()
+        subprocess.run(["mount", *options, scratch / name], check=True)
+    with Driver(scratch / "a/home") as first, Driver(scratch / "b/home") as second:
         assert dict(first.status())["Backing Filesystem"] != dict(second.status())["Backing Filesystem"]
+        first.cleanup()
         second.cleanup()
+    for name in ("a", "b"):
+        subprocess.run(["umount", scratch / name], check=True)
