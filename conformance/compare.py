@@ -156,8 +156,22 @@ def _names(store: Workbench, layer_id: str) -> object:
 
 
 def _changes(store: Workbench, layer_id: str) -> object:
-    found = store.driver.changes(layer_id, store.parent_of(layer_id))
-    return sorted((change.path, change.kind) for change in found if change.path != b"/")
+    """What is added, deleted and modified, without directories that differ in nothing but their time.
+
+    Drivers may list those or not: the directories above a change, and those something was made in and deleted.
+    """
+    parent = store.parent_of(layer_id)
+    before, after = store.expected(parent) if parent else Snapshot({}, frozenset()), store.expected(layer_id)
+    found = store.driver.changes(layer_id, parent)
+    listed = [(change.path, change.kind) for change in found if change.path != b"/"]
+    return sorted(one for one in listed if not _same_directory(before, after, one[0].lstrip(b"/")))
+
+
+def _same_directory(before: Snapshot, after: Snapshot, path: bytes) -> bool:
+    one, other = before.nodes.get(path), after.nodes.get(path)
+    if one is None or other is None or not one.is_directory:
+        return False
+    return replace(one, mtime_ns=None) == replace(other, mtime_ns=None)
 
 
 def _size(store: Workbench, layer_id: str) -> object:

@@ -36,7 +36,9 @@ def quoted(text: str | bytes) -> str:
 def escaped(data: bytes) -> str:
     """A format of printf(1) that writes these bytes, to stand between single quotes."""
     special = {ord("\\"): "\\\\", ord("%"): "%%", ord("\n"): "\\n", ord("'"): "\\047"}
-    return "".join(special.get(byte) or (chr(byte) if byte in _PLAIN else f"\\{byte:03o}") for byte in data)
+    said = "".join(special.get(byte) or (chr(byte) if byte in _PLAIN else f"\\{byte:03o}") for byte in data)
+    # A hyphen at the beginning would be an option.
+    return f"\\055{said[1:]}" if said.startswith("-") else said
 
 
 def writes(data: bytes) -> str:
@@ -73,17 +75,17 @@ def as_shell(root: str, operation: ops.Operation) -> str:
     match operation:
         case ops.CreateFile(_, content, mode):
             body = _content(root, content)
-            return f"{body} >{path} && chmod {mode:04o} {path}"
+            return f"{body} >{path} && chmod {mode:05o} {path}"
         case ops.MakeDirectory(_, mode):
-            return f"mkdir {path} && chmod {mode:04o} {path}"
+            return f"mkdir {path} && chmod {mode:05o} {path}"
         case ops.MakeSymlink(_, target):
             return f"ln -sT -- {_word(root, target)} {path}"
         case ops.MakeHardLink(_, existing):
             return f"ln -PT {below(root, existing)} {path}"
         case ops.MakeFifo(_, mode):
-            return f"mkfifo {path} && chmod {mode:04o} {path}"
+            return f"mkfifo {path} && chmod {mode:05o} {path}"
         case ops.MakeDevice(_, kind, major, minor, mode):
-            return f"mknod {path} {kind} {major} {minor} && chmod {mode:04o} {path}"
+            return f"mknod {path} {kind} {major} {minor} && chmod {mode:05o} {path}"
         case ops.Rename(_, to):
             return f"mv -fT {path} {below(root, to)}"
         case ops.Unlink(_):
@@ -98,7 +100,8 @@ def as_shell(root: str, operation: ops.Operation) -> str:
 def _change(path: str, operation: ops.Operation) -> str:
     match operation:
         case ops.Chmod(_, mode):
-            return f"chmod {mode:04o} {path}"
+            # Of a directory chmod(1) clears setuid and setgid only if the mode has five digits.
+            return f"chmod {mode:05o} {path}"
         case ops.Chown(_, uid, gid):
             return f"chown -h {uid}:{gid} {path}"
         case ops.SetTimes(_, mtime_ns):

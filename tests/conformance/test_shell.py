@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conformance import ops
@@ -35,7 +35,7 @@ def sh(text: str, **variables: str) -> bytes:
 
 @pytest.mark.mounts
 @needs_setfattr
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.lists(operations(privileged=True), max_size=12))
 def test_the_shell_does_what_the_kernel_does(scratch: Path, chosen: list[ops.Operation]) -> None:
     tree, lines = Tree(), []
@@ -78,6 +78,7 @@ def test_any_word_comes_through_the_shell(data: bytes) -> None:
         st.builds(lambda byte, size: bytes([byte]) * size, st.integers(0, 255), st.integers(0, 9000)),
     )
 )
+@example(b"-\0")  # what begins with a hyphen is no option
 @settings(max_examples=100, deadline=None)
 def test_any_content_is_written(data: bytes) -> None:
     assert sh(writes(data)) == data

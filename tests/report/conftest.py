@@ -41,7 +41,7 @@ def lacking(what: str) -> NoReturn:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[WebDriver]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     """One for all tests of a module."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     chromedriver = shutil.which("chromedriver")
@@ -62,7 +62,8 @@ def browser() -> Iterator[WebDriver]:
         options.add_argument("--no-sandbox")  # it does not start as root with one
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     # With the path of a driver, selenium looks for none, so it does not ask the network for one.
-    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    environment = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("chromium"))}  # it leaves directories there
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver, env=environment))
     try:
         driver.set_script_timeout(10)
         yield driver
