@@ -195,16 +195,21 @@ class ConformancePlugin:
         report = yield
         if requirements_of(item) and (report.when == "call" or report.outcome != "passed"):
             outcome = self._outcome(item, call, report)
-            setattr(report, _OUTCOME, outcome.as_json())
+            setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
                 report.longrepr = _for_people(outcome)
         return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        """Let a report pass to the controller that quotes names which are not UTF-8: execnet ends on them."""
+        return _printable((yield))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Hear of an outcome, of this process or of a worker."""
         fields = getattr(report, _OUTCOME, None)
         if fields:
-            outcome = TestOutcome.from_json(fields)
+            outcome = TestOutcome.from_json(json.loads(fields))
             self.outcomes.append(outcome)
             self.on_outcome(outcome)
 
@@ -333,3 +338,15 @@ def _for_people(outcome: TestOutcome) -> str:
     steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
     lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
     return "\n".join([*lines, "The smallest steps that show it:", *steps] if steps else lines)
+
+
+def _printable(value: Any) -> Any:
+    """The same lists and dictionaries, with escapes in their strings for what is no text."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case dict():
+            return {_printable(key): _printable(one) for key, one in value.items()}
+        case list() | tuple():
+            return type(value)(_printable(one) for one in value)
+    return value

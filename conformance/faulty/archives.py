@@ -31,13 +31,13 @@ class LosesOpaque(Faithful):
 
 
 class RoundsTimes(Faithful):
-    """Modification times are rounded to a whole minute."""
+    """Modification times are rounded to a whole minute, the one before where they are whole already."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive with other times."""
 
         def rounded(member: tarfile.TarInfo) -> tarfile.TarInfo:
-            member.mtime = int(member.mtime) // 60 * 60
+            member.mtime = (int(member.mtime) - 1) // 60 * 60
             member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
             return member
 

@@ -220,6 +220,15 @@ def test_smoke_is_quick_and_needs_no_root(scratch: Path) -> None:
     assert "UNTESTED" not in done.stdout
 
 
+def test_a_failure_about_names_that_are_no_text_comes_from_another_process(scratch: Path) -> None:
+    words = ["--requirement", "OVL-NAMES-BYTES", "--jobs", "2", "--no-evidence", "--scratch", str(scratch)]
+    faulty = "python:conformance.faulty.archives:LosesWhiteouts"
+    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    done = subprocess.run([*COMMAND, "run", faulty, *words], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not-utf-8" in done.stdout
+
+
 def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> None:
     results = scratch / "results.jsonl"
     devices = os.listdir("/sys/block")
