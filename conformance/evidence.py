@@ -24,6 +24,7 @@ from typing import Any, Final
 from conformance.case import Case
 from conformance.driver import Dialect
 from conformance.findings import TreeDiffers
+from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
 from conformance.model import Node, Snapshot
 from conformance.observe import Difference, shown
@@ -174,7 +175,6 @@ def _environment(about: About, outcome: TestOutcome) -> dict[str, Any]:
         else {}
     )
     filesystems = [line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()]
-    parameters = Path("/sys/module/overlay/parameters")
     return {
         "driver": about.driver,
         "driver_version": about.version,
@@ -188,9 +188,7 @@ def _environment(about: About, outcome: TestOutcome) -> dict[str, Any]:
         "backing": outcome.backing,
         "page_size": os.sysconf("SC_PAGESIZE"),
         "filesystems": sorted(set(filesystems)),
-        "overlay_parameters": {one.name: one.read_text().strip() for one in sorted(parameters.glob("*"))}
-        if parameters.is_dir()
-        else {},
+        "overlay_parameters": overlaymodule.parameters(),
         "commands": {name: shutil.which(name) or "" for name in ("mount", "unshare", "tar", "containers-storage")},
         "seed": about.seed,
         "examples": about.examples,

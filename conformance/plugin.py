@@ -6,11 +6,12 @@ outcome, so that whoever hears of a report (``on_outcome``) hears of a verdict.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
 from conformance.session import Place, Replay, Session, Wish, prepare
-from conformance.spec import load_capabilities, load_requirements
+from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
 from conformance.workbench import Deviation, Leak, Story
 
@@ -146,6 +147,10 @@ class ConformancePlugin:
         items_of_others = [item for item in items if not requirements_of(item)]
         kept = [item for item in items if self._is_selected(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
+        if self.session.deadline:
+            kept.sort(
+                key=functools.partial(_narrowness, self._fixtures.requirements)
+            )  # what time is left for is what can differ the most from machine to machine
         items[:] = items_of_others + kept
         for item in kept:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
@@ -291,6 +296,11 @@ def name_of(item: pytest.Item) -> str:
     """The name of a test without its backing filesystem, as cases have it."""
     backing = re.escape(place_of(item).backing)
     return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
+
+
+def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> int:
+    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing."""
+    return len(VARIES) - max(len(known[one].varies) for one in requirements_of(item) if one in known)
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 class Verdict(enum.Enum):
@@ -24,6 +24,13 @@ class Verdict(enum.Enum):
     DECLINED = "DECLINED"
     NOT_APPLICABLE = "NOT-APPLICABLE"
     UNTESTED = "UNTESTED"
+
+
+# What did not run hides what passed besides: half of the tests of a requirement are no pass.
+_BY_WEIGHT: Final = (
+    *(Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdict.UNTESTED),
+    *(Verdict.PASS, Verdict.DECLINED, Verdict.NOT_APPLICABLE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,10 @@ def judge(requirements: Iterable[str], outcomes: Iterable[TestOutcome]) -> list[
 
 
 def _judge_one(requirement: str, outcomes: list[TestOutcome]) -> RequirementResult:
-    for verdict in Verdict:
+    # A test that was not reached in one round, or was before another, did run. One that never ran is no pass.
+    ran = {outcome.test for outcome in outcomes if outcome.verdict is not Verdict.UNTESTED}
+    outcomes = [one for one in outcomes if one.verdict is not Verdict.UNTESTED or one.test not in ran]
+    for verdict in _BY_WEIGHT:
         decisive = tuple(outcome for outcome in outcomes if outcome.verdict is verdict)
         if decisive:
             return RequirementResult(requirement, verdict, decisive)

@@ -27,6 +27,7 @@ from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
 from conformance.evidence import About, write_folder
 from conformance.expectations import BadExpectations, Expectation
+from conformance.lab import overlaymodule
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
@@ -203,6 +204,7 @@ def judge(asked: Asked, directory: Path, console: Console) -> tuple[Part, Follow
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
         failure=told.failure,
+        overlay=overlaymodule.parameters(),
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
 

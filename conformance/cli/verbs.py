@@ -20,7 +20,7 @@ from conformance.cli.progress import Progress
 from conformance.compare import Comparison
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities, load_requirements
-from conformance.spec.specification import as_markdown
+from conformance.spec.specification import VARIES_SAID, as_markdown
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
@@ -80,6 +80,8 @@ def explain(requirement_id: str) -> None:
     click.echo(f"  {requirement.sentence}")
     click.echo(f"  source: {requirement.source}")
     click.echo(f"  privileges: {'real root' if requirement.privileges == 'root' else 'a user namespace'}")
+    varies = ", ".join(VARIES_SAID[one] for one in requirement.varies)
+    click.echo(f"  varies with: {varies or 'the driver only'}")
     for need in requirement.needs:
         click.echo(f"  needs {need}: {capabilities[need].meaning}")
     if requirement.kernel:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
 from conformance.results import RequirementResult, TestOutcome, Verdict, judge
-from conformance.spec import Requirement
+from conformance.spec import VARIES, Requirement
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Column:
-    """A driver on a kernel on a backing filesystem, in one profile."""
+    """A driver on a kernel on a backing filesystem, in one profile.
+
+    Where runs differ in the parameters of overlay, ``backing`` says those that are unusual, too.
+    """
 
     driver: str
     version: str
@@ -49,8 +53,12 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
     """The matrix of a result file."""
     outcomes: dict[Column, list[TestOutcome]] = {}
     selected: dict[Column, dict[str, None]] = {}
+    places: dict[Column, tuple[str, str, str]] = {}
+    unusual = _unusual([part.run for part in parts])
     for part in parts:
-        for column, found in _by_column(part).items():
+        said = " ".join(f"{name}={value}" for name, value in part.run.overlay.items() if (name, value) in unusual)
+        for column, found in _by_column(part, said).items():
+            places[column] = (part.run.kernel, column.backing.removesuffix(f" {said}"), said)
             outcomes.setdefault(column, []).extend(found)
             named = [one for outcome in found for one in outcome.requirements]
             selected.setdefault(column, {}).update(dict.fromkeys([*part.run.selected, *named]))
@@ -59,19 +67,52 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
         for result in judge(selected[column], found):
             if _counts(result, column):
                 cells[result.requirement, column] = Cell(result.verdict, result.outcomes)
+    _fill_in(cells, places, requirements)
     shown = tuple(one for one in requirements.values() if any(one.id == name for name, _ in cells))
     return Matrix(shown, tuple(sorted(outcomes)), cells, tuple(part.run for part in parts))
 
 
 def _counts(result: RequirementResult, column: Column) -> bool:
     # The profile smoke is a choice of tests, so what it leaves out is not a finding.
-    return column.profile != "smoke" or result.verdict is not Verdict.UNTESTED
+    return column.profile != "smoke" or bool(result.outcomes)
 
 
-def _by_column(part: Part) -> dict[Column, list[TestOutcome]]:
+def _unusual(runs: Sequence[Run]) -> set[tuple[str, str]]:
+    """Values of parameters of overlay that fewer runs have than another one."""
+    found: dict[str, Counter[str]] = {}
+    for run in runs:
+        for name, value in run.overlay.items():
+            found.setdefault(name, Counter())[value] += 1
+    usual = {name: max(sorted(counts), key=counts.__getitem__) for name, counts in found.items()}
+    return {(name, value) for name, counts in found.items() for value in counts if value != usual[name]}
+
+
+def _fill_in(
+    cells: dict[tuple[str, Column], Cell],
+    places: Mapping[Column, tuple[str, str, str]],
+    requirements: Mapping[str, Requirement],
+) -> None:
+    """What cannot differ from one column to another, and so was judged once, is told of both."""
+
+    def like(requirement: Requirement, column: Column) -> tuple[str, ...]:
+        differing = [one for what, one in zip(VARIES, places[column], strict=True) if what in requirement.varies]
+        return (column.driver, column.version, column.lane, column.profile, *differing)
+
+    for requirement in requirements.values():
+        known: dict[tuple[str, ...], Cell] = {}
+        for column in places:
+            if (requirement.id, column) in cells:
+                known.setdefault(like(requirement, column), cells[requirement.id, column])
+        for column in places:
+            cell = known.get(like(requirement, column))
+            if cell and (requirement.id, column) not in cells:
+                cells[requirement.id, column] = cell
+
+
+def _by_column(part: Part, said: str) -> dict[Column, list[TestOutcome]]:
     run = part.run
     columns = {
-        backing: Column(run.driver, run.version, run.kernel, backing, run.lane, run.profile)
+        backing: Column(run.driver, run.version, run.kernel, f"{backing} {said}".strip(), run.lane, run.profile)
         for backing in run.backings or ("host",)
     }
     first = next(iter(columns.values()))

@@ -38,6 +38,7 @@ class Run:
 
     ``suite`` is the version of this project, ``specification`` a digest of the requirements that were judged by.
     ``lacking`` names capabilities of the host that are not there, ``declined`` those of the driver, with reasons.
+    ``overlay`` has the parameters of the kernel's module overlay, empty in files of before 0.4.0.
     """
 
     suite: str
@@ -59,11 +60,12 @@ class Run:
     started: str = ""
     seconds: float = 0.0
     failure: str = ""
+    overlay: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The same for all parts of one run: the same driver, kernel, profile and seed."""
-        said = json.dumps([getattr(self, name) for name in _IDENTITY])
+        said = json.dumps([*(getattr(self, name) for name in _IDENTITY), *sorted(self.overlay.items())])
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
@@ -79,7 +81,7 @@ class Part:
         said = [one for outcome in self.outcomes for one in outcome.requirements]
         results = judge(dict.fromkeys([*self.run.selected, *sorted(set(said))]), self.outcomes)
         if self.run.profile == "smoke":  # a choice of tests, so what they leave out is not a finding
-            results = [result for result in results if result.verdict is not Verdict.UNTESTED]
+            results = [result for result in results if result.outcomes]
         return results
 
     def capabilities(self) -> list[CapabilityRow]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 LEVELS: Final = ("MUST", "SHOULD", "MAY")
 PRIVILEGES: Final = ("namespace", "root")
+VARIES: Final = ("kernel", "backing", "overlay")
 _ID: Final = re.compile(r"OVL(-[A-Z0-9]+){2,}")
 
 
@@ -24,7 +25,9 @@ class Requirement:
 
     ``needs`` names capabilities. ``privileges`` is what it takes to test it: a user namespace, or real root.
     ``kernel`` is the oldest release that can be held to it, "" for any that mounts overlays. ``backing`` names
-    backing filesystems; then it is judged on these alone.
+    backing filesystems; then it is judged on these alone. ``varies`` says what its outcome can depend on besides
+    the driver: the kernel, the backing filesystem, the parameters of overlay; a matrix of machines judges it once
+    for each combination of these.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Requirement:
     privileges: str = "namespace"
     kernel: str = ""
     backing: tuple[str, ...] = ()
+    varies: tuple[str, ...] = VARIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +97,19 @@ def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
             for family in tomllib.loads(path.read_text(encoding="utf-8"))["family"]:
                 shared = tuple(family.get("needs", ()))
                 for entry in family["requirement"]:
-                    yield family["name"], {**entry, "needs": (*shared, *entry.get("needs", ()))}
+                    needs = (*shared, *entry.get("needs", ()))
+                    yield family["name"], {"varies": family["varies"], **entry, "needs": needs}
 
 
 def _requirement(family: str, entry: Mapping[str, Any]) -> Requirement:
-    lists = {name: tuple(entry.get(name, ())) for name in ("needs", "backing")}
+    lists = {name: tuple(entry.get(name, ())) for name in ("needs", "backing", "varies")}
     requirement = Requirement(**{"family": family, "level": "MUST", "since": "0.2.0", **entry, **lists})
     if not _ID.fullmatch(requirement.id):
         raise ValueError(f"requirement {requirement.id!r}: an id is OVL-FAMILY-WORDS in capitals")
     if requirement.level not in LEVELS or requirement.privileges not in PRIVILEGES:
         raise ValueError(f"requirement {requirement.id} needs a level of {LEVELS}, privileges of {PRIVILEGES}")
+    if set(requirement.varies) - set(VARIES):
+        raise ValueError(f"requirement {requirement.id} varies with some of {VARIES}, not {requirement.varies}")
     if not requirement.sentence.endswith(".") or not requirement.source:
         raise ValueError(f"requirement {requirement.id} needs a whole sentence and a source")
     return requirement

@@ -5,8 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from conformance.spec import LEVELS, Requirement, is_core, load_capabilities, load_requirements
+
+VARIES_SAID: Final = {
+    "kernel": "the kernel",
+    "backing": "the backing filesystem",
+    "overlay": "overlay's parameters",
+}
 
 
 def as_markdown() -> str:
@@ -58,6 +65,7 @@ def _of_one(requirement: Requirement) -> Iterator[str]:
         facts.append(f"kernel {requirement.kernel} or later")
     if requirement.backing:
         facts.append(f"judged on {', '.join(requirement.backing)}")
+    facts.append(f"varies with {', '.join(VARIES_SAID[one] for one in requirement.varies) or 'the driver only'}")
     facts.append(f"since {requirement.since}")
     yield ""
     yield f"({'; '.join(facts)})"

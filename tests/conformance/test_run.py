@@ -146,6 +146,14 @@ def test_a_skip_never_hides_a_failure() -> None:
     assert [result.verdict for result in results] == [Verdict.FAIL, Verdict.UNTESTED]
 
 
+def test_a_test_that_was_not_reached_leaves_its_requirement_untested() -> None:
+    some = [TestOutcome(name, ("A",), verdict) for name, verdict in (("1", Verdict.PASS), ("2", Verdict.UNTESTED))]
+    assert judge(["A"], some)[0].verdict is Verdict.UNTESTED
+    later = [*some, TestOutcome("2", ("A",), Verdict.PASS)]
+    assert judge(["A"], later)[0].verdict is Verdict.PASS
+    assert judge(["A"], [*some, TestOutcome("3", ("A",), Verdict.FAIL)])[0].verdict is Verdict.FAIL
+
+
 def started_run(scratch: Path) -> subprocess.Popen[str]:
     """A run that has begun with its first test."""
     process = subprocess.Popen(
@@ -259,7 +267,7 @@ def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> 
 
 def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     results = scratch / "results.jsonl"
-    words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "4s"]
+    words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "10s"]
     done = run("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round

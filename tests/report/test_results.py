@@ -141,3 +141,36 @@ def test_what_ran_once_counts_in_every_column() -> None:
     matrix = matrix_of([part], load_requirements())
     columns = [Column("python:a:B", "1.0", "6.1.0", one, "root", "standard") for one in RUN.backings]
     assert [matrix.cells[REQUIREMENTS[0], column].verdict for column in columns] == [Verdict.PASS] * 2
+
+
+def test_what_cannot_differ_is_told_of_every_column() -> None:
+    everywhere = load_requirements()["OVL-LIFE-BAD-ID"]
+    by_kernel = load_requirements()["OVL-MOUNT-ONCE"]
+    assert (everywhere.varies, by_kernel.varies) == ((), ("kernel",))
+    ids = (everywhere.id, by_kernel.id)
+    first = Part(
+        replace(RUN, selected=ids, backings=("ext4",)),
+        tuple(TestOutcome(f"test_{one}", (one,), Verdict.PASS, backing="ext4") for one in ids),
+    )
+    others = [
+        Part(replace(RUN, selected=REQUIREMENTS[:1], backings=("xfs",), kernel=kernel), (outcome(backing="xfs"),))
+        for kernel in (RUN.kernel, "6.2")
+    ]
+    matrix = matrix_of([first, *others], load_requirements())
+    known = {(one, column.kernel, column.backing) for one, column in matrix.cells if one in ids}
+    assert known == {
+        *((one, RUN.kernel, backing) for one in ids for backing in ("ext4", "xfs")),
+        (everywhere.id, "6.2", "xfs"),
+    }
+
+
+def test_parameters_of_overlay_make_columns() -> None:
+    runs = [replace(RUN, overlay={"index": "N", "metacopy": value}) for value in ("N", "N", "Y")]
+    assert len({run.id for run in runs}) == 2
+    parts = [Part(replace(run, kernel=f"6.{number}"), (outcome(),)) for number, run in enumerate(runs)]
+    columns = matrix_of(parts, load_requirements()).columns
+    assert {(column.kernel, column.backing) for column in columns} == {
+        *(("6.0", backing) for backing in RUN.backings),
+        *(("6.1", backing) for backing in RUN.backings),
+        *(("6.2", f"{backing} metacopy=Y") for backing in RUN.backings),
+    }
