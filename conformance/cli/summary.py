@@ -56,8 +56,14 @@ def print_summary(console: Console, part: Part, *, code: int, evidence: Path | N
     version = "" if run.version == "unknown" else f" {run.version}"
     click.echo(
         f"{run.connection}{version} {where}, profile {run.profile}, seed {run.seed}:"
-        f" {said or 'nothing ran'} -> {CONCLUSIONS[code]}"
+        f" {said or 'nothing ran'} -> {_concluded(code, counts)}"
     )
+
+
+def _concluded(code: int, counts: Mapping[Verdict, int]) -> str:
+    if code == 0 and counts[Verdict.UNTESTED]:
+        return "no deviation in what was reached"
+    return CONCLUSIONS[code]
 
 
 def _print_table(
