@@ -102,11 +102,11 @@ def run(pretence: Pretence, command: Sequence[str]) -> int:
     theirs.close()
     listener = _received(ours)
     ours.close()
+    status = None
     if listener is not None:
-        _answer(listener, calls, pretence)
+        status = _answer(listener, calls, pretence, child)
         os.close(listener)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1] if status is None else status)
     return code if code >= 0 else 128 - code
 
 
@@ -159,14 +159,28 @@ def _received(channel: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _answer(listener: int, calls: _Calls, pretence: Pretence) -> None:
-    """Answer calls until the last process under the filter has ended."""
+def _answer(listener: int, calls: _Calls, pretence: Pretence, child: int) -> int | None:
+    """Answer calls until the last process under the filter has ended; the child's status, None if it is not known.
+
+    Before Linux 6.11 a process keeps its filter until it is waited for, so the child is, as soon as it ends.
+    """
+    status = None
+    ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(listener, select.POLLIN)
+    poll.register(ended, select.POLLIN)
     while True:
-        for _, events in poll.poll():
-            if events & select.POLLHUP:
-                return
+        ready = dict(poll.poll())
+        if status is None and ended in ready:
+            poll.unregister(ended)
+            os.close(ended)
+            _, status = os.waitpid(child, 0)
+        if ready.get(listener, 0) & select.POLLHUP:
+            if status is None:
+                os.close(ended)
+            return status
+        if listener not in ready:
+            continue
         request = array.array("B", bytes(80))
         try:
             fcntl.ioctl(listener, _RECEIVE, request)
