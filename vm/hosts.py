@@ -1,0 +1,156 @@
+"""What a host needs to run machines: libvirt where no systemd starts it, and whether KVM truly works.
+
+On a machine with systemd, libvirt is the system's and nothing here touches it. In a container without, its daemon
+is started by us, with the little of a configuration that it needs there, and ended by ``stop``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+_URI: Final = "qemu:///system"
+_PID_FILE: Final = Path("/run/overlay-conformance-libvirtd.pid")
+_QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
+_MARK: Final = "# For virtual machines without systemd, by overlay-conformance matrix.\n"
+_SETTINGS: Final = """\
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+cgroup_controllers = [ ]
+namespaces = [ ]
+stdio_handler = "file"
+"""
+_PACKAGES: Final = (
+    *("vagrant", "vagrant-libvirt", "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"),
+    *("dnsmasq-base", "mmdebstrap", "kmod", "qemu-system-x86", "qemu-utils", "cpio", "rsync", "iptables"),
+    *("openssh-client", "e2fsprogs"),
+)
+_COMMANDS: Final = {
+    "vagrant": "vagrant",
+    "virsh": "libvirt-clients",
+    "libvirtd": "libvirt-daemon",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "cpio": "cpio",
+    "depmod": "kmod",
+    "mke2fs": "e2fsprogs",
+    "rsync": "rsync",
+    "ssh": "openssh-client",
+    "dnsmasq": "dnsmasq-base",
+}
+_BOOT_LIMIT: Final = 20  # seconds; a guest that works says so in two
+
+
+class NotReady(Exception):
+    """This host cannot run machines; the text says what is missing and how to get it."""
+
+
+def check() -> None:
+    """Raise NotReady if a program is missing."""
+    missing = [name for name in _COMMANDS if shutil.which(name) is None]
+    if missing:
+        raise NotReady(
+            f"there is no {', '.join(missing)}; on Debian: apt-get install --no-install-recommends"
+            f" {' '.join(_PACKAGES)}"
+        )
+
+
+def start_libvirt() -> None:
+    """See to it that libvirt answers; raises NotReady."""
+    if _answers():
+        return
+    if Path("/run/systemd/system").is_dir():
+        raise NotReady(
+            f"libvirt does not answer at {_URI}; systemctl start libvirtd, and be root or of the group libvirt"
+        )
+    if os.geteuid() != 0:
+        raise NotReady(f"libvirt does not answer at {_URI}, and only root can start it; use sudo")
+    _prepare()
+    subprocess.run(["libvirtd", "-d", "-p", str(_PID_FILE)], check=True, capture_output=True)
+    deadline = time.monotonic() + 30
+    while not _answers():
+        if time.monotonic() > deadline:
+            raise NotReady("libvirtd was started and does not answer; see /var/log/libvirt")
+        time.sleep(0.1)
+
+
+def stop_libvirt() -> bool:
+    """End the daemon if it was started by us; whether it was."""
+    try:
+        number = int(_PID_FILE.read_text())
+        command = Path(f"/proc/{number}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+    if b"libvirtd" not in command:
+        return False
+    subprocess.run(["virsh", "-q", "-c", _URI, "net-destroy", "vagrant-libvirt"], capture_output=True, check=False)
+    os.kill(number, signal.SIGTERM)
+    deadline = time.monotonic() + 15
+    while Path(f"/proc/{number}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _PID_FILE.unlink(missing_ok=True)
+    return True
+
+
+def _answers() -> bool:
+    return subprocess.run(["virsh", "-q", "-c", _URI, "version"], capture_output=True, check=False).returncode == 0
+
+
+def _prepare() -> None:
+    """What packages leave to systemd: users that the daemon looks up, its directories, and its settings."""
+    for group, number in (("libvirt", None), ("libvirt-qemu", "64055")):
+        words = ["groupadd", "--system", *(["--gid", number] if number else []), group]
+        _unless("group", group, words)
+    _unless(
+        "passwd",
+        "libvirt-qemu",
+        ["useradd", "--system", "--uid", "64055", "--gid", "64055", "--no-create-home", "libvirt-qemu"],
+    )
+    for directory in ("/var/log/libvirt", "/run/libvirt"):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    said = _QEMU_CONF.read_text() if _QEMU_CONF.exists() else ""
+    if _MARK not in said:
+        _QEMU_CONF.write_text(f"{said}\n{_MARK}{_SETTINGS}")
+
+
+def _unless(database: str, name: str, words: list[str]) -> None:
+    if subprocess.run(["getent", database, name], capture_output=True, check=False).returncode:
+        subprocess.run(words, check=True, capture_output=True)
+
+
+def accelerator(wanted: str, kernel: Path, initrd: Path, cache: Path) -> str:
+    """``kvm`` or ``tcg``: what was asked for, or with ``auto`` what a guest truly boots with on this host.
+
+    A node /dev/kvm that opens says little: guests may hang. So one is booted, once for each boot of this host.
+    """
+    if wanted != "auto":
+        return wanted
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    remembered = cache / f"accelerator-{boot}"
+    if not remembered.exists():
+        remembered.write_text("kvm" if _boots_with_kvm(kernel, initrd) else "tcg")
+    return remembered.read_text()
+
+
+def _boots_with_kvm(kernel: Path, initrd: Path) -> bool:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    words = ["qemu-system-x86_64", "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nographic"]
+    words += ["-no-reboot", "-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyS0 panic=-1"]
+    # Without a disk our initrd says so and powers off.
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_BOOT_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return b"overlay-conformance: no disk" in done.stdout

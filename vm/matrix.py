@@ -1,0 +1,303 @@
+"""The matrix file: kernels, backing filesystems, parameters of overlay and drivers, as values.
+
+The file is read once, here and by the Vagrantfile. What is wrong with it is told by line and key, before anything
+is made: :class:`BadMatrix`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import yaml
+
+FORMAT: Final = 1
+FILE: Final = Path(__file__).with_name("matrix.yaml")
+PROVIDERS: Final = ("libvirt", "virtualbox", "uml")
+ACCELERATORS: Final = ("auto", "kvm", "tcg")
+PROFILES: Final = ("smoke", "standard", "release")
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
+_RELEASE: Final = re.compile(r"\d+\.\d+")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
+
+
+class BadMatrix(Exception):
+    """The matrix file is wrong; the text names the file, the line, the key and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """``budget`` is in seconds for each cell, ``memory`` in MiB for each machine."""
+
+    profile: str
+    examples: int
+    budget: float
+    memory: int
+    provider: str
+    accelerator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The system of all machines: a suite of Debian, and the packages in it."""
+
+    suite: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel of Debian: ``package`` is a pattern of names in ``suite``, of which the newest is taken.
+
+    ``modules_sha256`` is that of the package of its modules, for a kernel whose modules are in the mirror's pool
+    and in its index no more.
+    """
+
+    name: str
+    release: str
+    suite: str
+    package: str
+    modules_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A public box with a kernel of its own, for users with a network."""
+
+    name: str
+    release: str
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """A backing filesystem: its type, the command that makes it and the options it is mounted with."""
+
+    name: str
+    type: str
+    mkfs: tuple[str, ...] = ()
+    mount: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Parameters of the module overlay, and the backing filesystems that are tried with them (none: all)."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    backings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A driver by its connection string, and where it is judged (none: everywhere)."""
+
+    name: str
+    connection: str
+    kernels: tuple[str, ...] = ()
+    backings: tuple[str, ...] = ()
+    overlay: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The whole file."""
+
+    defaults: Defaults
+    root: Root
+    kernels: tuple[Kernel, ...]
+    boxes: tuple[Box, ...]
+    backings: tuple[Backing, ...]
+    overlay: tuple[Overlay, ...]
+    drivers: tuple[Driver, ...]
+
+
+def load(path: Path = FILE) -> Matrix:
+    """The matrix of a file; raises BadMatrix."""
+    try:
+        node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadMatrix(f"{path}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadMatrix(f"{path}, line {line}: {error.problem}; see docs/matrix.md") from error
+    if node is None:
+        raise BadMatrix(f"{path}: it is empty; see docs/matrix.md")
+    return _matrix(_Place(str(path), "", node))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A node of the file, and how to name it in a complaint."""
+
+    file: str
+    key: str
+    node: yaml.Node
+
+    def wrong(self, what: str) -> BadMatrix:
+        return BadMatrix(f"{self.file}, line {self.node.start_mark.line + 1}, {self.key or 'the file'}: {what}")
+
+    def mapping(self, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, _Place]:
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.wrong(f"has to be a mapping with {', '.join(required) or 'names and values'}")
+        found: dict[str, _Place] = {}
+        for key, value in self.node.value:
+            name = str(key.value)
+            place = _Place(self.file, f"{self.key}.{name}".lstrip("."), value)
+            if name in found:
+                raise _Place(self.file, place.key, key).wrong("is there twice")
+            if required and name not in (*required, *optional):
+                known = ", ".join((*required, *optional))
+                raise _Place(self.file, place.key, key).wrong(f"no such key; there are {known}")
+            found[name] = place
+        missing = [name for name in required if name not in found]
+        if missing:
+            raise self.wrong(f"lacks {', '.join(missing)}")
+        return found
+
+    def items(self) -> list[_Place]:
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.wrong("has to be a list")
+        return [_Place(self.file, f"{self.key}[{index}]", one) for index, one in enumerate(self.node.value)]
+
+    def text(self, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
+        if not isinstance(self.node, yaml.ScalarNode) or not self.node.value:
+            raise self.wrong("has to be a word")
+        if pattern and not pattern.fullmatch(self.node.value):
+            raise self.wrong(f"{self.node.value!r} is not of the form of {example}")
+        return str(self.node.value)
+
+    def one_of(self, words: Sequence[str]) -> str:
+        said = self.text()
+        if said not in words:
+            raise self.wrong(f"{said!r} is none of {', '.join(words)}")
+        return said
+
+    def number(self) -> int:
+        said = self.text()
+        if not said.isdecimal() or int(said) < 1:
+            raise self.wrong(f"{said!r} has to be a whole number from 1")
+        return int(said)
+
+    def seconds(self) -> float:
+        said = self.text()
+        match = re.fullmatch(r"(\d+)([smh])", said)
+        if not match:
+            raise self.wrong(f"{said!r} is no duration; write 90s, 3m or 1h")
+        return float(int(match[1]) * _UNITS[match[2]])
+
+
+def _matrix(top: _Place) -> Matrix:
+    keys = ("format", "defaults", "root", "kernels", "backings", "overlay", "drivers")
+    found = top.mapping(keys, ("boxes",))
+    if found["format"].text() != str(FORMAT):
+        raise found["format"].wrong(f"this version reads format {FORMAT}")
+    kernels = _named(found["kernels"], _kernel)
+    boxes: tuple[Box, ...] = _named(found["boxes"], _box) if "boxes" in found else ()
+    backings = _named(found["backings"], _backing)
+    names = tuple(one.name for one in backings)
+    overlay = _named(found["overlay"], lambda place: _overlay(place, names))
+    machines = (*(one.name for one in kernels), *(one.name for one in boxes))
+    return Matrix(
+        _defaults(found["defaults"]),
+        _root(found["root"]),
+        kernels,
+        boxes,
+        backings,
+        overlay,
+        _named(found["drivers"], lambda place: _driver(place, machines, names, tuple(o.name for o in overlay))),
+    )
+
+
+def _named(place: _Place, read: Callable[[_Place], _T]) -> tuple[_T, ...]:
+    """A list of things with names, each once."""
+    found: dict[str, _T] = {}
+    for item in place.items():
+        one = read(item)
+        if one.name in found:
+            raise item.wrong(f"the name {one.name!r} is there twice")
+        found[one.name] = one
+    if not found:
+        raise place.wrong("is empty")
+    return tuple(found.values())
+
+
+def _defaults(place: _Place) -> Defaults:
+    found = place.mapping(("profile", "examples", "budget", "memory", "provider", "accelerator"))
+    return Defaults(
+        found["profile"].one_of(PROFILES),
+        found["examples"].number(),
+        found["budget"].seconds(),
+        found["memory"].number(),
+        found["provider"].one_of(PROVIDERS),
+        found["accelerator"].one_of(ACCELERATORS),
+    )
+
+
+def _root(place: _Place) -> Root:
+    found = place.mapping(("suite", "packages"))
+    return Root(found["suite"].text(), tuple(one.text() for one in found["packages"].items()))
+
+
+def _kernel(place: _Place) -> Kernel:
+    found = place.mapping(("name", "release", "suite", "package"), ("modules-sha256",))
+    return Kernel(
+        found["name"].text(_NAME, "k6-12"),
+        found["release"].text(_RELEASE, "6.12"),
+        found["suite"].text(),
+        found["package"].text(),
+        found["modules-sha256"].text(_SHA256, "64 hexadecimal digits") if "modules-sha256" in found else "",
+    )
+
+
+def _box(place: _Place) -> Box:
+    found = place.mapping(("name", "release", "box"))
+    release = found["release"].text(_RELEASE, "4.19")
+    return Box(found["name"].text(_NAME, "buster"), release, found["box"].text())
+
+
+def _backing(place: _Place) -> Backing:
+    found = place.mapping(("name", "type"), ("mkfs", "mount"))
+    return Backing(
+        found["name"].text(_NAME, "xfs-noquota"),
+        found["type"].text(),
+        tuple(found["mkfs"].text().split()) if "mkfs" in found else (),
+        found["mount"].text() if "mount" in found else "",
+    )
+
+
+def _overlay(place: _Place, backings: Sequence[str]) -> Overlay:
+    found = place.mapping(("name",), ("parameters", "backings"))
+    values = found["parameters"].mapping(()) if "parameters" in found else {}
+    return Overlay(
+        found["name"].text(_NAME, "metacopy"),
+        {name: value.one_of(("Y", "N")) for name, value in values.items()},
+        _some(found, "backings", backings),
+    )
+
+
+def _driver(place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str]) -> Driver:
+    found = place.mapping(("name", "connection"), ("kernels", "backings", "overlay"))
+    return Driver(
+        found["name"].text(_NAME, "refdriver"),
+        found["connection"].text(re.compile(r"[a-z-]+:.*"), "python:refdriver:Driver"),
+        _some(found, "kernels", kernels),
+        _some(found, "backings", backings),
+        _some(found, "overlay", overlay),
+    )
+
+
+def _some(found: Mapping[str, _Place], key: str, known: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one.one_of(known) for one in found[key].items()) if key in found else ()

@@ -1,0 +1,168 @@
+"""Which cells there are, and what each of them judges: nothing is repeated that cannot differ.
+
+A requirement says what it varies with (the kernel, the backing filesystem, overlay's parameters). It is judged in
+the first cell of each combination of these, and the reports tell the outcome of all others of that combination.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from conformance.spec import VARIES, Requirement
+from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay
+
+PLAN: Final = 1  # the version of the JSON that plan writes
+
+
+class NothingChosen(Exception):
+    """No cell of the matrix is what was asked for; the text says what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Patterns of a shell for names, and for releases of kernels; none means all."""
+
+    kernels: tuple[str, ...] = ()
+    backings: tuple[str, ...] = ()
+    overlay: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A driver on a kernel, on a backing filesystem, with parameters of overlay; and the ids that it judges."""
+
+    kernel: Kernel
+    driver: Driver
+    backing: Backing
+    overlay: Overlay
+    requirements: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in messages, and the name of its files."""
+        return f"{self.kernel.name}.{self.driver.name}.{self.backing.name}.{self.overlay.name}"
+
+
+def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirement]) -> list[Cell]:
+    """The cells that were chosen, a kernel after another, each with what was not judged before it.
+
+    Raises NothingChosen.
+    """
+    _check(choice, matrix)
+    found: list[Cell] = []
+    judged: set[tuple[str, ...]] = set()
+    for kernel in matrix.kernels:
+        if not _matches(choice.kernels, kernel.name, kernel.release):
+            continue
+        for driver, overlay, backing in _places(matrix, kernel, choice):
+            ids = []
+            for one in requirements.values():
+                differing = (kernel.name, backing.name, overlay.name)
+                parts = (part for what, part in zip(VARIES, differing, strict=True) if what in one.varies)
+                key = (driver.name, one.id, *parts)
+                if _concerns(one, backing) and key not in judged:
+                    judged.add(key)
+                    ids.append(one.id)
+            if ids:
+                found.append(Cell(kernel, driver, backing, overlay, tuple(ids)))
+    if not found:
+        raise NothingChosen("the matrix has no such cell: " + _inventory(matrix))
+    return found
+
+
+def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Driver, Overlay, Backing]]:
+    for driver in matrix.drivers:
+        if not _matches(choice.drivers, driver.name) or not _allows(driver.kernels, kernel.name):
+            continue
+        for overlay in matrix.overlay:
+            if not _matches(choice.overlay, overlay.name) or not _allows(driver.overlay, overlay.name):
+                continue
+            for backing in matrix.backings:
+                chosen = _matches(choice.backings, backing.name) and _allows(driver.backings, backing.name)
+                if chosen and _allows(overlay.backings, backing.name):
+                    yield driver, overlay, backing
+
+
+def _concerns(requirement: Requirement, backing: Backing) -> bool:
+    return not requirement.backing or backing.name in requirement.backing
+
+
+def _allows(names: Sequence[str], name: str) -> bool:
+    return not names or name in names
+
+
+def _matches(patterns: Sequence[str], *names: str) -> bool:
+    return not patterns or any(fnmatch.fnmatchcase(name, one) for one in patterns for name in names)
+
+
+def _check(choice: Choice, matrix: Matrix) -> None:
+    """A pattern that matches nothing at all is a slip of the pen."""
+    known: dict[str, tuple[tuple[str, ...], list[str]]] = {
+        "kernel": (choice.kernels, [name for one in matrix.kernels for name in (one.name, one.release)]),
+        "backing": (choice.backings, [one.name for one in matrix.backings]),
+        "overlay": (choice.overlay, [one.name for one in matrix.overlay]),
+        "driver": (choice.drivers, [one.name for one in matrix.drivers]),
+    }
+    for what, (patterns, names) in known.items():
+        for pattern in patterns:
+            if not any(_matches((pattern,), name) for name in names):
+                raise NothingChosen(f"--{what} {pattern} is none of the matrix: {', '.join(names)}")
+
+
+def _inventory(matrix: Matrix) -> str:
+    return (
+        f"kernels {', '.join(one.name for one in matrix.kernels)};"
+        f" backing filesystems {', '.join(one.name for one in matrix.backings)};"
+        f" drivers {', '.join(one.name for one in matrix.drivers)}"
+    )
+
+
+def shards(cells: Sequence[Cell]) -> list[dict[str, object]]:
+    """One job of a CI system for each kernel: its name, its cells and what to run."""
+    by_kernel: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_kernel.setdefault(cell.kernel.name, []).append(cell)
+    return [
+        {
+            "name": name,
+            "release": of_it[0].kernel.release,
+            "cells": [cell.name for cell in of_it],
+            "run": f"overlay-conformance matrix run --kernel {name}",
+        }
+        for name, of_it in by_kernel.items()
+    ]
+
+
+def as_json(cells: Sequence[Cell]) -> str:
+    """Every cell with what it judges."""
+    said = [
+        {
+            "name": cell.name,
+            "kernel": cell.kernel.release,
+            "driver": cell.driver.connection,
+            "backing": cell.backing.name,
+            "overlay": dict(cell.overlay.parameters),
+            "requirements": list(cell.requirements),
+        }
+        for cell in cells
+    ]
+    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells)}, indent=1)
+
+
+def as_github(cells: Sequence[Cell]) -> str:
+    """The value of ``strategy.matrix`` of GitHub Actions, in one line."""
+    return json.dumps({"include": [{"name": one["name"], "run": one["run"]} for one in shards(cells)]})
+
+
+def as_gitlab(cells: Sequence[Cell]) -> str:
+    """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
+    jobs = {
+        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"KERNEL": one["name"]}}
+        for one in shards(cells)
+    }
+    return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)
