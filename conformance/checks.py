@@ -349,7 +349,17 @@ def _mounted(finding: StillMounted) -> Iterator[str]:
 
 def _answer(steps: Sequence[Step]) -> Look:
     """The last answer is wrong: the driver deviates if it says the same again."""
-    number = _last(steps, (Looked, Called))
+    # A put ends a look, and has no answer.
+    number = next(
+        (
+            number
+            for number in reversed(range(len(steps)))
+            if isinstance(step := steps[number], Looked) or (isinstance(step, Called) and step.verb != "put")
+        ),
+        None,
+    )
+    if number is None:
+        raise NoScript("what is wrong is seen in no call that a script could repeat")
     step = steps[number]
     if isinstance(step, Looked):
         names = sorted(step.names)

@@ -83,9 +83,11 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def create(self, which: int, layer_id: str, number: int) -> None:
             self._note("create", which=which, layer_id=layer_id, number=number)
             history = self._turn(which)
-            if layer_id in history.layers:
+            parent = history.pick(number)
+            busy = parent in history.held and not history.has_children(parent)
+            if layer_id in history.layers or (busy and not bench.has("busy-parents")):
                 return
-            history.store.create(layer_id, history.pick(number))
+            history.store.create(layer_id, parent)
             history.layers.append(layer_id)
             history.check(layer_id)
 

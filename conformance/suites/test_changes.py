@@ -208,10 +208,10 @@ def test_changes_and_diff_name_the_same(bench: Bench, data: st.DataObject) -> No
             if added - brought:
                 said = f"{layer_id} adds {sorted(added - brought)}, which its diff lacks"
                 raise Deviation(said, DiffDisagrees(min(added - brought), added=True))
-            if brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes):
-                listed = sorted(brought - changes.keys())
-                said = f"the diff of {layer_id} brings {listed}, which its changes lack"
-                raise Deviation(said, DiffDisagrees(listed[0], added=False) if listed else None)
+            lacking = brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes)
+            if lacking:
+                said = f"the diff of {layer_id} brings {sorted(lacking)}, which its changes lack or call deleted"
+                raise Deviation(said, DiffDisagrees(min(lacking), added=False))
 
 
 def parents(changes: dict[bytes, str]) -> set[bytes]:

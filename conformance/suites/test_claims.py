@@ -98,6 +98,15 @@ def _shared_home(_: Bench, store: Workbench) -> bool:
         second.leave()
 
 
+def _busy_parents(_: Bench, store: Workbench) -> bool:
+    store.driver.get("layer-1")
+    try:
+        store.create("child", "layer-1")
+        return store.driver.exists("child")
+    finally:
+        store.driver.put("layer-1")
+
+
 CLAIMS: dict[str, Claim] = {
     "overlay": _mounts,
     "kernel-overlay": _kernel_mounts,
@@ -118,6 +127,7 @@ CLAIMS: dict[str, Claim] = {
     "layer-options": _layer_options,
     "image-stores": _image_stores,
     "shared-home": _shared_home,
+    "busy-parents": _busy_parents,
 }
 
 

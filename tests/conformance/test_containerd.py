@@ -461,3 +461,12 @@ def test_lowers_are_named_from_what_they_have_in_common() -> None:
     data = "index=off,lowerdir=/s/10/fs:/s/2/fs,workdir=/s/3/work"
     assert mounting.with_relative_lowers(data) == ("/s", "index=off,lowerdir=10/fs:2/fs,workdir=/s/3/work")
     assert mounting.with_relative_lowers("lowerdir=a:/b") == ("/", "lowerdir=a:/b")
+
+
+@with_containerd
+def test_what_the_adapter_declines_is_asked_by_no_machine(scratch: Path) -> None:
+    """A snapshot that is mounted for writing is nobody's parent, and histories of stores do without."""
+    words = ["run", "containerd:native", "--requirement", "OVL-LIFE-HISTORY", "--requirement", "OVL-CLAIM-HOLDS"]
+    command = [sys.executable, "-m", "conformance", *words, "--no-evidence", "--scratch", str(scratch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -21,6 +21,7 @@ _DECLINED = {
     "diff-size": "containerd's Usage counts disk blocks and directories, not the bytes of a difference",
     "applied-size": "containerd says of an archive what it is, not what it brought",
     "bare-home": "containerd knows its snapshots by a database beside them",
+    "busy-parents": "containerd's parents are committed snapshots, and what is mounted for writing is none",
     "counted-gets": "containerd leaves mounting to its clients, and keeps no books of it",
     "fine-times": "containerd cuts the times in its archives to whole seconds",
     "ids-are-paths": "containerd's keys are names in a database; directories have numbers",
