@@ -46,7 +46,15 @@ class Backing:
 
 BACKINGS: Final[tuple[Backing, ...]] = (
     Backing("ext4", "ext4", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1"), package="e2fsprogs"),
+    Backing(
+        "ext4-prjquota",
+        "ext4",
+        ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1", "-O", "quota,project"),
+        "prjquota",
+        package="e2fsprogs",
+    ),
     Backing("xfs", "xfs", ("mkfs.xfs", "-q", "-f"), "pquota", package="xfsprogs"),
+    Backing("xfs-noquota", "xfs", ("mkfs.xfs", "-q", "-f"), "noquota", package="xfsprogs"),
     Backing(
         "xfs-noftype",
         "xfs",
@@ -124,7 +132,12 @@ def _mount_image(backing: Backing, image: Path, target: Path) -> None:
 def _run(backing: Backing, words: Sequence[str]) -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise NoBacking(f"{backing.name}: {words[0]} failed: {(done.stderr + done.stdout).strip()[-300:]}")
+        said = (done.stderr + done.stdout).strip()
+        if words[0] == "mount":
+            # "mount: TARGET: wrong fs type, bad option, bad superblock on DEVICE, ..."
+            reason = said.partition(f"{words[-1]}: ")[2].partition(" on /dev/")[0] or said[-300:]
+            raise NoBacking(f"{backing.name}: this kernel does not mount it ({reason})")
+        raise NoBacking(f"{backing.name}: {words[0]} failed: {said[-300:]}")
 
 
 def _mount_overlay(directory: Path, target: Path) -> None:
