@@ -1,0 +1,90 @@
+"""What machines start from: the box and the kernels, in the cache, with a note of where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vm import boxes, hosts, kernels
+from vm.debian import Suites
+from vm.matrix import Kernel, Matrix
+
+_NOTE: Final = "built.json"
+_AT_A_TIME: Final = 3  # kernels; fetching one and packing another
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the Vagrantfile reads: the box, each kernel's files and release, and the accelerator."""
+
+    box: str
+    kernels: dict[str, dict[str, str]]
+    accelerator: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return {"box": self.box, "kernels": self.kernels, "accelerator": self.accelerator}
+
+
+def cache_directory() -> Path:
+    """Where everything is kept: ``OVERLAY_CONFORMANCE_CACHE``, or the user's cache directory."""
+    own = os.environ.get("OVERLAY_CONFORMANCE_CACHE")
+    if own:
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "overlay-conformance"
+
+
+def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[str], None]) -> Made:
+    """Make what is not in the cache; raises NotReady, NoPackage, OSError."""
+    hosts.check()
+    cache.mkdir(parents=True, exist_ok=True)
+    suites = Suites(cache / "apt", [matrix.root.suite, *(kernel.suite for kernel in matrix.kernels)])
+    say("reading the lists of packages")
+    suites.update()
+    with ThreadPoolExecutor(_AT_A_TIME) as pool, _cancelled_on_error(pool):
+        files = {kernel.name: pool.submit(kernels.build, kernel, suites, cache, say) for kernel in wanted}
+        box = boxes.build(matrix.root, suites, cache, say)
+        built = {name: job.result() for name, job in files.items()}
+    first = next(iter(built.values()))
+    hosts.start_libvirt()
+    boxes.add(box, say)
+    made = Made(
+        box.name,
+        {
+            **known(cache),
+            **{
+                name: {"vmlinuz": str(one.vmlinuz), "initrd": str(one.initrd), "release": one.release}
+                for name, one in built.items()
+            },
+        },
+        hosts.accelerator(matrix.defaults.accelerator, first.vmlinuz, first.initrd, cache),
+    )
+    partial = cache / f"{_NOTE}.partial"
+    partial.write_text(json.dumps(made.as_json(), indent=1) + "\n")
+    partial.rename(cache / _NOTE)
+    return made
+
+
+def known(cache: Path) -> dict[str, dict[str, str]]:
+    """The kernels that were made before, as far as their files are still there."""
+    try:
+        found = json.loads((cache / _NOTE).read_text())["kernels"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: files for name, files in found.items() if Path(files["initrd"]).exists()}
+
+
+@contextmanager
+def _cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise

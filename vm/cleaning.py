@@ -1,0 +1,86 @@
+"""What a run that was killed left behind, found by its names and its books, and removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from vm import hosts
+from vm.machines import PREFIX
+
+_URI: Final = "qemu:///system"
+
+
+def clean(cache: Path, *, everything: bool = False) -> list[str]:
+    """Remove leftovers; what was removed. With ``everything``, also what was built, and boxes in Vagrant."""
+    found = [*_processes(cache), *_domains(), *_volumes(PREFIX)]
+    books = cache / "vagrant"
+    if books.exists():
+        shutil.rmtree(books)
+        found.append(f"Vagrant's books in {books}")
+    if everything:
+        found += [*_boxes(), *_volumes("overlay-conformance-"), *_built(cache)]
+    if hosts.stop_libvirt():
+        found.append("the daemon of libvirt that we had started, with its network")
+    return found
+
+
+def _processes(cache: Path) -> Iterator[str]:
+    """Processes that were started for machines of this cache, and lost who started them."""
+    mark = f"OVERLAY_CONFORMANCE_CACHE={cache}\0OVERLAY_CONFORMANCE_CONSOLE=".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        mine = int(process.name) == os.getpid()
+        if not mine and (mark in environment or b"OVERLAY_CONFORMANCE_PREFIX=" + PREFIX.encode() in environment):
+            try:
+                os.kill(int(process.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            yield f"process {process.name}: {command[:80].strip()}"
+
+
+def _virsh(*words: str) -> str:
+    if shutil.which("virsh") is None:
+        return ""
+    done = subprocess.run(["virsh", "-q", "-c", _URI, *words], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def _domains() -> Iterator[str]:
+    for name in _virsh("list", "--all", "--name").split():
+        if name.startswith(PREFIX):
+            _virsh("destroy", name)
+            _virsh("undefine", name, "--snapshots-metadata")
+            yield f"machine {name}"
+
+
+def _volumes(prefix: str) -> Iterator[str]:
+    for line in _virsh("vol-list", "default").splitlines():
+        name = line.split()[0] if line.split() else ""
+        if name.startswith(prefix):
+            _virsh("vol-delete", "--pool", "default", name)
+            yield f"volume {name}"
+
+
+def _boxes() -> Iterator[str]:
+    done = subprocess.run(["vagrant", "box", "list"], capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        name = line.split()[0] if line.split() else ""
+        if name.startswith("overlay-conformance-"):
+            subprocess.run(["vagrant", "box", "remove", "--force", name], capture_output=True, check=False)
+            yield f"box {name}"
+
+
+def _built(cache: Path) -> Iterator[str]:
+    if cache.is_dir():
+        shutil.rmtree(cache)
+        yield f"what was built in {cache}"

@@ -1,0 +1,297 @@
+"""``overlay-conformance matrix``: the suite on many kernels and filesystems."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conformance.report.records import Part
+    from vm.matrix import Matrix
+    from vm.plan import Cell
+    from vm.runner import Done
+
+_OUTPUT: Final = "overlay-conformance-matrix"
+_ADVICE: Final = "pip install 'overlay-conformance[vm]'"
+_OVERHEAD: Final = 300  # MiB that a machine takes above its own memory
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group()
+def matrix() -> None:
+    """Judge drivers on many kernels and backing filesystems, in virtual machines (docs/matrix.md)."""
+
+
+def _choosing(command: _F) -> _F:
+    """The options that choose cells."""
+    for name, what in (
+        ("driver", "drivers"),
+        ("overlay", "parameters of overlay"),
+        ("backing", "backing filesystems"),
+        ("kernel", "kernels, by name or release, such as '6.*'"),
+    ):
+        command = click.option(f"--{name}", f"{name}s", multiple=True, help=f"Only these {what} (repeatable).")(
+            command
+        )
+    return click.option(
+        "--file",
+        "matrix_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Another matrix than the project's.",
+    )(command)
+
+
+@matrix.command("list")
+@_choosing
+def list_cells(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
+    """List the cells: what is judged where."""
+    with _refusals():
+        _, cells = _cells(matrix_file, choice)
+        for cell in cells:
+            click.echo(f"{cell.name:44} {len(cell.requirements):4} requirements")
+
+
+@matrix.command()
+@_choosing
+@click.option(
+    "--format", "form", type=click.Choice(["json", "github", "gitlab"]), default="json", show_default=True
+)
+def plan(matrix_file: Path | None, form: str, **choice: tuple[str, ...]) -> None:
+    """Write the cells for a CI system: one job for each kernel."""
+    with _refusals():
+        from vm import plan as plans
+
+        _, cells = _cells(matrix_file, choice)
+        click.echo({"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form](cells))
+
+
+@matrix.command("build")
+@_choosing
+def build_command(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
+    """Make the box and the kernels of the cells, as far as they are not in the cache."""
+    with _refusals():
+        from vm import build
+
+        wanted, cells = _cells(matrix_file, choice)
+        chosen = {cell.kernel.name for cell in cells}
+        began = time.monotonic()
+        made = build.build(
+            wanted, [one for one in wanted.kernels if one.name in chosen], build.cache_directory(), _say
+        )
+        click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
+
+
+@matrix.command()
+@_choosing
+@click.option("--profile", type=click.Choice(["smoke", "standard", "release"]), help="Instead of the matrix's.")
+@click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the matrix's.")
+@click.option("--budget", type=click.IntRange(1), help="Seconds for each cell, instead of the matrix's.")
+@click.option("--machines", type=click.IntRange(1), help="How many at a time, instead of what there is room for.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(_OUTPUT),
+    show_default=True,
+    help="Where results go; what is there already is not run again.",
+)
+@click.option("--again", is_flag=True, help="Run also what has a result.")
+def run(
+    matrix_file: Path | None,
+    profile: str | None,
+    examples: int | None,
+    budget: int | None,
+    machines: int | None,
+    output: Path,
+    again: bool,
+    **choice: tuple[str, ...],
+) -> None:
+    """Run the cells, and write results.jsonl of all; exit codes as those of 'overlay-conformance run'."""
+    with _refusals():
+        from conformance.report.records import digest_of
+        from conformance.spec import load_requirements
+        from vm import build, hosts, runner
+        from vm.machines import Place
+
+        wanted, cells = _cells(matrix_file, choice)
+        hosts.check()
+        chosen = {cell.kernel.name for cell in cells}
+        cache = build.cache_directory()
+        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, _say)
+        output = output.absolute()
+        asked = runner.Asked(
+            profile or wanted.defaults.profile,
+            examples or wanted.defaults.examples,
+            float(budget or wanted.defaults.budget),
+            output,
+            digest_of(load_requirements()),
+            importlib.metadata.version("overlay-conformance"),
+            {name: files["release"] for name, files in made.kernels.items()},
+        )
+        todo = cells if again else runner.left_to_do(cells, asked)
+        if len(todo) < len(cells):
+            _say(f"{len(cells) - len(todo)} cells have a result already")
+        place = Place(cache, output / "consoles", wanted.defaults.provider)
+        try:
+            room = machines or _room(wanted.defaults.memory)
+            with _Table(len(todo)) as table:
+                runner.run_all(todo, asked, place, room, table.tell, table.ended)
+        finally:
+            hosts.stop_libvirt()
+        sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
+
+
+@matrix.command()
+@click.argument("output", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(_OUTPUT))
+def collect(output: Path) -> None:
+    """Join what cells in OUTPUT have left to results.jsonl and page.html; also of a run that was ended."""
+    with _refusals():
+        files = sorted((output / "cells").glob("*/results.jsonl"))
+        if not files:
+            raise click.UsageError(f"no cell in {output} has a result; 'overlay-conformance matrix run' makes them")
+        sys.exit(_collect(files, output))
+
+
+@matrix.command()
+@click.option("--all", "everything", is_flag=True, help="Also the box and the kernels.")
+def clean(everything: bool) -> None:
+    """Remove the machines, volumes and processes that a killed run left."""
+    from vm import build, cleaning
+
+    for what in cleaning.clean(build.cache_directory(), everything=everything):
+        click.echo(f"removed {what}")
+
+
+class _Table:
+    """A line for each cell that ended; below them on a terminal, what each machine is doing."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._number = 0
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._doing: dict[str, tuple[str, str, float]] = {}
+        self._live = Live(get_renderable=self._now, console=self._console, transient=True, refresh_per_second=2)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def tell(self, cell: str, what: str) -> None:
+        """What is happening to a cell; "" when its machine is gone."""
+        machine = cell.partition(".")[0]
+        if what:
+            self._doing[machine] = (cell, what, time.monotonic())
+        else:
+            self._doing.pop(machine, None)
+
+    def _now(self) -> Text:
+        lines = (
+            f"  {cell:44} {time.monotonic() - since:5.0f} s  {what}"
+            for cell, what, since in list(self._doing.values())
+        )
+        return Text("\n".join(lines))
+
+    def ended(self, done: Done) -> None:
+        """One more."""
+        self._number += 1
+        said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(done.verdicts.items()))
+        style = "red" if done.lost or {"FAIL", "ERROR", "XPASS"} & done.verdicts.keys() else "green"
+        self._console.print(
+            f"[{self._number}/{self._total}] {done.cell.name:44} {done.seconds:5.0f} s  {done.lost or said}",
+            style=style if self._console.is_terminal else None,
+            markup=False,
+        )
+
+
+def _cells(matrix_file: Path | None, choice: dict[str, tuple[str, ...]]) -> tuple[Matrix, list[Cell]]:
+    from conformance.spec import load_requirements
+    from vm.matrix import FILE, load
+    from vm.plan import Choice, cells_of
+
+    found = load(matrix_file or FILE)
+    chosen = Choice(choice["kernels"], choice["backings"], choice["overlays"], choice["drivers"])
+    return found, cells_of(found, chosen, load_requirements())
+
+
+def _collect(files: list[Path], output: Path) -> int:
+    """Write the joined results and their page; the exit code of all cells together."""
+    from conformance.report import records
+    from conformance.report.matrix import matrix_of
+    from conformance.report.page import page
+    from conformance.spec import load_requirements
+
+    found = [(str(file), _moved(records.read(file), file.parent, output)) for file in files if file.exists()]
+    parts = records.merge(found)
+    records.write(output / "results.jsonl", parts)
+    folders = {outcome.evidence for part in parts for outcome in part.outcomes if outcome.evidence}
+    scripts = {one: output / one / "repro.sh" for one in folders}
+    texts = {one: path.read_text(errors="replace") for one, path in scripts.items() if path.is_file()}
+    (output / "page.html").write_text(page(matrix_of(parts, load_requirements()), texts))
+    click.echo(f"{output / 'results.jsonl'} and {output / 'page.html'} written")
+    codes = {part.exit_code for part in parts}
+    return next((code for code in (2, 1, 0) if code in codes), 3)
+
+
+def _moved(parts: list[Part], folder: Path, output: Path) -> list[Part]:
+    """The same with paths of evidence that are relative to the joined file."""
+    below = folder.relative_to(output)
+    return [
+        replace(
+            part,
+            outcomes=tuple(
+                replace(one, evidence=str(below / one.evidence)) if one.evidence else one for one in part.outcomes
+            ),
+        )
+        for part in parts
+    ]
+
+
+def _room(memory: int) -> int:
+    """How many machines this host has room for: one for each core, as far as memory goes."""
+    available = next(
+        int(line.split()[1]) // 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    return max(1, min(os.cpu_count() or 1, available // (memory + _OVERHEAD)))
+
+
+def _say(what: str) -> None:
+    click.echo(f"matrix: {what}", err=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with the matrix, the choice or the host, as a message and exit code 2."""
+    try:
+        from vm.debian import NoPackage
+        from vm.hosts import NotReady
+        from vm.machines import MachineFailed
+        from vm.matrix import BadMatrix
+        from vm.plan import NothingChosen
+    except ImportError as error:
+        raise click.UsageError(f"matrix needs more Python packages ({error}): {_ADVICE}") from error
+    try:
+        yield
+    except (BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
+        raise click.UsageError(str(error)) from error

@@ -1,0 +1,161 @@
+"""Machines over Vagrant: the only module that knows python-vagrant.
+
+Vagrant is asked in a process of its own, ``python -m vm.machines up NAME``: so a start that hangs can be ended.
+Commands in a machine go over plain ssh, which is quicker than Vagrant's by seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+_START_LIMIT: Final = 300  # seconds; a start takes 15 to 50 without KVM
+_END_LIMIT: Final = 90
+_SSH: Final = (
+    *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+    *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6"),
+    *("-o", "LogLevel=ERROR"),
+)
+
+
+class MachineFailed(Exception):
+    """A machine did not start, hung or went away; the text says what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where Vagrant keeps its books of our machines, and where machines write to their serial line."""
+
+    cache: Path
+    consoles: Path
+    provider: str = "libvirt"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of Vagrant for these machines, which are no others'."""
+        own = {
+            "OVERLAY_CONFORMANCE_CACHE": str(self.cache),
+            "OVERLAY_CONFORMANCE_CONSOLE": str(self.consoles),
+            "OVERLAY_CONFORMANCE_PREFIX": PREFIX,
+            "OVERLAY_CONFORMANCE_SYNC": "no",
+            "VAGRANT_DOTFILE_PATH": str(self.cache / "vagrant"),
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+        }
+        return {**os.environ, **own}
+
+
+PREFIX: Final = "overlay-conformance-matrix-"
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A machine that runs, by its way in."""
+
+    name: str
+    user: str
+    host: str
+    port: str
+    key: str
+
+    def start(self, command: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Begin a command as root; what it says goes to ``output``."""
+        return subprocess.Popen(
+            [*self._words(), f"sudo sh -c {shlex.quote(command)}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, command: str, limit: float = 60) -> bytes:
+        """What a command of root says; raises MachineFailed if it fails or takes longer than ``limit`` seconds."""
+        words = [*self._words(), f"sudo sh -c {shlex.quote(command)}"]
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise MachineFailed(f"{self.name} did not answer within {limit:.0f} s: {command[:80]}") from error
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()[-500:]
+            raise MachineFailed(f"{self.name}: {command[:80]} ended with {done.returncode}: {said}")
+        return done.stdout
+
+    def _words(self) -> list[str]:
+        return ["ssh", *_SSH, "-i", self.key, "-p", self.port, f"{self.user}@{self.host}"]
+
+
+def up(name: str, place: Place) -> Guest:
+    """Start a machine, or find it running; raises MachineFailed."""
+    return Guest(name, **json.loads(_ask(["up", name, place.provider], place, _START_LIMIT)))
+
+
+def destroy(name: str, place: Place) -> None:
+    """End a machine and remove what it was made of; raises MachineFailed."""
+    _ask(["destroy", name], place, _END_LIMIT)
+
+
+def _ask(words: list[str], place: Place, limit: float) -> str:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vm.machines", *words],
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, complaint = process.communicate(timeout=limit)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise MachineFailed(f"vagrant {' '.join(words)} took longer than {limit:.0f} s") from error
+        raise
+    if process.returncode:
+        raise MachineFailed(f"vagrant {' '.join(words)}: {complaint.strip()[-1500:]}")
+    return said.splitlines()[-1] if said else ""
+
+
+def vagrant_root() -> Path:
+    """The directory of the Vagrantfile: that of the checkout, or of the installed package."""
+    here = Path(__file__).parent
+    return here.parent if (here.parent / "Vagrantfile").exists() else here
+
+
+def main() -> None:
+    """One question to Vagrant."""
+    vagrant: Any = importlib.import_module("vagrant")  # has no types, and only this process needs it
+
+    verb, name, *rest = sys.argv[1:]
+    # What Vagrant says of its work goes to the error output, and is read only if it fails.
+    machines = vagrant.Vagrant(vagrant_root(), env=dict(os.environ), out_cm=_errors, err_cm=_errors)
+    if verb == "up":
+        machines.up(vm_name=name, provider=rest[0])
+        found = machines.conf(vm_name=name)
+        said = {
+            "user": found["User"],
+            "host": found["HostName"],
+            "port": found["Port"],
+            "key": found["IdentityFile"],
+        }
+        print(json.dumps({key: value.strip('"') for key, value in said.items()}))  # noqa: T201 # the answer
+    else:
+        machines.destroy(vm_name=name)
+
+
+@contextmanager
+def _errors() -> Iterator[IO[str]]:
+    yield sys.stderr
+
+
+if __name__ == "__main__":
+    main()
