@@ -11,28 +11,30 @@ from pathlib import Path
 from typing import Final
 
 from vm import hosts
-from vm.machines import PREFIX
+from vm.machines import MARK, PREFIX
 
+_OURS: Final = "overlay-conformance-"
 _URI: Final = "qemu:///system"
 
 
 def clean(cache: Path, *, everything: bool = False) -> list[str]:
     """Remove leftovers; what was removed. With ``everything``, also what was built, and boxes in Vagrant."""
-    found = [*_processes(cache), *_domains(), *_volumes(PREFIX)]
+    found = [*_processes(), *_domains(), *_volumes()]
     books = cache / "vagrant"
     if books.exists():
         shutil.rmtree(books)
         found.append(f"Vagrant's books in {books}")
     if everything:
-        found += [*_boxes(), *_volumes("overlay-conformance-"), *_built(cache)]
+        found += [*_boxes(), *_built(cache)]
+    if hosts.remove_network():
+        found.append(f"network {hosts.NETWORK}")
     if hosts.stop_libvirt():
-        found.append("the daemon of libvirt that we had started, with its network")
+        found.append("the daemon of libvirt that we had started")
     return found
 
 
-def _processes(cache: Path) -> Iterator[str]:
-    """Processes that were started for machines of this cache, and lost who started them."""
-    mark = f"OVERLAY_CONFORMANCE_CACHE={cache}\0OVERLAY_CONFORMANCE_CONSOLE=".encode()
+def _processes() -> Iterator[str]:
+    """Processes that were started for machines, and lost who started them."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
@@ -40,7 +42,7 @@ def _processes(cache: Path) -> Iterator[str]:
         except OSError:
             continue
         mine = int(process.name) == os.getpid()
-        if not mine and (mark in environment or b"OVERLAY_CONFORMANCE_PREFIX=" + PREFIX.encode() in environment):
+        if not mine and MARK.encode() in environment.split(b"\0"):
             try:
                 os.kill(int(process.name), signal.SIGKILL)
             except ProcessLookupError:
@@ -63,10 +65,12 @@ def _domains() -> Iterator[str]:
             yield f"machine {name}"
 
 
-def _volumes(prefix: str) -> Iterator[str]:
+def _volumes() -> Iterator[str]:
+    """Disks of machines, and what Vagrant uploaded of boxes; those of a machine that was started by hand stay."""
+    in_use = any(name.startswith(_OURS) for name in _virsh("list", "--all", "--name").split())
     for line in _virsh("vol-list", "default").splitlines():
         name = line.split()[0] if line.split() else ""
-        if name.startswith(prefix):
+        if name.startswith(PREFIX if in_use else _OURS):
             _virsh("vol-delete", "--pool", "default", name)
             yield f"volume {name}"
 

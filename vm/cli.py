@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import sys
@@ -32,7 +33,7 @@ _OVERHEAD: Final = 300  # MiB that a machine takes above its own memory
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(short_help="Judge drivers on many kernels and filesystems, in virtual machines.")
 def matrix() -> None:
     """Judge drivers on many kernels and backing filesystems, in virtual machines (docs/matrix.md)."""
 
@@ -69,7 +70,12 @@ def list_cells(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
 @matrix.command()
 @_choosing
 @click.option(
-    "--format", "form", type=click.Choice(["json", "github", "gitlab"]), default="json", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["json", "github", "gitlab"]),
+    default="json",
+    show_default=True,
+    help="Of our own, or as a CI system reads it.",
 )
 def plan(matrix_file: Path | None, form: str, **choice: tuple[str, ...]) -> None:
     """Write the cells for a CI system: one job for each kernel."""
@@ -80,7 +86,7 @@ def plan(matrix_file: Path | None, form: str, **choice: tuple[str, ...]) -> None
         click.echo({"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form](cells))
 
 
-@matrix.command("build")
+@matrix.command("build", short_help="Make the box and the kernels of the cells.")
 @_choosing
 def build_command(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
     """Make the box and the kernels of the cells, as far as they are not in the cache."""
@@ -96,7 +102,7 @@ def build_command(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
         click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
-@matrix.command()
+@matrix.command(short_help="Run the cells, and join what they found.")
 @_choosing
 @click.option("--profile", type=click.Choice(["smoke", "standard", "release"]), help="Instead of the matrix's.")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the matrix's.")
@@ -131,6 +137,7 @@ def run(
         hosts.check()
         chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
+        _alone(cache)
         made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, _say)
         output = output.absolute()
         asked = runner.Asked(
@@ -151,11 +158,12 @@ def run(
             with _Table(len(todo)) as table:
                 runner.run_all(todo, asked, place, room, table.tell, table.ended)
         finally:
+            hosts.remove_network()
             hosts.stop_libvirt()
         sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
 
 
-@matrix.command()
+@matrix.command(short_help="Join what the cells of a run have left.")
 @click.argument("output", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(_OUTPUT))
 def collect(output: Path) -> None:
     """Join what cells in OUTPUT have left to results.jsonl and page.html; also of a run that was ended."""
@@ -166,14 +174,17 @@ def collect(output: Path) -> None:
         sys.exit(_collect(files, output))
 
 
-@matrix.command()
+@matrix.command(short_help="Remove what a killed run left.")
 @click.option("--all", "everything", is_flag=True, help="Also the box and the kernels.")
 def clean(everything: bool) -> None:
     """Remove the machines, volumes and processes that a killed run left."""
     from vm import build, cleaning
 
-    for what in cleaning.clean(build.cache_directory(), everything=everything):
-        click.echo(f"removed {what}")
+    with _refusals():
+        cache = build.cache_directory()
+        _alone(cache)
+        for what in cleaning.clean(cache, everything=everything):
+            click.echo(f"removed {what}")
 
 
 class _Table:
@@ -264,6 +275,16 @@ def _moved(parts: list[Part], folder: Path, output: Path) -> list[Part]:
         )
         for part in parts
     ]
+
+
+def _alone(cache: Path) -> None:
+    """See to it that no other run is under way, until this process ends; raises UsageError."""
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise click.UsageError(f"another 'matrix run' is under way with {cache}; wait for it, or end it") from error
 
 
 def _room(memory: int) -> int:

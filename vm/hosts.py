@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+NETWORK: Final = "overlay-conformance"
 _URI: Final = "qemu:///system"
 _PID_FILE: Final = Path("/run/overlay-conformance-libvirtd.pid")
 _QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
@@ -92,13 +93,28 @@ def stop_libvirt() -> bool:
         return False
     if b"libvirtd" not in command:
         return False
-    subprocess.run(["virsh", "-q", "-c", _URI, "net-destroy", "vagrant-libvirt"], capture_output=True, check=False)
     os.kill(number, signal.SIGTERM)
     deadline = time.monotonic() + 15
     while Path(f"/proc/{number}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     _PID_FILE.unlink(missing_ok=True)
     return True
+
+
+def remove_network() -> bool:
+    """Remove our network, unless a machine is on it; whether it was there."""
+    if shutil.which("virsh") is None or NETWORK not in _virsh("net-list", "--all", "--name").split():
+        return False
+    if any(name.startswith(f"{NETWORK}-") for name in _virsh("list", "--name").split()):
+        return False
+    _virsh("net-destroy", NETWORK)
+    _virsh("net-undefine", NETWORK)
+    return True
+
+
+def _virsh(*words: str) -> str:
+    done = subprocess.run(["virsh", "-q", "-c", _URI, *words], capture_output=True, text=True, check=False)
+    return done.stdout
 
 
 def _answers() -> bool:

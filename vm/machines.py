@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+PREFIX: Final = "overlay-conformance-matrix-"
+MARK: Final = f"OVERLAY_CONFORMANCE_PREFIX={PREFIX}"
+# By this ``clean`` knows processes whose runner was killed.
+MARKED: Final = {**os.environ, **dict([MARK.split("=")])}
 _START_LIMIT: Final = 300  # seconds; a start takes 15 to 50 without KVM
 _END_LIMIT: Final = 90
 _SSH: Final = (
@@ -46,15 +50,11 @@ class Place:
         own = {
             "OVERLAY_CONFORMANCE_CACHE": str(self.cache),
             "OVERLAY_CONFORMANCE_CONSOLE": str(self.consoles),
-            "OVERLAY_CONFORMANCE_PREFIX": PREFIX,
             "OVERLAY_CONFORMANCE_SYNC": "no",
             "VAGRANT_DOTFILE_PATH": str(self.cache / "vagrant"),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
         }
-        return {**os.environ, **own}
-
-
-PREFIX: Final = "overlay-conformance-matrix-"
+        return {**MARKED, **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Guest:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=MARKED,
         )
 
     def run(self, command: str, limit: float = 60) -> bytes:

@@ -38,7 +38,7 @@ class Run:
 
     ``suite`` is the version of this project, ``specification`` a digest of the requirements that were judged by.
     ``lacking`` names capabilities of the host that are not there, ``declined`` those of the driver, with reasons.
-    ``overlay`` has the parameters of the kernel's module overlay, empty in files of before 0.4.0.
+    ``overlay`` has the parameters of the kernel's module overlay, empty in files of earlier versions.
     """
 
     suite: str

@@ -1,0 +1,151 @@
+"""The matrix file and its plan: what is wrong is told by line, and nothing is repeated that cannot differ."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conformance.lab.backing import BACKINGS
+from conformance.spec import VARIES, load_requirements
+from vm.matrix import FILE, BadMatrix, load
+from vm.plan import Choice, NothingChosen, as_github, as_gitlab, as_json, cells_of
+
+REQUIREMENTS = load_requirements()
+KERNELS = ["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"]
+
+
+def test_the_projects_own_matrix() -> None:
+    matrix = load()
+    assert [kernel.release for kernel in matrix.kernels] == KERNELS
+    assert {"ext4", "xfs", "xfs-noquota", "xfs-noftype", "btrfs", "tmpfs", "overlay"} <= {
+        backing.name for backing in matrix.backings
+    }
+    assert {name for one in matrix.overlay for name in one.parameters} == {
+        "redirect_dir",
+        "metacopy",
+        "index",
+        "xino_auto",
+    }
+
+
+def test_filesystems_are_made_as_the_matrix_says() -> None:
+    """The suite makes them, and the file tells of them; the two must not part."""
+    known = {one.name: one for one in BACKINGS}
+    for backing in load().backings:
+        kind = known[backing.name]
+        assert (kind.fstype, kind.make, kind.options) == (backing.type, backing.mkfs, backing.mount)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line_of", "complaint"),
+    [
+        ("format: 1", "format: 9", "format: 9", "format: this version reads format 1"),
+        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is no duration"),
+        ("  budget: 3m", "  budget: 3m\n  bugdet: 3m", "bugdet", "defaults.bugdet: no such key; there are"),
+        ("  memory: 1024", "  memory: much", "memory: much", "defaults.memory: 'much' has to be a whole number"),
+        ("  provider: libvirt", "  provider: cloud", "cloud", "'cloud' is none of libvirt, virtualbox, uml"),
+        ('release: "6.1"', 'release: "six"', '"six"', "kernels[1].release: 'six' is not of the form of 6.12"),
+        ("name: k6-1,", "name: k5-10,", "name: k5-10, release: \"6.1\"", "the name 'k5-10' is there twice"),
+        ("suite: bookworm, ", "", "name: k6-1,", "kernels[1]: lacks suite"),
+        ("backings: [ext4, xfs, btrfs]", "backings: [zfs]", "zfs", "drivers[1].backings[0]: 'zfs' is none of"),
+        ('metacopy: "Y"', 'metacopy: "maybe"', "maybe", "overlay[2].parameters.metacopy: 'maybe' is none of Y, N"),
+        ("  - {name: tmpfs, type: tmpfs}", "  - tmpfs", "  - tmpfs", "backings[7]: has to be a mapping"),
+        ("drivers:", "drivers: nobody\nothers:", "nobody", "drivers: has to be a list"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_by_line_and_key(
+    tmp_path: Path, before: str, after: str, line_of: str, complaint: str
+) -> None:
+    text = FILE.read_text()
+    assert before in text
+    text = text.replace(before, after, 1)
+    if after.endswith("others:"):
+        text = text.partition("others:")[0]
+    file = tmp_path / "matrix.yaml"
+    file.write_text(text)
+    number = next(number for number, line in enumerate(text.splitlines(), 1) if line_of in line)
+    with pytest.raises(BadMatrix) as raised:
+        load(file)
+    assert f"matrix.yaml, line {number}, " in str(raised.value)
+    assert complaint in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "format: [", "\tformat: 1", "- a list"])
+def test_what_is_no_matrix_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "matrix.yaml"
+    file.write_text(text)
+    with pytest.raises(BadMatrix, match=r"matrix\.yaml"):
+        load(file)
+
+
+def test_each_requirement_is_judged_once_for_each_combination_that_matters() -> None:
+    cells = cells_of(load(), Choice(drivers=("refdriver",)), REQUIREMENTS)
+    seen: Counter[tuple[str, ...]] = Counter()
+    wanted = set()
+    for cell in cells:
+        place = (cell.kernel.name, cell.backing.name, cell.overlay.name)
+        for one in REQUIREMENTS.values():
+            key = (one.id, *(part for what, part in zip(VARIES, place, strict=True) if what in one.varies))
+            if not one.backing or cell.backing.name in one.backing:
+                wanted.add(key)
+            if one.id in cell.requirements:
+                seen[key] += 1
+    assert set(seen.values()) == {1}
+    assert seen.keys() == wanted
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (Choice(kernels=("6.1",), backings=("xfs",), drivers=("refdriver",)), ["k6-1.refdriver.xfs.default"]),
+        (
+            Choice(kernels=("k6-1*",), backings=("btrfs",), drivers=("containers-storage",)),
+            ["k6-1.containers-storage.btrfs.default", "k6-12.containers-storage.btrfs.default"],
+        ),
+        (Choice(kernels=("7.3",), overlay=("index",)), ["k7-3.refdriver.ext4.index"]),
+    ],
+)
+def test_cells_are_chosen_by_patterns(choice: Choice, expected: list[str]) -> None:
+    assert [cell.name for cell in cells_of(load(), choice, REQUIREMENTS)] == expected
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(kernels=("5.9",)),
+        Choice(backings=("zfs",)),
+        Choice(drivers=("containers-storage",), overlay=("index",)),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(choice: Choice) -> None:
+    with pytest.raises(NothingChosen):
+        cells_of(load(), choice, REQUIREMENTS)
+
+
+def test_plans_are_what_ci_systems_read() -> None:
+    cells = cells_of(load(), Choice(kernels=("6.1", "7.3")), REQUIREMENTS)
+    github = json.loads(as_github(cells))
+    assert [one["name"] for one in github["include"]] == ["k6-1", "k7-3"]
+    assert "\n" not in as_github(cells)
+    gitlab = yaml.safe_load(as_gitlab(cells))
+    assert gitlab["matrix k7-3"] == {"extends": ".matrix", "variables": {"KERNEL": "k7-3"}}
+    plan = json.loads(as_json(cells))
+    assert plan["format"] == 1
+    assert [one["name"] for one in plan["cells"]] == [cell.name for cell in cells]
+    assert {name for job in plan["jobs"] for name in job["cells"]} == {cell.name for cell in cells}
+
+
+def test_the_verb_lists_the_cells() -> None:
+    command = [sys.executable, "-m", "conformance", "matrix", "list", "--kernel", "6.1", "--driver", "refdriver"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "k6-1.refdriver.xfs.default " in done.stdout
+    command[-1] = "nobody"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--driver nobody is none of the matrix: refdriver, containers-storage" in done.stderr
