@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +62,11 @@ def _events(worker: subprocess.Popen[str], task: Mapping[str, Any]) -> Iterator[
     assert worker.stdin is not None, "it was opened with a pipe"
     assert worker.stdout is not None, "it was opened with a pipe"
     try:
-        worker.stdin.write(json.dumps(task))
-        worker.stdin.close()
+        # One that could not even start reads nothing; its end is what is told of it.
+        with suppress(BrokenPipeError):
+            worker.stdin.write(json.dumps(task))
+        with suppress(BrokenPipeError):
+            worker.stdin.close()
         for line in worker.stdout:
             yield json.loads(line)
     except BaseException:
