@@ -37,6 +37,16 @@ class NoLimit(Faithful):
             self.inner.create(layer_id, "")
 
 
+class RefusesBusyParents(Faithful):
+    """What is mounted is taken for no parent."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Refuse a parent that something is mounted on."""
+        if parent and os.path.ismount(os.path.join(self.home, parent, "merged")):
+            raise ValueError(f"layer {parent!r} is busy")
+        self.inner.create(layer_id, parent)
+
+
 class UnmountsAtOnce(Faithful):
     """The first put unmounts, however many gets there were."""
 

@@ -174,6 +174,21 @@ def test_an_id_may_be_used_again(bench: Bench) -> None:
             store.driver.remove("again")
 
 
+@pytest.mark.requirement("OVL-LIFE-BUSY-PARENT")
+def test_a_mounted_parent_is_a_parent(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, ()])  # what has no parent may be got without a mount
+        store.tell("get layer-1, to be held")
+        store.driver.get("layer-1")
+        try:
+            store.create("child", "layer-1")
+            store.check_tree("child")
+        finally:
+            store.tell("put layer-1")
+            store.driver.put("layer-1")
+        store.check_tree("child")
+
+
 @pytest.mark.requirement("OVL-LIFE-SIBLINGS")
 def test_siblings_see_nothing_of_one_another(bench: Bench) -> None:
     with bench.store() as store:

@@ -21,6 +21,7 @@ FAULTS = {
     "OVL-LIFE-REMOVE": "layers:ForgetsRemove",
     "OVL-LIFE-REMOVE-PARENT": "layers:OrphansLayers",
     "OVL-LIFE-MISSING-LAYER": "layers:InventsTrees",
+    "OVL-LIFE-BUSY-PARENT": "layers:RefusesBusyParents",
     "OVL-LIFE-REOPEN": "layers:ForgetsOnReopen",
     "OVL-LIFE-METADATA": "layers:SaysNothing",
     "OVL-CHAIN-128": "layers:LimitOf127",
