@@ -139,9 +139,11 @@ def _outside(finding: OutsideChanged, steps: Sequence[Step]) -> Look:
     return Look(len(steps) - 1, lambda _: iter(lines), earlier={made: noted})
 
 
-def _last(steps: Sequence[Step], kind: type | tuple[type, ...]) -> int:
+def _last(steps: Sequence[Step], kind: type | tuple[type, ...], but: str = "") -> int:
+    """The number of the last step of a kind, leaving out calls of one verb; raises NoScript."""
     for number in reversed(range(len(steps))):
-        if isinstance(steps[number], kind):
+        step = steps[number]
+        if isinstance(step, kind) and not (isinstance(step, Called) and step.verb == but):
             return number
     raise NoScript("what is wrong is seen in no call that a script could repeat")
 
@@ -350,16 +352,7 @@ def _mounted(finding: StillMounted) -> Iterator[str]:
 def _answer(steps: Sequence[Step]) -> Look:
     """The last answer is wrong: the driver deviates if it says the same again."""
     # A put ends a look, and has no answer.
-    number = next(
-        (
-            number
-            for number in reversed(range(len(steps)))
-            if isinstance(step := steps[number], Looked) or (isinstance(step, Called) and step.verb != "put")
-        ),
-        None,
-    )
-    if number is None:
-        raise NoScript("what is wrong is seen in no call that a script could repeat")
+    number = _last(steps, (Looked, Called), but="put")
     step = steps[number]
     if isinstance(step, Looked):
         names = sorted(step.names)

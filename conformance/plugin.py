@@ -148,9 +148,8 @@ class ConformancePlugin:
         kept = [item for item in items if self._is_selected(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
         if self.session.deadline:
-            kept.sort(
-                key=functools.partial(_narrowness, self._fixtures.requirements)
-            )  # what time is left for is what can differ the most from machine to machine
+            # What time is left for is what can differ the most from machine to machine.
+            kept.sort(key=functools.partial(_narrowness, self._fixtures.requirements))
         items[:] = items_of_others + kept
         for item in kept:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))

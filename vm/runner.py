@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -82,8 +83,13 @@ def _is_done(cell: Cell, asked: Asked) -> bool:
         (part,) = read(results_of(cell, asked))
     except (BadResults, ValueError):
         return False
-    same = part.run.specification == asked.specification and set(part.run.selected) == set(cell.requirements)
-    return same and not part.run.failure
+    run = part.run
+    same_question = (run.specification, run.profile, run.examples) == (
+        asked.specification,
+        asked.profile,
+        asked.examples,
+    )
+    return same_question and set(run.selected) == set(cell.requirements) and not run.failure
 
 
 def run_all(
@@ -132,20 +138,26 @@ def _run_kernel(
                     guest = up(kernel, place)
                 _run_cell(cell, guest, asked, stop, tell)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
-            except MachineFailed as failed:
+            except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
                 why = f"{failed}\n{_last_words(place, kernel)}".strip()
                 _write_lost(cell, asked, why)
                 done = Done(cell, time.monotonic() - began, {}, lost=str(failed).splitlines()[0])
                 guest = None
-                destroy(kernel, place)  # the next cell gets a new one
+                _end(kernel, place)  # the next cell gets a new one
             found.append(done)
             ended(done)
     except Stopped:
         pass
     finally:
         tell(cells[-1].name, "")
-        destroy(kernel, place)
+        _end(kernel, place)
     return found
+
+
+def _end(kernel: str, place: Place) -> None:
+    """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
+    with suppress(MachineFailed):
+        destroy(kernel, place)
 
 
 def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
