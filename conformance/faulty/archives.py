@@ -7,9 +7,10 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class LosesWhiteouts(Faithful):
@@ -162,3 +163,42 @@ class DiffsByMount(Faithful):
         """Look at what is mounted."""
         mounted = parent and os.path.ismount(f"{self.home}/{layer_id}/merged")
         return self.inner.diff(parent if mounted else layer_id, "" if mounted else parent)
+
+
+FAULTS: Final = (
+    Fault(
+        LosesWhiteoutsInDiff,
+        (
+            "OVL-WHITEOUT-IN-DIFF",
+            "OVL-WHITEOUT-SYMLINK",
+            "OVL-WHITEOUT-OWN-DIRECTORY",
+            "OVL-WHITEOUT-MANY",
+            "OVL-WHITEOUT-REPLACED",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        LosesOpaque,
+        ("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(RepeatsEntries, ("OVL-DIFF-TAR",), "coarse: to show that the requirement can fail"),
+    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "coarse: to show that the requirement can fail"),
+    Fault(
+        DiffsTooMuch,
+        ("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "coarse: to show that the requirement can fail"),
+    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "coarse: to show that the requirement can fail"),
+    Fault(
+        BreaksHardLinks,
+        ("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "coarse: to show that the requirement can fail"),
+    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "coarse: to show that the requirement can fail"),
+    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "coarse: to show that the requirement can fail"),
+    Fault(NeedsNoEnd, ("OVL-APPLY-NO-END",), "coarse: to show that the requirement can fail"),
+    Fault(DiffsByMount, ("OVL-DIFF-MOUNTED",), "coarse: to show that the requirement can fail"),
+)

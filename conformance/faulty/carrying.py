@@ -7,9 +7,10 @@ import io
 import os
 import tarfile
 import unicodedata
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class _Rewrites(Faithful):
@@ -185,3 +186,52 @@ class MarksTooMuch(_Rewrites):
                 tar.addfile(tarfile.TarInfo(".wh.new"))
         found.seek(0)
         return found
+
+
+FAULTS: Final = (
+    Fault(
+        LosesSpecialBits,
+        ("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(LosesModes, ("OVL-META-MODES",), "coarse: to show that the requirement can fail"),
+    Fault(LosesOwners, ("OVL-META-OWNERS",), "coarse: to show that the requirement can fail"),
+    Fault(
+        LosesAttributes,
+        (
+            "OVL-META-XATTRS",
+            "OVL-META-XATTRS-LARGE",
+            "OVL-META-CAPABILITY",
+            "OVL-OPAQUE-METADATA",
+            "OVL-TREE-COPY-UP",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        LosesTimes,
+        ("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        LosesKinds,
+        ("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(LosesDirectories, ("OVL-META-DIRECTORIES",), "coarse: to show that the requirement can fail"),
+    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "coarse: to show that the requirement can fail"),
+    Fault(
+        LosesLongNames,
+        ("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        LosesOddNames,
+        ("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(KeepsReservedNames, ("OVL-NAMES-WHITEOUT-PREFIX",), "coarse: to show that the requirement can fail"),
+    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "coarse: to show that the requirement can fail"),
+    Fault(LinksForward, ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"), "coarse: to show that the requirement can fail"),
+    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "coarse: to show that the requirement can fail"),
+    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "coarse: to show that the requirement can fail"),
+)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class ClaimsAndDeclines(Faithful):
@@ -20,3 +21,6 @@ class ClaimsAndDeclines(Faithful):
         with self.inner.diff(layer_id, parent) as stream:
             data = re.sub(rb"( mtime=\d+\.)(\d+)", lambda one: one[1] + b"0" * len(one[2]), stream.read())
         return io.BytesIO(data)
+
+
+FAULTS: Final = (Fault(ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "coarse: to show that the requirement can fail"),)

@@ -9,9 +9,10 @@ import shutil
 import stat
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class SaysAnything(Faithful):
@@ -309,3 +310,85 @@ class ForgivesParents(Faithful):
             self.inner.create(layer_id, parent)
         except Exception:
             self.inner.create(layer_id, "")
+
+
+FAULTS: Final = (
+    Fault(
+        RemovesNothing,
+        ("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "coarse: to show that the requirement can fail"),
+    Fault(
+        SaysAnything,
+        (
+            "OVL-STATUS-BACKING",
+            "OVL-STATUS-D-TYPE",
+            "OVL-STATUS-NATIVE-DIFF",
+            "OVL-STATUS-METADATA-MISSING",
+            "OVL-CHANGES-ORDER",
+            "OVL-CHANGES-NONE",
+            "OVL-SIZE-EMPTY",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(SaysAnything, ("OVL-OPEN-SECOND-HOME",), "coarse: to show that the requirement can fail", backing="ext4"),
+    Fault(
+        IgnoresWhatIsAsked,
+        (
+            "OVL-IDMAP-ROOT-OWNS",
+            "OVL-IDMAP-DIFF",
+            "OVL-IDMAP-APPLY",
+            "OVL-IDMAP-TRIP",
+            "OVL-IDMAP-UNMAPPED",
+            "OVL-STORE-READ",
+            "OVL-STORE-BUILD-ON",
+            "OVL-STORE-HOME-FIRST",
+            "OVL-STORE-LONG",
+            "OVL-STORE-REMOVE",
+            "OVL-MOUNT-LABEL-REFUSED",
+            "OVL-MOUNT-LABEL-LONG",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "coarse: to show that the requirement can fail"),
+    Fault(PathsOfTheDay, ("OVL-MOUNT-AGAIN",), "coarse: to show that the requirement can fail"),
+    Fault(OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "coarse: to show that the requirement can fail"),
+    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "coarse: to show that the requirement can fail"),
+    Fault(
+        FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(Wanders, ("OVL-MOUNT-CWD",), "coarse: to show that the requirement can fail"),
+    Fault(
+        ShowsWhatIsLeft,
+        (
+            "OVL-MOUNT-LOWER-GONE",
+            "OVL-RESTART-SHORT-LINK-GONE",
+            "OVL-RESTART-LOWER-CUT",
+            "OVL-RESTART-LOWER-ASTRAY",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "coarse: to show that the requirement can fail"),
+    Fault(TrustsLinks, ("OVL-RESTART-LINK-EMPTY",), "coarse: to show that the requirement can fail"),
+    Fault(Tidies, ("OVL-RESTART-FOREIGN",), "coarse: to show that the requirement can fail"),
+    Fault(
+        OwnLayout,
+        ("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "coarse: to show that the requirement can fail"),
+    Fault(
+        ForgetsFiles,
+        ("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(RemovesMore, ("OVL-LIFE-REMOVE-MISSING",), "coarse: to show that the requirement can fail"),
+    Fault(OneHome, ("OVL-LIFE-TWO-STORES",), "coarse: to show that the requirement can fail"),
+    Fault(
+        SetsMarks,
+        ("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "coarse: to show that the requirement can fail"),
+)

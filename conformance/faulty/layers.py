@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class LimitOf127(Faithful):
@@ -276,3 +277,64 @@ class EscapesNothing(Faithful):
         if ":" in self.home:
             raise OSError(22, "Invalid argument")
         return str(self.inner.get(layer_id))
+
+
+FAULTS: Final = (
+    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "coarse: to show that the requirement can fail"),
+    Fault(InventsParents, ("OVL-LIFE-UNKNOWN-PARENT",), "coarse: to show that the requirement can fail"),
+    Fault(OverwritesLayers, ("OVL-LIFE-EXISTING-ID",), "coarse: to show that the requirement can fail"),
+    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "coarse: to show that the requirement can fail"),
+    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "coarse: to show that the requirement can fail"),
+    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "coarse: to show that the requirement can fail"),
+    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "coarse: to show that the requirement can fail"),
+    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "coarse: to show that the requirement can fail"),
+    Fault(
+        SaysNothing,
+        ("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(LimitOf127, ("OVL-CHAIN-128",), "coarse: to show that the requirement can fail"),
+    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "coarse: to show that the requirement can fail"),
+    Fault(
+        UnmountsAtOnce, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(
+        NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(CountsBelowZero, ("OVL-MOUNT-EXTRA-PUT",), "coarse: to show that the requirement can fail"),
+    Fault(ComparesWithAWholePage, ("OVL-MOUNT-PAGE-BOUNDARY",), "coarse: to show that the requirement can fail"),
+    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "coarse: to show that the requirement can fail"),
+    Fault(
+        LosesBits, ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(
+        MountsReadOnly, ("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(
+        WritesThrough,
+        ("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "coarse: to show that the requirement can fail"),
+    Fault(
+        ListsNoChanges,
+        (
+            "OVL-CHANGES-EXPLAIN",
+            "OVL-CHANGES-OPAQUE",
+            "OVL-CHANGES-ADDED-AGAIN",
+            "OVL-CHANGES-SAME-SECOND",
+            "OVL-CHANGES-SYMLINK",
+            "OVL-CHANGES-METADATA",
+            "OVL-CHANGES-ANCESTOR",
+            "OVL-CHANGES-DIFF",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "coarse: to show that the requirement can fail"),
+    Fault(
+        CountsWhiteouts,
+        ("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "coarse: to show that the requirement can fail"),
+)

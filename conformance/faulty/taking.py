@@ -9,9 +9,10 @@ import tarfile
 import tempfile
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.basis import Faithful
+from conformance.faulty.fault import Fault
 
 
 class UnpacksNaively(Faithful):
@@ -235,3 +236,110 @@ class OneAtATime(Faithful):
     def diff(self, layer_id: str, parent: str = "") -> Any:
         """Alone."""
         return self._alone("diff", layer_id, parent)
+
+
+FAULTS: Final = (
+    Fault(
+        UnpacksNaively,
+        (
+            "OVL-HOSTILE-DOTDOT",
+            "OVL-HOSTILE-ABSOLUTE",
+            "OVL-HOSTILE-SYMLINK",
+            "OVL-HOSTILE-SYMLINK-BELOW",
+            "OVL-HOSTILE-HARD-LINK-MODE",
+            "OVL-APPLY-OTHER-MARKS",
+            "OVL-APPLY-WHITEOUT-INSIDE",
+            "OVL-APPLY-OPAQUE-ORDER",
+            "OVL-APPLY-WHITEOUT-BEFORE",
+            "OVL-APPLY-KINDS",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        CopiesLinks, ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(
+        DeletesNaively,
+        ("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        TakesAnyArchive,
+        ("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        RefusesArchives,
+        (
+            "OVL-APPLY-PARENTS",
+            "OVL-APPLY-NAME-FORMS",
+            "OVL-APPLY-FORMATS",
+            "OVL-APPLY-WHITEOUT-MISSING",
+            "OVL-APPLY-WHITEOUT-AFTER",
+            "OVL-HOSTILE-MANY",
+            "OVL-APPLY-SECOND-DIFF",
+            "OVL-SIZE-APPLIED",
+            "OVL-LIFE-HISTORY",
+            "OVL-CHAIN-DIFF-DEEP",
+            "OVL-DIFF-ANCESTOR",
+            "OVL-DIFF-NATIVE-NAIVE",
+            "OVL-OPAQUE-MOVED",
+            "OVL-HOSTILE-MUTATED",
+            "OVL-IDMAP-WHITEOUTS",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "coarse: to show that the requirement can fail"),
+    Fault(WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "coarse: to show that the requirement can fail"),
+    Fault(
+        TakesAnyOption,
+        ("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        TakesAnyOption,
+        ("OVL-OPTION-SIZE-BACKING",),
+        "coarse: to show that the requirement can fail",
+        backing="tmpfs",
+    ),
+    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "coarse: to show that the requirement can fail"),
+    Fault(
+        TakesAnyWorld,
+        ("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        TakesAnyWorld,
+        ("OVL-GATE-REAL-OVERLAY",),
+        "coarse: to show that the requirement can fail",
+        backing="overlay",
+    ),
+    Fault(
+        RefusesTheWorld,
+        ("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(
+        LeavesProbes, ("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"), "coarse: to show that the requirement can fail"
+    ),
+    Fault(
+        TakesAnyId,
+        (
+            "OVL-LIFE-BAD-ID",
+            "OVL-QUOTA-UNKNOWN-OPTION",
+            "OVL-PARALLEL-SAME-ID",
+            "OVL-PARALLEL-LINEAR",
+            "OVL-PARALLEL-PROCESSES",
+        ),
+        "coarse: to show that the requirement can fail",
+    ),
+    Fault(TakesAnyId, ("OVL-QUOTA-UNSUPPORTED",), "coarse: to show that the requirement can fail", backing="tmpfs"),
+    Fault(
+        OneAtATime,
+        ("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
+        "coarse: to show that the requirement can fail",
+    ),
+)

@@ -1,0 +1,17 @@
+"""All faults, by the modules that hold them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conformance.faulty import archives, carrying, claims, keeping, layers, taking
+from conformance.faulty.fault import Fault
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    *archives.FAULTS,
+    *carrying.FAULTS,
+    *claims.FAULTS,
+    *keeping.FAULTS,
+    *layers.FAULTS,
+    *taking.FAULTS,
+)

@@ -1,0 +1,39 @@
+"""A fault of the catalogue: one deliberate error, what it breaks and where it was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A driver that is wrong in one way.
+
+    ``driver`` is its class; the name and the connection string of the fault follow from it. ``breaks`` are ids of
+    requirements that must each fail on it; the first is the one that it is named for, by which alone it counts
+    as killed. ``source`` is an entry of the catalogue of bugs with the project that had it, an erratum of the
+    reference source, or "boundary: ..." for a mutation of one. ``backing`` is the filesystem that it shows on;
+    ``hard`` marks those that only a rare combination shows.
+    """
+
+    driver: type[Any]
+    breaks: tuple[str, ...]
+    source: str
+    backing: str = "host"
+    hard: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.driver.__name__
+
+    @property
+    def connection(self) -> str:
+        """How ``overlay-conformance run`` reaches it."""
+        return f"python:{self.driver.__module__}:{self.name}"
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong with it, in words: the docstring of the class."""
+        return (self.driver.__doc__ or "").strip().splitlines()[0]
