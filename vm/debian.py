@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,10 @@ class Suites:
         """Fetch a package into a directory, unless it is there; its file."""
         file = to / Path(package.path).name
         if not file.exists():
-            partial = file.with_suffix(".partial")
-            partial.mkdir(exist_ok=True)
-            self._apt("apt-get", "download", "-qq", f"{package.name}={package.version}", cwd=partial)
-            next(partial.glob("*.deb")).rename(file)
-            partial.rmdir()
+            # Of its own, as several kernels are made at a time and want the same package.
+            with tempfile.TemporaryDirectory(dir=to, prefix=f"{file.stem}.") as partial:
+                self._apt("apt-get", "download", "-qq", f"{package.name}={package.version}", cwd=Path(partial))
+                next(Path(partial).glob("*.deb")).rename(file)
         return file
 
     def _names(self) -> Iterator[str]:
