@@ -103,6 +103,21 @@ def write_folder(
     return folder
 
 
+def write_kernel_folder(
+    directory: Path, outcome: TestOutcome, requirements: Mapping[str, Requirement], about: About
+) -> Path:
+    """Write the folder of what the kernel had to tell of itself: its log, and where it was; no script shows it."""
+    folder = directory / folder_name(outcome)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
+    (folder / "kernel.log").write_text(_kernel_log(outcome))
+    sentences = [f"**{requirements[one].level}**: {requirements[one].sentence}" for one in outcome.requirements]
+    lines = [f"# {', '.join(outcome.requirements)}", "", *sentences, "", f"Linux {about.kernel} did otherwise:"]
+    lines += ["", "```", *outcome.reason.splitlines(), "```", "", "`kernel.log` is what it wrote."]
+    (folder / "failure.md").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def _write_script(
     folder: Path,
     case: Case,

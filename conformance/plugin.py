@@ -26,6 +26,7 @@ from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
 from conformance.driver import DriverRefused, DriverSource
 from conformance.findings import Finding, InWords, NotDone
+from conformance.health import is_beyond_trust
 from conformance.lab import namespace
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
@@ -237,7 +238,7 @@ class ConformancePlugin:
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
         said = tuple(self._log.news()) if self._log else ()
-        if self._log and self._log.newly_tainted():
+        if self._log and is_beyond_trust(self._log.newly_tainted()):
             verdict = Verdict.ERROR
             reason = (
                 f"the kernel tainted itself (mask {self._log.newly_tainted():#x}); what follows cannot be trusted:"

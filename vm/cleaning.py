@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from vm import hosts
-from vm.machines import MARK, PREFIX
+from vm.machines import MARK, PREFIX, UPLOADED
 
 _OURS: Final = "overlay-conformance-"
-_URI: Final = "qemu:///system"
 
 
 def clean(cache: Path, *, everything: bool = False) -> list[str]:
     """Remove leftovers; what was removed. With ``everything``, also what was built, and boxes in Vagrant."""
-    found = [*_processes(), *_domains(), *_volumes()]
+    found = [*_processes(), *_domains(), *_volumes(cache)]
     books = cache / "vagrant"
     if books.exists():
         shutil.rmtree(books)
@@ -50,29 +49,20 @@ def _processes() -> Iterator[str]:
             yield f"process {process.name}: {command[:80].strip()}"
 
 
-def _virsh(*words: str) -> str:
-    if shutil.which("virsh") is None:
-        return ""
-    done = subprocess.run(["virsh", "-q", "-c", _URI, *words], capture_output=True, text=True, check=False)
-    return done.stdout
-
-
 def _domains() -> Iterator[str]:
-    for name in _virsh("list", "--all", "--name").split():
-        if name.startswith(PREFIX):
-            _virsh("destroy", name)
-            _virsh("undefine", name, "--snapshots-metadata")
-            yield f"machine {name}"
+    for name in hosts.machines(PREFIX):
+        hosts.delete_machine(name)
+        yield f"machine {name}"
 
 
-def _volumes() -> Iterator[str]:
+def _volumes(cache: Path) -> Iterator[str]:
     """Disks of machines, and what Vagrant uploaded of boxes; those of a machine that was started by hand stay."""
-    in_use = any(name.startswith(_OURS) for name in _virsh("list", "--all", "--name").split())
-    for line in _virsh("vol-list", "default").splitlines():
-        name = line.split()[0] if line.split() else ""
-        if name.startswith(PREFIX if in_use else _OURS):
-            _virsh("vol-delete", "--pool", "default", name)
-            yield f"volume {name}"
+    in_use = bool(hosts.machines(_OURS))
+    for name in hosts.volumes(PREFIX if in_use else _OURS):
+        hosts.delete_volume(name)
+        yield f"volume {name}"
+    if not in_use:
+        (cache / UPLOADED).unlink(missing_ok=True)
 
 
 def _boxes() -> Iterator[str]:

@@ -132,6 +132,7 @@ def run(
         from conformance.spec import load_requirements
         from vm import build, hosts, runner
         from vm.machines import Place
+        from vm.timings import Timings
 
         wanted, cells = _cells(matrix_file, choice)
         hosts.check()
@@ -148,6 +149,7 @@ def run(
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
             {name: files["release"] for name, files in made.kernels.items()},
+            Timings(output / "timings.json"),
         )
         todo = cells if again else runner.left_to_do(cells, asked)
         if len(todo) < len(cells):

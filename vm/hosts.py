@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 NETWORK: Final = "overlay-conformance"
+_POOL: Final = "default"
 _URI: Final = "qemu:///system"
 _PID_FILE: Final = Path("/run/overlay-conformance-libvirtd.pid")
 _QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
@@ -103,7 +104,7 @@ def stop_libvirt() -> bool:
 
 def remove_network() -> bool:
     """Remove our network, unless a machine is on it; whether it was there."""
-    if shutil.which("virsh") is None or NETWORK not in _virsh("net-list", "--all", "--name").split():
+    if NETWORK not in _virsh("net-list", "--all", "--name").split():
         return False
     if any(name.startswith(f"{NETWORK}-") for name in _virsh("list", "--name").split()):
         return False
@@ -112,7 +113,31 @@ def remove_network() -> bool:
     return True
 
 
+def machines(prefix: str) -> list[str]:
+    """Names of machines, running or not, that begin with ``prefix``."""
+    return [name for name in _virsh("list", "--all", "--name").split() if name.startswith(prefix)]
+
+
+def volumes(prefix: str) -> list[str]:
+    """Names of volumes in the pool of Vagrant that begin with ``prefix``."""
+    names = (line.split()[0] for line in _virsh("vol-list", _POOL).splitlines() if line.split())
+    return [name for name in names if name.startswith(prefix)]
+
+
+def delete_volume(name: str) -> None:
+    """Remove a volume from the pool of Vagrant."""
+    _virsh("vol-delete", "--pool", _POOL, name)
+
+
+def delete_machine(name: str) -> None:
+    """End a machine at once, and let libvirt forget it."""
+    _virsh("destroy", name)
+    _virsh("undefine", name, "--snapshots-metadata")
+
+
 def _virsh(*words: str) -> str:
+    if shutil.which("virsh") is None:
+        return ""
     done = subprocess.run(["virsh", "-q", "-c", _URI, *words], capture_output=True, text=True, check=False)
     return done.stdout
 

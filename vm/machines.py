@@ -6,9 +6,11 @@ Commands in a machine go over plain ssh, which is quicker than Vagrant's by seco
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,12 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from vm import hosts
+
 PREFIX: Final = "overlay-conformance-matrix-"
 MARK: Final = f"OVERLAY_CONFORMANCE_PREFIX={PREFIX}"
 # By this ``clean`` knows processes whose runner was killed.
 MARKED: Final = {**os.environ, **dict([MARK.split("=")])}
-_START_LIMIT: Final = 300  # seconds; a start takes 15 to 50 without KVM
-_END_LIMIT: Final = 90
+UPLOADED: Final = "uploaded"  # in the cache: the box whose image libvirt has, whole
+_START_LIMIT: Final = 600  # seconds; a start takes 15 to 50 without KVM, on a host that does nothing else
+_END_LIMIT: Final = 180
+_RUBY: Final = re.compile(r"^\s+from |\.rb:\d+:in |^<internal:|^:\d+:in ")
 _SSH: Final = (
     *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6"),
@@ -67,17 +73,17 @@ class Guest:
     port: str
     key: str
 
-    def start(self, command: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Begin a command as root; what it says goes to ``output``."""
+    def start(self, command: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Begin a command as root; its output is a pipe, and what it complains of goes to ``log``."""
         return subprocess.Popen(
             [*self._words(), f"sudo sh -c {shlex.quote(command)}"],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=log,
             env=MARKED,
         )
 
-    def run(self, command: str, limit: float = 60) -> bytes:
+    def run(self, command: str, limit: float = 120) -> bytes:
         """What a command of root says; raises MachineFailed if it fails or takes longer than ``limit`` seconds."""
         words = [*self._words(), f"sudo sh -c {shlex.quote(command)}"]
         try:
@@ -122,8 +128,14 @@ def _ask(words: list[str], place: Place, limit: float) -> str:
             raise MachineFailed(f"vagrant {' '.join(words)} took longer than {limit:.0f} s") from error
         raise
     if process.returncode:
-        raise MachineFailed(f"vagrant {' '.join(words)}: {complaint.strip()[-1500:]}")
+        raise MachineFailed(f"vagrant {' '.join(words)}: {_told(complaint)}")
     return said.splitlines()[-1] if said else ""
+
+
+def _told(complaint: str) -> str:
+    """What Vagrant says is wrong, without the places in its source."""
+    lines = (line for line in complaint.splitlines() if line.strip() and not _RUBY.search(line))
+    return "\n".join(lines)[-1500:]
 
 
 def vagrant_root() -> Path:
@@ -139,8 +151,16 @@ def main() -> None:
     verb, name, *rest = sys.argv[1:]
     # What Vagrant says of its work goes to the error output, and is read only if it fails.
     machines = vagrant.Vagrant(vagrant_root(), env=dict(os.environ), out_cm=_errors, err_cm=_errors)
+    try:
+        _answer(machines, verb, name, *rest)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the reason was said already, by Vagrant itself
+
+
+def _answer(machines: Any, verb: str, name: str, provider: str = "") -> None:
     if verb == "up":
-        machines.up(vm_name=name, provider=rest[0])
+        with _alone_if_first(Path(os.environ["OVERLAY_CONFORMANCE_CACHE"])):
+            machines.up(vm_name=name, provider=provider)
         found = machines.conf(vm_name=name)
         said = {
             "user": found["User"],
@@ -151,6 +171,25 @@ def main() -> None:
         print(json.dumps({key: value.strip('"') for key, value in said.items()}))  # noqa: T201 # the answer
     else:
         machines.destroy(vm_name=name)
+
+
+@contextmanager
+def _alone_if_first(cache: Path) -> Iterator[None]:
+    """Vagrant uploads a box with its first machine; another meanwhile would start from a half of it."""
+    box = json.loads((cache / "built.json").read_text())["box"]
+    uploaded = cache / UPLOADED
+    with (cache / "uploading").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        there = hosts.volumes(f"{box}_")
+        if there and uploaded.exists() and uploaded.read_text() == box:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            yield
+            return
+        if not hosts.machines("overlay-conformance-"):
+            for name in there:  # of an upload that was killed
+                hosts.delete_volume(name)
+        yield
+        uploaded.write_text(box)
 
 
 @contextmanager

@@ -7,34 +7,36 @@ and then the next run takes it up. Whatever happens, machines that were made are
 
 from __future__ import annotations
 
-import datetime
-import os
+import json
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance.report.records import BadResults, Part, Run, read, write
-from conformance.results import TestOutcome, Verdict
+from conformance import health
+from conformance.report.records import BadResults, Part, read, write
+from conformance.results import Verdict
+from vm.lost import write_lost
 from vm.machines import Guest, MachineFailed, Place, destroy, up
 from vm.matrix import Overlay
 from vm.plan import Cell
+from vm.timings import Timings
 
 _PARAMETERS: Final = "/sys/module/overlay/parameters"
 _OUT: Final = "/var/tmp/overlay-conformance-cell"
 _GRACE: Final = 240  # seconds above a cell's budget: its start, the test that is under way, and its evidence
-_LINES: Final = 60  # of a console, for whoever reads of a lost cell
-_TROUBLE: Final = re.compile(
-    r"kernel BUG|BUG: |Oops|general protection fault|Kernel panic|WARNING: CPU|possible deadlock|hung_task|"
-    r"blocked for more than \d+ seconds|Call Trace"
-)
+_TOLD: Final = ("PASS", "FAIL", "ERROR", "XFAIL", "XPASS")
+_STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Asked:
     specification: str
     suite: str
     releases: Mapping[str, str]
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def _is_done(cell: Cell, asked: Asked) -> bool:
         asked.profile,
         asked.examples,
     )
+    same_question = same_question and run.kernel == asked.releases[cell.kernel.name]
     return same_question and set(run.selected) == set(cell.requirements) and not run.failure
 
 
@@ -126,73 +130,122 @@ def _run_kernel(
 ) -> list[Done]:
     kernel = cells[0].kernel.name
     guest: Guest | None = None
+    made = False
     found = []
     try:
         for cell in cells:
             if stop.is_set():
                 break
+            asked.timings.begin(cell.name)
             began = time.monotonic()
             try:
                 if guest is None:
                     tell(cell.name, "starting its machine")
-                    guest = up(kernel, place)
-                _run_cell(cell, guest, asked, stop, tell)
+                    made = True
+                    with _timed(asked, cell, "up"):
+                        guest = up(kernel, place)
+                well = _run_cell(cell, guest, asked, stop, tell)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
-                why = f"{failed}\n{_last_words(place, kernel)}".strip()
-                _write_lost(cell, asked, why)
+                _lose(cell, asked, place, str(failed))
                 done = Done(cell, time.monotonic() - began, {}, lost=str(failed).splitlines()[0])
-                guest = None
-                _end(kernel, place)  # the next cell gets a new one
+                well = False
             found.append(done)
             ended(done)
+            if not well:  # the next cell gets a new one
+                _end(cell, asked, place, tell)
+                guest, made = None, False
     except Stopped:
         pass
     finally:
-        tell(cells[-1].name, "")
-        _end(kernel, place)
+        last = found[-1].cell if found else cells[0]
+        if made:
+            _end(last, asked, place, tell)
+        tell(last.name, "")
     return found
 
 
-def _end(kernel: str, place: Place) -> None:
+@contextmanager
+def _timed(asked: Asked, cell: Cell, step: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        asked.timings.add(cell.name, step, time.monotonic() - began)
+
+
+def _end(cell: Cell, asked: Asked, place: Place, tell: Tell) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
-    with suppress(MachineFailed):
-        destroy(kernel, place)
+    tell(cell.name, "destroying its machine")
+    with _timed(asked, cell, "destroy"), suppress(MachineFailed):
+        destroy(cell.kernel.name, place)
 
 
-def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
-    """One run of the suite in a machine; raises MachineFailed, Stopped."""
-    tell(cell.name, "running")
-    before = _set_parameters(guest, cell.overlay)
-    guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
+def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> bool:
+    """One run of the suite in a machine, and whether the machine is still well; raises MachineFailed, Stopped."""
+    with _timed(asked, cell, "prepare"):
+        before = _prepare(guest, cell.overlay)
+    began = time.monotonic()
+    _run_suite(cell, guest, asked, stop, tell)
+    took = time.monotonic() - began
+    tell(cell.name, "fetching its results")
+    with _timed(asked, cell, "fetch"):
+        well, suite = _fetch(cell, guest, asked, before)
+    asked.timings.add(cell.name, "suite", suite)
+    asked.timings.add(cell.name, "around", took - suite)
+    return well
+
+
+def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
     log = asked.output / "logs" / f"{cell.name}.log"
-    with log.open("wb") as output:
-        process = guest.start(_command(cell, asked), output)
+    with log.open("wb") as output, guest.start(_command(cell, asked), output) as process:
+        follower = threading.Thread(target=_follow, args=(process, cell, tell), daemon=True)
+        follower.start()
         deadline = time.monotonic() + asked.budget + _GRACE
         try:
             while process.poll() is None:
-                if stop.wait(0.5):
+                if stop.wait(0.2):
                     raise Stopped
                 if time.monotonic() > deadline:
                     raise MachineFailed(f"{cell.name} was not done {_GRACE} s after its budget; see {log}")
         finally:
             process.kill()
             process.wait()
+            follower.join()
     if process.returncode not in (0, 1, 2, 3):
         raise MachineFailed(f"{cell.name}: the connection to the machine ended ({process.returncode}); see {log}")
-    tell(cell.name, "fetching its results")
-    _fetch(cell, guest, asked)
-    for name, value in before.items():
-        guest.run(f"echo {value} >{_PARAMETERS}/{name}")
 
 
-def _set_parameters(guest: Guest, overlay: Overlay) -> dict[str, str]:
-    """What the parameters were before they were set."""
-    before = {}
+def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell) -> None:
+    """Tell of each test that begins, from the events of the run in the machine."""
+    assert process.stdout is not None, "it was opened with a pipe"
+    tell(cell.name, "starting the suite")
+    total, counts = 0, Counter[str]()
+    for line in process.stdout:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a line that was cut, as the machine went away
+        match event.get("event"):
+            case "collected":
+                total = event["tests"]
+            case "outcome":
+                counts[event["verdict"]] += 1
+            case "test":
+                number = event["number"]
+                place = f"{number}/{total} tests" if number <= total else f"{number} tests"
+                said = [f"{counts[verdict]} {verdict}" for verdict in _TOLD if counts[verdict]]
+                tell(cell.name, ", ".join([place, *said, event["test"]]))
+
+
+def _prepare(guest: Guest, overlay: Overlay) -> dict[str, str]:
+    """Make room, and set parameters of overlay; what these were before."""
+    words = [f"rm -rf {_OUT}", f"mkdir -p {_OUT}"]
     for name, value in overlay.parameters.items():
-        before[name] = guest.run(f"cat {_PARAMETERS}/{name}").decode().strip()
-        guest.run(f"echo {value} >{_PARAMETERS}/{name}")
-    return before
+        file = f"{_PARAMETERS}/{name}"
+        words += [f"cat {file}", f"echo {value} >{file}"]
+    said = guest.run(" && ".join(words)).decode().split()
+    return dict(zip(overlay.parameters, said, strict=True))
 
 
 def _command(cell: Cell, asked: Asked) -> str:
@@ -201,42 +254,35 @@ def _command(cell: Cell, asked: Asked) -> str:
     words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/results.jsonl", "--evidence", f"{_OUT}/evidence"]
     for one in cell.requirements:
         words += ["--requirement", one]
-    return f"cd {_OUT} && exec {shlex.join(words)}"
+    # Over ssh the output carries the events, and what is for people goes the other way.
+    return f"cd {_OUT} && exec {shlex.join(words)} --events 3 3>&1 1>&2"
 
 
-def _fetch(cell: Cell, guest: Guest, asked: Asked) -> None:
-    """The result file and the folders of failures; raises MachineFailed if there is no result."""
-    said = guest.run(f"cat {_OUT}/results.jsonl", limit=120)
+def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:
+    """The result file and the folders of failures; whether the kernel is well, and the suite's seconds.
+
+    Raises MachineFailed if there is no result.
+    """
+    words = [f"echo {value} >{_PARAMETERS}/{name}" for name, value in before.items()]
+    words += [f"cd {_OUT}", "mkdir -p evidence", "dmesg -k -c >dmesg", "cat /proc/sys/kernel/tainted >tainted"]
+    archive = guest.run(" && ".join([*words, "tar -c results.jsonl evidence dmesg tainted"]), limit=300)
     target = results_of(cell, asked)
-    target.parent.mkdir(exist_ok=True)
-    archive = guest.run(f"cd {_OUT} && mkdir -p evidence && tar -c evidence", limit=300)
-    subprocess.run(["tar", "-x", "-C", str(target.parent)], input=archive, check=True)
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(said)
-    trouble = _trouble(guest)
-    if trouble:
-        write(partial, [_with_trouble(part, cell, trouble) for part in read(partial)])
-    partial.rename(target)
-
-
-def _trouble(guest: Guest) -> list[str]:
-    """Lines of the kernel's log that no healthy kernel writes, each once."""
-    log = guest.run("dmesg -c").decode(errors="replace")
-    lines = (re.sub(r"^\[ *[\d.]+\] ", "", line) for line in log.splitlines())
-    return list(dict.fromkeys(line for line in lines if _TROUBLE.search(line)))
-
-
-def _with_trouble(part: Part, cell: Cell, trouble: Sequence[str]) -> Part:
-    """The finding that the kernel itself went wrong, whatever the driver did."""
-    outcome = TestOutcome(
-        "the_kernel_stays_well",
-        (cell.requirements[0],),
-        Verdict.ERROR,
-        "the guest's kernel said: " + "; ".join(trouble[:10]),
-        backing=cell.backing.name,
-        kernel=tuple(trouble),
-    )
-    return Part(part.run, (*part.outcomes, outcome))
+    shutil.rmtree(target.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent.parent) as made:
+        fetched = Path(made) / "cell"
+        fetched.mkdir()
+        subprocess.run(["tar", "-x", "-C", str(fetched)], input=archive, check=True)
+        (part,) = read(fetched / target.name)
+        log = [_STAMP.sub("", line) for line in (fetched / "dmesg").read_text(errors="replace").splitlines()]
+        outcome = health.judged(log, int((fetched / "tainted").read_text()), part.outcomes, cell.backing.name)
+        ill = outcome.verdict is Verdict.FAIL
+        known = [one for one in part.outcomes if one.test == health.TEST]
+        if ill and not any(one.verdict is Verdict.FAIL for one in known):  # it came before or after the tests
+            others = [one for one in part.outcomes if one.test != health.TEST]
+            write(fetched / target.name, [Part(part.run, (*others, outcome))])
+        (fetched / "tainted").unlink()
+        fetched.rename(target.parent)
+    return not ill, part.run.seconds
 
 
 def _counts(file: Path) -> dict[str, int]:
@@ -247,34 +293,15 @@ def _counts(file: Path) -> dict[str, int]:
     return found
 
 
-def _last_words(place: Place, kernel: str) -> str:
-    try:
-        text = (place.consoles / f"{kernel}.console").read_text(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-_LINES:])
-
-
-def _write_lost(cell: Cell, asked: Asked, why: str) -> None:
-    run = Run(
+def _lose(cell: Cell, asked: Asked, place: Place, why: str) -> None:
+    write_lost(
+        cell,
+        results_of(cell, asked),
+        place.consoles / f"{cell.kernel.name}.console",
+        why,
         suite=asked.suite,
         specification=asked.specification,
-        connection=cell.driver.connection,
-        driver=cell.driver.connection,
-        version="unknown",
-        kernel=asked.releases[cell.kernel.name],
-        machine=os.uname().machine,
-        lane="none",
+        release=asked.releases[cell.kernel.name],
         profile=asked.profile,
         examples=asked.examples,
-        seed=0,
-        backings=(cell.backing.name,),
-        selected=cell.requirements,
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        failure=why,
-        overlay=dict(cell.overlay.parameters),
     )
-    outcome = TestOutcome("the_machine", cell.requirements, Verdict.ERROR, why, backing=cell.backing.name)
-    file = results_of(cell, asked)
-    file.parent.mkdir(exist_ok=True)
-    write(file, [Part(run, (outcome,))])

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from conformance.cli.progress import Progress
+from conformance.cli.events import Listener
 from conformance.results import TestOutcome
 
 
@@ -24,7 +24,7 @@ class Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def follow(module: str, task: Mapping[str, Any], progress: Progress, prefix: Sequence[str] = ()) -> Followed:
+def follow(module: str, task: Mapping[str, Any], progress: Listener, prefix: Sequence[str] = ()) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end."""
     told = Followed()
     with _started(module, prefix) as worker:

@@ -10,7 +10,8 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,23 @@ from typing import Any
 import click
 from rich.console import Console
 
-from conformance import expectations
+from conformance import expectations, health
 from conformance.adapters import UnknownDriver, connect
 from conformance.cli import completion
 from conformance.cli.base import Duration, main
+from conformance.cli.events import Events, Together
 from conformance.cli.following import Followed, follow
 from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
-from conformance.evidence import About, write_folder
+from conformance.evidence import About, write_folder, write_kernel_folder
 from conformance.expectations import BadExpectations, Expectation
-from conformance.lab import overlaymodule
+from conformance.lab import kernellog, overlaymodule
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run, digest_of, write
-from conformance.results import Verdict
+from conformance.results import TestOutcome, Verdict
 from conformance.spec import Requirement, load_requirements
 from conformance.worker import Task
 
@@ -111,6 +113,9 @@ class Asked:
     help="Where a folder is left for each failure, with a script that shows it.",
 )
 @click.option("--no-evidence", is_flag=True, help="Leave no folders.")
+@click.option(
+    "--events", "events_to", metavar="FD|FILE", help="Tell a program there how the run goes (JSON lines)."
+)
 def run(
     driver: str,
     profile: str,
@@ -126,6 +131,7 @@ def run(
     results_file: Path | None,
     evidence: Path,
     no_evidence: bool,
+    events_to: str | None,
 ) -> None:
     """Judge DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
     _check_jobs(jobs)
@@ -145,8 +151,9 @@ def run(
         expectations_file,
     )
     console = Console(highlight=False)
+    events = _events(events_to, asked)
     with scratch_directory(scratch) as directory:
-        part, told, matchless = judge(asked, directory, console)
+        part, told, matchless = judge(asked, directory, console, events)
         if not no_evidence:
             part = _with_evidence(part, evidence, results_file, directory, console)
     if told.failure:
@@ -154,13 +161,17 @@ def run(
     if results_file:
         write(results_file, [part])
     code = part.exit_code or (1 if matchless else 0)
+    if events:
+        events.end(code)
     print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
     for line in matchless:
         click.echo(f"overlay-conformance: {expectations_file}: {line}", err=True)
     sys.exit(code)
 
 
-def judge(asked: Asked, directory: Path, console: Console) -> tuple[Part, Followed, list[str]]:
+def judge(
+    asked: Asked, directory: Path, console: Console, events: Events | None = None
+) -> tuple[Part, Followed, list[str]]:
     """Run the worker; the part of a result file, what was told, and known failures that can match nothing."""
     applicable, cases = _applicable(asked)
     task = Task(
@@ -178,8 +189,10 @@ def judge(asked: Asked, directory: Path, console: Console) -> tuple[Part, Follow
         unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
     )
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-    with Progress(console, "opening the driver") as progress:
-        told = follow("conformance.worker", asdict(task), progress)
+    with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
+        heard = Together(progress, events) if events else progress
+        told = follow("conformance.worker", asdict(task), heard)
+        told.outcomes += fared(told)
     opened = told.opened
     # The version of the driver is known now; an entry about another version is no matter of this run.
     holding = [one for one in applicable if one.holds(platform.release(), opened.get("version", ""))]
@@ -207,6 +220,29 @@ def judge(asked: Asked, directory: Path, console: Console) -> tuple[Part, Follow
         overlay=overlaymodule.parameters(),
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
+
+
+@contextmanager
+def _health(requirements: Iterable[str]) -> Iterator[Callable[[Followed], list[TestOutcome]]]:
+    """What tells, of a run, how the kernel has fared since: a failure always, else if it was asked for."""
+    wanted = health.REQUIREMENT in requirements
+    why_not = kernellog.why_not()
+    if why_not:
+        yield lambda _: [health.unknown(why_not)] if wanted else []
+        return
+    log = kernellog.KernelLog()
+
+    def judged(told: Followed) -> list[TestOutcome]:
+        backings = told.opened.get("backings", ())
+        outcome = health.judged(
+            log.of_the_kernel(), log.newly_tainted(), told.outcomes, backings[0] if len(backings) == 1 else ""
+        )
+        return [outcome] if wanted or outcome.verdict is Verdict.FAIL else []
+
+    try:
+        yield judged
+    finally:
+        log.close()
 
 
 def _applicable(asked: Asked) -> tuple[list[Expectation], dict[str, Any]]:
@@ -240,26 +276,37 @@ def results_root(results_file: Path | None) -> Path:
 
 def _with_evidence(part: Part, evidence: Path, results_file: Path | None, scratch: Path, console: Console) -> Part:
     """A folder for each failure, and the part with their names."""
-    failed = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL and outcome.case]
-    if not failed:
-        return part
-    try:
-        source = connect(part.run.connection)
-    except UnknownDriver:
-        return part
+    failed = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL]
     about = about_run(part.run)
-    folders: dict[int, str] = {}
+    kernels = [outcome for outcome in failed if outcome.test == health.TEST]
+    folders = {id(one): write_kernel_folder(evidence, one, load_requirements(), about) for one in kernels}
+    with_case = [outcome for outcome in failed if outcome.case]
+    if with_case:
+        folders |= _folders(with_case, part.run.connection, evidence, about, scratch, console)
+    paths = {number: os.path.relpath(folder, results_root(results_file)) for number, folder in folders.items()}
+    outcomes = tuple(
+        replace(outcome, evidence=paths.get(id(outcome), outcome.evidence)) for outcome in part.outcomes
+    )
+    return Part(part.run, outcomes)
+
+
+def _folders(
+    failed: Sequence[TestOutcome], connection: str, evidence: Path, about: About, scratch: Path, console: Console
+) -> dict[int, Path]:
+    """The folders of failures, by the identity of their outcomes."""
+    try:
+        source = connect(connection)
+    except UnknownDriver:
+        return {}
+    folders: dict[int, Path] = {}
     with Progress(console, "writing evidence") as progress:
         for number, outcome in enumerate(failed, 1):
             progress.say(f"evidence {number} of {len(failed)}: trying the script of {outcome.test}")
             folder = write_folder(evidence, outcome, load_requirements(), about, source.dialect, scratch)
             if folder:
-                folders[id(outcome)] = os.path.relpath(folder, results_root(results_file))
+                folders[id(outcome)] = folder
     source.close()
-    outcomes = tuple(
-        replace(outcome, evidence=folders.get(id(outcome), outcome.evidence)) for outcome in part.outcomes
-    )
-    return Part(part.run, outcomes)
+    return folders
 
 
 def about_run(run_of: Run) -> About:
@@ -273,6 +320,17 @@ def about_run(run_of: Run) -> About:
         run_of.examples,
         run_of.profile,
     )
+
+
+def _events(where: str | None, asked: Asked) -> Events | None:
+    if where is None:
+        return None
+    try:
+        events = Events(where)
+    except OSError as error:
+        raise click.UsageError(f"--events {where}: {error.strerror}") from error
+    events.begin(asked.driver, asked.profile, len(asked.requirements))
+    return events
 
 
 def _check_jobs(jobs: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ _TAINTED: Final = Path("/proc/sys/kernel/tainted")
 _WARNING: Final = 4  # syslog(2): warnings and what is worse
 # What concerns a run: overlay, the filesystems below, and whatever the kernel finds wrong with itself.
 _ABOUT_US: Final = re.compile(
-    rb"overlay|\bovl|ext4|xfs|btrfs|f2fs|tmpfs|loop\d|WARNING:|BUG|Oops|Call Trace|hung task", re.I
+    r"overlay|\bovl|ext4|xfs|btrfs|f2fs|tmpfs|loop\d|WARNING:|BUG|Oops|Call Trace|hung task", re.I
 )
 
 
@@ -39,18 +40,23 @@ class KernelLog:
 
     def news(self) -> list[str]:
         """Warnings since the last call that concern filesystems or the kernel's health, each once."""
-        found: dict[str, None] = {}
+        texts = (text for priority, text in self._records() if priority & 7 <= _WARNING)
+        return list(dict.fromkeys(text for text in texts if _ABOUT_US.search(text)))
+
+    def of_the_kernel(self) -> list[str]:
+        """All that the kernel itself wrote since the last call; anybody can write to its log, but not as it."""
+        return [text for priority, text in self._records() if priority >> 3 == 0]
+
+    def _records(self) -> Iterator[tuple[int, str]]:
         while True:
             try:
                 record = os.read(self._fd, 8192)
             except BlockingIOError:
-                return list(found)
+                return
             except BrokenPipeError:  # the log went round and overtook us
                 continue
             facts, _, rest = record.partition(b";")
-            text = rest.split(b"\n")[0]
-            if int(facts.split(b",")[0]) & 7 <= _WARNING and _ABOUT_US.search(text):
-                found[text.decode("utf-8", "replace")] = None
+            yield int(facts.split(b",")[0]), rest.split(b"\n")[0].decode("utf-8", "replace")
 
     def newly_tainted(self) -> int:
         """The bits of taint that came since the log was opened (kernel document tainted-kernels)."""

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.mounts
 
 # What this kind of machine cannot show, so that no faulty driver could be seen to fail either.
 NOT_HERE = {
+    "OVL-KERNEL-WELL": "a kernel that fails; tests/conformance/test_health.py gives its judge the words of one",
     "OVL-GATE-D-TYPE": "xfs without ftype: kernels without CONFIG_XFS_SUPPORT_V4 mount none",
     "OVL-MOUNT-LABEL-KEPT": "a kernel with SELinux",
     "OVL-QUOTA-ENFORCED": "xfs with project quota",
