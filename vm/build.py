@@ -60,7 +60,12 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
         {
             **known(cache),
             **{
-                name: {"vmlinuz": str(one.vmlinuz), "initrd": str(one.initrd), "release": one.release}
+                name: {
+                    "vmlinuz": str(one.vmlinuz),
+                    "initrd": str(one.initrd),
+                    "release": one.release,
+                    "version": one.version,
+                }
                 for name, one in built.items()
             },
         },

@@ -149,6 +149,10 @@ def run(
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
             {name: files["release"] for name, files in made.kernels.items()},
+            {
+                name: f"{files['release']} {files.get('version', '')}".strip()
+                for name, files in made.kernels.items()
+            },
             Timings(output / "timings.json"),
         )
         todo = cells if again else runner.left_to_do(cells, asked)
@@ -167,13 +171,18 @@ def run(
 
 @matrix.command(short_help="Join what the cells of a run have left.")
 @click.argument("output", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(_OUTPUT))
-def collect(output: Path) -> None:
-    """Join what cells in OUTPUT have left to results.jsonl and page.html; also of a run that was ended."""
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Put the table into this page as well, between its markers or at its end.",
+)
+def collect(output: Path, markdown: Path | None) -> None:
+    """Join what cells in OUTPUT have left to results.jsonl, page.html and table.md; of an ended run, too."""
     with _refusals():
         files = sorted((output / "cells").glob("*/results.jsonl"))
         if not files:
             raise click.UsageError(f"no cell in {output} has a result; 'overlay-conformance matrix run' makes them")
-        sys.exit(_collect(files, output))
+        sys.exit(_collect(files, output, markdown))
 
 
 @matrix.command(short_help="Remove what a killed run left.")
@@ -246,21 +255,29 @@ def _cells(matrix_file: Path | None, choice: dict[str, tuple[str, ...]]) -> tupl
     return found, cells_of(found, chosen, load_requirements())
 
 
-def _collect(files: list[Path], output: Path) -> int:
-    """Write the joined results and their page; the exit code of all cells together."""
+def _collect(files: list[Path], output: Path, markdown: Path | None = None) -> int:
+    """Write the joined results, their page and their table; the exit code of all cells together."""
     from conformance.report import records
     from conformance.report.matrix import matrix_of
     from conformance.report.page import page
     from conformance.spec import load_requirements
+    from vm import table, timings
+    from vm.lost import recognised
 
-    found = [(str(file), _moved(records.read(file), file.parent, output)) for file in files if file.exists()]
-    parts = records.merge(found)
+    found = {str(file): _moved(records.read(file), file.parent, output) for file in files if file.exists()}
+    parts = records.merge(list(zip(found, recognised(list(found.values())), strict=True)))
     records.write(output / "results.jsonl", parts)
     folders = {outcome.evidence for part in parts for outcome in part.outcomes if outcome.evidence}
     scripts = {one: output / one / "repro.sh" for one in folders}
     texts = {one: path.read_text(errors="replace") for one, path in scripts.items() if path.is_file()}
-    (output / "page.html").write_text(page(matrix_of(parts, load_requirements()), texts))
-    click.echo(f"{output / 'results.jsonl'} and {output / 'page.html'} written")
+    matrix = matrix_of(parts, load_requirements())
+    (output / "page.html").write_text(page(matrix, texts))
+    made = table.as_markdown(matrix, timings.read(output / "timings.json"))
+    (output / "table.md").write_text(made)
+    click.echo(f"results.jsonl, page.html and table.md written in {output}")
+    if markdown:
+        markdown.write_text(table.between_markers(markdown.read_text() if markdown.exists() else "", made))
+        click.echo(f"{markdown} written")
     codes = {part.exit_code for part in parts}
     return next((code for code in (2, 1, 0) if code in codes), 3)
 

@@ -19,14 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from conformance import health
 from conformance.report.records import BadResults, Part, read, write
 from conformance.results import Verdict
-from vm.lost import write_lost
+from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Place, destroy, up
 from vm.matrix import Overlay
 from vm.plan import Cell
@@ -41,7 +41,10 @@ _STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is the same for all cells. ``budget`` is in seconds for each, ``releases`` of kernels by their names."""
+    """What is the same for all cells. ``budget`` is in seconds for each.
+
+    ``releases`` has what uname -r says of a kernel by its name, ``packages`` its package with the version.
+    """
 
     profile: str
     examples: int
@@ -50,6 +53,7 @@ class Asked:
     specification: str
     suite: str
     releases: Mapping[str, str]
+    packages: Mapping[str, str]
     timings: Timings
 
 
@@ -276,10 +280,12 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
         log = [_STAMP.sub("", line) for line in (fetched / "dmesg").read_text(errors="replace").splitlines()]
         outcome = health.judged(log, int((fetched / "tainted").read_text()), part.outcomes, cell.backing.name)
         ill = outcome.verdict is Verdict.FAIL
-        known = [one for one in part.outcomes if one.test == health.TEST]
-        if ill and not any(one.verdict is Verdict.FAIL for one in known):  # it came before or after the tests
-            others = [one for one in part.outcomes if one.test != health.TEST]
-            write(fetched / target.name, [Part(part.run, (*others, outcome))])
+        outcomes = part.outcomes
+        if ill and not any(one.test == health.TEST and one.verdict is Verdict.FAIL for one in outcomes):
+            # It came before the tests, or after them.
+            outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
+        run = replace(part.run, notes=(*part.run.notes, f"kernel package {asked.packages[cell.kernel.name]}"))
+        write(fetched / target.name, [Part(run, outcomes)])
         (fetched / "tainted").unlink()
         fetched.rename(target.parent)
     return not ill, part.run.seconds
@@ -294,14 +300,12 @@ def _counts(file: Path) -> dict[str, int]:
 
 
 def _lose(cell: Cell, asked: Asked, place: Place, why: str) -> None:
-    write_lost(
+    run = unheard(
         cell,
-        results_of(cell, asked),
-        place.consoles / f"{cell.kernel.name}.console",
-        why,
         suite=asked.suite,
         specification=asked.specification,
-        release=asked.releases[cell.kernel.name],
+        kernel=asked.releases[cell.kernel.name],
         profile=asked.profile,
         examples=asked.examples,
     )
+    write_lost(run, results_of(cell, asked), place.consoles / f"{cell.kernel.name}.console", why)

@@ -92,7 +92,10 @@ def _fill_in(
     places: Mapping[Column, tuple[str, str, str]],
     requirements: Mapping[str, Requirement],
 ) -> None:
-    """What cannot differ from one column to another, and so was judged once, is told of both."""
+    """What cannot differ from one column to another, and so was judged once, is told of both.
+
+    An error is not: it was of one place, and says nothing of the driver.
+    """
 
     def like(requirement: Requirement, column: Column) -> tuple[str, ...]:
         differing = [one for what, one in zip(VARIES, places[column], strict=True) if what in requirement.varies]
@@ -101,8 +104,9 @@ def _fill_in(
     for requirement in requirements.values():
         known: dict[tuple[str, ...], Cell] = {}
         for column in places:
-            if (requirement.id, column) in cells:
-                known.setdefault(like(requirement, column), cells[requirement.id, column])
+            there = cells.get((requirement.id, column))
+            if there and there.verdict is not Verdict.ERROR:
+                known.setdefault(like(requirement, column), there)
         for column in places:
             cell = known.get(like(requirement, column))
             if cell and (requirement.id, column) not in cells:

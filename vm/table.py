@@ -1,0 +1,248 @@
+"""The result of a matrix in Markdown: counts of each kernel and filesystem, what differs, and what was run.
+
+Made of the result file and ``timings.json`` alone, so the page of docs/ is written again from the same data.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from conformance.report.matrix import Cell, Column, Matrix
+from conformance.report.records import Run
+from conformance.results import Verdict
+from vm.timings import STEPS, overhead
+
+BEGIN: Final = "<!-- made by: overlay-conformance matrix collect --markdown -->"
+END: Final = "<!-- until here -->"
+_BAD: Final = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS)
+_SHOWN: Final = (Verdict.PASS, Verdict.XFAIL, Verdict.UNTESTED)
+_SHORT: Final = {Verdict.PASS: "pass", Verdict.XFAIL: "known", Verdict.UNTESTED: "untested"}
+# An error says nothing of the driver or the kernel, so it is no difference.
+_JUDGED: Final = (
+    Verdict.FAIL,
+    Verdict.XPASS,
+    Verdict.PASS,
+    Verdict.XFAIL,
+    Verdict.DECLINED,
+    Verdict.NOT_APPLICABLE,
+)
+_NAMED: Final = 8  # requirements in one line of a table
+_NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
+
+
+def between_markers(text: str, made: str) -> str:
+    """A page with what stands between its two markers replaced; without them, it is added at the end."""
+    before, found, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    before = before if found else text.rstrip("\n") + "\n\n"
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after or chr(10)}"
+
+
+def as_markdown(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> str:
+    """The whole table, without a heading of level 1."""
+    return "\n".join(_lines(matrix, timings)).rstrip("\n") + "\n"
+
+
+def _lines(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    dates = sorted(run.started[:10] for run in matrix.runs)
+    yield f"## Results of {dates[0] if dates[0] == dates[-1] else f'{dates[0]} to {dates[-1]}'}"
+    yield ""
+    yield from _about(matrix.runs)
+    for driver, columns in _by_driver(matrix).items():
+        yield f"### {driver}"
+        yield ""
+        yield from _counts(matrix, columns)
+        yield from _between_kernels(matrix, columns)
+        yield from _between_backings(matrix, columns)
+        yield from _failures(matrix, columns)
+    yield from _times(timings)
+    yield from _runs(matrix.runs)
+
+
+def _about(runs: Sequence[Run]) -> Iterator[str]:
+    suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
+    profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
+    yield f"{len(runs)} cells; {suites}; {profiles}."
+    yield "The numbers count requirements; what is not applicable in a place, or declined by the driver, is not"
+    yield "counted, and what the time of a cell did not reach is untested."
+    yield ""
+    yield "| kernel | package |"
+    yield "|---|---|"
+    packages: dict[str, str] = {}
+    for run in runs:
+        packages[run.kernel] = next((one for one in run.notes if one.startswith("kernel package")), "")
+    for kernel in sorted(packages, key=_in_order):
+        yield f"| {kernel} | {packages[kernel].removeprefix('kernel package ')} |"
+    yield ""
+
+
+def _by_driver(matrix: Matrix) -> dict[str, list[Column]]:
+    found: dict[str, list[Column]] = {}
+    for column in sorted(matrix.columns, key=lambda one: (one.driver, _in_order(one.kernel), one.backing)):
+        found.setdefault(f"{column.driver} {column.version}", []).append(column)
+    return found
+
+
+def _in_order(kernel: str) -> tuple[int, int, str]:
+    match = _NUMBER.match(kernel)
+    return (int(match[1]), int(match[2]), kernel) if match else (0, 0, kernel)
+
+
+def _counts(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
+    backings = sorted({one.backing for one in columns})
+    yield f"| kernel | {' | '.join(backings)} |"
+    yield "|---|" + "---|" * len(backings)
+    places = {(one.kernel, one.backing): one for one in columns}
+    for kernel in sorted({one.kernel for one in columns}, key=_in_order):
+        cells = [_count(matrix, places.get((kernel, backing))) for backing in backings]
+        yield f"| {_short(kernel)} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _count(matrix: Matrix, column: Column | None) -> str:
+    if column is None:
+        return ""
+    counts = matrix.counts(column)
+    bad = [f"**{counts[one]} {one.value}**" for one in _BAD if counts.get(one)]
+    rest = [f"{counts[one]} {_SHORT[one]}" for one in _SHOWN if counts.get(one)]
+    return ", ".join(bad + rest) or "none applicable"
+
+
+def _short(kernel: str) -> str:
+    match = _NUMBER.match(kernel)
+    return match[0] if match else kernel
+
+
+def _between_kernels(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for requirement in matrix.requirements:
+        said: dict[str, list[str]] = {}
+        for backing in sorted({one.backing for one in columns}):
+            places = {_short(one.kernel): one for one in columns if one.backing == backing}
+            found = _verdicts(matrix, requirement.id, places)
+            if len(found) > 1:
+                said.setdefault(_said(found), []).append(backing)
+        for words, backings in said.items():
+            rows.setdefault((words, ", ".join(backings)), []).append(requirement.id)
+    yield from _table(
+        "Differences between kernels", ("requirement", "verdict on kernels", "backing filesystem"), rows
+    )
+
+
+def _between_backings(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
+    """What differs between filesystems on one kernel at least; kernels that say the same are told of once."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    kernels = sorted({one.kernel for one in columns}, key=_in_order)
+    for requirement in matrix.requirements:
+        said: dict[str, list[str]] = {}
+        for kernel in kernels:
+            places = {one.backing: one for one in columns if one.kernel == kernel}
+            found = _verdicts(matrix, requirement.id, places)
+            if len(found) > 1:
+                said.setdefault(_said(found), []).append(_short(kernel))
+        for words, where in said.items():
+            told = "all" if len(where) == len(kernels) else ", ".join(where)
+            rows.setdefault((words, told), []).append(requirement.id)
+    yield from _table(
+        "Differences between backing filesystems", ("requirement", "verdict on filesystems", "kernels"), rows
+    )
+
+
+def _table(title: str, heads: Sequence[str], rows: Mapping[tuple[str, ...], Sequence[str]]) -> Iterator[str]:
+    yield f"**{title}**" + ("" if rows else ": none.")
+    yield ""
+    if rows:
+        yield f"| {' | '.join(heads)} |"
+        yield "|---" * len(heads) + "|"
+        for words, ids in rows.items():
+            yield f"| {_ids(ids)} | {' | '.join(map(_cell, words))} |"
+        yield ""
+
+
+def _ids(found: Sequence[str]) -> str:
+    more = len(found) - _NAMED
+    return ", ".join(found) if more <= 0 else f"{', '.join(found[:_NAMED])} and {more} more"
+
+
+def _verdicts(matrix: Matrix, requirement: str, places: Mapping[str, Column]) -> dict[Verdict, list[str]]:
+    """Places by what was found there; what was not reached differs from nothing."""
+    found: dict[Verdict, list[str]] = {}
+    for place, column in places.items():
+        cell = matrix.cells.get((requirement, column))
+        if cell and cell.verdict in _JUDGED:
+            found.setdefault(cell.verdict, []).append(place)
+    return found
+
+
+def _said(found: Mapping[Verdict, Sequence[str]]) -> str:
+    return "; ".join(f"{one.value}: {', '.join(found[one])}" for one in Verdict if one in found)
+
+
+def _failures(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for requirement in matrix.requirements:
+        for column in columns:
+            cell = matrix.cells.get((requirement.id, column))
+            if cell and cell.verdict in _BAD:
+                where = f"{_short(column.kernel)} {column.backing}"
+                places.setdefault((requirement.id, cell.verdict.value, _reason(cell)), []).append(where)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for (name, verdict, reason), found in places.items():
+        rows.setdefault((verdict, reason, ", ".join(found)), []).append(name)
+    yield from _table("Failures", ("requirement", "verdict", "why", "where"), rows)
+
+
+def _reason(cell: Cell) -> str:
+    reason = cell.outcomes[0].reason if cell.outcomes else ""
+    return (reason.splitlines() or [""])[0][:160]
+
+
+def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    whole = [one for one in timings.values() if one.get("suite")]
+    if not whole:
+        return
+    yield "### Time"
+    yield ""
+    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last; what a cell"
+    yield "takes besides the suite is its overhead."
+    yield ""
+    yield "| step | cells | middle | most |"
+    yield "|---|--:|--:|--:|"
+    for step in STEPS:
+        yield _time(step, [one[step] for one in whole if one.get(step)])
+    yield _time("overhead", [overhead(one) for one in whole])
+    yield ""
+
+
+def _time(step: str, found: Sequence[float]) -> str:
+    if not found:
+        return f"| {step} | 0 | | |"
+    return f"| {step} | {len(found)} | {statistics.median(found):.1f} | {max(found):.1f} |"
+
+
+def _runs(runs: Iterable[Run]) -> Iterator[str]:
+    yield "<details><summary>Each cell with its seed, which repeats its examples</summary>"
+    yield ""
+    yield "| driver | kernel | on | seed | seconds | requirements |"
+    yield "|---|---|---|--:|--:|--:|"
+    usual = Counter(tuple(sorted(run.overlay.items())) for run in runs).most_common(1)
+    for run in sorted(runs, key=lambda one: (one.connection, _in_order(one.kernel), one.backings)):
+        other = set(run.overlay.items()) - set(usual[0][0])
+        where = " ".join([*run.backings, *(f"{name}={value}" for name, value in sorted(other))])
+        said = f"{run.seed} | {run.seconds:.0f} | {len(run.selected)}"
+        yield f"| {_cell(run.connection)} | {_short(run.kernel)} | {where} | {said} |"
+    yield ""
+    yield "</details>"
+    yield ""
+
+
+def _list(said: Iterable[str]) -> str:
+    return " and ".join(sorted(said))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
