@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from vm import hosts
+from vm import hosts, uml
 from vm.machines import MARK, PREFIX
 
 _OURS: Final = "overlay-conformance-"
@@ -24,6 +24,10 @@ def clean(cache: Path, *, everything: bool = False) -> list[str]:
     if books.exists():
         shutil.rmtree(books)
         found.append(f"Vagrant's books in {books}")
+    machines = cache / uml.DIRECTORY
+    if machines.exists():
+        shutil.rmtree(machines)
+        found.append(f"disks in {machines}")
     if everything:
         found += [*_boxes(), *_built(cache)]
     if hosts.remove_network():

@@ -23,7 +23,9 @@ from typing import Final
 
 from conformance.report.records import BadResults, Part, Run, read, write
 from conformance.results import TestOutcome, Verdict
-from vm.machines import Guest, MachineFailed, Place, destroy, up
+from vm import machines as vagrant
+from vm import uml
+from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.matrix import Overlay
 from vm.plan import Cell
 
@@ -135,7 +137,7 @@ def _run_kernel(
             try:
                 if guest is None:
                     tell(cell.name, "starting its machine")
-                    guest = up(kernel, place)
+                    guest = _machines(place).up(kernel, place)
                 _run_cell(cell, guest, asked, stop, tell)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
@@ -154,10 +156,14 @@ def _run_kernel(
     return found
 
 
+def _machines(place: Place) -> Machines:
+    return uml if place.provider == "uml" else vagrant
+
+
 def _end(kernel: str, place: Place) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
     with suppress(MachineFailed):
-        destroy(kernel, place)
+        _machines(place).destroy(kernel, place)
 
 
 def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
