@@ -80,6 +80,8 @@ def _volumes() -> Iterator[str]:
 
 
 def _boxes() -> Iterator[str]:
+    if shutil.which("vagrant") is None:
+        return
     done = subprocess.run(["vagrant", "box", "list"], capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
         name = line.split()[0] if line.split() else ""

@@ -86,7 +86,8 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         from vm import plan as plans
 
         _, cells = _cells(matrix_file, provider, choice)
-        click.echo({"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form](cells))
+        write = {"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form]
+        click.echo(write(cells, provider or ""))
 
 
 @matrix.command("build", short_help="Make the box and the kernels of the cells.")
@@ -162,8 +163,9 @@ def run(
             with _Table(len(todo)) as table:
                 runner.run_all(todo, asked, place, room, table.tell, table.ended)
         finally:
-            hosts.remove_network()
-            hosts.stop_libvirt()
+            if place.provider != "uml":
+                hosts.remove_network()
+                hosts.stop_libvirt()
         sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
 
 

@@ -112,7 +112,7 @@ def _await(guest: Guest, pid: int, console: Path) -> None:
         with suppress(MachineFailed):
             guest.run("true", limit=10)
             return
-        if not _pids(pid):
+        if not _is_ours(pid):
             raise MachineFailed(f"{guest.name} ended while it started; see {console}")
         if time.monotonic() > deadline:
             raise MachineFailed(f"{guest.name} let nobody in within {_START_LIMIT} s; see {console}")
@@ -120,32 +120,38 @@ def _await(guest: Guest, pid: int, console: Path) -> None:
 
 
 def _kill(name: str, place: Place) -> None:
-    """End its processes, if there are any."""
+    """End its processes, if there are any; raises MachineFailed."""
     try:
         outer = int((_home(name, place) / "pid").read_text())
         end = os.pidfd_open(outer)
     except (OSError, ValueError):
         return
     try:
-        # The first of its namespace: with it all end, and only then the outer one does.
-        for pid in _pids(outer):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        waiting = select.poll()
-        waiting.register(end, select.POLLIN)
-        if not waiting.poll(_END_LIMIT * 1000):
-            raise MachineFailed(f"{name}: process {outer} did not end within {_END_LIMIT} s")
+        if _is_ours(outer):
+            # With the first process of a namespace all of it ends, and only then the outer one does.
+            for pid in _children(outer) or [outer]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            waiting = select.poll()
+            waiting.register(end, select.POLLIN)
+            if not waiting.poll(_END_LIMIT * 1000):
+                raise MachineFailed(f"{name}: process {outer} did not end within {_END_LIMIT} s")
         with suppress(ChildProcessError):
             os.waitpid(outer, os.WNOHANG)
     finally:
         os.close(end)
 
 
-def _pids(outer: int) -> list[int]:
-    """Children of a process, which has to be a machine's."""
+def _is_ours(pid: int) -> bool:
+    """Whether a process was started for a machine, and has not ended."""
     try:
-        if MARK.encode() not in Path(f"/proc/{outer}/environ").read_bytes().split(b"\0"):
-            return []
-        return [int(pid) for pid in Path(f"/proc/{outer}/task/{outer}/children").read_text().split()]
+        return MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
