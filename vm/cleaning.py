@@ -42,7 +42,7 @@ def _processes() -> Iterator[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
         except OSError:
             continue
         mine = int(process.name) == os.getpid()
@@ -51,7 +51,7 @@ def _processes() -> Iterator[str]:
                 os.kill(int(process.name), signal.SIGKILL)
             except ProcessLookupError:
                 continue
-            yield f"process {process.name}: {command[:80].strip()}"
+            yield f"process {process.name}: {' '.join(command)[:80]}"
 
 
 def _virsh(*words: str) -> str:
