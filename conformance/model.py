@@ -73,11 +73,11 @@ class Snapshot:
 
 
 class Refused(Exception):
-    """The operation fails with this errno and changes nothing."""
+    """The operation fails with one of these errnos and changes nothing."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(errno.errorcode[number])
-        self.number = number
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(" or ".join(errno.errorcode[number] for number in numbers))
+        self.numbers = frozenset(numbers)
 
 
 class Unspecified(Exception):
@@ -131,8 +131,8 @@ class Tree:
         try:
             trial.apply(operation)
         except Refused as refused:
-            errors = {refused.number} | ({errno.EXDEV} if self._moves_lower_directory(operation) else set())
-            return Outcome(False, frozenset(errors))
+            beside = {errno.EXDEV} if self._moves_lower_directory(operation) else set()
+            return Outcome(False, refused.numbers | beside)
         return _DONE_OR_EXDEV if self._moves_lower_directory(operation) else _DONE
 
     def apply(self, operation: ops.Operation) -> None:  # noqa: C901 - one flat table of operations
@@ -263,7 +263,7 @@ class Tree:
         if there.is_directory and not node.is_directory:
             raise Refused(errno.EISDIR)
         if self._below(to):
-            raise Refused(errno.ENOTEMPTY)
+            raise Refused(errno.ENOTEMPTY, errno.EEXIST)  # rename(2) names both; xfs says the latter
 
     def _moves_lower_directory(self, operation: ops.Operation) -> bool:
         if not isinstance(operation, ops.Rename) or operation.path not in self._names:

@@ -29,7 +29,7 @@ from vm.matrix import Root
 
 _DISTRIBUTION: Final = "overlay-conformance"
 _EXTRAS: Final = ("containerd",)
-_RECIPE: Final = b"2"  # what is made of the same packages and settings changes with this
+_RECIPE: Final = b"3"  # what is made of the same packages and settings changes with this
 _PARTS: Final = ("conformance", "refdriver")
 _HARNESS: Final = "opt/overlay-conformance"
 _DISK: Final = 16 << 30  # bytes that a machine sees; the file is sparse
@@ -50,14 +50,29 @@ class Box:
 
 def build(root: Root, suites: Suites, cache: Path, say: Callable[[str], None]) -> Box:
     """The box, from the cache or made; needs root. Raises NotReady, OSError."""
-    if os.geteuid() != 0:
-        raise NotReady("making a system of packages takes root; use sudo")
     system = _system(root, suites, cache, say)
     key = _digest([system.name.encode(), *(path.read_bytes() for path in _harness_files())])
     box = Box(f"{_DISTRIBUTION}-{key}", cache / "boxes" / f"{key}.box")
     if not box.file.exists():
         _pack(system, cache, box.file, say)
     return box
+
+
+def image(root: Root, public_key: Path, suites: Suites, cache: Path, say: Callable[[str], None]) -> Path:
+    """The same as a file of a filesystem, for who has a key; needs root. Raises NotReady, OSError."""
+    system = _system(root, suites, cache, say)
+    may_enter = public_key.read_bytes()
+    key = _digest([system.name.encode(), may_enter, *(path.read_bytes() for path in _harness_files())])
+    made = cache / "images" / f"{key}.raw"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        work = made.with_suffix(f".{os.getpid()}")
+        try:
+            work.mkdir()
+            _image(system, may_enter, cache, work, say).rename(made)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return made
 
 
 def add(box: Box, say: Callable[[str], None]) -> None:
@@ -70,6 +85,8 @@ def add(box: Box, say: Callable[[str], None]) -> None:
 
 def _system(root: Root, suites: Suites, cache: Path, say: Callable[[str], None]) -> Path:
     """A directory with the system: the packages of the matrix and the settings of a machine."""
+    if os.geteuid() != 0:
+        raise NotReady("making a system of packages takes root; use sudo")
     settings = [path.read_bytes() for path in sorted(_SETTINGS.iterdir())]
     key = _digest([_RECIPE, root.suite.encode(), *(one.encode() for one in root.packages), *settings])
     made = cache / "systems" / key
@@ -110,12 +127,6 @@ def _settle(system: Path) -> None:
     # No password, and yet not locked: sshd lets nobody into an account that is.
     _run("chroot", str(system), "usermod", "--password", "*", "vagrant")
     (system / "etc/sudoers.d/vagrant").write_text("vagrant ALL=(ALL) NOPASSWD: ALL\n")
-    for home, owner in (("root", 0), ("home/vagrant", 1000)):
-        keys = system / home / ".ssh"
-        keys.mkdir(mode=0o700)
-        (keys / "authorized_keys").write_bytes(_public_key())
-        for path in (keys, keys / "authorized_keys"):
-            os.chown(path, owner, owner)
     for key in system.glob("etc/ssh/ssh_host_*"):
         if "ed25519" not in key.name:
             key.unlink()
@@ -123,7 +134,16 @@ def _settle(system: Path) -> None:
         shutil.rmtree(system / name, ignore_errors=True)
 
 
-def _public_key() -> bytes:
+def _allow(system: Path, public_key: bytes) -> None:
+    for home, owner in (("root", 0), ("home/vagrant", 1000)):
+        keys = system / home / ".ssh"
+        keys.mkdir(mode=0o700)
+        (keys / "authorized_keys").write_bytes(public_key)
+        for path in (keys, keys / "authorized_keys"):
+            os.chown(path, owner, owner)
+
+
+def _vagrants_key() -> bytes:
     places = ("/usr/share/rubygems-integration", "/opt/vagrant/embedded/gems", "/usr/share/vagrant")
     for place in places:
         for path in sorted(Path(place).glob(f"**/{_KEYS}")):
@@ -136,13 +156,8 @@ def _pack(system: Path, cache: Path, file: Path, say: Callable[[str], None]) -> 
     work = file.with_suffix(f".{os.getpid()}")
     try:
         work.mkdir()
-        say("laying the harness on the system")
-        _run("cp", "-a", "--reflink=auto", str(system), str(work / "system"))
-        _lay_harness(work / "system", cache)
-        say("making the image")
-        raw, image = work / "box.raw", work / "box.img"
-        _run("mke2fs", "-q", "-t", "ext4", "-d", str(work / "system"), str(raw), str(_DISK >> 10))
-        _run("qemu-img", "convert", "-O", "qcow2", str(raw), str(image))
+        raw = _image(system, _vagrants_key(), cache, work, say)
+        _run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
         raw.unlink()
         about = {"provider": "libvirt", "format": "qcow2", "virtual_size": _DISK >> 30}
         (work / "metadata.json").write_text(json.dumps(about))
@@ -153,6 +168,18 @@ def _pack(system: Path, cache: Path, file: Path, say: Callable[[str], None]) -> 
         (work / "box").rename(file)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _image(system: Path, public_key: bytes, cache: Path, work: Path, say: Callable[[str], None]) -> Path:
+    """A filesystem of the system, the harness and the key, in a file below ``work``."""
+    say("laying the harness on the system")
+    _run("cp", "-a", "--reflink=auto", str(system), str(work / "system"))
+    _lay_harness(work / "system", cache)
+    _allow(work / "system", public_key)
+    say("making the image")
+    raw = work / "box.raw"
+    _run("mke2fs", "-q", "-t", "ext4", "-d", str(work / "system"), str(raw), str(_DISK >> 10))
+    return raw
 
 
 def _lay_harness(system: Path, cache: Path) -> None:

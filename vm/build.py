@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vm import boxes, hosts, kernels
+from vm import boxes, hosts, kernels, uml
 from vm.debian import Suites
 from vm.matrix import Kernel, Matrix
 
@@ -43,8 +44,10 @@ def cache_directory() -> Path:
 
 def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[str], None]) -> Made:
     """Make what is not in the cache; raises NotReady, NoPackage, OSError."""
-    hosts.check()
+    hosts.check(matrix.defaults.provider)
     cache.mkdir(parents=True, exist_ok=True)
+    if matrix.defaults.provider == "uml":
+        return _build_uml(matrix, wanted, cache, say)
     suites = Suites(cache / "apt", [matrix.root.suite, *(kernel.suite for kernel in matrix.kernels)])
     say("reading the lists of packages")
     suites.update()
@@ -71,10 +74,43 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
         },
         hosts.accelerator(matrix.defaults.accelerator, first.vmlinuz, first.initrd, cache),
     )
-    partial = cache / f"{_NOTE}.partial"
-    partial.write_text(json.dumps(made.as_json(), indent=1) + "\n")
-    partial.rename(cache / _NOTE)
+    _note(cache / _NOTE, made.as_json())
     return made
+
+
+def _build_uml(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[str], None]) -> Made:
+    suites = Suites(cache / "apt", [matrix.root.suite])
+    theirs = {one.name: Suites(cache / "apt-uml" / one.uml.suite, [one.uml.suite]) for one in wanted if one.uml}
+    say("reading the lists of packages")
+    key = cache / "key"
+    if not key.exists():
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "overlay-conformance", "-f", str(key)]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    with ThreadPoolExecutor(_AT_A_TIME) as pool, _cancelled_on_error(pool):
+        for job in [pool.submit(one.update) for one in (suites, *theirs.values())]:
+            job.result()
+        files = {
+            one.name: pool.submit(kernels.build_uml, one, theirs[one.name], cache, say) for one in wanted if one.uml
+        }
+        image = boxes.image(matrix.root, key.with_suffix(".pub"), suites, cache, say)
+        built = {name: job.result() for name, job in files.items()}
+    made = Made(
+        image.name,
+        {
+            name: {"root": str(one.initrd.parent), "initrd": str(one.initrd), "release": one.release}
+            for name, one in built.items()
+        },
+        "none",
+    )
+    own = {"image": str(image), "key": str(key), "memory": matrix.defaults.memory}
+    _note(cache / uml.NOTE, {**made.as_json(), **own})
+    return made
+
+
+def _note(file: Path, what: dict[str, Any]) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(what, indent=1) + "\n")
+    partial.rename(file)
 
 
 def known(cache: Path) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from vm import hosts
+from vm import hosts, uml
 from vm.machines import MARK, PREFIX, UPLOADED
 
 _OURS: Final = "overlay-conformance-"
@@ -23,6 +23,10 @@ def clean(cache: Path, *, everything: bool = False) -> list[str]:
     if books.exists():
         shutil.rmtree(books)
         found.append(f"Vagrant's books in {books}")
+    machines = cache / uml.DIRECTORY
+    if machines.exists():
+        shutil.rmtree(machines)
+        found.append(f"disks in {machines}")
     if everything:
         found += [*_boxes(), *_built(cache)]
     if hosts.remove_network():
@@ -37,7 +41,7 @@ def _processes() -> Iterator[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
         except OSError:
             continue
         mine = int(process.name) == os.getpid()
@@ -46,7 +50,7 @@ def _processes() -> Iterator[str]:
                 os.kill(int(process.name), signal.SIGKILL)
             except ProcessLookupError:
                 continue
-            yield f"process {process.name}: {command[:80].strip()}"
+            yield f"process {process.name}: {' '.join(command)[:80]}"
 
 
 def _domains() -> Iterator[str]:
@@ -66,6 +70,8 @@ def _volumes(cache: Path) -> Iterator[str]:
 
 
 def _boxes() -> Iterator[str]:
+    if shutil.which("vagrant") is None:
+        return
     done = subprocess.run(["vagrant", "box", "list"], capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
         name = line.split()[0] if line.split() else ""

@@ -49,6 +49,9 @@ def _choosing(command: _F) -> _F:
         command = click.option(f"--{name}", f"{name}s", multiple=True, help=f"Only these {what} (repeatable).")(
             command
         )
+    command = click.option(
+        "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+    )(command)
     return click.option(
         "--file",
         "matrix_file",
@@ -59,10 +62,10 @@ def _choosing(command: _F) -> _F:
 
 @matrix.command("list")
 @_choosing
-def list_cells(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
+def list_cells(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
     """List the cells: what is judged where."""
     with _refusals():
-        _, cells = _cells(matrix_file, choice)
+        _, cells = _cells(matrix_file, provider, choice)
         for cell in cells:
             click.echo(f"{cell.name:44} {len(cell.requirements):4} requirements")
 
@@ -77,23 +80,24 @@ def list_cells(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
     show_default=True,
     help="Of our own, or as a CI system reads it.",
 )
-def plan(matrix_file: Path | None, form: str, **choice: tuple[str, ...]) -> None:
+def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tuple[str, ...]) -> None:
     """Write the cells for a CI system: one job for each kernel."""
     with _refusals():
         from vm import plan as plans
 
-        _, cells = _cells(matrix_file, choice)
-        click.echo({"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form](cells))
+        _, cells = _cells(matrix_file, provider, choice)
+        write = {"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form]
+        click.echo(write(cells, provider or ""))
 
 
 @matrix.command("build", short_help="Make the box and the kernels of the cells.")
 @_choosing
-def build_command(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
+def build_command(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
     """Make the box and the kernels of the cells, as far as they are not in the cache."""
     with _refusals():
         from vm import build
 
-        wanted, cells = _cells(matrix_file, choice)
+        wanted, cells = _cells(matrix_file, provider, choice)
         chosen = {cell.kernel.name for cell in cells}
         began = time.monotonic()
         made = build.build(
@@ -118,6 +122,7 @@ def build_command(matrix_file: Path | None, **choice: tuple[str, ...]) -> None:
 @click.option("--again", is_flag=True, help="Run also what has a result.")
 def run(
     matrix_file: Path | None,
+    provider: str | None,
     profile: str | None,
     examples: int | None,
     budget: int | None,
@@ -134,8 +139,8 @@ def run(
         from vm.machines import Place
         from vm.timings import Timings
 
-        wanted, cells = _cells(matrix_file, choice)
-        hosts.check()
+        wanted, cells = _cells(matrix_file, provider, choice)
+        hosts.check(wanted.defaults.provider)
         chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
         _alone(cache)
@@ -164,8 +169,9 @@ def run(
             with _Table(len(todo)) as table:
                 runner.run_all(todo, asked, place, room, table.tell, table.ended)
         finally:
-            hosts.remove_network()
-            hosts.stop_libvirt()
+            if place.provider != "uml":
+                hosts.remove_network()
+                hosts.stop_libvirt()
         sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
 
 
@@ -245,12 +251,14 @@ class _Table:
         )
 
 
-def _cells(matrix_file: Path | None, choice: dict[str, tuple[str, ...]]) -> tuple[Matrix, list[Cell]]:
+def _cells(
+    matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]]
+) -> tuple[Matrix, list[Cell]]:
     from conformance.spec import load_requirements
     from vm.matrix import FILE, load
     from vm.plan import Choice, cells_of
 
-    found = load(matrix_file or FILE)
+    found = load(matrix_file or FILE).under(provider or "")
     chosen = Choice(choice["kernels"], choice["backings"], choice["overlays"], choice["drivers"])
     return found, cells_of(found, chosen, load_requirements())
 

@@ -40,7 +40,9 @@ class Suites:
             (directory / name).mkdir(parents=True, exist_ok=True)
         lines = (f"deb [{_signed()}] {self.base(suite)} {suite} main" for suite in sorted(set(suites)))
         (directory / "sources.list").write_text("\n".join(lines) + "\n")
+        (directory / "status").touch()  # without what this host has installed, which is of no suite
         (directory / "apt.conf").write_text(
+            f'Dir::State::status "{directory}/status";\n'
             f'Dir::Etc::sourcelist "{directory}/sources.list";\nDir::Etc::sourceparts "{directory}/parts";\n'
             f'Dir::State::lists "{directory}/lists";\nDir::Cache "{directory}/cache";\n'
             'Acquire::Languages "none";\nAPT::Sandbox::User "root";\n'

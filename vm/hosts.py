@@ -49,6 +49,10 @@ _COMMANDS: Final = {
     "ssh": "openssh-client",
     "dnsmasq": "dnsmasq-base",
 }
+_UML_PACKAGES: Final = (*("mmdebstrap", "kmod", "cpio", "openssh-client", "e2fsprogs", "iproute2", "util-linux"),)
+_UML_COMMANDS: Final = (
+    *("mmdebstrap", "cpio", "depmod", "mke2fs", "ssh", "ssh-keygen", "ip", "unshare", "nsenter"),
+)
 _BOOT_LIMIT: Final = 20  # seconds; a guest that works says so in two
 
 
@@ -56,14 +60,17 @@ class NotReady(Exception):
     """This host cannot run machines; the text says what is missing and how to get it."""
 
 
-def check() -> None:
-    """Raise NotReady if a program is missing."""
-    missing = [name for name in _COMMANDS if shutil.which(name) is None]
+def check(provider: str) -> None:
+    """Raise NotReady if a program is missing, or with user-mode Linux the device that its network takes."""
+    commands, packages = (_UML_COMMANDS, _UML_PACKAGES) if provider == "uml" else (_COMMANDS, _PACKAGES)
+    missing = [name for name in commands if shutil.which(name) is None]
     if missing:
         raise NotReady(
             f"there is no {', '.join(missing)}; on Debian: apt-get install --no-install-recommends"
-            f" {' '.join(_PACKAGES)}"
+            f" {' '.join(packages)}"
         )
+    if provider == "uml" and not Path("/dev/net/tun").exists():
+        raise NotReady("there is no /dev/net/tun, which the network of user-mode Linux takes; modprobe tun")
 
 
 def start_libvirt() -> None:

@@ -49,6 +49,8 @@ exec switch_root /root /sbin/init
 """
 _RECIPE: Final = "2"  # what is made of the same packages changes with this
 _BUSYBOX: Final = "busybox-static"
+_UML: Final = "usr/bin/linux.uml"
+_UML_NEEDS: Final = ("libc6", _BUSYBOX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Built:
 def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None]) -> Built:
     """Fetch a kernel and make its initrd, unless that is in the cache. Raises NoPackage, OSError."""
     image = suites.newest(kernel.package)
-    recipe = hashlib.sha256("\n".join((_RECIPE, _INIT, *_MODULES, kernel.modules_sha256)).encode()).hexdigest()[:12]
+    recipe = _digest(_RECIPE, _INIT, *_MODULES, kernel.modules_sha256)
     made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
     release = image.name.removeprefix("linux-image-")
     built = Built(release, image.version, made / "vmlinuz", made / "initrd")
@@ -90,6 +92,60 @@ def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return built
+
+
+def build_uml(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None]) -> Built:
+    """Fetch a kernel of user-mode Linux, and make its initrd and a root with the C library of its suite.
+
+    ``suites`` has the suite of that kernel only. Raises NoPackage, OSError.
+    """
+    image = suites.package(kernel.uml.package if kernel.uml else "")
+    needed = [image, *(suites.package(name) for name in _UML_NEEDS)]
+    recipe = _digest(_RECIPE, _INIT, *_MODULES, *(one.path for one in needed))
+    made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
+    if not made.is_dir():
+        say(f"{kernel.name}: fetching {image.name} of {kernel.uml.suite if kernel.uml else ''}")
+        packages = [suites.download(one, _directory(cache / "packages")) for one in needed]
+        work = made.with_name(f"{made.name}.{os.getpid()}")
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            say(f"{kernel.name}: making its initrd")
+            _uml_root(work, packages)
+            work.rename(made)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    release = (made / "release").read_text()
+    if not release.startswith(f"{kernel.release}."):
+        raise NoPackage(f"{kernel.name}: {image.name} is {release} by now, not {kernel.release}; see matrix.yaml")
+    return Built(release, image.version, made / "root" / _UML, made / "root" / "initrd")
+
+
+def _uml_root(work: Path, packages: list[Path]) -> None:
+    """A directory that the kernel runs in as a process, with nothing but what it needs."""
+    root, tree, busybox = (_directory(work / name) for name in ("root", "tree", "busybox"))
+    for package in packages[:2]:
+        _run("dpkg-deb", "-x", str(package), str(tree))
+    _run("dpkg-deb", "-x", str(packages[2]), str(busybox))
+    (release,) = (path.name for path in (tree / "usr/lib/uml/modules").iterdir())
+    (work / "release").write_text(release)
+    for name in ("dev", "proc", "tmp", "machine", "usr/bin", "lib/x86_64-linux-gnu", "lib64"):
+        _directory(root / name)
+    (tree / _UML).rename(root / _UML)
+    # Before trixie the library is in /lib, since then in /usr/lib.
+    for path in (*tree.glob("lib/x86_64-linux-gnu/*.so*"), *tree.glob("usr/lib/x86_64-linux-gnu/*.so*")):
+        shutil.copy2(path, root / "lib/x86_64-linux-gnu" / path.name, follow_symlinks=False)
+    (root / "lib64/ld-linux-x86-64.so.2").symlink_to("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
+    shutil.rmtree(tree / "lib", ignore_errors=True)
+    _directory(tree / "lib/modules")
+    (tree / "usr/lib/uml/modules" / release).rename(tree / "lib/modules" / release)
+    _initrd(work, release, "/dev/ubda")
+    (work / "initrd").rename(root / "initrd")
+    for name in ("tree", "busybox", "initrd.d"):
+        shutil.rmtree(work / name)
+
+
+def _digest(*pieces: str) -> str:
+    return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:12]
 
 
 def _run(*words: str) -> None:
@@ -149,14 +205,14 @@ def _vmlinuz(tree: Path, release: str) -> Path:
     raise NoPackage(f"the package of {release} has no vmlinuz where it is known to be")
 
 
-def _initrd(work: Path, release: str) -> None:
+def _initrd(work: Path, release: str, disk: str = "/dev/vda") -> None:
     inside = work / "initrd.d"
     for name in ("bin", "dev", "proc", "root", "sys", f"lib/modules/{release}"):
         (inside / name).mkdir(parents=True)
     busybox = next(path for path in work.glob("busybox/**/bin/busybox"))
     shutil.copy2(busybox, inside / "bin" / "busybox")
     _copy_modules(work / "tree", inside, release)
-    (inside / "init").write_text(_INIT)
+    (inside / "init").write_text(_INIT.replace("/dev/vda", disk))
     (inside / "init").chmod(0o755)
     with (work / "initrd").open("wb") as out:
         words = "find . -print0 | cpio --null --quiet -o -H newc | gzip -1"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from vm import hosts
 
@@ -65,13 +65,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A machine that runs, by its way in."""
+    """A machine that runs, by its way in; ``into`` is what a command says first that enters its network."""
 
     name: str
     user: str
     host: str
     port: str
     key: str
+    into: tuple[str, ...] = ()
 
     def start(self, command: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Begin a command as root; its output is a pipe, and what it complains of goes to ``log``."""
@@ -96,7 +97,17 @@ class Guest:
         return done.stdout
 
     def _words(self) -> list[str]:
-        return ["ssh", *_SSH, "-i", self.key, "-p", self.port, f"{self.user}@{self.host}"]
+        return [*self.into, "ssh", *_SSH, "-i", self.key, "-p", self.port, f"{self.user}@{self.host}"]
+
+
+class Machines(Protocol):
+    """What makes machines: this module by Vagrant, :mod:`vm.uml` as processes."""
+
+    def up(self, name: str, place: Place) -> Guest:
+        """Start a machine; raises MachineFailed."""
+
+    def destroy(self, name: str, place: Place) -> None:
+        """End a machine and remove what it was made of; raises MachineFailed."""
 
 
 def up(name: str, place: Place) -> Guest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -58,11 +58,19 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class Uml:
+    """The package of a suite that has the same kernel as a process: user-mode Linux."""
+
+    suite: str
+    package: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A kernel of Debian: ``package`` is a pattern of names in ``suite``, of which the newest is taken.
 
     ``modules_sha256`` is that of the package of its modules, for a kernel whose modules are in the mirror's pool
-    and in its index no more.
+    and in its index no more. Only with ``uml`` is it a kernel of that provider.
     """
 
     name: str
@@ -70,6 +78,7 @@ class Kernel:
     suite: str
     package: str
     modules_sha256: str = ""
+    uml: Uml | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,12 @@ class Matrix:
     backings: tuple[Backing, ...]
     overlay: tuple[Overlay, ...]
     drivers: tuple[Driver, ...]
+
+    def under(self, provider: str) -> Matrix:
+        """The same with a provider ("": the file's), and with the kernels that it has."""
+        chosen = replace(self.defaults, provider=provider or self.defaults.provider)
+        kernels = tuple(one for one in self.kernels if one.uml or chosen.provider != "uml")
+        return replace(self, defaults=chosen, kernels=kernels)
 
 
 def load(path: Path = FILE) -> Matrix:
@@ -252,14 +267,20 @@ def _root(place: _Place) -> Root:
 
 
 def _kernel(place: _Place) -> Kernel:
-    found = place.mapping(("name", "release", "suite", "package"), ("modules-sha256",))
+    found = place.mapping(("name", "release", "suite", "package"), ("modules-sha256", "uml"))
     return Kernel(
         found["name"].text(_NAME, "k6-12"),
         found["release"].text(_RELEASE, "6.12"),
         found["suite"].text(),
         found["package"].text(),
         found["modules-sha256"].text(_SHA256, "64 hexadecimal digits") if "modules-sha256" in found else "",
+        _uml(found["uml"]) if "uml" in found else None,
     )
+
+
+def _uml(place: _Place) -> Uml:
+    found = place.mapping(("suite", "package"))
+    return Uml(found["suite"].text(), found["package"].text())
 
 
 def _box(place: _Place) -> Box:

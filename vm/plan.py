@@ -122,8 +122,9 @@ def _inventory(matrix: Matrix) -> str:
     )
 
 
-def shards(cells: Sequence[Cell]) -> list[dict[str, object]]:
-    """One job of a CI system for each kernel: its name, its cells and what to run."""
+def shards(cells: Sequence[Cell], provider: str = "") -> list[dict[str, object]]:
+    """One job of a CI system for each kernel: its name, its cells and what to run, with a provider (file's: "")."""
+    option = f" --provider {provider}" if provider else ""
     by_kernel: dict[str, list[Cell]] = {}
     for cell in cells:
         by_kernel.setdefault(cell.kernel.name, []).append(cell)
@@ -132,13 +133,13 @@ def shards(cells: Sequence[Cell]) -> list[dict[str, object]]:
             "name": name,
             "release": of_it[0].kernel.release,
             "cells": [cell.name for cell in of_it],
-            "run": f"overlay-conformance matrix run --kernel {name}",
+            "run": f"overlay-conformance matrix run --kernel {name}{option}",
         }
         for name, of_it in by_kernel.items()
     ]
 
 
-def as_json(cells: Sequence[Cell]) -> str:
+def as_json(cells: Sequence[Cell], provider: str = "") -> str:
     """Every cell with what it judges."""
     said = [
         {
@@ -151,18 +152,20 @@ def as_json(cells: Sequence[Cell]) -> str:
         }
         for cell in cells
     ]
-    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells)}, indent=1)
+    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells, provider)}, indent=1)
 
 
-def as_github(cells: Sequence[Cell]) -> str:
+def as_github(cells: Sequence[Cell], provider: str = "") -> str:
     """The value of ``strategy.matrix`` of GitHub Actions, in one line."""
-    return json.dumps({"include": [{"name": one["name"], "run": one["run"]} for one in shards(cells)]})
+    jobs = shards(cells, provider)
+    return json.dumps({"include": [{"name": one["name"], "run": one["run"]} for one in jobs]})
 
 
-def as_gitlab(cells: Sequence[Cell]) -> str:
+def as_gitlab(cells: Sequence[Cell], provider: str = "") -> str:
     """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
+    chosen = {"PROVIDER": provider} if provider else {}
     jobs = {
-        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"KERNEL": one["name"]}}
+        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"KERNEL": one["name"], **chosen}}
         for one in shards(cells)
     }
     return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)

@@ -26,8 +26,10 @@ from typing import Final
 from conformance import health
 from conformance.report.records import BadResults, Part, read, write
 from conformance.results import Verdict
+from vm import machines as vagrant
+from vm import uml
 from vm.lost import unheard, write_lost
-from vm.machines import Guest, MachineFailed, Place, destroy, up
+from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.matrix import Overlay
 from vm.plan import Cell
 from vm.timings import Timings
@@ -147,7 +149,7 @@ def _run_kernel(
                     tell(cell.name, "starting its machine")
                     made = True
                     with _timed(asked, cell, "up"):
-                        guest = up(kernel, place)
+                        guest = _machines(place).up(kernel, place)
                 well = _run_cell(cell, guest, asked, stop, tell)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
@@ -182,7 +184,11 @@ def _end(cell: Cell, asked: Asked, place: Place, tell: Tell) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
     tell(cell.name, "destroying its machine")
     with _timed(asked, cell, "destroy"), suppress(MachineFailed):
-        destroy(cell.kernel.name, place)
+        _machines(place).destroy(cell.kernel.name, place)
+
+
+def _machines(place: Place) -> Machines:
+    return uml if place.provider == "uml" else vagrant
 
 
 def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> bool:

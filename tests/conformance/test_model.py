@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.interpret import perform
+from conformance.lab.backing import backing_named, mount_backing
 from conformance.model import Tree, Unspecified
 from conformance.observe import differences, observe
 from conformance.strategies import STANDARD, operations
@@ -48,6 +50,21 @@ def test_the_model_does_what_the_kernel_does(scratch: Path, filled: bool, chosen
             assert differences(tree.snapshot(), observe(root)) == []
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_how_a_full_directory_is_not_replaced_depends_on_the_filesystem(scratch: Path, kind: str) -> None:
+    tree = Tree()
+    root = str(mount_backing(backing_named(kind), scratch))
+    try:
+        for path in (b"full", b"full/d", b"other"):
+            operation = ops.MakeDirectory(path, 0o755)
+            perform(root, operation)
+            tree.apply(operation)
+        onto = ops.Rename(b"other", b"full")
+        assert errno_of(root, onto) in tree.expect(onto).errors
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 def test_a_refused_operation_changes_nothing() -> None:

@@ -51,9 +51,11 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
         ("  memory: 1024", "  memory: much", "memory: much", "defaults.memory: 'much' has to be a whole number"),
         ("  provider: libvirt", "  provider: cloud", "cloud", "'cloud' is none of libvirt, virtualbox, uml"),
         ('release: "6.1"', 'release: "six"', '"six"', "kernels[1].release: 'six' is not of the form of 6.12"),
-        ("name: k6-1,", "name: k5-10,", "name: k5-10, release: \"6.1\"", "the name 'k5-10' is there twice"),
-        ("suite: bookworm, ", "", "name: k6-1,", "kernels[1]: lacks suite"),
+        ("name: k6-16,", "name: k5-10,", "name: k5-10, release: \"6.16\"", "the name 'k5-10' is there twice"),
+        ('"6.18", suite: trixie-backports, ', '"6.18", ', "name: k6-18,", "kernels[4]: lacks suite"),
         ("backings: [ext4, xfs, btrfs]", "backings: [zfs]", "zfs", "drivers[1].backings[0]: 'zfs' is none of"),
+        ("uml: {suite: trixie, package", "uml: {package", "uml: {package", "kernels[2].uml: lacks suite"),
+        ("uml: {suite: sid, ", "uml: {sweet: sid, ", "sweet", "kernels[8].uml.sweet: no such key; there are suite"),
         ('metacopy: "Y"', 'metacopy: "maybe"', "maybe", "overlay[2].parameters.metacopy: 'maybe' is none of Y, N"),
         ("  - {name: tmpfs, type: tmpfs}", "  - tmpfs", "  - tmpfs", "backings[7]: has to be a mapping"),
         ("drivers:", "drivers: nobody\nothers:", "nobody", "drivers: has to be a list"),
@@ -128,6 +130,16 @@ def test_a_choice_of_nothing_is_refused(choice: Choice) -> None:
         cells_of(load(), choice, REQUIREMENTS)
 
 
+def test_under_user_mode_linux_there_are_the_kernels_that_have_it() -> None:
+    matrix = load().under("uml")
+    names = {one.name for one in load().kernels if one.uml}
+    cells = cells_of(matrix, Choice(), REQUIREMENTS)
+    assert {cell.kernel.name for cell in cells} == names
+    assert names < {cell.kernel.name for cell in cells_of(load().under(""), Choice(), REQUIREMENTS)}
+    with pytest.raises(NothingChosen, match=r"--kernel 7\.3 is none of the matrix"):
+        cells_of(matrix, Choice(kernels=("7.3",)), REQUIREMENTS)
+
+
 def test_plans_are_what_ci_systems_read() -> None:
     cells = cells_of(load(), Choice(kernels=("6.1", "7.3")), REQUIREMENTS)
     github = json.loads(as_github(cells))
@@ -135,6 +147,11 @@ def test_plans_are_what_ci_systems_read() -> None:
     assert "\n" not in as_github(cells)
     gitlab = yaml.safe_load(as_gitlab(cells))
     assert gitlab["matrix k7-3"] == {"extends": ".matrix", "variables": {"KERNEL": "k7-3"}}
+    assert yaml.safe_load(as_gitlab(cells, "uml"))["matrix k7-3"]["variables"] == {
+        "KERNEL": "k7-3",
+        "PROVIDER": "uml",
+    }
+    assert all(one["run"].endswith(" --provider uml") for one in json.loads(as_github(cells, "uml"))["include"])
     plan = json.loads(as_json(cells))
     assert plan["format"] == 1
     assert [one["name"] for one in plan["cells"]] == [cell.name for cell in cells]
@@ -145,6 +162,7 @@ def test_the_verb_lists_the_cells() -> None:
     command = [sys.executable, "-m", "conformance", "matrix", "list", "--kernel", "6.1", "--driver", "refdriver"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "k6-1.refdriver.xfs.default " in done.stdout
+    assert "k6-1.refdriver.xfs.default " in subprocess.check_output([*command, "--provider", "uml"], text=True)
     command[-1] = "nobody"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
