@@ -188,6 +188,7 @@ class ConformancePlugin:
         if self.session.deadline and time.monotonic() > self.session.deadline:
             pytest.skip(_UNTESTED + "the time of this run (--budget) was up")
         self._fixtures.watch.restart()
+        self._fixtures.story.forget_facts()
         if self._log:
             self._log.news()
             self._log.write(item.name)
@@ -254,6 +255,7 @@ class ConformancePlugin:
             round(seconds, 4),
             round(in_driver, 4),
             said,
+            self._fixtures.story.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
         )
 

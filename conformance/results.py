@@ -38,7 +38,8 @@ class TestOutcome:
     """One test on one backing filesystem: its requirements, what came out, why, and the steps that show it.
 
     ``seconds`` is the time that it took, ``driver_seconds`` that part of it which was the driver's or the
-    kernel's. ``kernel`` is what the kernel's log said meanwhile. ``case`` is what a failure can be repeated from
+    kernel's. ``kernel`` is what the kernel's log said meanwhile; ``facts`` is what was seen where the requirements
+    leave it open, such as which of two errors came. ``case`` is what a failure can be repeated from
     (see conformance.case); ``evidence`` is the folder that it was written to, relative to the result file.
     """
 
@@ -53,6 +54,7 @@ class TestOutcome:
     seconds: float = 0.0
     driver_seconds: float = 0.0
     kernel: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
     case: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     evidence: str = ""
 
@@ -63,7 +65,7 @@ class TestOutcome:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> TestOutcome:
         """Back from :meth:`as_json`."""
-        lists = {name: tuple(fields[name]) for name in ("requirements", "steps", "kernel")}
+        lists = {name: tuple(fields.get(name, ())) for name in ("requirements", "steps", "kernel", "facts")}
         return cls(**{**fields, **lists, "verdict": Verdict(fields["verdict"])})
 
 

@@ -18,7 +18,7 @@ from conformance.findings import Accepted, Finding, InWords, TreeDiffers, Unread
 from conformance.interpret import perform, with_links
 from conformance.model import Snapshot, Tree, Unspecified
 from conformance.observe import compared, differences, observe
-from conformance.tape import Archived, Did, Looked, Tampered, Tape
+from conformance.tape import Archived, Beyond, Did, Looked, Tampered, Tape
 
 
 class Deviation(AssertionError):
@@ -39,11 +39,24 @@ class Leak(Deviation):
 
 
 class Story:
-    """The steps of one example, in words, and as values on a tape."""
+    """The steps of one example, in words, and as values on a tape; and facts, of all examples of a test."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.tape = Tape()
+        self._facts: dict[str, set[str]] = {}
+
+    def record(self, what: str, seen: str) -> None:
+        """What was seen where the requirements leave it open."""
+        self._facts.setdefault(what, set()).add(seen)
+
+    def facts(self) -> tuple[str, ...]:
+        """What was recorded since the test began, a sentence each."""
+        return tuple(f"{what}: {', '.join(sorted(seen))}" for what, seen in sorted(self._facts.items()))
+
+    def forget_facts(self) -> None:
+        """A new test begins."""
+        self._facts.clear()
 
     def begin(self) -> None:
         """Forget the example before."""
@@ -86,6 +99,14 @@ class Workbench:
     def tell(self, line: str) -> None:
         """One more step of the story."""
         self._story.tell(self._name + line)
+
+    def record(self, what: str, seen: str) -> None:
+        """A fact for the result, where the requirements leave open what is seen."""
+        self._story.record(what, seen)
+
+    def beyond(self, what: str) -> None:
+        """Something was done that no script repeats."""
+        self._story.tape.add(Beyond(what))
 
     def create(self, layer_id: str, parent: str = "", *, quiet: bool = False) -> str:
         """Make a layer in the driver and in the model; ``quiet`` if the story says so already."""

@@ -93,25 +93,26 @@ class Driver:
                 d_type = probes.supports_d_type(area)
                 if self._user_namespace:
                     probes.check_user_namespace_overlay(area)
+                quota = self._open_quota(area)
             if not d_type:
                 _LOG.warning(
                     "%s has no d_type support (xfs made with ftype=0?): whiteouts may show as files; use a"
                     " filesystem with d_type",
                     gates.filesystem_name(self._backing),
                 )
-            return d_type, self._open_quota()
+            return d_type, quota
         except BaseException:
             self._locks.close()
             if mounted:
                 self._home.unmount()
             raise
 
-    def _open_quota(self) -> ProjectQuota | None:
+    def _open_quota(self, area: str) -> ProjectQuota | None:
         if self._backing != gates.XFS_MAGIC or self._user_namespace:
             return None
         try:
             with self._locks.structure():
-                return ProjectQuota(self._home.path)
+                return ProjectQuota(self._home.path, area)
         except QuotaFailed:
             if self._options.size:
                 raise
@@ -202,10 +203,14 @@ class Driver:
             chain = self._layers.chain_above(parent) if parent else ()
             staged = staged_layer(area, layer_id)
             trees.make_directory(staged, 0o700, self._ids.root)
-            if size and self._quota:
+            if self._quota:
                 self._quota.limit(staged, size)
             self._layers.build(staged, layer_id, chain)
-            libc.renameat2(staged, f"{self._home.path}/{layer_id}", libc.RENAME_NOREPLACE)
+            target = f"{self._home.path}/{layer_id}"
+            if self._quota:
+                self._quota.move_in(staged, target)
+            else:
+                libc.renameat2(staged, target, libc.RENAME_NOREPLACE)
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer and its short link, unmounting it first; one that is not there is no error.
@@ -223,6 +228,7 @@ class Driver:
             self._mounts.drop(layer)
             if self._quota:
                 self._quota.release(layer.directory)
+                self._quota.let_in(area)
             # From here the layer is gone; the area takes its content and its short link away.
             os.rename(layer.directory, staged_layer(area, layer_id))
 

@@ -93,6 +93,9 @@ class LayerMounts:
         try:
             # Overlay made it as the mounting root; mapped root must be able to move directories through it.
             os.chown(f"{request.work}/work", *self._root)
+        except FileNotFoundError:
+            # The kernel mounts without a work directory, and then read-only, where there is no room for one.
+            _LOG.warning("%s is full, and so it is mounted read-only", request.upper)
         except OSError:
             libc.umount(request.target, libc.MNT_DETACH)
             raise

@@ -132,9 +132,10 @@ class _ContainersStorage:
         return str(self._root)
 
     def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
-        if options is not None:
+        if options:
             raise DriverRefused("the containers-storage command takes no options for a layer")
-        self._ask("create-layer", "-i", layer_id, *_named(parent))
+        kind = ["--readonly"] if options is None else []  # an image's, which may be written all the same
+        self._ask("create-layer", *kind, "-i", layer_id, *_named(parent))
 
     def remove(self, layer_id: str) -> None:
         self._ask("delete-layer", layer_id)

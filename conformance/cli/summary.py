@@ -98,7 +98,8 @@ def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
     reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
     said = Counter(line for outcome in part.outcomes for line in outcome.kernel)
     kernel = {f"the kernel's log said {count} times: {line}" for line, count in said.items()}
-    return sorted({*part.run.notes, *reasons, *kernel, _without_tests(part)} - {""})
+    facts = {f"seen {fact}" for outcome in part.outcomes for fact in outcome.facts}
+    return sorted({*part.run.notes, *reasons, *kernel, *facts, _without_tests(part)} - {""})
 
 
 def _without_tests(part: Part) -> str:

@@ -56,10 +56,10 @@ class ContainersStorage:
     def called(self, step: Called) -> str:
         cs, layer = f"cs {step.store}", quoted(step.layer)
         parent = f" {quoted(step.parent)}" if step.parent else ""
-        if step.options is not None or step.label:
+        if step.options or step.label:
             raise NoScript("the containers-storage command takes no options or labels of a layer")
         commands = {
-            "create": f"{cs} create-layer -i {layer}{parent}",
+            "create": f"{cs} create-layer{' --readonly' if step.options is None else ''} -i {layer}{parent}",
             "remove": f"{cs} delete-layer {layer}",
             "get": f"{cs} mount {layer}",
             "put": f"{cs} unmount {layer}",

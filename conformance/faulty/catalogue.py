@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from conformance.faulty import archives, carrying, claims, keeping, layers, taking
+from conformance.faulty import archives, carrying, claims, keeping, layers, quota, taking
 from conformance.faulty.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -13,5 +13,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *claims.FAULTS,
     *keeping.FAULTS,
     *layers.FAULTS,
+    *quota.FAULTS,
     *taking.FAULTS,
 )

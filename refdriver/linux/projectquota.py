@@ -6,6 +6,7 @@ Numbers are derived the way the headers do, not written down for one machine.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -23,6 +24,7 @@ _DISK_QUOTA: Final = struct.Struct("=bbHI6Q56x")
 _VERSION: Final = 1
 _FLAG_PROJECT: Final = 2  # FS_PROJ_QUOTA
 _MASK_BLOCK_LIMITS: Final = 4 | 8  # FS_DQ_BSOFT, FS_DQ_BHARD
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 BLOCK: Final = 512  # bytes; the unit of limits ("basic blocks")
 
 
@@ -32,6 +34,15 @@ class ProjectId:
 
     number: int
     inherit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the filesystem has noted of a project: its hard limit in bytes (0: none), and what it holds."""
+
+    hard_limit: int = 0
+    used: int = 0  # bytes
+    inodes: int = 0
 
 
 def ioctl_number(direction: int, number: int, machine: str) -> int:
@@ -64,9 +75,10 @@ def pack_limit(project: int, limit: int) -> bytes:
     return _DISK_QUOTA.pack(_VERSION, _FLAG_PROJECT, _MASK_BLOCK_LIMITS, project, blocks, blocks, 0, 0, 0, 0)
 
 
-def unpack_hard_limit(data: bytes) -> int:
-    """The hard block limit of a struct fs_disk_quota, in bytes."""
-    return int(_DISK_QUOTA.unpack(data)[4]) * BLOCK
+def unpack_record(data: bytes) -> Record:
+    """The hard block limit, the blocks and the inodes of a struct fs_disk_quota."""
+    *_, hard, _, _, _, blocks, inodes = _DISK_QUOTA.unpack(data)
+    return Record(hard * BLOCK, blocks * BLOCK, inodes)
 
 
 def set_limit(device: str, project: int, limit: int) -> None:
@@ -79,11 +91,16 @@ def set_limit(device: str, project: int, limit: int) -> None:
     )
 
 
-def get_hard_limit(device: str, project: int) -> int:
-    """Q_XGETQUOTA: the hard limit of a project in bytes, 0 for none."""
+def get_record(device: str, project: int) -> Record:
+    """Q_XGETQUOTA; a project of which nothing is noted has an empty record."""
     buffer = ctypes.create_string_buffer(_DISK_QUOTA.size)
-    _quotactl(_Q_XGETQUOTA, device, project, buffer)
-    return unpack_hard_limit(buffer.raw)
+    try:
+        _quotactl(_Q_XGETQUOTA, device, project, buffer)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return Record()
+    return unpack_record(buffer.raw)
 
 
 def _read(fd: int) -> tuple[int, int, int, int, int]:
@@ -93,8 +110,7 @@ def _read(fd: int) -> tuple[int, int, int, int, int]:
 
 
 def _quotactl(command: int, device: str, project: int, data: ctypes.Array[ctypes.c_char]) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
     number = (command << 8) | _PROJECT_QUOTA
-    if libc.quotactl(number, os.fsencode(device), project, data) < 0:
+    if _LIBC.quotactl(number, os.fsencode(device), project, data) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), device)

@@ -11,7 +11,7 @@ import pytest
 
 from refdriver import Driver, errors
 from refdriver.linux import libc, projectquota
-from refdriver.linux.projectquota import ProjectId
+from refdriver.linux.projectquota import ProjectId, Record
 from refdriver.quota import ProjectQuota
 
 pytestmark = pytest.mark.mounts
@@ -54,35 +54,137 @@ def set_project(path: Path, project: ProjectId) -> None:
         os.close(fd)
 
 
-def quota_without_limits(home: Path, limits: dict[int, int]) -> ProjectQuota:
-    """Real project ids; the limits are only noted, because this kernel may not have them."""
+class Noted:
+    """Real project ids of one filesystem; the limits are only noted, because this kernel may not have them."""
 
-    def note(_device: str, project: int, limit: int, /) -> None:
-        limits[project] = limit
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.limits: dict[int, int] = {}
 
-    return ProjectQuota(str(home), set_limit=note)
+    def set_limit(self, _device: str, project: int, limit: int, /) -> None:
+        self.limits[project] = limit
+
+    def get_record(self, _device: str, project: int, /) -> Record:
+        directories = [path for path in (self.root, *self.root.rglob("*")) if path.is_dir()]
+        inodes = sum(project_of(path).number == project for path in directories)
+        return Record(self.limits.get(project, 0), 0, inodes)
+
+
+def quota_of(home: Path, noted: Noted) -> ProjectQuota:
+    area = home / "area-of-opening"
+    area.mkdir(exist_ok=True)
+    return ProjectQuota(str(home), str(area), noted)
+
+
+def limited(quota: ProjectQuota, layer: Path) -> int:
+    layer.mkdir()
+    quota.limit(str(layer), 2**20)
+    return project_of(layer).number
 
 
 def test_projects_are_inherited_and_distinct_over_restarts(xfs: Path) -> None:
-    limits: dict[int, int] = {}
+    noted = Noted(xfs)
     set_project(xfs, ProjectId(100, inherit=False))
     for number in range(3):
         layer = xfs / f"layer-{number}"
-        layer.mkdir()
-        quota_without_limits(xfs, limits).limit(str(layer), 2**20)
+        assert limited(quota_of(xfs, noted), layer) == 101 + number
         (layer / "diff").mkdir()
         assert project_of(layer) == project_of(layer / "diff") == ProjectId(101 + number, inherit=True)
     assert project_of(xfs) == ProjectId(100, inherit=False)
-    assert limits == {101: 2**20, 102: 2**20, 103: 2**20, 104: 0} or limits == {101: 2**20, 102: 2**20, 103: 2**20}
+    assert {number: limit for number, limit in noted.limits.items() if limit} == dict.fromkeys(
+        range(101, 104), 2**20
+    )
+
+
+def test_two_homes_take_no_id_twice_and_leave_limits_alone(xfs: Path) -> None:
+    noted = Noted(xfs)
+    homes = [xfs / "one", xfs / "other"]
+    found = []
+    for number in range(6):
+        home = homes[number % 2]
+        home.mkdir(exist_ok=True)
+        found.append(limited(quota_of(home, noted), home / f"layer-{number}"))
+        assert all(noted.limits[project] == 2**20 for project in found)
+    assert len(set(found)) == len(found)
+
+
+def test_an_id_that_somebody_takes_at_the_same_moment_is_left_to_them(xfs: Path) -> None:
+    class Racing(Noted):
+        """Somebody else puts a directory into the first project that is looked up, just after that."""
+
+        raced = 0
+
+        def get_record(self, device: str, project: int, /) -> Record:
+            record = super().get_record(device, project)
+            if not self.raced:
+                self.raced = project
+                set_project(theirs, ProjectId(project, inherit=True))
+            return record
+
+    theirs, home = xfs / "theirs", xfs / "home"
+    theirs.mkdir()
+    home.mkdir()
+    racing = Racing(xfs)
+    quota = quota_of(home, racing)
+    assert racing.raced
+    assert limited(quota, home / "layer") != racing.raced
+    assert racing.limits.get(racing.raced, 0) == 0
+
+
+def test_opening_gives_the_id_back_that_it_tried(xfs: Path) -> None:
+    noted = Noted(xfs)
+    quota_of(xfs, noted)
+    assert all(noted.get_record("", number) == Record() for number in noted.limits)
+    assert limited(quota_of(xfs, noted), xfs / "layer") == 1
+
+
+def test_a_crowd_of_ids_is_passed_over(xfs: Path) -> None:
+    noted = Noted(xfs)
+    noted.limits = dict.fromkeys(range(1, 10_000), 2**20)
+    assert limited(quota_of(xfs, noted), xfs / "layer") >= 10_000
+
+
+def test_without_a_free_id_a_layer_is_refused(xfs: Path) -> None:
+    class Full(Noted):
+        def get_record(self, _device: str, _project: int, /) -> Record:
+            return Record(2**20, 0, 1)
+
+    with pytest.raises(errors.QuotaFailed, match="others took"):
+        quota_of(xfs, Full(xfs))
+
+
+@pytest.mark.parametrize("inherit", [False, True])
+def test_layers_move_into_a_home_of_a_project_and_out_of_it(xfs: Path, inherit: bool) -> None:
+    noted = Noted(xfs)
+    home, staging = xfs / "home", xfs / "staging"
+    home.mkdir()
+    staging.mkdir()
+    quota = quota_of(home, noted)
+    (home / "old").mkdir()
+    set_project(home, ProjectId(100, inherit=inherit))
+    for size, name in ((2**20, "limited"), (0, "free")):
+        staged = staging / name
+        staged.mkdir()
+        quota.limit(str(staged), size)
+        (staged / "diff").mkdir()
+        made = project_of(staged)
+        assert (made.number == 101) == bool(size)
+        quota.move_in(str(staged), str(home / name))
+        assert project_of(home / name) == made == project_of(home / name / "diff")
+    for name in ("limited", "free", "old"):
+        area = staging / f"area-{name}"
+        area.mkdir()
+        set_project(area, ProjectId(100, inherit=inherit))
+        quota.let_in(str(area))
+        os.rename(home / name, area / name)
 
 
 def test_a_staged_directory_moves_into_the_project_that_it_adopted(xfs: Path) -> None:
-    limits: dict[int, int] = {}
-    quota = quota_without_limits(xfs, limits)
+    noted = Noted(xfs)
+    quota = quota_of(xfs, noted)
     layer, area = xfs / "layer", xfs / "area"
-    layer.mkdir()
     area.mkdir()
-    quota.limit(str(layer), 2**20)
+    limited(quota, layer)
     (area / "foreign").mkdir()
     with pytest.raises(OSError, match="cross-device"):
         os.rename(area / "foreign", layer / "diff")
@@ -90,20 +192,27 @@ def test_a_staged_directory_moves_into_the_project_that_it_adopted(xfs: Path) ->
     (area / "diff").mkdir()
     os.rename(area / "diff", layer / "diff")
     quota.release(str(layer))
-    assert limits[project_of(layer).number] == 0
+    assert noted.limits[project_of(layer).number] == 0
 
 
-def test_the_device_node_is_made_anew(xfs: Path) -> None:
-    (xfs / "backingFsBlockDev").write_text("stale")
-    quota_without_limits(xfs, {})
-    status = (xfs / "backingFsBlockDev").stat()
+@pytest.mark.parametrize("stale", ["file", "node"])
+def test_the_device_node_is_made_anew(xfs: Path, stale: str) -> None:
+    node = xfs / "backingFsBlockDev"
+    if stale == "file":
+        node.write_text("stale")
+    else:
+        os.mknod(node, 0o60600, os.makedev(500, 5))
+    quota_of(xfs, Noted(xfs))
+    status = node.stat()
     assert status.st_rdev == xfs.stat().st_dev
     assert oct(status.st_mode) == "0o60600"
 
 
 def has_quota(home: Path) -> bool:
+    area = home / "area-of-opening"
+    area.mkdir()
     try:
-        ProjectQuota(str(home))
+        ProjectQuota(str(home), str(area))
     except errors.QuotaFailed:
         return False
     return True
@@ -120,6 +229,14 @@ def test_a_size_is_enforced(xfs: Path) -> None:
             target.write_bytes(bytes(5 * 2**20))
         driver.create("image")
         Path(driver.get("image"), "file").write_bytes(bytes(5 * 2**20))
+        driver.create_read_write("full", "image")
+        with pytest.raises(OSError, match=r"No space left|quota exceeded"):
+            Path(driver.get("full"), "own").write_bytes(bytes(5 * 2**20))
+        driver.put("full")
+        # There is no room for overlay's work directory now, so this mount is read-only.
+        assert Path(driver.get("full"), "file").stat().st_size == 5 * 2**20
+        driver.put("full")
+        driver.remove("full")
         driver.cleanup()
 
 

@@ -76,7 +76,7 @@ def test_the_numbers_of_the_ioctls_are_those_of_the_headers() -> None:
 def test_a_limit_is_read_back_in_whole_blocks(project: int, limit: int) -> None:
     data = projectquota.pack_limit(project, limit)
     assert len(data) == 112
-    assert projectquota.unpack_hard_limit(data) == limit - limit % 512
+    assert projectquota.unpack_record(data).hard_limit == limit - limit % 512
     assert data[:4] == bytes([1, 2, 12, 0])
     assert data[8:16] == data[16:24]
 

@@ -1,0 +1,468 @@
+"""Limits of layers, by project quota of xfs: what they hold to, what they leave alone, where they are refused."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.bench import Bench, not_applicable
+from conformance.driver import DriverRefused
+from conformance.findings import WrongAnswer
+from conformance.lab.project import project_of, put_into_project
+from conformance.suites import limits
+from conformance.suites.limits import BLOCK, MIB, SIZES, SPELLINGS, WAYS, Way, way_of
+from conformance.suites.test_concurrency import in_child
+from conformance.suites.test_opening import refused
+from conformance.workbench import Deviation, Workbench
+
+_SMALL = MIB
+_FREED = 60.0  # seconds in which a filesystem has to give the space of removed files back
+_NAMES = ("a", "b", "c")
+
+
+@pytest.mark.requirement("OVL-QUOTA-UNSUPPORTED")
+@given(data=st.data())
+def test_a_limit_without_quota_is_refused(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, st.one_of(st.just("10g"), SPELLINGS))
+    with bench.store() as store:
+        store.create("base")
+        store.must_refuse(
+            f"create small with size={size}", call=lambda: store.driver.create("small", "base", {"size": size})
+        )
+        if store.driver.exists("small"):
+            raise Deviation("the layer was refused, and exists", WrongAnswer())
+
+
+@pytest.mark.requirement("OVL-QUOTA-NO-PQUOTA")
+def test_a_size_takes_a_mount_with_quota(bench: Bench) -> None:
+    refused(bench, "size=10g", naming="quota")
+
+
+@pytest.mark.requirement("OVL-QUOTA-UNKNOWN-OPTION")
+def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        said = store.must_refuse(
+            "create x with nonsense=1", call=lambda: store.driver.create("x", "base", {"nonsense": "1"})
+        )
+        if "nonsense" not in said:
+            raise Deviation(f"the refusal does not name the option 'nonsense': {said}")
+
+
+@pytest.mark.requirement("OVL-QUOTA-SIZE-FORM")
+@pytest.mark.parametrize("value", ["", "ten", "-1", "10x", "1.2.3g", "g", "10 g b", "0x10", "1e3", "1,5g"])
+def test_a_size_of_a_layer_is_a_number_and_a_unit(bench: Bench, value: str) -> None:
+    with bench.store() as store:
+        store.create("base")
+        store.must_refuse(
+            f"create x with size={value}", call=lambda: store.driver.create("x", "base", {"size": value})
+        )
+        if store.driver.exists("x"):
+            raise Deviation("the layer was refused, and exists", WrongAnswer())
+
+
+def spelling_is_read(bench: Bench, data: st.DataObject, way: Way) -> None:
+    """A layer has the limit that a spelling means, as it says and by what goes in, where that is soon tried."""
+    spelling = bench.draw(data, SPELLINGS)
+    meant = limits.bytes_meant(spelling)
+    with way.store(bench, spelling) as store:
+        way.create(store, "small", spelling)
+        # A reader of floating point may be a byte off, and then a block.
+        limits.says_size(store, "small", meant, 2 * BLOCK)
+        if meant < 4 * MIB:
+            limits.has_limit(bench, store, "small", meant)
+
+
+@pytest.mark.requirement("OVL-QUOTA-SIZE-DRIVER")
+@given(data=st.data())
+def test_sizes_of_the_driver_are_spelled_in_many_ways(bench: Bench, data: st.DataObject) -> None:
+    spelling_is_read(bench, data, Way(of_driver=True))
+
+
+@pytest.mark.requirement("OVL-QUOTA-SIZE-LAYER")
+@given(data=st.data())
+def test_sizes_of_layers_are_spelled_in_many_ways(bench: Bench, data: st.DataObject) -> None:
+    spelling_is_read(bench, data, Way(of_driver=False))
+
+
+@pytest.mark.requirement("OVL-QUOTA-SIZE-ZERO")
+@pytest.mark.parametrize("zero", ["0", "0b", "0.0", "0 G"])
+@pytest.mark.parametrize("of_driver", [False, True], ids=["alone", "with-a-default"])
+def test_a_size_of_nothing_is_no_limit(bench: Bench, zero: str, of_driver: bool) -> None:
+    with bench.store(options=[f"size={_SMALL}"] if of_driver else []) as store:
+        store.create("base")
+        limits.create_read_write(store, "free", {"size": zero})
+        limits.has_no_limit(store, "free", _SMALL)
+
+
+@pytest.mark.requirement("OVL-QUOTA-ENFORCED")
+@given(data=st.data())
+def test_a_limit_is_enforced(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    way = way_of(bench, bench.draw(data, WAYS))
+    parent = bench.draw(data, st.sampled_from(("base", "")))
+    with way.store(bench, size) as store:
+        way.create(store, "small", size, parent)
+        limits.has_limit(bench, store, "small", size)
+
+
+@pytest.mark.requirement("OVL-QUOTA-BELOW")
+@given(data=st.data())
+def test_below_the_limit_every_write_succeeds(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    way = way_of(bench, bench.draw(data, WAYS))
+    parts = bench.draw(data, st.lists(st.integers(1, 100), max_size=4))
+    with way.store(bench, size) as store:
+        way.create(store, "small", size)
+        # One mount and files that are there: names and a directory for overlay's work take room of their own.
+        root = store.driver.get("small")
+        try:
+            files = [f"{root}/part-{number}" for number in range(len(parts) + 1)]
+            for file in files:
+                limits.fill_file(file, 0)
+            _, most = limits.own_files(bench, store, "small")
+            left = size // BLOCK - -(-most // BLOCK)
+            # The last part takes all that is left.
+            for file, percent in zip(files, [*parts, 100], strict=True):
+                blocks = left * percent // 100
+                store.tell(f"write {blocks} of {left} blocks that are left into {os.path.basename(file)} of small")
+                done = limits.fill_file(file, blocks * BLOCK)
+                if done.error:
+                    said = f"{left} blocks were left, and of {blocks} only {done.taken / BLOCK} went in"
+                    raise Deviation(f"{said}: {done.error.strerror}")
+                left -= blocks
+        finally:
+            store.driver.put("small")
+
+
+@pytest.mark.requirement("OVL-QUOTA-FULL")
+@given(data=st.data())
+def test_a_full_layer_is_mounted_and_removed(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    way = way_of(bench, bench.draw(data, WAYS))
+    with way.store(bench, size) as store:
+        limits.fill(store, "base", BLOCK, "of-the-base")
+        way.create(store, "small", size)
+        limits.has_limit(bench, store, "small", size)
+        shown = set(store.observed("small").nodes)
+        if shown != {b"has-limit", b"of-the-base"}:
+            raise Deviation(f"small is full, and shows {sorted(shown)}")
+        store.tell("remove small")
+        store.driver.remove("small")
+        if store.driver.exists("small"):
+            raise Deviation("small was removed, and exists", WrongAnswer())
+
+
+@pytest.mark.requirement("OVL-QUOTA-STATFS")
+@given(data=st.data())
+def test_statfs_in_a_layer_tells_its_size(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    way = way_of(bench, bench.draw(data, WAYS))
+    with way.store(bench, size) as store:
+        way.create(store, "small", size)
+        limits.says_size(store, "small", size)
+        limits.fill(store, "small", size // 2)
+        limits.says_size(store, "small", size)
+
+
+@pytest.mark.requirement("OVL-QUOTA-DEFAULT")
+@given(data=st.data())
+def test_a_size_of_its_own_comes_before_the_drivers(bench: Bench, data: st.DataObject) -> None:
+    default, own = bench.draw(data, SIZES), bench.draw(data, SIZES)
+    with bench.store(options=[f"size={default}"]) as store:
+        store.create("base")
+        limits.create_read_write(store, "with", {"size": str(own)})
+        limits.create_read_write(store, "without", {})
+        limits.has_limit(bench, store, "with", own)
+        limits.has_limit(bench, store, "without", default)
+
+
+@pytest.mark.requirement("OVL-QUOTA-IMAGES")
+@given(data=st.data())
+def test_images_have_no_limit(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    parent = bench.draw(data, st.sampled_from(("base", "")))
+    with bench.store(options=[f"size={size}"]) as store:
+        store.create("base")
+        store.create("image", parent)
+        limits.has_no_limit(store, "image", size)
+        limits.has_no_limit(store, "base", size)
+
+
+@pytest.mark.requirement("OVL-QUOTA-LOWERS")
+@given(data=st.data())
+def test_lowers_do_not_count_and_copies_do(bench: Bench, data: st.DataObject) -> None:
+    size = bench.draw(data, SIZES)
+    way = way_of(bench, bench.draw(data, WAYS))
+    above, copied = bench.draw(data, st.integers(0, 2 * size)), bench.draw(data, st.integers(0, 200))
+    with way.store(bench, size) as store:
+        limits.fill(store, "base", above, "never-touched")
+        limits.fill(store, "base", copied * BLOCK, "copied-up")
+        way.create(store, "small", size)
+        if copied:
+            store.tell("open the file copied-up of small for writing")
+            root = store.driver.get("small")
+            os.close(os.open(f"{root}/copied-up", os.O_WRONLY | os.O_APPEND))
+            store.driver.put("small")
+        copies = copied * BLOCK
+        if not bench.has("home-layout"):
+            limits.has_limit(bench, store, "small", size - copies)
+            return
+        # What is copied up is in the layer's directory by now.
+        least, _ = limits.own_files(bench, store, "small")
+        if least < copies:
+            raise Deviation(f"{copies} bytes were copied up into small, and its directory holds {least}")
+        limits.has_limit(bench, store, "small", size)
+
+
+@pytest.mark.requirement("OVL-QUOTA-OWN")
+@given(data=st.data())
+def test_a_limit_is_of_one_layer(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    drawn = bench.draw(data, st.lists(SIZES, min_size=2, max_size=3))
+    sizes = dict(zip(_NAMES, [drawn[0]] * len(drawn) if way.of_driver else drawn, strict=False))
+    order = bench.draw(data, st.permutations(sorted(sizes)))
+    with way.store(bench, drawn[0]) as store:
+        for layer_id, size in sizes.items():
+            way.create(store, layer_id, size)
+        for layer_id in order:
+            limits.has_limit(bench, store, layer_id, sizes[layer_id])
+        store.create("image", "base")
+        for layer_id in ("image", "base"):
+            limits.has_no_limit(store, layer_id, max(drawn))
+
+
+@pytest.mark.requirement("OVL-QUOTA-REOPEN")
+@given(data=st.data())
+def test_a_limit_holds_after_opening_again(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    size = bench.draw(data, SIZES)
+    with way.store(bench, size) as store:
+        way.create(store, "small", size)
+        store.tell("open the home again")
+        store.driver = store.driver.reopen()
+        way.create(store, "later", size)
+        limits.has_limit(bench, store, "small", size)
+        limits.has_limit(bench, store, "later", size)
+
+
+@pytest.mark.requirement("OVL-QUOTA-IDS")
+@given(data=st.data())
+def test_no_two_layers_are_one_project(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    steps = bench.draw(
+        data, st.lists(st.sampled_from(("create", "create", "remove first", "remove last", "reopen")), max_size=10)
+    )
+    with way.store(bench, _SMALL) as store:
+        projects: dict[str, int] = {}
+        for number, step in enumerate(["create", *steps, "create"]):
+            if step == "create":
+                way.create(store, f"small-{number}", _SMALL)
+                projects[f"small-{number}"] = limits.project(store, f"small-{number}")
+                limits.all_differ(projects, project_of(store.driver.home))
+            elif step == "reopen":
+                store.tell("open the home again")
+                store.driver = store.driver.reopen()
+            elif projects:
+                gone = list(projects)[0 if step == "remove first" else -1]
+                store.tell(f"remove {gone}")
+                store.driver.remove(gone)
+                del projects[gone]
+
+
+_CALLERS = 3
+_EACH = 5  # layers
+
+
+@pytest.mark.requirement("OVL-QUOTA-PROCESSES")
+def test_processes_make_projects_of_their_own(bench: Bench) -> None:
+    way = way_of(bench)
+    with way.store(bench, _SMALL) as store:
+        store.tell(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
+        store.beyond("several processes made layers at a time")
+        children = [in_child(functools.partial(make_layers, store, way, number)) for number in range(_CALLERS)]
+        ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        if any(ended):
+            raise Deviation(f"exit codes of the processes: {ended}, expected 0 of each")
+        ids = [f"p{caller}-{number}" for caller in range(_CALLERS) for number in range(_EACH)]
+        projects = {layer_id: limits.project(store, layer_id) for layer_id in ids}
+        limits.all_differ(projects, project_of(store.driver.home))
+
+
+def make_layers(store: Workbench, way: Way, caller: int) -> int:
+    """What one process does; 0, its exit code."""
+    driver = store.another_opening()
+    try:
+        for number in range(_EACH):
+            driver.create(f"p{caller}-{number}", "base", {} if way.of_driver else {"size": str(_SMALL)})
+    finally:
+        driver.leave()
+    return 0
+
+
+@pytest.mark.requirement("OVL-QUOTA-HOMES")
+@given(data=st.data())
+def test_two_homes_leave_one_another_alone(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    turns = bench.draw(data, st.lists(st.booleans(), min_size=1, max_size=5))
+    with way.store(bench, _SMALL, "origin") as first:
+        way.create(first, "early", _SMALL)
+        with way.store(bench, _SMALL, "second") as second:
+            projects = {"early": limits.project(first, "early")}
+            for number, of_second in enumerate([*turns, True]):
+                store, layer_id = (second if of_second else first), f"small-{number}"
+                way.create(store, layer_id, _SMALL)
+                projects[layer_id] = limits.project(store, layer_id)
+                limits.all_differ(projects, project_of(store.driver.home))
+            limits.has_limit(bench, first, "early", _SMALL)
+            limits.has_limit(bench, second, f"small-{len(turns)}", _SMALL)
+
+
+@pytest.mark.requirement("OVL-QUOTA-BASE")
+@given(data=st.data())
+def test_projects_begin_after_the_homes_own(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    # Not drawn: what was of a project in another example may be noted for a while.
+    base = random.SystemRandom().randrange(1 << 16, 1 << 31)
+    inherit = bench.draw(data, st.booleans())
+    with way.store(bench, _SMALL) as store:
+        store.tell(f"put the home into project {base}{', for all that is made in it' if inherit else ''}")
+        store.beyond("the home was put into a project")
+        put_into_project(store.driver.home, base, inherit=inherit)
+        store.driver = store.driver.reopen()
+        store.create("image", "base")
+        found = []
+        for number in range(3):
+            way.create(store, f"small-{number}", _SMALL)
+            found.append(limits.project(store, f"small-{number}"))
+        if found != [base + 1, base + 2, base + 3]:
+            raise Deviation(f"the home is of project {base}, and its layers, one after the other, of {found}")
+        limits.has_limit(bench, store, "small-1", _SMALL)
+        for layer_id in ("small-0", "image"):
+            store.tell(f"remove {layer_id}")
+            store.driver.remove(layer_id)
+
+
+@pytest.mark.requirement("OVL-QUOTA-ID-AGAIN")
+@given(data=st.data())
+def test_an_id_used_again_has_its_own_limit(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    drawn = bench.draw(data, st.lists(st.one_of(SIZES, st.none()), min_size=1, max_size=3))
+    first = bench.draw(data, SIZES)
+    sizes = [first, *((first if way.of_driver and size else size) for size in drawn)]
+    with way.store(bench, first) as store:
+        for size in sizes:
+            if size is None:
+                store.create("again", "base")
+                limits.has_no_limit(store, "again", first)
+            else:
+                way.create(store, "again", size)
+                limits.has_limit(bench, store, "again", size)
+            store.tell("remove again")
+            store.driver.remove("again")
+
+
+@pytest.mark.requirement("OVL-QUOTA-SPACE")
+def test_removing_gives_space_back(bench: Bench) -> None:
+    way, size = way_of(bench), 64 * MIB
+    with way.store(bench, size) as store:
+        before = free(store)
+        way.create(store, "small", size)
+        limits.fill(store, "small", size)
+        during = free(store)
+        store.tell("remove small")
+        store.driver.remove("small")
+        # A filesystem may free what was removed some time later, and on its own.
+        end = time.monotonic() + _FREED
+        while free(store) < before - size // 4:
+            if time.monotonic() > end:
+                raise Deviation(
+                    f"{before} bytes were free before the layer was made, {during} when it was full, and"
+                    f" {free(store)} after it was removed"
+                )
+
+
+def free(store: Workbench) -> int:
+    """The bytes that are free on the filesystem of a store."""
+    os.sync()
+    said = os.statvfs(store.directory)
+    return said.f_bfree * said.f_frsize
+
+
+@pytest.mark.requirement("OVL-QUOTA-CLEARED")
+@given(data=st.data())
+def test_removing_clears_the_limit(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    size = bench.draw(data, SIZES)
+    with way.store(bench, size) as store:
+        way.create(store, "small", size)
+        number = limits.project(store, "small")
+        store.tell("remove small")
+        store.driver.remove("small")
+        other = store.directory / "other"
+        other.mkdir()
+        put_into_project(str(other), number, inherit=True)
+        done = limits.fill_file(f"{other}/file", 2 * size)
+        if done.error:
+            raise Deviation(
+                f"the layer is gone, and its project, {number}, still takes {done.taken} bytes only: {done.error}"
+            )
+
+
+@pytest.mark.requirement("OVL-QUOTA-OPEN-MOUNTED")
+@given(data=st.data())
+def test_a_home_opens_while_a_limited_layer_is_mounted(bench: Bench, data: st.DataObject) -> None:
+    way = way_of(bench, bench.draw(data, WAYS))
+    full = bench.draw(data, st.booleans())
+    with way.store(bench, _SMALL) as store:
+        way.create(store, "small", _SMALL)
+        store.tell("get small")
+        root = store.driver.get("small")
+        try:
+            if full:
+                limits.fill_file(f"{root}/before", 2 * _SMALL)
+            store.tell("open the home beside that, and make another layer")
+            second = store.another_opening()
+            try:
+                second.create("later", "base", {} if way.of_driver else {"size": str(_SMALL)})
+            finally:
+                second.leave()
+            if full and not limits.fill_file(f"{root}/after", BLOCK * 4).error:
+                raise Deviation("small was full, and took more when the home was opened again")
+        finally:
+            store.driver.put("small")
+        for layer_id in ("later",) if full else ("small", "later"):
+            limits.has_limit(bench, store, layer_id, _SMALL)
+
+
+@pytest.mark.requirement("OVL-QUOTA-DEVICE")
+@pytest.mark.parametrize("harm", ["gone", "another"])
+def test_a_device_node_is_made_again(bench: Bench, harm: str) -> None:
+    way = way_of(bench)
+    with way.store(bench, _SMALL) as store:
+        way.create(store, "small", _SMALL)
+        nodes = [path for path in Path(store.driver.home).iterdir() if stat.S_ISBLK(path.lstat().st_mode)]
+        if not nodes:
+            not_applicable("the driver keeps no device node in its home")
+        for node in nodes:
+            said = "remove" if harm == "gone" else "make a node of another device of"
+            store.tell(f"{said} {node.name}, and open the home again")
+            node.unlink()
+            if harm == "another":
+                os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(500, 5))
+        store.beyond("a device node of the home was harmed")
+        store.driver = store.driver.reopen()
+        try:
+            way.create(store, "later", _SMALL)
+        except DriverRefused as error:
+            raise Deviation(f"after that no layer can be limited: {error}") from error
+        limits.has_limit(bench, store, "small", _SMALL)
+        limits.has_limit(bench, store, "later", _SMALL)
