@@ -33,7 +33,7 @@ from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
-from conformance.workbench import Deviation, Leak, Story
+from conformance.workbench import Deviation, Story
 
 NAME: Final = "overlay-conformance-suite"
 EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
@@ -231,7 +231,7 @@ class ConformancePlugin:
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, Leak):
+        if isinstance(error, Deviation) and error.requirement:
             requirements = (error.requirement,)
         verdict, reason = _explained(error, report)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)

@@ -25,11 +25,15 @@ class Deviation(AssertionError):
     """The driver does something else than a requirement says; the text is expected against actual.
 
     ``finding`` is the same as a value, from which a script is made; without one there is no script.
+    ``requirement`` is the one that says so, where a test looks at several.
     """
 
-    def __init__(self, text: str, finding: Finding | None = None) -> None:
+    requirement = ""
+
+    def __init__(self, text: str, finding: Finding | None = None, requirement: str = "") -> None:
         super().__init__(text)
         self.finding: Finding = finding or InWords()
+        self.requirement = requirement or self.requirement
 
 
 class Leak(Deviation):
