@@ -231,8 +231,8 @@ class ConformancePlugin:
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, Deviation) and error.requirement:
-            requirements = (error.requirement,)
+        if isinstance(error, Deviation):
+            requirements = error.requirements or requirements
         verdict, reason = _explained(error, report)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)

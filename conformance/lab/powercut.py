@@ -32,6 +32,7 @@ _LOG_SIZE: Final = 2 << 30  # sparse as well
 _BTRFS_IOC_START_SYNC: Final = 0x80089418  # linux/btrfs.h, linux/f2fs.h
 _BTRFS_IOC_WAIT_SYNC: Final = 0x40089416
 _F2FS_IOC_WRITE_CHECKPOINT: Final = 0xF507
+_PAUSE: Final = 0.02  # seconds between two commits of somebody else
 LOSING: Final = "drop_writes"
 REFUSING: Final = "error_writes"
 
@@ -56,6 +57,7 @@ class Disk:
         self._target = target
         self._device: Mapped | None = None
         self._data = ""
+        self._entries: list[Entry] = []
         self.image = files / "disk"
         target.mkdir(exist_ok=True)
 
@@ -81,6 +83,7 @@ class Disk:
         with self._mapped("log-writes {data} {log}"):
             yield
         kept.rename(self.image)
+        self._entries = self._read()
 
     @contextmanager
     def powered(self) -> Iterator[None]:
@@ -99,7 +102,7 @@ class Disk:
         over = threading.Event()
 
         def commit_on() -> None:
-            while not over.is_set():
+            while not over.wait(_PAUSE):
                 self.commit()
 
         beside = threading.Thread(target=commit_on)
@@ -147,7 +150,7 @@ class Disk:
 
     def moments(self, first: str, last: str, at_most: int) -> list[Moment]:
         """Cuts between two marks, evenly chosen, the first and the last with them: whole ones and torn ones."""
-        entries = self._entries()
+        entries = self._entries
         between = between_marks(entries, first, last)
         kept = [index + 1 for index in between if entries[index].keeps or entries[index].mark]
         chosen = _evenly(kept, at_most)
@@ -157,11 +160,11 @@ class Disk:
 
     def begun_at(self, moment: Moment) -> set[str]:
         """The marks that were set before a moment."""
-        return {entry.mark for entry in self._entries()[: moment.entries] if entry.mark}
+        return {entry.mark for entry in self._entries[: moment.entries] if entry.mark}
 
     def states(self, moments: Sequence[Moment]) -> Iterator[tuple[Moment, Path]]:
         """The disk as it was at each of these moments, in a file that may be changed; in the order of the log."""
-        entries = self._entries()
+        entries = self._entries
         now, shown = self._files / "now", self._files / "shown"
         _copy(self.image, now)
         done = 0
@@ -180,7 +183,7 @@ class Disk:
     def _log(self) -> Path:
         return self._files / "log"
 
-    def _entries(self) -> list[Entry]:
+    def _read(self) -> list[Entry]:
         with self._log.open("rb") as log:
             return list(read_log(log))
 

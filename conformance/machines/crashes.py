@@ -230,7 +230,7 @@ def check(history: History, ended: Ended, open_store: Callable[[], DriverUnderTe
     try:
         driver = open_store()
     except DriverRefused as refused:
-        return [Deviation(f"the store cannot be opened any more: {refused}", requirement=KEPT)]
+        return [Deviation(f"the store cannot be opened any more: {refused}", requirements=(KEPT,))]
     try:
         return list(_findings(history, ended, driver))
     finally:
@@ -249,9 +249,8 @@ def _findings(history: History, ended: Ended, driver: DriverUnderTest) -> Iterat
     for number in open_ones:
         yield from _again(driver, number)
     yield from _litter(driver, open_ones)
-    for number in open_ones[:1]:
-        yield from _usable(driver, settled, number)
     if open_ones:
+        yield from _usable(driver, settled)
         yield from _kept(driver, settled)
 
 
@@ -260,9 +259,9 @@ def _kept(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Dev
         shown = look(driver, f"layer-{number}")
         if isinstance(shown, DriverRefused):
             if state is not None:
-                yield Deviation(f"layer-{number} was safe, and is refused: {shown}", requirement=KEPT)
+                yield Deviation(f"layer-{number} was safe, and is refused: {shown}", requirements=(KEPT,))
         elif why := _differs(state, shown):
-            yield Deviation(f"layer-{number} was safe, and is not as it was:\n{why}", requirement=KEPT)
+            yield Deviation(f"layer-{number} was safe, and is not as it was:\n{why}", requirements=(KEPT,))
 
 
 def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State], verb: str) -> Iterator[Deviation]:
@@ -273,7 +272,7 @@ def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State],
     said = (
         f"{verb} of layer-{number} was under way or not yet safe, and it is shown as what it never was:\n{nearest}"
     )
-    yield Deviation(said, requirement=OF_VERB[verb])
+    yield Deviation(said, requirements=(OF_VERB[verb],))
 
 
 def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
@@ -287,35 +286,35 @@ def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
         driver.remove(layer)
     except DriverRefused as refused:
         if there:
-            yield Deviation(f"{layer} is in the way and cannot be removed: {refused}", requirement=AGAIN)
+            yield Deviation(f"{layer} is in the way and cannot be removed: {refused}", requirements=(AGAIN,))
             return
     try:
         driver.create(layer, "")
         shown = look(driver, layer)
         driver.remove(layer)
     except DriverRefused as refused:
-        yield Deviation(f"the id {layer} cannot be used again: {refused}", requirement=AGAIN)
+        yield Deviation(f"the id {layer} cannot be used again: {refused}", requirements=(AGAIN,))
         return
     if isinstance(shown, DriverRefused):
-        yield Deviation(f"{layer}, made again, is refused: {shown}", requirement=AGAIN)
+        yield Deviation(f"{layer}, made again, is refused: {shown}", requirements=(AGAIN,))
     elif why := _differs(_EMPTY, shown):
-        yield Deviation(f"{layer}, made again on nothing, is not empty:\n{why}", requirement=AGAIN)
+        yield Deviation(f"{layer}, made again on nothing, is not empty:\n{why}", requirements=(AGAIN,))
 
 
-def _usable(driver: DriverUnderTest, settled: Mapping[int, State], number: int) -> Iterator[Deviation]:
-    """A layer can be made on one that was safe, under an id that was in use."""
-    layer, parent = f"layer-{number}", max(one for one, state in settled.items() if state is not None)
+def _usable(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Deviation]:
+    """A layer can be made on one that was safe."""
+    layer, parent = "layer-after", max(one for one, state in settled.items() if state is not None)
     try:
         driver.create(layer, f"layer-{parent}")
         shown = look(driver, layer)
         driver.remove(layer)
     except DriverRefused as refused:
-        yield Deviation(f"no layer can be made on layer-{parent}, which was safe: {refused}", requirement=KEPT)
+        yield Deviation(f"no layer can be made on layer-{parent}, which was safe: {refused}", requirements=(KEPT,))
         return
     if isinstance(shown, DriverRefused):
-        yield Deviation(f"a new layer on layer-{parent} is refused: {shown}", requirement=KEPT)
+        yield Deviation(f"a new layer on layer-{parent} is refused: {shown}", requirements=(KEPT,))
     elif why := _differs(settled[parent], shown):
-        yield Deviation(f"a new layer on layer-{parent} does not show it:\n{why}", requirement=KEPT)
+        yield Deviation(f"a new layer on layer-{parent} does not show it:\n{why}", requirements=(KEPT,))
 
 
 def _litter(driver: DriverUnderTest, removed: Sequence[int]) -> Iterator[Deviation]:
@@ -325,7 +324,7 @@ def _litter(driver: DriverUnderTest, removed: Sequence[int]) -> Iterator[Deviati
     lost += [f"layer-{number}" for number in removed if os.path.lexists(home / f"layer-{number}")]
     if lost:
         said = f"what was cut was removed again, and this of it is in the home still: {', '.join(sorted(lost))}"
-        yield Deviation(said, requirement=LITTER)
+        yield Deviation(said, requirements=(LITTER,))
 
 
 def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:

@@ -85,10 +85,11 @@ def last_step(history: History, verb: str) -> tuple[list[Step], Step]:
 
 
 def worst(found: Sequence[Deviation]) -> Deviation:
-    """The deviation that weighs most, with the number of all."""
-    first = min(found, key=lambda one: (one.requirement not in (KEPT, AGAIN), one.requirement != KEPT))
-    more = f"\n({len(found)} deviations in all)" if len(found) > 1 else ""
-    return Deviation(f"{first}{more}", requirement=first.requirement)
+    """A deviation that fails all the requirements of these, and tells the first of each."""
+    first = {one.requirements: str(one) for one in reversed(found)}
+    said = [first[one] for one in sorted(first, key=lambda one: (one != (KEPT,), one != (AGAIN,)))]
+    said += [f"({len(found)} deviations in all)"] if len(found) > len(said) else []
+    return Deviation("\n".join(said), requirements=tuple(name for one in first for name in one))
 
 
 @pytest.mark.requirement("OVL-CRASH-KEPT", "OVL-CRASH-AGAIN", "OVL-CRASH-LITTER")
@@ -121,7 +122,7 @@ def test_a_power_cut_at_every_write(bench: Bench, verb: str) -> None:
             bench.story.tell(where)
             with disk.mounted(image):
                 found += [
-                    Deviation(f"{where}: {one}", requirement=one.requirement)
+                    Deviation(f"{where}: {one}", requirements=one.requirements)
                     for one in check(history, ended, opener(bench, disk))
                 ]
         if found:
