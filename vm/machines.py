@@ -103,6 +103,16 @@ def destroy(name: str, place: Place) -> None:
     _ask(["destroy", name], place, _END_LIMIT)
 
 
+def reset(name: str, place: Place) -> None:
+    """Reset a machine as by its button: nothing is written out, and it starts again; raises MachineFailed."""
+    if place.provider != "libvirt":
+        raise MachineFailed(f"{name}: a machine of {place.provider} has no reset")
+    words = ["virsh", "-q", "-c", "qemu:///system", "reset", f"{PREFIX}{name}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineFailed(f"{name} could not be reset: {done.stderr.strip()}")
+
+
 def _ask(words: list[str], place: Place, limit: float) -> str:
     process = subprocess.Popen(
         [sys.executable, "-m", "vm.machines", *words],

@@ -23,7 +23,8 @@ from typing import Final
 
 from conformance.report.records import BadResults, Part, Run, read, write
 from conformance.results import TestOutcome, Verdict
-from vm.machines import Guest, MachineFailed, Place, destroy, up
+from vm.crash import REQUIREMENT, reset_in_the_middle
+from vm.machines import Guest, MachineFailed, Place, destroy, reset, up
 from vm.matrix import Overlay
 from vm.plan import Cell
 
@@ -136,7 +137,7 @@ def _run_kernel(
                 if guest is None:
                     tell(cell.name, "starting its machine")
                     guest = up(kernel, place)
-                _run_cell(cell, guest, asked, stop, tell)
+                _run_cell(cell, guest, asked, stop, tell, place)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
                 why = f"{failed}\n{_last_words(place, kernel)}".strip()
@@ -160,14 +161,19 @@ def _end(kernel: str, place: Place) -> None:
         destroy(kernel, place)
 
 
-def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
+def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, place: Place) -> None:
     """One run of the suite in a machine; raises MachineFailed, Stopped."""
+    left = ""
+    if REQUIREMENT in cell.requirements and place.provider == "libvirt":
+        tell(cell.name, "resetting its machine in the middle of a history")
+        heard = asked.output / "logs" / f"{cell.name}.heard"
+        left = reset_in_the_middle(cell, guest, lambda: reset(guest.name, place), heard)
     tell(cell.name, "running")
     before = _set_parameters(guest, cell.overlay)
     guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
     log = asked.output / "logs" / f"{cell.name}.log"
     with log.open("wb") as output:
-        process = guest.start(_command(cell, asked), output)
+        process = guest.start(_command(cell, asked, left), output)
         deadline = time.monotonic() + asked.budget + _GRACE
         try:
             while process.poll() is None:
@@ -195,13 +201,13 @@ def _set_parameters(guest: Guest, overlay: Overlay) -> dict[str, str]:
     return before
 
 
-def _command(cell: Cell, asked: Asked) -> str:
+def _command(cell: Cell, asked: Asked, left: str) -> str:
     words = ["overlay-conformance", "run", cell.driver.connection, "--backing", cell.backing.name]
     words += ["--profile", asked.profile, "--examples", str(asked.examples), "--budget", f"{asked.budget:.0f}s"]
     words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/results.jsonl", "--evidence", f"{_OUT}/evidence"]
     for one in cell.requirements:
         words += ["--requirement", one]
-    return f"cd {_OUT} && exec {shlex.join(words)}"
+    return f"cd {_OUT} && {left}exec {shlex.join(words)}"
 
 
 def _fetch(cell: Cell, guest: Guest, asked: Asked) -> None:

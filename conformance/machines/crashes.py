@@ -268,7 +268,8 @@ def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State],
     shown = look(driver, f"layer-{number}")
     if isinstance(shown, DriverRefused) or any(not _differs(state, shown) for state in allowed):
         return
-    nearest = min((_differs(state, shown) for state in allowed), key=len)
+    differing = [_differs(state, shown) for state in allowed if state is not None]
+    nearest = min(differing, key=len, default="it is there")
     said = (
         f"{verb} of layer-{number} was under way or not yet safe, and it is shown as what it never was:\n{nearest}"
     )
