@@ -230,6 +230,13 @@ class Bench:
             namespace.unmount_below(directory)
             shutil.rmtree(directory)
 
+    def open_at(self, directory: Path) -> DriverUnderTest:
+        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
+        self.story.tape.add(Beyond("the store is on a disk whose power is cut"))
+        with self._fixtures.watch.in_driver():
+            driver = self._fixtures.source.open(OpenRequest(directory))
+        return WatchedDriver(driver, self._fixtures.watch, self.story.tape, "store")
+
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
         if self._fixtures.source.attempt is None:

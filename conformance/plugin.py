@@ -34,7 +34,7 @@ from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
-from conformance.workbench import Deviation, Leak, Story
+from conformance.workbench import Deviation, Story
 
 NAME: Final = "overlay-conformance-suite"
 EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
@@ -233,8 +233,8 @@ class ConformancePlugin:
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, Leak):
-            requirements = (error.requirement,)
+        if isinstance(error, Deviation):
+            requirements = error.requirements or requirements
         verdict, reason = _explained(error, report)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.lab import backing, kernellog, namespace, pretend
+from conformance.lab import backing, devices, kernellog, namespace, pretend
 from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
 
 _NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
+RESET: Final = "OVERLAY_CONFORMANCE_RESET"  # the directory that a machine was reset over (machines/churn.py)
 _USER_NAMESPACE_LACKS: Final = (
     "user namespace: device nodes, foreign owners, file capabilities, quota, id maps and loop devices are left"
     " out; run as root (sudo) to test them"
@@ -171,6 +172,13 @@ def _probe_kernel() -> dict[str, str]:
     refusal = kernellog.why_not()
     if refusal:
         lacking["kernel-log"] = refusal
+    refusal = devices.why_not()
+    if refusal:
+        lacking["device-mapper"] = refusal
+    if RESET not in os.environ:
+        lacking["reset"] = (
+            "this takes a machine that is reset in the middle: 'overlay-conformance matrix run' does it"
+        )
     return lacking
 
 

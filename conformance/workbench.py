@@ -25,17 +25,21 @@ class Deviation(AssertionError):
     """The driver does something else than a requirement says; the text is expected against actual.
 
     ``finding`` is the same as a value, from which a script is made; without one there is no script.
+    ``requirements`` are those that say so, where a test looks at more; () for all that it looks at.
     """
 
-    def __init__(self, text: str, finding: Finding | None = None) -> None:
+    requirements: tuple[str, ...] = ()
+
+    def __init__(self, text: str, finding: Finding | None = None, requirements: tuple[str, ...] = ()) -> None:
         super().__init__(text)
         self.finding: Finding = finding or InWords()
+        self.requirements = requirements or self.requirements
 
 
 class Leak(Deviation):
     """The driver left something behind; this is judged by a requirement of its own, whatever the test was about."""
 
-    requirement = "OVL-LIFE-NO-LEAKS"
+    requirements = ("OVL-LIFE-NO-LEAKS",)
 
 
 class Story:

@@ -272,7 +272,7 @@ class Driver:
         """Unpack a tar stream into the layer, wholly or not at all; the size of what it brought, in bytes.
 
         Raises BadArchive, BreakoutAttempt, LayerInUse (the layer is mounted), ReadOnlyLayer, LayerNotFound,
-        NeedsRoot.
+        NeedsRoot, and OSError when it cannot be written to the disk; when this returns, it was.
         """
         with self._locks.layer(layer_id):
             layer = self._layers.find(layer_id)
@@ -284,15 +284,20 @@ class Driver:
                 if self._quota:
                     self._quota.adopt(area, layer.directory)
                 staged = f"{area}/diff"
-                trees.clone_tree(layer.diff, staged)
-                if native:
-                    lowers = tuple(lower.layer.diff for lower in self._layers.lowers(layer))
-                    unpack(archive, staged, self._ids, Native(self._overlay, lowers))
-                    size = layer_size(staged)
-                else:
-                    size = self._unpack_merged(layer, area, staged, archive)
+                # Names may be safe long before the data behind them: a power cut would leave empty files.
+                with trees.written_out(area):
+                    size = self._unpack(layer, area, staged, archive, native=native)
                 trees.replace_directory(staged, layer.diff, before=lambda: _empty(layer.work))
+                trees.sync_directory(layer.directory)
                 return size
+
+    def _unpack(self, layer: Layer, area: str, staged: str, archive: Readable, *, native: bool) -> int:
+        trees.clone_tree(layer.diff, staged)
+        if not native:
+            return self._unpack_merged(layer, area, staged, archive)
+        lowers = tuple(lower.layer.diff for lower in self._layers.lowers(layer))
+        unpack(archive, staged, self._ids, Native(self._overlay, lowers))
+        return layer_size(staged)
 
     def _unpack_merged(self, layer: Layer, area: str, upper: str, archive: Readable) -> int:
         if not layer.has_lowers:

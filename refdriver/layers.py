@@ -293,5 +293,6 @@ def _write(path: str, text: str, mode: int) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.write(fd, text.encode("ascii"))
+        os.fsync(fd)  # before the layer is renamed into its place: a power cut must not leave it with an empty file
     finally:
         os.close(fd)

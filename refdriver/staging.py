@@ -1,9 +1,10 @@
 """Staging areas: where layers are made before they appear, and where they go when they disappear.
 
 A layer is built in an area and then renamed into its place in one step; a removed layer is renamed out in
-one step and deleted there. So a kill at any moment leaves a whole layer or none, and what it leaves in an
-area is cleared away when the home is opened next. An area is held by a lock while it is in use, and the
-kernel drops the lock of a process that dies: an area that can be locked is left over.
+one step and deleted there. What is renamed into place is on the disk before. So a kill or a power cut at any
+moment leaves a whole layer or none, and what it leaves in an area is cleared away when the home is opened next.
+An area is held by a lock while it is in use, and the kernel drops the lock of a process that dies: an area that can
+be locked is left over.
 """
 
 from __future__ import annotations

@@ -69,6 +69,24 @@ def clone_tree(source: str, target: str) -> None:
         copy_directory_metadata(old, new)
 
 
+@contextmanager
+def written_out(directory: str) -> Iterator[None]:
+    """All that is done inside is on the disk at the end; raises OSError, EIO if something could not be written.
+
+    The whole filesystem of ``directory`` is written, in one go: an fsync(2) of each file costs a commit of the
+    journal each. It is open from the beginning, so that no error is missed that came before the end.
+    """
+    with _opened(directory) as fd:
+        yield
+        libc.syncfs(fd)
+
+
+def sync_directory(path: str) -> None:
+    """The names in a directory are on the disk (fsync(2))."""
+    with _opened(path) as fd:
+        os.fsync(fd)
+
+
 def replace_directory(new: str, old: str, before: Callable[[], None]) -> None:
     """Put the directory ``new`` in the place of ``old`` in one step; ``before`` runs just ahead of it.
 

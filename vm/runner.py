@@ -28,6 +28,7 @@ from conformance.report.records import BadResults, Part, read, write
 from conformance.results import Verdict
 from vm import machines as vagrant
 from vm import uml
+from vm.crash import REQUIREMENT, reset_in_the_middle
 from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.matrix import Overlay
@@ -150,7 +151,10 @@ def _run_kernel(
                     made = True
                     with _timed(asked, cell, "up"):
                         guest = _machines(place).up(kernel, place)
-                well = _run_cell(cell, guest, asked, stop, tell)
+                left = ""
+                if REQUIREMENT in cell.requirements:
+                    guest, left = _reset(cell, guest, asked, place, tell)
+                well = _run_cell(cell, guest, asked, stop, tell, left)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
                 _lose(cell, asked, place, str(failed))
@@ -191,12 +195,23 @@ def _machines(place: Place) -> Machines:
     return uml if place.provider == "uml" else vagrant
 
 
-def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> bool:
-    """One run of the suite in a machine, and whether the machine is still well; raises MachineFailed, Stopped."""
+def _reset(cell: Cell, guest: Guest, asked: Asked, place: Place, tell: Tell) -> tuple[Guest, str]:
+    """Reset the machine in the middle of a history; the machine, and what goes before the command of its cell."""
+    tell(cell.name, "resetting its machine in the middle of a history")
+    heard = asked.output / "logs" / f"{cell.name}.heard"
+    with _timed(asked, cell, "reset"):
+        return reset_in_the_middle(cell, guest, lambda: _machines(place).reset(guest, place), heard)
+
+
+def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> bool:
+    """One run of the suite in a machine, and whether the machine is still well; raises MachineFailed, Stopped.
+
+    ``left`` goes before its command, where a reset has left a store to look at.
+    """
     with _timed(asked, cell, "prepare"):
         before = _prepare(guest, cell.overlay)
     began = time.monotonic()
-    _run_suite(cell, guest, asked, stop, tell)
+    _run_suite(cell, guest, asked, stop, tell, left)
     took = time.monotonic() - began
     tell(cell.name, "fetching its results")
     with _timed(asked, cell, "fetch"):
@@ -206,9 +221,9 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
     return well
 
 
-def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell) -> None:
+def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> None:
     log = asked.output / "logs" / f"{cell.name}.log"
-    with log.open("wb") as output, guest.start(_command(cell, asked), output) as process:
+    with log.open("wb") as output, guest.start(_command(cell, asked, left), output) as process:
         follower = threading.Thread(target=_follow, args=(process, cell, tell), daemon=True)
         follower.start()
         deadline = time.monotonic() + asked.budget + _GRACE
@@ -258,14 +273,14 @@ def _prepare(guest: Guest, overlay: Overlay) -> dict[str, str]:
     return dict(zip(overlay.parameters, said, strict=True))
 
 
-def _command(cell: Cell, asked: Asked) -> str:
+def _command(cell: Cell, asked: Asked, left: str) -> str:
     words = ["overlay-conformance", "run", cell.driver.connection, "--backing", cell.backing.name]
     words += ["--profile", asked.profile, "--examples", str(asked.examples), "--budget", f"{asked.budget:.0f}s"]
     words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/results.jsonl", "--evidence", f"{_OUT}/evidence"]
     for one in cell.requirements:
         words += ["--requirement", one]
     # Over ssh the output carries the events, and what is for people goes the other way.
-    return f"cd {_OUT} && exec {shlex.join(words)} --events 3 3>&1 1>&2"
+    return f"cd {_OUT} && {left}exec {shlex.join(words)} --events 3 3>&1 1>&2"
 
 
 def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:

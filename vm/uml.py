@@ -57,10 +57,10 @@ def up(name: str, place: Place) -> Guest:
     return _start(name, place)
 
 
-def reset(name: str, place: Place) -> Guest:
+def reset(guest: Guest, place: Place) -> Guest:
     """Take its power and start it again on the disk as it is; raises MachineFailed."""
-    _kill(name, place)
-    return _start(name, place)
+    _kill(guest.name, place)
+    return _start(guest.name, place)
 
 
 def destroy(name: str, place: Place) -> None:

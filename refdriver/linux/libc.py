@@ -1,4 +1,4 @@
-"""mount(2), umount2(2), unshare(2) and getdents64(2) through the C library."""
+"""mount(2), umount2(2), unshare(2), syncfs(2) and getdents64(2) through the C library."""
 
 from __future__ import annotations
 
@@ -62,6 +62,11 @@ def renameat2(source: str | bytes, target: str | bytes, flags: int) -> None:
         _LIBC.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)),
         target,
     )
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2); since Linux 5.8 EIO for what could not be written since ``fd`` was opened, whoever tried to."""
+    _checked(_LIBC.syncfs(fd))
 
 
 def filesystem_magic(path: str | bytes) -> int:
