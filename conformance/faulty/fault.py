@@ -14,7 +14,8 @@ class Fault:
     requirements that must each fail on it; the first is the one that it is named for, by which alone it counts
     as killed. ``source`` is an entry of the catalogue of bugs with the project that had it, an erratum of the
     reference source, or "boundary: ..." for a mutation of one. ``backing`` is the filesystem that it shows on;
-    ``hard`` marks those that only a rare combination shows.
+    ``hard`` marks those that only a rare combination shows. ``needs`` is a capability of the host, as a session
+    names what is lacking, without which the fault cannot be seen.
     """
 
     driver: type[Any]
@@ -22,6 +23,7 @@ class Fault:
     source: str
     backing: str = "host"
     hard: bool = False
+    needs: str = ""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,198 @@
+"""What a trial of a faulty driver says: killed by the requirement that it is named for, or alive.
+
+A trial is one run of the suite on one fault. A requirement kills a fault by failing on it, and by nothing else:
+an error of the harness, or a failure of another requirement, leaves it alive.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from conformance.faulty.fault import Fault
+from conformance.results import TestOutcome, Verdict
+
+
+class Fate(enum.Enum):
+    """What became of a fault. KILLED-BY-OTHERS counts as alive, but in the profile smoke, which chooses tests."""
+
+    KILLED = "KILLED"
+    BY_OTHERS = "KILLED-BY-OTHERS"
+    SURVIVED = "SURVIVED"
+    NOT_APPLICABLE = "NOT-APPLICABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A test that failed on a fault.
+
+    ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
+    end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``drawn``
+    is how many operations of the smallest case the test drew, None if it draws nothing; ``steps`` are all steps
+    that are told of it, what every example begins with included.
+    """
+
+    requirements: tuple[str, ...]
+    test: str
+    seconds: float
+    shrunk_seconds: float
+    examples: int
+    drawn: int | None
+    steps: int
+    reason: str
+
+    @property
+    def size(self) -> int:
+        """Operations of the smallest case: those that were drawn, or all steps of a test that draws none."""
+        return self.steps if self.drawn is None else self.drawn
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Kill:
+        """Back from asdict."""
+        return cls(**{**fields, "requirements": tuple(fields["requirements"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One fault, one seed, and what was seen.
+
+    ``kills`` are all tests that failed, in their order; ``missed`` those requirements that the fault is said to
+    break and that did not fail; ``reason`` says why it lives or cannot be tried. ``seconds`` is the whole time.
+    """
+
+    fault: str
+    seed: int
+    fate: Fate
+    kills: tuple[Kill, ...] = ()
+    missed: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+    def killed_by(self, requirement: str) -> Kill | None:
+        """The kill of that requirement that was first."""
+        found = [one for one in self.kills if requirement in one.requirements]
+        return min(found, key=lambda one: one.seconds) if found else None
+
+    @property
+    def killers(self) -> tuple[str, ...]:
+        """Every requirement that failed, in the order in which it did."""
+        return tuple(dict.fromkeys(one for kill in self.kills for one in kill.requirements))
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return {**asdict(self), "fate": self.fate.value}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Trial:
+        """Back from :meth:`as_json`."""
+        kills = tuple(Kill.from_json(one) for one in fields["kills"])
+        return cls(**{**fields, "fate": Fate(fields["fate"]), "kills": kills, "missed": tuple(fields["missed"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came back from the process of a trial: outcomes, kills, and why it could not be tried or did not end."""
+
+    outcomes: tuple[TestOutcome, ...] = ()
+    kills: tuple[Kill, ...] = ()
+    lacking: str = ""
+    failure: str = ""
+    seconds: float = 0.0
+
+
+def judged(fault: Fault, seed: int, seen: Seen) -> Trial:
+    """What the process of a trial saw, as the fate of its fault."""
+    dead = {one for kill in seen.kills for one in kill.requirements}
+    missed = tuple(one for one in fault.breaks if one not in dead)
+    about = [one for one in seen.outcomes if set(one.requirements) & set(missed)]
+    if seen.lacking or (not seen.kills and about and all(one.verdict is Verdict.NOT_APPLICABLE for one in about)):
+        return Trial(
+            fault.name,
+            seed,
+            Fate.NOT_APPLICABLE,
+            reason=seen.lacking or about[0].reason,
+            seconds=seen.seconds,
+        )
+    fate = Fate.KILLED if fault.breaks[0] in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
+    said = [seen.failure] if seen.failure else []
+    said += [_why(one) for one in about]
+    if missed and not about:
+        said.append(f"no test of {missed[0]} was run")
+    return Trial(fault.name, seed, fate, seen.kills, missed, "; ".join(dict.fromkeys(said)), seen.seconds)
+
+
+def _why(outcome: TestOutcome) -> str:
+    last = outcome.reason.strip() if outcome.reason.strip() else ""
+    return f"{outcome.test}: {outcome.verdict.value}" + (f" ({last})" if last else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """All trials of one selftest, by the profile that they were run in."""
+
+    faults: tuple[Fault, ...]
+    trials: tuple[Trial, ...]
+    profile: str
+
+    def of(self, fault: Fault) -> tuple[Trial, ...]:
+        """The trials of one fault, one for each seed."""
+        return tuple(one for one in self.trials if one.fault == fault.name)
+
+    def fate(self, fault: Fault) -> Fate:
+        """The worst of its trials: a fault that lives with one seed is alive."""
+        fates = {one.fate for one in self.of(fault)}
+        for fate in (Fate.SURVIVED, Fate.BY_OTHERS, Fate.KILLED):
+            if fate in fates:
+                return fate
+        return Fate.NOT_APPLICABLE
+
+    def counts_as_killed(self, fault: Fault) -> bool:
+        """Whether it is dead, by the rule of the profile."""
+        fate = self.fate(fault)
+        return fate is Fate.KILLED or (fate is Fate.BY_OTHERS and self.profile == "smoke")
+
+    @property
+    def alive(self) -> tuple[Fault, ...]:
+        """The faults that could be tried and count as alive."""
+        tried = [one for one in self.faults if self.of(one) and self.fate(one) is not Fate.NOT_APPLICABLE]
+        return tuple(one for one in tried if not self.counts_as_killed(one))
+
+    @property
+    def share(self) -> float:
+        """The part of the faults that could be tried which was killed, 0 to 1; 1 if none could."""
+        tried = [one for one in self.faults if self.fate(one) is not Fate.NOT_APPLICABLE]
+        return sum(map(self.counts_as_killed, tried)) / len(tried) if tried else 1.0
+
+    def named_kills(self) -> list[Kill]:
+        """For each trial that killed, the kill by the requirement that its fault is named for."""
+        named = {one.name: one.breaks[0] for one in self.faults}
+        found = [one.killed_by(named[one.fault]) for one in self.trials if one.fate is Fate.KILLED]
+        return [one for one in found if one is not None]
+
+    def median_and_worst(self) -> tuple[float, float]:
+        """Seconds to the kill; zeros if nothing was killed."""
+        seconds = [one.seconds for one in self.named_kills()] or [0.0]
+        return statistics.median(seconds), max(seconds)
+
+
+def uncovered(matrix: Matrix, requirements: Iterable[str], exceptions: Mapping[str, str]) -> dict[str, str]:
+    """Requirements that no fault was seen to break, with what is wrong; those that are excepted are left out.
+
+    A fault that cannot be tried on this host covers what it is said to break.
+    """
+    said = {one for fault in matrix.faults for one in fault.breaks}
+    seen = {one for trial in matrix.trials for one in trial.killers}
+    believed = {one for fault in matrix.faults if matrix.fate(fault) is Fate.NOT_APPLICABLE for one in fault.breaks}
+    found = {}
+    for one in requirements:
+        if one in exceptions:
+            if one in said:
+                found[one] = "a fault breaks it, so it is no exception; take it out of the list of exceptions"
+        elif one not in said:
+            found[one] = "no fault breaks it; write one, or list it as an exception with a reason"
+        elif one not in seen | believed:
+            found[one] = "no fault was seen to break it, though one should"
+    return found
