@@ -7,13 +7,20 @@ an error of the harness, or a failure of another requirement, leaves it alive.
 from __future__ import annotations
 
 import enum
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from conformance.faulty.fault import Fault
 from conformance.results import TestOutcome, Verdict
+
+# A driver that runs into these has not been written with care; a fault is, and raises what drivers raise.
+_DEFECT: Final = re.compile(
+    r"(?<!\w)(AssertionError|AttributeError|ImportError|IndexError|KeyError|ModuleNotFoundError|NameError"
+    r"|NotImplementedError|RecursionError|TypeError|UnboundLocalError): "
+)
 
 
 class Fate(enum.Enum):
@@ -26,13 +33,42 @@ class Fate(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Specimen:
+    """What the matrix says of a fault: its name, what it breaks (the first is what it is named for), and why."""
+
+    name: str
+    breaks: tuple[str, ...]
+    sentence: str
+    source: str
+    backing: str = "host"
+    hard: bool = False
+    needs: str = ""
+
+    @classmethod
+    def of(cls, fault: Fault) -> Specimen:
+        """The same, without the driver."""
+        return cls(fault.name, fault.breaks, fault.sentence, fault.source, fault.backing, fault.hard, fault.needs)
+
+    @property
+    def named_for(self) -> str:
+        """The requirement that has to kill it."""
+        return self.breaks[0]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Specimen:
+        """Back from asdict."""
+        return cls(**{**fields, "breaks": tuple(fields["breaks"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """A test that failed on a fault.
 
     ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
-    end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``drawn``
-    is how many operations of the smallest case the test drew, None if it draws nothing; ``steps`` are all steps
-    that are told of it, what every example begins with included.
+    end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``size``
+    is that of the smallest case: the operations that were drawn for it if ``drawn``, else its steps; the tree that
+    every example begins with does not count; None if there was no time to make it smaller. ``steps`` are all steps
+    that are told of it.
     """
 
     requirements: tuple[str, ...]
@@ -40,14 +76,10 @@ class Kill:
     seconds: float
     shrunk_seconds: float
     examples: int
-    drawn: int | None
+    size: int | None
+    drawn: bool
     steps: int
     reason: str
-
-    @property
-    def size(self) -> int:
-        """Operations of the smallest case: those that were drawn, or all steps of a test that draws none."""
-        return self.steps if self.drawn is None else self.drawn
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Kill:
@@ -103,7 +135,7 @@ class Seen:
     seconds: float = 0.0
 
 
-def judged(fault: Fault, seed: int, seen: Seen) -> Trial:
+def judged(fault: Specimen, seed: int, seen: Seen) -> Trial:
     """What the process of a trial saw, as the fate of its fault."""
     dead = {one for kill in seen.kills for one in kill.requirements}
     missed = tuple(one for one in fault.breaks if one not in dead)
@@ -116,12 +148,17 @@ def judged(fault: Fault, seed: int, seen: Seen) -> Trial:
             reason=seen.lacking or about[0].reason,
             seconds=seen.seconds,
         )
-    fate = Fate.KILLED if fault.breaks[0] in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
+    fate = Fate.KILLED if fault.named_for in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
     said = [seen.failure] if seen.failure else []
     said += [_why(one) for one in about]
     if missed and not about:
         said.append(f"no test of {missed[0]} was run")
     return Trial(fault.name, seed, fate, seen.kills, missed, "; ".join(dict.fromkeys(said)), seen.seconds)
+
+
+def is_own_defect(reason: str) -> bool:
+    """Whether a fault was not wrong in its own way, but code that does not work; that proves nothing."""
+    return _DEFECT.search(reason) is not None
 
 
 def _why(outcome: TestOutcome) -> str:
@@ -130,18 +167,18 @@ def _why(outcome: TestOutcome) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """All trials of one selftest, by the profile that they were run in."""
+class KillMatrix:
+    """All trials of one selftest, and the profile that they were run in."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[Specimen, ...]
     trials: tuple[Trial, ...]
     profile: str
 
-    def of(self, fault: Fault) -> tuple[Trial, ...]:
+    def of(self, fault: Specimen) -> tuple[Trial, ...]:
         """The trials of one fault, one for each seed."""
         return tuple(one for one in self.trials if one.fault == fault.name)
 
-    def fate(self, fault: Fault) -> Fate:
+    def fate(self, fault: Specimen) -> Fate:
         """The worst of its trials: a fault that lives with one seed is alive."""
         fates = {one.fate for one in self.of(fault)}
         for fate in (Fate.SURVIVED, Fate.BY_OTHERS, Fate.KILLED):
@@ -149,13 +186,13 @@ class Matrix:
                 return fate
         return Fate.NOT_APPLICABLE
 
-    def counts_as_killed(self, fault: Fault) -> bool:
+    def counts_as_killed(self, fault: Specimen) -> bool:
         """Whether it is dead, by the rule of the profile."""
         fate = self.fate(fault)
         return fate is Fate.KILLED or (fate is Fate.BY_OTHERS and self.profile == "smoke")
 
     @property
-    def alive(self) -> tuple[Fault, ...]:
+    def alive(self) -> tuple[Specimen, ...]:
         """The faults that could be tried and count as alive."""
         tried = [one for one in self.faults if self.of(one) and self.fate(one) is not Fate.NOT_APPLICABLE]
         return tuple(one for one in tried if not self.counts_as_killed(one))
@@ -168,7 +205,7 @@ class Matrix:
 
     def named_kills(self) -> list[Kill]:
         """For each trial that killed, the kill by the requirement that its fault is named for."""
-        named = {one.name: one.breaks[0] for one in self.faults}
+        named = {one.name: one.named_for for one in self.faults}
         found = [one.killed_by(named[one.fault]) for one in self.trials if one.fate is Fate.KILLED]
         return [one for one in found if one is not None]
 
@@ -178,7 +215,7 @@ class Matrix:
         return statistics.median(seconds), max(seconds)
 
 
-def uncovered(matrix: Matrix, requirements: Iterable[str], exceptions: Mapping[str, str]) -> dict[str, str]:
+def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mapping[str, str]) -> dict[str, str]:
     """Requirements that no fault was seen to break, with what is wrong; those that are excepted are left out.
 
     A fault that cannot be tried on this host covers what it is said to break.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -56,9 +56,13 @@ class Stopwatch:
 
 
 class Tries:
-    """Counts the examples of one test up to the first that fails, and says when that was."""
+    """Counts the examples of one test up to the first that fails, and says when that was.
+
+    ``on_failure`` may be set to hear of it at once.
+    """
 
     def __init__(self) -> None:
+        self.on_failure: Callable[[Exception], None] = lambda _: None
         self.restart()
 
     def restart(self) -> None:
@@ -71,10 +75,11 @@ class Tries:
         if self.failed_at is None:
             self.examples += 1
 
-    def failed(self) -> None:
+    def failed(self, error: Exception) -> None:
         """The example failed."""
         if self.failed_at is None:
             self.failed_at = time.monotonic()
+            self.on_failure(error)
 
 
 def _system_time() -> float:

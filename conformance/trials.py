@@ -30,25 +30,33 @@ from hypothesis.errors import HypothesisException
 from conformance import plugin as suite
 from conformance import suites
 from conformance.adapters import connect
+from conformance.driver import DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
-from conformance.faulty.fault import Fault
-from conformance.kills import Kill, Seen
+from conformance.kills import Kill, Seen, Specimen, is_own_defect
 from conformance.lab import namespace
+from conformance.ops import describe
 from conformance.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_settings, requirements_of
 from conformance.results import TestOutcome, Verdict
 from conformance.spec import load_requirements
 from conformance.strategies import STANDARD
+from conformance.workbench import Deviation, Leak
 from conformance.worker import ENDED_WELL, Task, arguments, tell
 
 _TOLD: Final = "told"
 _LOG: Final = "log"
+_COUNTED: Final = "conformance_counted"
+# The tree that every chain of layers begins with, as it is drawn and as it is told.
 _BEGINNING: Final = encode(list(STANDARD))
+_BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One trial: the driver, what it should break, where, and what it needs of the host."""
+    """One trial: the driver, what it should break, where, and what it needs of the host.
+
+    With ``whole`` all tests of the profile are run; otherwise those of what it breaks, until all of that failed.
+    """
 
     fault: str
     connection: str
@@ -56,19 +64,19 @@ class Job:
     backing: str
     needs: str
     seed: int
+    whole: bool = False
 
     @classmethod
-    def of(cls, fault: Fault, seed: int) -> Job:
+    def of(cls, fault: Specimen, connection: str, seed: int, *, whole: bool) -> Job:
         """The trial of a fault with one seed."""
-        return cls(fault.name, fault.connection, fault.breaks, fault.backing, fault.needs, seed)
+        return cls(fault.name, connection, fault.breaks, fault.backing, fault.needs, seed, whole)
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
     """What the controller asks for.
 
-    ``basis`` is the correct driver, MODULE:CLASS; ``budget`` the seconds after which a trial is ended. With
-    ``whole`` all tests of the profile are run; otherwise those of what a fault breaks, until all of that failed.
+    ``basis`` is the correct driver, MODULE:CLASS; ``budget`` the seconds after which a trial is ended.
     """
 
     scratch: str
@@ -78,7 +86,6 @@ class Trials:
     profile: str
     at_a_time: int
     budget: float
-    whole: bool
 
 
 def main() -> None:
@@ -92,7 +99,9 @@ def main() -> None:
         os.environ[basis.BASIS] = task.basis
         _import_everything(task)
         _try_all(task, events)
-        tell(events, "finished")
+        source = connect(f"python:{task.basis}")
+        tell(events, "finished", rounds=1, version=source.info.version)
+        source.close()
     except BaseException:
         tell(events, "failed", message=traceback.format_exc())
 
@@ -159,19 +168,23 @@ def _read(scratch: Path, budget: float, status: int) -> dict[str, Any]:
     """What a child left, with the reason if it did not end by itself."""
     told = scratch / _TOLD
     lines = told.read_text().splitlines() if told.exists() else []
-    records = []
+    seen: dict[str, Any] = {"outcomes": [], "lacking": "", "failure": "", "seconds": budget}
+    kills: dict[str, Any] = {}  # of each test the last word
     for line in lines:
-        with suppress(json.JSONDecodeError):  # the last one, where the child was ended
-            records.append(json.loads(line))
-    seen: dict[str, Any] = {"outcomes": [], "kills": [], "lacking": "", "failure": "", "seconds": budget}
-    for record in records:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # the last one, where the child was ended
+            break
         match record.pop("event"):
             case "outcome":
                 seen["outcomes"].append(record)
+                if record["verdict"] != Verdict.FAIL.value:
+                    kills.pop(record["test"], None)
             case "kill":
-                seen["kills"].append(record)
+                kills[record["test"]] = record
             case "ended":
                 seen |= record
+    seen["kills"] = list(kills.values())
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         seen["failure"] = f"it was ended after {budget:.0f} s (--budget)"
     elif status and not seen["failure"]:
@@ -185,7 +198,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
     log = os.open(scratch / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    selected = tuple(load_requirements()) if task.whole else job.breaks
+    selected = tuple(load_requirements()) if job.whole else job.breaks
     wanted = Task(
         job.connection,
         str(scratch),
@@ -198,7 +211,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
-        witness = _Witness(told, job, began, stop=not task.whole)
+        witness = _Witness(told, job, began, stop=not job.whole)
         code = pytest.main(arguments(wanted, 0, scratch / "round"), plugins=[witness])
         sys.stdout.flush()
         failure = (
@@ -218,6 +231,7 @@ class _Witness:
         self._stop = stop
         self._alive = set(job.breaks)
         self._suite: ConformancePlugin
+        self._requirements: dict[str, tuple[str, ...]] = {}
         self.lacking = ""
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -239,7 +253,8 @@ class _Witness:
         """The tests of what the fault is named for come first; examples are counted."""
         items.sort(key=lambda item: self._job.breaks[0] not in requirements_of(item))
         for item in items:
-            _count_examples(item, self._suite)
+            self._requirements[item.name] = requirements_of(item)
+            self._count_examples(item)
         if self.lacking:
             items.clear()
 
@@ -249,24 +264,73 @@ class _Witness:
         if self._stop and not self._alive & set(requirements_of(item)):
             pytest.skip(UNTESTED + "what it checks failed already")
 
+    def _count_examples(self, item: pytest.Item) -> None:
+        held = getattr(getattr(item, "obj", None), "hypothesis", None)
+        if held is None or hasattr(held.inner_test, _COUNTED):
+            return
+        inner: Callable[..., None] = held.inner_test
+
+        @functools.wraps(inner)
+        def counted(*arguments_: Any, **words: Any) -> None:
+            self._suite.tries.begin()
+            try:
+                inner(*arguments_, **words)
+            except HypothesisException:
+                raise
+            except Exception as error:
+                self._suite.tries.failed(error)
+                raise
+
+        counted.__dict__[_COUNTED] = True
+        held.inner_test = counted
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """What fails first in this test is told at once: making it smaller may take longer than there is."""
+        self._suite.tries.on_failure = functools.partial(self._found, nodeid.rpartition("::")[2])
+
+    def _found(self, test: str, error: Exception) -> None:
+        if isinstance(error, (Deviation, DriverRefused)) and not is_own_defect(str(error)):
+            requirements = (error.requirement,) if isinstance(error, Leak) else self._requirements[test]
+            self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
+
     def _note(self, outcome: TestOutcome) -> None:
-        now = time.monotonic()
         tell(self._told, "outcome", **_short(outcome))
-        if outcome.verdict is not Verdict.FAIL:
+        if outcome.verdict is not Verdict.FAIL or is_own_defect(outcome.reason):
             return
         self._alive -= set(outcome.requirements)
-        tries = self._suite.tries
-        failed_at = tries.failed_at or now  # a test that draws nothing has no examples
         drawn = (outcome.case or {}).get("drawn")
-        kill = Kill(
+        size = _operations(drawn) if drawn else sum(not one.endswith(_BEGINNING_TOLD) for one in outcome.steps)
+        self._tell_kill(
             outcome.requirements,
             outcome.test,
-            round(failed_at - self._began, 3),
+            time.monotonic(),
+            size,
+            bool(drawn),
+            len(outcome.steps),
+            outcome.reason,
+        )
+
+    def _tell_kill(
+        self,
+        requirements: tuple[str, ...],
+        test: str,
+        now: float,
+        size: int | None,
+        drawn: bool,
+        steps: int,
+        reason: str,
+    ) -> None:
+        tries = self._suite.tries
+        kill = Kill(
+            requirements,
+            test,
+            round((tries.failed_at or now) - self._began, 3),  # a test that draws nothing has no examples
             round(now - self._began, 3),
             max(1, tries.examples),
-            _operations(drawn) if drawn else None,
-            len(outcome.steps),
-            outcome.reason.strip().splitlines()[0][:500] if outcome.reason.strip() else "",
+            size,
+            drawn,
+            steps,
+            (reason.strip().splitlines() or [""])[0][:500],
         )
         tell(self._told, "kill", **asdict(kill))
 
@@ -290,28 +354,6 @@ def _operations(drawn: Any) -> int:
         rule = len(drawn) == 2 and isinstance(drawn[0], str) and isinstance(drawn[1], Mapping)
         return sum(_operations(one) for one in drawn) + rule
     return 0
-
-
-def _count_examples(item: pytest.Item, plugin: ConformancePlugin) -> None:
-    test = getattr(item, "obj", None)
-    held = getattr(test, "hypothesis", None)
-    if held is None or hasattr(held.inner_test, "conformance_counted"):
-        return
-    inner: Callable[..., None] = held.inner_test
-
-    @functools.wraps(inner)
-    def counted(*arguments_: Any, **words: Any) -> None:
-        plugin.tries.begin()
-        try:
-            inner(*arguments_, **words)
-        except HypothesisException:
-            raise
-        except Exception:
-            plugin.tries.failed()
-            raise
-
-    counted.__dict__["conformance_counted"] = True
-    held.inner_test = counted
 
 
 def seen_of(event: Mapping[str, Any]) -> Seen:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import os
+import platform
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -13,17 +17,26 @@ from rich.console import Console
 
 from conformance.cli.base import Duration, main
 from conformance.cli.following import follow
+from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
+from conformance.faulty import basis as basis_of
 from conformance.faulty.basis import BASIS
 from conformance.faulty.catalogue import EXCEPTIONS, FAULTS
 from conformance.faulty.fault import Fault
-from conformance.kills import Fate, Kill, Matrix, Trial, judged, uncovered
+from conformance.kills import KillMatrix, Specimen, judged, uncovered
 from conformance.lab.scratch import scratch_directory
+from conformance.plugin import EXAMPLES
+from conformance.report.killfile import KillReport, Selftest, write
+from conformance.report.killtable import kill_table
+from conformance.report.records import digest_of
+from conformance.results import Verdict
 from conformance.spec import load_requirements
 from conformance.trials import Job, Trials, seen_of
 
 _REFERENCE: Final = "refdriver:Driver"
-_HALF: Final = 0.5
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+# Tried with the faults, to see that what kills them is what is wrong with them.
+_CONTROL: Final = Specimen("Faithful", ("OVL-LIFE-CREATE", "OVL-APPLY-ROUND-TRIP"), "Nothing is wrong.", "control")
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
@@ -35,7 +48,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
 )
-@click.option("--budget", type=Duration(), default="60s", show_default=True, help="Time for each trial.")
+@click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m with --whole.")
 @click.option(
     "--profile",
     type=click.Choice(("smoke", "standard")),
@@ -59,9 +72,11 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
 )
+@click.option("--results", "results_file", type=_FILE, help="Write the result there (JSON lines).")
+@click.option("--markdown", "markdown_file", type=_FILE, help="Write the kill matrix there.")
 def selftest(
     names: tuple[str, ...],
-    budget: float,
+    budget: float | None,
     profile: str,
     jobs: int,
     seed: int,
@@ -69,6 +84,8 @@ def selftest(
     whole: bool,
     basis: str,
     scratch: Path | None,
+    results_file: Path | None,
+    markdown_file: Path | None,
 ) -> None:
     """Run the suite on drivers that are wrong in one way each, and tell which of them it finds (the kill matrix).
 
@@ -76,25 +93,71 @@ def selftest(
     requirement; in the profile smoke, if fewer than half are found.
     """
     faults = _chosen(names)
+    for path in (results_file, markdown_file):
+        if path and not path.parent.is_dir():
+            raise click.UsageError(f"{path.parent} is no directory; make it first")
+    whole = whole or profile == "smoke"
+    budget = budget or (600.0 if whole else 60.0)
+    started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "importing") as progress:
-        wanted = tuple(Job.of(fault, seed + number) for fault in faults for number in range(seeds))
-        whole = whole or profile == "smoke"
-        task = Trials(str(directory), os.getpid(), basis, wanted, profile, jobs, budget, whole)
+        numbers = tuple(range(seed, seed + seeds))
+        wanted = [_job(one, number, whole) for one in faults for number in numbers]
+        control = Job.of(_CONTROL, f"python:{basis_of.__name__}:{_CONTROL.name}", seed, whole=False)
+        task = Trials(str(directory), os.getpid(), basis, (control, *wanted), profile, jobs, budget)
         told = follow("conformance.trials", asdict(task), progress)
-    by_name = {one.name: one for one in faults}
-    trials = tuple(judged(by_name[one["fault"]], one["seed"], seen_of(one)) for one in told.events)
-    if told.failure:
-        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+    failure = told.failure or _failed_control(told.events, basis)
+    if failure:
+        click.echo(f"overlay-conformance: the harness failed: {failure}", err=True)
         sys.exit(2)
-    matrix = Matrix(faults, trials, profile)
-    _print(matrix)
-    gaps = uncovered(matrix, load_requirements(), EXCEPTIONS) if not names and profile != "smoke" else {}
-    for requirement, said in gaps.items():
-        click.echo(f"{requirement}: {said}")
-    if profile == "smoke":
-        sys.exit(0 if matrix.share >= _HALF else 1)
-    sys.exit(1 if matrix.alive or gaps else 0)
+    about = Selftest(
+        suite=importlib.metadata.version("overlay-conformance"),
+        specification=digest_of(load_requirements()),
+        basis=basis,
+        version=told.opened.get("version", "unknown"),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        profile=profile,
+        examples=EXAMPLES[profile],
+        seeds=numbers,
+        jobs=jobs,
+        budget=budget,
+        whole=whole,
+        complete=not names,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    report = _report(about, tuple(Specimen.of(one) for one in faults), told.events)
+    print_kills(report)
+    if results_file:
+        write(results_file, report)
+    if markdown_file:
+        markdown_file.write_text(kill_table(report))
+    sys.exit(report.exit_code)
+
+
+def _job(fault: Fault, seed: int, whole: bool) -> Job:
+    return Job.of(Specimen.of(fault), fault.connection, seed, whole=whole)
+
+
+def _report(about: Selftest, faults: tuple[Specimen, ...], events: list[dict[str, Any]]) -> KillReport:
+    by_name = {one.name: one for one in faults}
+    found = [one for one in events if one["fault"] in by_name]
+    matrix = KillMatrix(
+        faults, tuple(judged(by_name[one["fault"]], one["seed"], seen_of(one)) for one in found), about.profile
+    )
+    if not about.complete or about.profile == "smoke":
+        return KillReport(about, matrix)
+    return KillReport(about, matrix, uncovered(matrix, load_requirements(), EXCEPTIONS), EXCEPTIONS)
+
+
+def _failed_control(events: list[dict[str, Any]], basis: str) -> str:
+    """Why nothing that was killed would mean anything: the correct driver is killed too; "" if it is not."""
+    seen = next(seen_of(one) for one in events if one["fault"] == _CONTROL.name)
+    wrong = [one for one in seen.outcomes if one.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    if wrong:
+        return f"{basis} is not correct itself: {wrong[0].test}: {wrong[0].reason}"
+    return seen.failure
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[Fault, ...]:
@@ -103,34 +166,3 @@ def _chosen(names: tuple[str, ...]) -> tuple[Fault, ...]:
         if name not in known:
             raise click.UsageError(f"no fault {name}; conformance/faulty/ has them all")
     return tuple(one for one in FAULTS if not names or one.name in names)
-
-
-def _print(matrix: Matrix) -> None:
-    for fault in matrix.faults:
-        for trial in sorted(matrix.of(fault), key=lambda one: one.seed):
-            click.echo(_line(fault, trial))
-            if trial.missed and trial.fate is Fate.KILLED:
-                click.echo(f"{'':17} not broken: {', '.join(trial.missed)}")
-            others = [one for one in trial.killers if one not in fault.breaks]
-            if others:
-                click.echo(f"{'':17} broken too: {', '.join(others)}")
-            if trial.reason:
-                click.echo(f"{'':17} {trial.reason}")
-    counts = {fate: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
-    said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
-    median, worst = matrix.median_and_worst()
-    share = f"{matrix.share:.0%} of those that could be tried"
-    click.echo(f"{len(matrix.faults)} faults, profile {matrix.profile}: {said}; {share}")
-    click.echo(f"time to the kill: median {median:.1f} s, worst {worst:.1f} s")
-
-
-def _line(fault: Fault, trial: Trial) -> str:
-    kill = trial.killed_by(fault.breaks[0]) or (trial.kills[0] if trial.kills else None)
-    return f"{trial.fate.value:16} {fault.name:28} {_told(kill, fault) if kill else fault.breaks[0]}"
-
-
-def _told(kill: Kill, fault: Fault) -> str:
-    by = fault.breaks[0] if fault.breaks[0] in kill.requirements else kill.requirements[0]
-    examples = "1 example" if kill.examples == 1 else f"{kill.examples} examples"
-    drawn = "" if kill.drawn is None else f", {kill.drawn} drawn"
-    return f"{by:32} {kill.seconds:6.2f} s  {examples:12} {kill.steps} steps{drawn}"

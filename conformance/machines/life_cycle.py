@@ -64,12 +64,13 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             bench.story.tape.drawn.append([rule_name, words])
 
         def teardown(self) -> None:
-            if sys.exc_info()[1] is not None:  # of the rule that failed
-                bench.tries.failed()
+            of_a_rule = sys.exc_info()[1]
+            if isinstance(of_a_rule, Exception):
+                bench.tries.failed(of_a_rule)
             try:
                 self._look_again()
-            except Exception:
-                bench.tries.failed()
+            except Exception as error:
+                bench.tries.failed(error)
                 raise
 
         def _look_again(self) -> None:
