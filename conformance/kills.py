@@ -203,15 +203,23 @@ class KillMatrix:
         tried = [one for one in self.faults if self.fate(one) is not Fate.NOT_APPLICABLE]
         return sum(map(self.counts_as_killed, tried)) / len(tried) if tried else 1.0
 
-    def named_kills(self) -> list[Kill]:
-        """For each trial that killed, the kill by the requirement that its fault is named for."""
-        named = {one.name: one.named_for for one in self.faults}
-        found = [one.killed_by(named[one.fault]) for one in self.trials if one.fate is Fate.KILLED]
+    def kills_of(self, fault: Specimen) -> list[Kill]:
+        """For each seed that killed it, the kill by the requirement that it is named for."""
+        found = [one.killed_by(fault.named_for) for one in self.of(fault)]
         return [one for one in found if one is not None]
+
+    def size_of(self, fault: Specimen) -> int | None:
+        """The size of its smallest case, the largest of those over the seeds; None if none is known."""
+        return max((one.size for one in self.kills_of(fault) if one.size is not None), default=None)
+
+    def other_killers(self, fault: Specimen) -> list[str]:
+        """The requirements that failed besides the one that it is named for."""
+        found = dict.fromkeys(one for trial in self.of(fault) for one in trial.killers)
+        return [one for one in found if one != fault.named_for]
 
     def median_and_worst(self) -> tuple[float, float]:
         """Seconds to the kill; zeros if nothing was killed."""
-        seconds = [one.seconds for one in self.named_kills()] or [0.0]
+        seconds = [kill.seconds for fault in self.faults for kill in self.kills_of(fault)] or [0.0]
         return statistics.median(seconds), max(seconds)
 
 

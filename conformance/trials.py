@@ -33,7 +33,7 @@ from conformance.adapters import connect
 from conformance.driver import DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
-from conformance.kills import Kill, Seen, Specimen, is_own_defect
+from conformance.kills import Kill, Seen, is_own_defect
 from conformance.lab import namespace
 from conformance.ops import describe
 from conformance.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_settings, requirements_of
@@ -65,11 +65,6 @@ class Job:
     needs: str
     seed: int
     whole: bool = False
-
-    @classmethod
-    def of(cls, fault: Specimen, connection: str, seed: int, *, whole: bool) -> Job:
-        """The trial of a fault with one seed."""
-        return cls(fault.name, connection, fault.breaks, fault.backing, fault.needs, seed, whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +20,10 @@ from conformance.cli.base import Duration, main
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
-from conformance.faulty import basis as basis_of
 from conformance.faulty.basis import BASIS
 from conformance.faulty.catalogue import EXCEPTIONS, FAULTS
 from conformance.faulty.fault import Fault
-from conformance.kills import KillMatrix, Specimen, judged, uncovered
+from conformance.kills import KillMatrix, Seen, Specimen, judged, uncovered
 from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
 from conformance.report.killfile import KillReport, Selftest, write
@@ -33,10 +33,37 @@ from conformance.results import Verdict
 from conformance.spec import load_requirements
 from conformance.trials import Job, Trials, seen_of
 
-_REFERENCE: Final = "refdriver:Driver"
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_REFERENCE: Final = "refdriver:Driver"
+_TIME: Final = 60.0  # seconds for a trial, and for one of all tests
+_TIME_FOR_ALL: Final = 600.0
 # Tried with the faults, to see that what kills them is what is wrong with them.
-_CONTROL: Final = Specimen("Faithful", ("OVL-LIFE-CREATE", "OVL-APPLY-ROUND-TRIP"), "Nothing is wrong.", "control")
+_CONTROL: Final = Job(
+    "Faithful",
+    "python:conformance.faulty.basis:Faithful",
+    ("OVL-LIFE-CREATE", "OVL-APPLY-ROUND-TRIP"),
+    "host",
+    "",
+    1,
+)
+
+
+class HarnessFailed(Exception):
+    """Nothing can be said of any fault; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of the command line. ``complete`` says whether these are all faults of the catalogue."""
+
+    faults: tuple[Fault, ...]
+    complete: bool
+    profile: str
+    budget: float
+    jobs: int
+    seeds: tuple[int, ...]
+    whole: bool
+    basis: str
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
@@ -48,7 +75,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
 )
-@click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m with --whole.")
+@click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m where all tests are run.")
 @click.option(
     "--profile",
     type=click.Choice(("smoke", "standard")),
@@ -58,9 +85,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the examples.")
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Try with so many seeds, from --seed."
-)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
 @click.option("--whole", is_flag=True, help="Run all tests of the profile, and tell everything that fails.")
 @click.option(
     "--basis",
@@ -90,44 +115,28 @@ def selftest(
     """Run the suite on drivers that are wrong in one way each, and tell which of them it finds (the kill matrix).
 
     Ends with 1 if one of them is not found by the requirement that it is named for, or if no fault breaks some
-    requirement; in the profile smoke, if fewer than half are found.
+    requirement; in the profile smoke, of which all tests are run, if fewer than half are found.
     """
-    faults = _chosen(names)
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is no directory; make it first")
     whole = whole or profile == "smoke"
-    budget = budget or (600.0 if whole else 60.0)
-    started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-    console = Console(highlight=False)
-    with scratch_directory(scratch) as directory, Progress(console, "importing") as progress:
-        numbers = tuple(range(seed, seed + seeds))
-        wanted = [_job(one, number, whole) for one in faults for number in numbers]
-        control = Job.of(_CONTROL, f"python:{basis_of.__name__}:{_CONTROL.name}", seed, whole=False)
-        task = Trials(str(directory), os.getpid(), basis, (control, *wanted), profile, jobs, budget)
-        told = follow("conformance.trials", asdict(task), progress)
-    failure = told.failure or _failed_control(told.events, basis)
-    if failure:
-        click.echo(f"overlay-conformance: the harness failed: {failure}", err=True)
-        sys.exit(2)
-    about = Selftest(
-        suite=importlib.metadata.version("overlay-conformance"),
-        specification=digest_of(load_requirements()),
-        basis=basis,
-        version=told.opened.get("version", "unknown"),
-        kernel=platform.release(),
-        machine=platform.machine(),
-        profile=profile,
-        examples=EXAMPLES[profile],
-        seeds=numbers,
-        jobs=jobs,
-        budget=budget,
-        whole=whole,
-        complete=not names,
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 3),
+    asked = Asked(
+        _chosen(names),
+        not names,
+        profile,
+        budget or (_TIME_FOR_ALL if whole else _TIME),
+        jobs,
+        tuple(range(seed, seed + seeds)),
+        whole,
+        basis,
     )
-    report = _report(about, tuple(Specimen.of(one) for one in faults), told.events)
+    with scratch_directory(scratch) as directory:
+        try:
+            report = tried(asked, directory, Console(highlight=False))
+        except HarnessFailed as error:
+            click.echo(f"overlay-conformance: the harness failed: {error}", err=True)
+            sys.exit(2)
     print_kills(report)
     if results_file:
         write(results_file, report)
@@ -136,33 +145,64 @@ def selftest(
     sys.exit(report.exit_code)
 
 
-def _job(fault: Fault, seed: int, whole: bool) -> Job:
-    return Job.of(Specimen.of(fault), fault.connection, seed, whole=whole)
-
-
-def _report(about: Selftest, faults: tuple[Specimen, ...], events: list[dict[str, Any]]) -> KillReport:
-    by_name = {one.name: one for one in faults}
-    found = [one for one in events if one["fault"] in by_name]
-    matrix = KillMatrix(
-        faults, tuple(judged(by_name[one["fault"]], one["seed"], seen_of(one)) for one in found), about.profile
+def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
+    """Try the faults with their scratch below a directory; raises HarnessFailed."""
+    started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+    task = Trials(
+        str(directory), os.getpid(), asked.basis, tuple(_jobs(asked)), asked.profile, asked.jobs, asked.budget
     )
-    if not about.complete or about.profile == "smoke":
+    with Progress(console, "importing") as progress:
+        told = follow("conformance.trials", asdict(task), progress)
+    if told.failure:
+        raise HarnessFailed(told.failure)
+    seen = [(one["fault"], one["seed"], seen_of(one)) for one in told.events]
+    _check_control(asked.basis, [one for name, _, one in seen if name == _CONTROL.fault])
+    about = Selftest(
+        suite=importlib.metadata.version("overlay-conformance"),
+        specification=digest_of(load_requirements()),
+        basis=asked.basis,
+        version=told.opened["version"],
+        kernel=platform.release(),
+        machine=platform.machine(),
+        profile=asked.profile,
+        examples=EXAMPLES[asked.profile],
+        seeds=asked.seeds,
+        jobs=asked.jobs,
+        budget=asked.budget,
+        whole=asked.whole,
+        complete=asked.complete,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    by_name = {one.name: Specimen.of(one) for one in asked.faults}
+    trials = [judged(by_name[name], seed, one) for name, seed, one in seen if name != _CONTROL.fault]
+    trials.sort(key=lambda one: (list(by_name).index(one.fault), one.seed))
+    matrix = KillMatrix(tuple(by_name.values()), tuple(trials), asked.profile)
+    if not asked.complete or asked.profile == "smoke":
         return KillReport(about, matrix)
     return KillReport(about, matrix, uncovered(matrix, load_requirements(), EXCEPTIONS), EXCEPTIONS)
 
 
-def _failed_control(events: list[dict[str, Any]], basis: str) -> str:
-    """Why nothing that was killed would mean anything: the correct driver is killed too; "" if it is not."""
-    seen = next(seen_of(one) for one in events if one["fault"] == _CONTROL.name)
-    wrong = [one for one in seen.outcomes if one.verdict in (Verdict.FAIL, Verdict.ERROR)]
-    if wrong:
-        return f"{basis} is not correct itself: {wrong[0].test}: {wrong[0].reason}"
-    return seen.failure
+def _jobs(asked: Asked) -> Iterable[Job]:
+    yield _CONTROL
+    for fault in asked.faults:
+        for seed in asked.seeds:
+            yield Job(fault.name, fault.connection, fault.breaks, fault.backing, fault.needs, seed, asked.whole)
+
+
+def _check_control(basis: str, seen: Sequence[Seen]) -> None:
+    for one in seen:
+        wrong = [outcome for outcome in one.outcomes if outcome.verdict in (Verdict.FAIL, Verdict.ERROR)]
+        if wrong or one.failure:
+            said = f"{wrong[0].test}: {wrong[0].reason}" if wrong else one.failure
+            raise HarnessFailed(
+                f"{basis} does not pass without a fault, so what its faults do proves nothing: {said}"
+            )
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[Fault, ...]:
     known = {one.name for one in FAULTS}
     for name in names:
         if name not in known:
-            raise click.UsageError(f"no fault {name}; conformance/faulty/ has them all")
+            raise click.UsageError(f"no fault {name}; docs/kill-matrix.md has them all")
     return tuple(one for one in FAULTS if not names or one.name in names)

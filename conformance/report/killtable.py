@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Final
 
-from conformance.kills import Fate, Kill, KillMatrix, Specimen
+from conformance.kills import Fate, KillMatrix, Specimen
 from conformance.report.killfile import KillReport
 
 _SMALL: Final = 5
@@ -47,7 +47,7 @@ def _figures(matrix: KillMatrix) -> list[str]:
     killed = [one for one in matrix.faults if matrix.counts_as_killed(one)]
     untried = _untried(matrix)
     median, worst = matrix.median_and_worst()
-    sizes = [size for one in matrix.faults if (size := _size(matrix, one)) is not None]
+    sizes = [size for one in matrix.faults if (size := matrix.size_of(one)) is not None]
     small = sum(size <= _SMALL for size in sizes)
     lines = [
         f"- {len(killed)} of {len(matrix.faults) - len(untried)} faults are killed"
@@ -63,13 +63,13 @@ def _figures(matrix: KillMatrix) -> list[str]:
 
 
 def _row(matrix: KillMatrix, fault: Specimen) -> str:
-    kills = _kills(matrix, fault)
+    kills = matrix.kills_of(fault)
     fate = matrix.fate(fault)
-    others = len({one for trial in matrix.of(fault) for one in trial.killers} - {fault.named_for})
+    others = len(matrix.other_killers(fault))
     said = fate.value + (f", and by {others} more" if others and fate is Fate.KILLED else "")
     worst = f"{max(one.seconds for one in kills):.1f} s" if kills else ""
     examples = str(max(one.examples for one in kills)) if kills else ""
-    size = _size(matrix, fault)
+    size = matrix.size_of(fault)
     mark = " (hard)" if fault.hard else ""
     cells = (
         f"`{fault.name}`{mark}: {fault.sentence}",
@@ -81,16 +81,6 @@ def _row(matrix: KillMatrix, fault: Specimen) -> str:
         fault.source,
     )
     return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
-
-
-def _kills(matrix: KillMatrix, fault: Specimen) -> list[Kill]:
-    found = [one.killed_by(fault.named_for) for one in matrix.of(fault)]
-    return [one for one in found if one is not None]
-
-
-def _size(matrix: KillMatrix, fault: Specimen) -> int | None:
-    """The largest of its smallest cases, over the seeds."""
-    return max((one.size for one in _kills(matrix, fault) if one.size is not None), default=None)
 
 
 def _missed(matrix: KillMatrix, fault: Specimen) -> tuple[str, ...]:
