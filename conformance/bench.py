@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from conformance.lab.kernelversion import at_least
 from conformance.session import Place, Session
 from conformance.spec import Capability, Requirement
 from conformance.tape import Beyond, Called, Opened
-from conformance.timing import Stopwatch
+from conformance.timing import Stopwatch, Tries
 from conformance.watched import WatchedDriver
 from conformance.workbench import Leak, Story, Workbench, entry_names
 
@@ -52,6 +52,7 @@ class Fixtures:
     watch: Stopwatch
     requirements: dict[str, Requirement]
     capabilities: dict[str, Capability]
+    tries: Tries = field(default_factory=Tries)
 
 
 _T = TypeVar("_T")
@@ -74,6 +75,7 @@ class Bench:
         self._made = 0
         self.privileged = fixtures.session.privileged
         self.story = fixtures.story
+        self.tries = fixtures.tries
         self.examples = fixtures.session.examples
 
     @property

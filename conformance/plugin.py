@@ -40,7 +40,7 @@ NAME: Final = "overlay-conformance-suite"
 EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
-_UNTESTED: Final = "untested: "
+UNTESTED: Final = "untested: "
 _UNSHRUNK: Final = "conformance_unshrunk"
 
 
@@ -101,6 +101,7 @@ class ConformancePlugin:
         self.on_start: Callable[[str], None] = lambda _: None
         self._stack = stack
         self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self.tries = self._fixtures.tries
         self._log: KernelLog | None = None
         if "kernel-log" not in session.lacking:
             self._log = KernelLog()
@@ -113,17 +114,7 @@ class ConformancePlugin:
         config.addinivalue_line("markers", "release: in the profile release only")
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
-        settings.register_profile(
-            "conformance",
-            max_examples=self.session.examples,
-            deadline=None,  # a slow driver is not a wrong one
-            database=None,
-            print_blob=False,
-            report_multiple_bugs=False,
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        settings.load_profile("conformance")
+        load_settings(self.session.examples)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""
@@ -186,9 +177,10 @@ class ConformancePlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Begin the test's clock and tell the kernel's log its name; end the run when its time is up."""
         if self.session.deadline and time.monotonic() > self.session.deadline:
-            pytest.skip(_UNTESTED + "the time of this run (--budget) was up")
+            pytest.skip(UNTESTED + "the time of this run (--budget) was up")
         self._fixtures.watch.restart()
         self._fixtures.story.forget_facts()
+        self.tries.restart()
         if self._log:
             self._log.news()
             self._log.write(item.name)
@@ -280,6 +272,21 @@ class ConformancePlugin:
             return None
 
 
+def load_settings(examples: int) -> None:
+    """Set hypothesis up; tests that are imported afterwards are run so."""
+    settings.register_profile(
+        "conformance",
+        max_examples=examples,
+        deadline=None,  # a slow driver is not a wrong one
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("conformance")
+
+
 def _finding(error: BaseException | None) -> Finding:
     if isinstance(error, Deviation):
         return error.finding
@@ -343,7 +350,7 @@ def _skipped(report: pytest.TestReport) -> tuple[Verdict, str]:
     reason = text.removeprefix("Skipped: ")
     if reason.startswith(benches.DECLINED):
         return Verdict.DECLINED, reason
-    return (Verdict.UNTESTED if reason.startswith(_UNTESTED) else Verdict.NOT_APPLICABLE), reason
+    return (Verdict.UNTESTED if reason.startswith(UNTESTED) else Verdict.NOT_APPLICABLE), reason
 
 
 def _for_people(outcome: TestOutcome) -> str:

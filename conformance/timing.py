@@ -2,6 +2,8 @@
 
 The time of a driver is that of its calls, by the wall clock. The kernel's is what this thread spends in system
 calls outside of them, while operations are done and trees are looked at (getrusage(2), RUSAGE_THREAD).
+
+How many examples it took until one failed is counted here too: what is tried after it only makes it smaller.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -51,6 +53,33 @@ class Stopwatch:
         """All seconds since the start, and those inside the driver or the kernel."""
         kernel = _system_time() - self._system_began - self._system_in_calls
         return time.perf_counter() - self._began, self._in_calls + max(0.0, kernel)
+
+
+class Tries:
+    """Counts the examples of one test up to the first that fails, and says when that was.
+
+    ``on_failure`` may be set to hear of it at once.
+    """
+
+    def __init__(self) -> None:
+        self.on_failure: Callable[[Exception], None] = lambda _: None
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now. ``failed_at`` is of time.monotonic(), None as long as no example failed."""
+        self.examples = 0
+        self.failed_at: float | None = None
+
+    def begin(self) -> None:
+        """One example more."""
+        if self.failed_at is None:
+            self.examples += 1
+
+    def failed(self, error: Exception) -> None:
+        """The example failed."""
+        if self.failed_at is None:
+            self.failed_at = time.monotonic()
+            self.on_failure(error)
 
 
 def _system_time() -> float:

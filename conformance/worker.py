@@ -26,7 +26,7 @@ from conformance.session import Replay
 
 _SUITES: Final = Path(__file__).parent / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
-_ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,9 @@ def _round(
     directory.mkdir()
     file = Path(task.scratch) / f"replay-{number}.json"
     file.write_text(json.dumps(asdict(replay)))
-    words = _arguments(task, number if isinstance(number, int) else 0, directory, deadline)
+    words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
     code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
-    if code not in _ENDED_WELL:
+    if code not in ENDED_WELL:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text()
         tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
@@ -179,7 +179,8 @@ def _round(
     return True
 
 
-def _arguments(task: Task, number: int, directory: Path, deadline: float | None) -> list[str]:
+def arguments(task: Task, number: int, directory: Path, deadline: float | None = None) -> list[str]:
+    """The command line of pytest for one round of a task, with its scratch in ``directory``."""
     words = ["-p", _ENTRY, "-p", "no:cacheprovider"]
     words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]

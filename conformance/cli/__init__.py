@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from conformance.cli import completion, doctor, expect, replay, report, run, verbs
+from conformance.cli import completion, doctor, expect, replay, report, run, selftest, verbs
 from conformance.cli.base import main
 
-__all__ = ["completion", "doctor", "expect", "main", "replay", "report", "run", "verbs"]
+__all__ = ["completion", "doctor", "expect", "main", "replay", "report", "run", "selftest", "verbs"]
 
 # Verbs of packages that the suite knows nothing of, such as vm.
 for _found in importlib.metadata.entry_points(group="overlay_conformance.verbs"):

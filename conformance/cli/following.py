@@ -39,6 +39,9 @@ def follow(module: str, task: Mapping[str, Any], progress: Listener, prefix: Seq
                 case "outcome":
                     told.outcomes.append(TestOutcome.from_json(event))
                     progress.ended(told.outcomes[-1])
+                case "tried":
+                    told.events.append(event)
+                    progress.advance()
                 case "finished":
                     told.failure = ""
                     told.opened |= event

@@ -54,6 +54,10 @@ class Progress:
         self._counts[outcome.verdict] += 1
         self._bar.advance(self._task)
 
+    def advance(self) -> None:
+        """One thing more is done, whatever came of it."""
+        self._bar.advance(self._task)
+
     def testing(self, name: str) -> None:
         """A test begins."""
         counts = ", ".join(f"{self._counts[verdict]} {verdict.value}" for verdict in _TOLD if self._counts[verdict])

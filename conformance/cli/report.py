@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from conformance.cli.base import main
-from conformance.report import records
+from conformance.report import killfile, records
 from conformance.report.badge import badge
 from conformance.report.junit import junit
+from conformance.report.killfile import BadKills, KillReport
 from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
@@ -30,6 +31,7 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 @click.option("--junit", "junit_file", type=_FILE, help="JUnit XML.")
 @click.option("--markdown", "markdown_file", type=_FILE, help="Markdown, such as for a job summary.")
 @click.option("--badge", "badge_file", type=_FILE, help="A badge in SVG.")
+@click.option("--kills", type=_FILES, help="The page shows this result of 'selftest' too.")
 @click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
 def report(
     results: tuple[Path, ...],
@@ -37,13 +39,15 @@ def report(
     junit_file: Path | None,
     markdown_file: Path | None,
     badge_file: Path | None,
+    kills: Path | None,
     statement_file: Path | None,
 ) -> None:
     """Make reports of RESULTS, files of 'run --results'. Several are merged first."""
     parts = _merged(results)
     matrix = matrix_of(parts, load_requirements())
+    killed = _kills(kills) if kills else None
     wanted: list[tuple[Path | None, Callable[[], str]]] = [
-        (html, lambda: page(matrix, _scripts(parts, results))),
+        (html, lambda: page(matrix, _scripts(parts, results), kills=killed)),
         (junit_file, lambda: junit(matrix)),
         (markdown_file, lambda: markdown(matrix)),
         (badge_file, lambda: badge(_only(matrix, "--badge"))),
@@ -67,15 +71,23 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 
 
 @main.command()
-def schema() -> None:
+@click.option("--kills", is_flag=True, help="That of what 'selftest --results' writes.")
+def schema(kills: bool) -> None:
     """Print the JSON schema of a line of a result file."""
-    click.echo(records.SCHEMA.read_text(), nl=False)
+    click.echo((killfile.SCHEMA if kills else records.SCHEMA).read_text(), nl=False)
 
 
 def _merged(results: Sequence[Path]) -> list[Part]:
     try:
         return records.merge([(str(path), records.read(path)) for path in results])
     except BadResults as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _kills(path: Path) -> KillReport:
+    try:
+        return killfile.read(path)
+    except BadKills as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-_BASIS: Final = "CONFORMANCE_FAULTY_BASIS"  # MODULE:CLASS
+BASIS: Final = "CONFORMANCE_FAULTY_BASIS"  # MODULE:CLASS
 
 
 class Faithful:
@@ -25,7 +25,7 @@ class Faithful:
 
 def basis() -> Any:
     """The class of the correct driver."""
-    module, _, name = os.environ[_BASIS].partition(":")
+    module, _, name = os.environ[BASIS].partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -51,7 +51,7 @@ class Patched(Faithful):
 
 def _patch(fault: type[Patched]) -> None:
     """Replace the function, once, also where modules have it by its name already."""
-    package = os.environ[_BASIS].partition(":")[0].partition(".")[0]
+    package = os.environ[BASIS].partition(":")[0].partition(".")[0]
     module_name, _, path = fault.place.partition(":")
     owner: Any = importlib.import_module(f"{package}.{module_name}")
     *holders, name = path.split(".")

@@ -36,6 +36,10 @@ class SaysAnything(Faithful):
         return int(self.inner.diff_size(layer_id, parent)) + 7
 
 
+class NamesOneBacking(SaysAnything):
+    """Every home is said to be on the same filesystem."""
+
+
 class IgnoresWhatIsAsked(Faithful):
     """Id maps, image stores and labels are not for this driver, and it does not say so."""
 
@@ -332,7 +336,9 @@ FAULTS: Final = (
         ),
         "coarse: to show that the requirement can fail",
     ),
-    Fault(SaysAnything, ("OVL-OPEN-SECOND-HOME",), "coarse: to show that the requirement can fail", backing="ext4"),
+    Fault(
+        NamesOneBacking, ("OVL-OPEN-SECOND-HOME",), "coarse: to show that the requirement can fail", backing="ext4"
+    ),
     Fault(
         IgnoresWhatIsAsked,
         (

@@ -155,6 +155,10 @@ class TakesAnyOption(Faithful):
             super().__init__(home)
 
 
+class TakesAnySize(TakesAnyOption):
+    """A size is left out without a word where the filesystem has no quota."""
+
+
 class MindsTheCase(Faithful):
     """Options are known in lower case only."""
 
@@ -173,6 +177,10 @@ class TakesAnyWorld(Faithful):
             super().__init__(home, **asked)
         except Exception:
             self.home, self.inner = home, SimpleNamespace(cleanup=lambda: None)
+
+
+class TakesOverlay(TakesAnyWorld):
+    """A home on overlay is not refused, and opened somewhere else."""
 
 
 class RefusesTheWorld(Faithful):
@@ -206,6 +214,10 @@ class TakesAnyId(Faithful):
         """Leave options out."""
         del storage_options
         self.inner.create(layer_id, parent)
+
+
+class TakesAnyLimit(TakesAnyId):
+    """The size of a layer is left out where the filesystem has no quota."""
 
 
 class OneAtATime(Faithful):
@@ -300,7 +312,7 @@ FAULTS: Final = (
         "coarse: to show that the requirement can fail",
     ),
     Fault(
-        TakesAnyOption,
+        TakesAnySize,
         ("OVL-OPTION-SIZE-BACKING",),
         "coarse: to show that the requirement can fail",
         backing="tmpfs",
@@ -312,7 +324,7 @@ FAULTS: Final = (
         "coarse: to show that the requirement can fail",
     ),
     Fault(
-        TakesAnyWorld,
+        TakesOverlay,
         ("OVL-GATE-REAL-OVERLAY",),
         "coarse: to show that the requirement can fail",
         backing="overlay",
@@ -336,7 +348,9 @@ FAULTS: Final = (
         ),
         "coarse: to show that the requirement can fail",
     ),
-    Fault(TakesAnyId, ("OVL-QUOTA-UNSUPPORTED",), "coarse: to show that the requirement can fail", backing="tmpfs"),
+    Fault(
+        TakesAnyLimit, ("OVL-QUOTA-UNSUPPORTED",), "coarse: to show that the requirement can fail", backing="tmpfs"
+    ),
     Fault(
         OneAtATime,
         ("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),

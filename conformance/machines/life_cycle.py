@@ -7,6 +7,7 @@ something, the layer that it concerned is looked at; at the end, all of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -51,6 +52,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
     class LifeCycle(RuleBasedStateMachine):  # hypothesis asks for a class
         def __init__(self) -> None:
             super().__init__()
+            bench.tries.begin()
             self._stack = ExitStack()
             names = ("origin", "other")[:stores]
             self.histories = [_History(self._stack.enter_context(bench.store(name))) for name in names]
@@ -62,6 +64,16 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             bench.story.tape.drawn.append([rule_name, words])
 
         def teardown(self) -> None:
+            of_a_rule = sys.exc_info()[1]
+            if isinstance(of_a_rule, Exception):
+                bench.tries.failed(of_a_rule)
+            try:
+                self._look_again()
+            except Exception as error:
+                bench.tries.failed(error)
+                raise
+
+        def _look_again(self) -> None:
             with self._stack:
                 for history in self.histories:
                     for layer_id, count in history.held.items():

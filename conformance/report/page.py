@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
+from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Matrix
 from conformance.report.records import Run
 from conformance.results import TestOutcome, Verdict
@@ -32,15 +33,26 @@ _OF_RUN: Final = (
 )
 
 
-def page(matrix: Matrix, scripts: Mapping[str, str], *, title: str = "overlay-conformance") -> str:
+def page(
+    matrix: Matrix,
+    scripts: Mapping[str, str],
+    *,
+    title: str = "overlay-conformance",
+    kills: KillReport | None = None,
+) -> str:
     """One page, of ASCII only; ``scripts`` are the texts to show by the ``evidence`` of the outcomes they repeat.
 
+    With ``kills``, a table of what the suite makes of drivers that are known to be wrong comes before the verdicts.
     Links to evidence are relative, so the page belongs beside the result file.
     """
     template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
     # A lone surrogate cannot be written to a file, so all that is not ASCII is a reference to a character.
     heading = html.escape(title).encode("ascii", "xmlcharrefreplace").decode()
-    said = {"title": heading, "policy": _policy(template), "data": _embedded(_data(matrix, scripts))}
+    said = {
+        "title": heading,
+        "policy": _policy(template),
+        "data": _embedded({**_data(matrix, scripts), "kills": _kills(kills)}),
+    }
     return _PLACE.sub(lambda found: said[found[1]], template)
 
 
@@ -114,6 +126,30 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
         "lists": list(tables.lists.numbers),
         "texts": list(tables.texts.numbers),
     }
+
+
+def _kills(report: KillReport | None) -> dict[str, Any] | None:
+    """The table of faults: what was run, a line for each, and what nothing breaks."""
+    if report is None:
+        return None
+    about, matrix = report.about, report.matrix
+    rows = []
+    for fault in matrix.faults:
+        kills = matrix.kills_of(fault)
+        rows.append(
+            {
+                **asdict(fault),
+                "fate": matrix.fate(fault).value,
+                "seconds": max((one.seconds for one in kills), default=None),
+                "examples": max((one.examples for one in kills), default=None),
+                "size": matrix.size_of(fault),
+                "others": matrix.other_killers(fault),
+                "reason": "\n".join(dict.fromkeys(one.reason for one in matrix.of(fault) if one.reason)),
+            }
+        )
+    median, worst = matrix.median_and_worst()
+    said = asdict(about) | {"share": matrix.share, "median": median, "worst": worst}
+    return {"about": said, "faults": rows, "gaps": list(report.gaps.items())}
 
 
 def _row(cells: list[Cell | None], tables: _Tables) -> list[Any]:

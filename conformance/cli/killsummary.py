@@ -1,0 +1,53 @@
+"""What ``selftest`` prints: a line for each trial, what to look into, and the figures."""
+
+from __future__ import annotations
+
+import click
+
+from conformance.kills import Fate, Kill, Specimen, Trial
+from conformance.report.killfile import KillReport
+
+_INDENT = " " * 17
+
+
+def print_kills(report: KillReport) -> None:
+    """The kill matrix, and what is to be done about it."""
+    matrix = report.matrix
+    for fault in matrix.faults:
+        for trial in matrix.of(fault):
+            click.echo(_line(fault, trial, len(report.about.seeds) > 1))
+            for line in _remarks(fault, trial):
+                click.echo(_INDENT + line)
+    for requirement, said in report.gaps.items():
+        click.echo(f"{requirement}: {said}")
+    counts = {fate: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
+    said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
+    median, worst = matrix.median_and_worst()
+    share = f"{matrix.share:.0%} of those that could be tried count as killed"
+    click.echo(f"{len(matrix.faults)} faults, profile {matrix.profile}: {said}; {share}")
+    click.echo(
+        f"time to the kill: median {median:.1f} s, worst {worst:.1f} s; all took {report.about.seconds:.0f} s"
+    )
+
+
+def _remarks(fault: Specimen, trial: Trial) -> list[str]:
+    lines = []
+    if trial.missed and trial.fate is Fate.KILLED:
+        lines.append(f"not broken: {', '.join(trial.missed)}")
+    others = [one for one in trial.killers if one not in fault.breaks]
+    if others:
+        lines.append(f"broken too: {', '.join(others)}")
+    return lines + [line for line in trial.reason.splitlines() if line.strip()]
+
+
+def _line(fault: Specimen, trial: Trial, seeded: bool) -> str:
+    kill = trial.killed_by(fault.named_for)
+    seed = f"seed {trial.seed:<6}" if seeded else ""
+    return f"{trial.fate.value:16} {fault.name:28} {seed}{fault.named_for:32}{_told(kill) if kill else ''}".rstrip()
+
+
+def _told(kill: Kill) -> str:
+    examples = "1 example" if kill.examples == 1 else f"{kill.examples} examples"
+    what = "operation" if kill.drawn else "step"
+    size = "not made smaller" if kill.size is None else f"{kill.size} {what}{'' if kill.size == 1 else 's'}"
+    return f"{kill.seconds:7.2f} s  {examples:12} {size}"

@@ -1,0 +1,117 @@
+"""What a selftest leaves: JSON lines, from which its reports are made (kills.schema.json, docs/results.md).
+
+A ``selftest`` line tells what was run, ``fault`` lines what was wrong with each driver, ``trial`` lines what became
+of it with each seed, ``gap`` lines which requirements nothing breaks, and an ``end`` line how much there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from conformance.kills import Fate, KillMatrix, Specimen, Trial
+
+FORMAT: Final = 1
+SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
+HALF: Final = 0.5
+
+
+class BadKills(Exception):
+    """A file that is no result of a selftest; the text names the file, the line and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selftest:
+    """What was run. ``seconds`` is the wall clock, ``budget`` the seconds for each trial, ``basis`` MODULE:CLASS.
+
+    With ``whole`` all tests of the profile were run on each fault, otherwise those of what it breaks. ``complete``
+    says whether all faults of the catalogue were tried.
+    """
+
+    suite: str
+    specification: str
+    basis: str
+    version: str
+    kernel: str
+    machine: str
+    profile: str
+    examples: int
+    seeds: tuple[int, ...]
+    jobs: int
+    budget: float
+    whole: bool
+    complete: bool
+    started: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class KillReport:
+    """A selftest, its matrix, and requirements that nothing was seen to break, with the reason.
+
+    ``exceptions`` are those of which that is known, with the reason.
+    """
+
+    about: Selftest
+    matrix: KillMatrix
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is as it should be: every fault killed and no gap; in the profile smoke, half of them killed."""
+        if self.about.profile == "smoke":
+            return 0 if self.matrix.share >= HALF else 1
+        return 1 if self.matrix.alive or self.gaps else 0
+
+
+def lines_of(report: KillReport) -> list[str]:
+    """The lines of the file."""
+    matrix = report.matrix
+    counts = {fate.value: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
+    records: list[dict[str, Any]] = [
+        {"record": "selftest", "format": FORMAT, **asdict(report.about)},
+        *({"record": "fault", **asdict(one)} for one in matrix.faults),
+        *({"record": "trial", **one.as_json()} for one in matrix.trials),
+        *({"record": "gap", "requirement": one, "reason": said} for one, said in report.gaps.items()),
+        *({"record": "exception", "requirement": one, "reason": said} for one, said in report.exceptions.items()),
+        {"record": "end", "trials": len(matrix.trials), "counts": counts, "exit_code": report.exit_code},
+    ]
+    return [json.dumps(record) for record in records]
+
+
+def write(path: Path, report: KillReport) -> None:
+    """Write the file, whole or not at all."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text("".join(line + "\n" for line in lines_of(report)))
+    beside.replace(path)
+
+
+def read(path: Path) -> KillReport:
+    """Back from :func:`write`; raises BadKills."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            found.setdefault(record.pop("record"), []).append(record)
+        (about,), (end,) = found["selftest"], found["end"]
+        if about.pop("format") != FORMAT:
+            raise BadKills(f"{path}: another format than {FORMAT}; use the version of the suite that wrote it")
+        faults = tuple(Specimen.from_json(one) for one in found.get("fault", []))
+        trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
+        if len(trials) != end["trials"]:
+            raise BadKills(f"{path}: {end['trials']} trials should be here, found {len(trials)}: it was cut")
+        return KillReport(
+            Selftest(**{**about, "seeds": tuple(about["seeds"])}),
+            KillMatrix(faults, trials, about["profile"]),
+            {one["requirement"]: one["reason"] for one in found.get("gap", [])},
+            {one["requirement"]: one["reason"] for one in found.get("exception", [])},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadKills(
+            f"{path}: this is no result of a selftest ({type(error).__name__}: {error});"
+            " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
+        ) from error

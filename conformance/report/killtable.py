@@ -1,0 +1,101 @@
+"""The kill matrix as Markdown: which requirement killed each fault, how soon, and with how small a case."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Final
+
+from conformance.kills import Fate, KillMatrix, Specimen
+from conformance.report.killfile import KillReport
+
+_SMALL: Final = 5
+
+
+def kill_table(report: KillReport) -> str:
+    """The whole page: what was run, the figures, and a line for each fault."""
+    about, matrix = report.about, report.matrix
+    lines = [
+        "# The kill matrix",
+        "",
+        "Drivers that are wrong in one known way each, and the requirement that found each of them. Written by"
+        " `overlay-conformance selftest --markdown`; what the columns mean is in [selftest.md](selftest.md).",
+        "",
+        f"overlay-conformance {about.suite} on {about.basis} {about.version}, kernel {about.kernel}, profile"
+        f" {about.profile} ({about.examples} examples), {_seeds(about.seeds)}, {about.started[:10]}.",
+        "",
+        *_figures(matrix),
+        "",
+        "| fault | is named for | what became of it | time to the kill | examples | size | source |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(matrix, fault) for fault in matrix.faults),
+        "",
+    ]
+    lines += _listed("Faults that live", [(one.name, _why(matrix, one)) for one in matrix.alive])
+    lines += _listed("Faults that could not be tried", [(one.name, _why(matrix, one)) for one in _untried(matrix)])
+    missed = [(one.name, ", ".join(_missed(matrix, one))) for one in matrix.faults if _missed(matrix, one)]
+    lines += _listed("Requirements that should have failed too", missed)
+    lines += _listed("Requirements that no fault was seen to break", list(report.gaps.items()))
+    lines += _listed("Requirements that no fault has to break", list(report.exceptions.items()))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
+def _figures(matrix: KillMatrix) -> list[str]:
+    killed = [one for one in matrix.faults if matrix.counts_as_killed(one)]
+    untried = _untried(matrix)
+    median, worst = matrix.median_and_worst()
+    sizes = [size for one in matrix.faults if (size := matrix.size_of(one)) is not None]
+    small = sum(size <= _SMALL for size in sizes)
+    lines = [
+        f"- {len(killed)} of {len(matrix.faults) - len(untried)} faults are killed"
+        + (f"; {len(untried)} more could not be tried here" if untried else ""),
+        f"- time to the kill: median {median:.1f} s, worst {worst:.1f} s",
+    ]
+    if sizes:
+        middle = statistics.median(sizes)
+        lines.append(
+            f"- size of the smallest case: median {middle:.0f}, at most {_SMALL} for {small} of {len(sizes)}"
+        )
+    return lines
+
+
+def _row(matrix: KillMatrix, fault: Specimen) -> str:
+    kills = matrix.kills_of(fault)
+    fate = matrix.fate(fault)
+    others = len(matrix.other_killers(fault))
+    said = fate.value + (f", and by {others} more" if others and fate is Fate.KILLED else "")
+    worst = f"{max(one.seconds for one in kills):.1f} s" if kills else ""
+    examples = str(max(one.examples for one in kills)) if kills else ""
+    size = matrix.size_of(fault)
+    mark = " (hard)" if fault.hard else ""
+    cells = (
+        f"`{fault.name}`{mark}: {fault.sentence}",
+        fault.named_for,
+        said,
+        worst,
+        examples,
+        "" if size is None else str(size),
+        fault.source,
+    )
+    return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
+
+
+def _missed(matrix: KillMatrix, fault: Specimen) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for trial in matrix.of(fault) for one in trial.missed))
+
+
+def _untried(matrix: KillMatrix) -> list[Specimen]:
+    return [one for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE]
+
+
+def _why(matrix: KillMatrix, fault: Specimen) -> str:
+    return next((one.reason for one in matrix.of(fault) if one.fate is matrix.fate(fault)), "it was not tried")
+
+
+def _listed(title: str, entries: list[tuple[str, str]]) -> list[str]:
+    if not entries:
+        return []
+    return [f"## {title}", "", *(f"- `{name}`: {' '.join(said.split())[:300]}" for name, said in entries), ""]

@@ -1,0 +1,211 @@
+"""What counts as a kill, what is a gap, and what is left of a selftest in a file and on a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conformance.kills import Fate, Kill, KillMatrix, Seen, Specimen, Trial, is_own_defect, judged, uncovered
+from conformance.report import killfile
+from conformance.report.killfile import BadKills, KillReport, Selftest
+from conformance.report.killtable import kill_table
+from conformance.report.matrix import Matrix
+from conformance.report.page import page
+from conformance.results import TestOutcome, Verdict
+
+NAMED, SECOND, OTHER, LAST = "OVL-A-ONE", "OVL-A-TWO", "OVL-B-OTHER", "OVL-C-LAST"
+FAULT = Specimen("Wrong", (NAMED, SECOND), "It is wrong.", "boundary: one more")
+ABOUT = Selftest(
+    *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "x86_64", "standard"),
+    examples=10,
+    seeds=(1, 2),
+    jobs=2,
+    budget=60.0,
+    whole=False,
+    complete=True,
+    started="2026-11-25T00:00:00+00:00",
+    seconds=12.5,
+)
+
+
+def kill(*requirements: str, seconds: float = 1.0, size: int | None = 3) -> Kill:
+    return Kill(requirements, "test_it[host]", seconds, seconds + 1, 4, size, True, 12, "it was")
+
+
+def outcome(verdict: Verdict, *requirements: str) -> TestOutcome:
+    return TestOutcome("test_it[host]", requirements, verdict, f"because of {verdict.value}")
+
+
+# ---- What counts as a kill.
+
+
+def test_a_fault_is_killed_by_what_it_is_named_for() -> None:
+    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED), kill(SECOND))))
+    assert (trial.fate, trial.missed, trial.reason) == (Fate.KILLED, (), "")
+
+
+def test_what_should_fail_and_does_not_is_told() -> None:
+    trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, SECOND),), (kill(NAMED),)))
+    assert (trial.fate, trial.missed) == (Fate.KILLED, (SECOND,))
+    assert "test_it[host]: PASS" in trial.reason
+
+
+@pytest.mark.parametrize("requirement", [SECOND, OTHER])
+def test_a_fault_that_dies_of_something_else_is_alive(requirement: str) -> None:
+    trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
+    assert trial.fate is Fate.BY_OTHERS
+    assert KillMatrix((FAULT,), (trial,), "standard").alive == (FAULT,)
+    assert KillMatrix((FAULT,), (trial,), "smoke").alive == ()
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.ERROR, Verdict.DECLINED, Verdict.UNTESTED])
+def test_a_fault_that_nothing_fails_on_lives(verdict: Verdict) -> None:
+    trial = judged(FAULT, 1, Seen((outcome(verdict, NAMED),)))
+    assert trial.fate is Fate.SURVIVED
+    assert verdict.value in trial.reason
+
+
+def test_a_fault_of_which_no_test_was_run_lives() -> None:
+    assert judged(FAULT, 1, Seen()).fate is Fate.SURVIVED
+
+
+def test_a_trial_that_was_cut_says_so() -> None:
+    assert "60 s" in judged(FAULT, 1, Seen(failure="it was ended after 60 s")).reason
+
+
+def test_what_this_host_cannot_show_is_not_applicable() -> None:
+    lacking = judged(FAULT, 1, Seen(lacking="no xfs with project quota"))
+    skipped = judged(FAULT, 1, Seen((outcome(Verdict.NOT_APPLICABLE, NAMED, SECOND),)))
+    assert [one.fate for one in (lacking, skipped)] == [Fate.NOT_APPLICABLE] * 2
+    assert lacking.reason == "no xfs with project quota"
+    matrix = KillMatrix((FAULT,), (lacking,), "standard")
+    assert (matrix.alive, matrix.share) == ((), 1.0)
+
+
+def test_a_fault_that_lives_with_one_seed_is_alive() -> None:
+    trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED),))), judged(FAULT, 2, Seen()))
+    assert KillMatrix((FAULT,), trials, "standard").fate(FAULT) is Fate.SURVIVED
+
+
+@pytest.mark.parametrize("said", ["KeyError: 'x'", "TypeError: f() takes 1", "AttributeError: no", "NameError: x"])
+def test_code_that_does_not_work_is_no_fault(said: str) -> None:
+    assert is_own_defect(f"the driver refused a step that it must do: {said}")
+
+
+@pytest.mark.parametrize("said", ["OSError: [Errno 22]", "ValueError: bad", "LayerNotFound: x", "MyTypeError: x"])
+def test_a_refusal_is_one(said: str) -> None:
+    assert not is_own_defect(f"the driver refused a step that it must do: {said}")
+
+
+# ---- Gaps.
+
+
+def test_a_requirement_that_nothing_breaks_is_a_gap() -> None:
+    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
+    assert uncovered(matrix, (NAMED, SECOND), {}) == {}
+    assert list(uncovered(matrix, (NAMED, SECOND, LAST), {})) == [LAST]
+    assert uncovered(matrix, (NAMED, SECOND, LAST), {LAST: "a kernel with SELinux"}) == {}
+
+
+def test_a_requirement_that_should_be_broken_and_was_not_is_a_gap() -> None:
+    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED),))),), "standard")
+    assert list(uncovered(matrix, (NAMED, SECOND), {})) == [SECOND]
+
+
+def test_an_exception_that_is_broken_is_a_gap() -> None:
+    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
+    assert list(uncovered(matrix, (NAMED, SECOND), {SECOND: "nobody can"})) == [SECOND]
+
+
+def test_a_fault_that_cannot_be_tried_here_leaves_no_gap() -> None:
+    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(lacking="no quota")),), "standard")
+    assert uncovered(matrix, (NAMED, SECOND), {}) == {}
+
+
+# ---- The file, the table and the page.
+
+REQUIREMENTS = st.lists(st.sampled_from((NAMED, SECOND, OTHER)), min_size=1, unique=True).map(tuple)
+SECONDS = st.floats(0, 1000)
+KILLS = st.builds(
+    Kill,
+    *(REQUIREMENTS, st.text(), SECONDS, SECONDS, st.integers(1, 99), st.none() | st.integers(0, 99)),
+    *(st.booleans(), st.integers(0, 99), st.text()),
+)
+TRIALS = st.builds(
+    Trial,
+    st.just("Wrong"),
+    st.integers(1, 9),
+    st.sampled_from(Fate),
+    st.lists(KILLS, max_size=3).map(tuple),
+    st.lists(st.just(SECOND), max_size=1).map(tuple),
+    st.text(),
+    SECONDS,
+)
+REPORTS = st.lists(TRIALS, max_size=4).map(
+    lambda trials: KillReport(
+        ABOUT, KillMatrix((FAULT,), tuple(trials), "standard"), {LAST: "nothing"}, {OTHER: "a reason"}
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(report=REPORTS)
+def test_what_is_written_is_as_the_schema_says_and_is_read(
+    report: KillReport, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("kills") / "kills.jsonl"
+    killfile.write(path, report)
+    schema = json.loads(killfile.SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for line in path.read_text().splitlines():
+        jsonschema.Draft202012Validator(schema).validate(json.loads(line))
+    assert killfile.read(path) == report
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    trials = (judged(FAULT, 1, Seen()), judged(FAULT, 2, Seen()))
+    lines = killfile.lines_of(KillReport(ABOUT, KillMatrix((FAULT,), trials, "standard")))
+    for number, kept in enumerate((lines[:-1], lines[:2] + lines[3:], ["{}"], ["no JSON"])):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("\n".join(kept))
+        with pytest.raises(BadKills, match=path.name):
+            killfile.read(path)
+
+
+def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
+    other = Specimen("Other", (OTHER,), "A | B.", "bug 1: moby#1", hard=True)
+    trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
+    report = KillReport(ABOUT, KillMatrix((FAULT, other), trials, "standard"), {LAST: "no fault breaks it"})
+    text = kill_table(report)
+    assert "1 of 2 faults are killed" in text
+    assert (
+        "| `Wrong`: It is wrong. | OVL-A-ONE | KILLED, and by 1 more | 1.0 s | 4 | 3 | boundary: one more |" in text
+    )
+    assert r"| `Other` (hard): A \| B. | OVL-B-OTHER | SURVIVED |" in text
+    assert "- `Other`: it hung" in text
+    assert f"- `{LAST}`: no fault breaks it" in text
+    assert report.exit_code == 1
+
+
+def test_in_smoke_half_is_enough() -> None:
+    about = Selftest(**{**{name: getattr(ABOUT, name) for name in ABOUT.__slots__}, "profile": "smoke"})
+    others = [Specimen(f"Wrong{number}", (NAMED,), "Wrong.", "boundary: x") for number in range(3)]
+    killed = [judged(one, 1, Seen(kills=(kill(OTHER),))) for one in others]
+    alive = [judged(one, 1, Seen()) for one in others]
+    for trials, code in ((killed[:2] + alive[2:], 0), (killed[:1] + alive[1:], 1)):
+        assert KillReport(about, KillMatrix(tuple(others), tuple(trials), "smoke")).exit_code == code
+
+
+def test_the_page_holds_the_matrix_if_there_is_one() -> None:
+    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
+    report = KillReport(ABOUT, KillMatrix((FAULT,), (trial,), "standard"), {LAST: "no fault breaks it"})
+    nothing = Matrix((), (), {}, ())
+    with_it, without = page(nothing, {}, kills=report), page(nothing, {})
+    assert '"kills":null' in without
+    assert '"name":"Wrong"' in with_it
+    assert '"fate":"KILLED"' in with_it
