@@ -44,6 +44,11 @@ def source(arguments: str) -> DriverSource:
 
 def open_class(factory: Callable[..., Any], request: OpenRequest) -> Any:
     """The driver, opened on ``overlay`` in the request's directory, so that the directory is an image store."""
+    return factory(str(request.directory / "overlay"), **words_of(request))
+
+
+def words_of(request: OpenRequest) -> dict[str, Any]:
+    """What a class is opened with beside the home."""
     asked: dict[str, Any] = {}
     words = [f"overlay.{word}" for word in request.options]
     if request.image_stores:
@@ -52,7 +57,7 @@ def open_class(factory: Callable[..., Any], request: OpenRequest) -> Any:
         asked["options"] = words
     if request.id_map:
         asked["uid_maps"] = asked["gid_maps"] = [(one.container, one.host, one.size) for one in request.id_map]
-    return factory(str(request.directory / "overlay"), **asked)
+    return asked
 
 
 def _attempt(module_name: str, class_name: str, request: OpenRequest, prefix: Sequence[str]) -> Answer:
@@ -76,11 +81,15 @@ def _version_of(module_name: str) -> str:
 
 
 class _InProcess:
-    def __init__(self, factory: Callable[..., Any], request: OpenRequest) -> None:
+    def __init__(
+        self, factory: Callable[..., Any], request: OpenRequest, asked: dict[str, Any] | None = None
+    ) -> None:
         self._factory = factory
         self._request = request
         self._home = request.directory / "overlay"
-        self._driver: Any = self._ask(lambda: open_class(factory, request))
+        # The same objects for every opening, as a caller has them who keeps its options.
+        self._asked = words_of(request) if asked is None else asked
+        self._driver: Any = self._ask(lambda: factory(str(self._home), **self._asked))
 
     def _ask(self, call: Callable[[], _T]) -> _T:
         # Whatever a driver raises is its answer, even if it is a defect of its code.
@@ -143,7 +152,7 @@ class _InProcess:
 
     def reopen(self) -> _InProcess:
         self.leave()
-        return _InProcess(self._factory, self._request)
+        return _InProcess(self._factory, self._request, self._asked)
 
     def close(self) -> None:
         self._ask(lambda: self._driver.cleanup())

@@ -34,13 +34,17 @@ class Patched(Faithful):
 
     ``place`` names the function, as MODULE:NAME or MODULE:CLASS.NAME within the package of the correct driver;
     :meth:`wrong` is called in its stead, with the original first. The replacement is for the whole process, which
-    is a worker with this one driver.
+    is a worker with this one driver. Where one error sits in two functions, a writer and its reader, ``also`` names
+    the second one and :meth:`wrong_too` stands for it.
     """
 
     place: str
+    also: str = ""
 
     def __init__(self, home: str, **asked: Any) -> None:
-        _patch(type(self))
+        _patch(type(self), self.place, self.wrong)
+        if self.also:
+            _patch(type(self), self.also, self.wrong_too)
         super().__init__(home, **asked)
 
     @staticmethod
@@ -48,11 +52,16 @@ class Patched(Faithful):
         """What is called instead; nothing is wrong yet."""
         return original(*args, **kwargs)
 
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What is called instead of the second function."""
+        return original(*args, **kwargs)
 
-def _patch(fault: type[Patched]) -> None:
+
+def _patch(fault: type[Patched], place: str, wrong: Callable[..., Any]) -> None:
     """Replace the function, once, also where modules have it by its name already."""
     package = os.environ[BASIS].partition(":")[0].partition(".")[0]
-    module_name, _, path = fault.place.partition(":")
+    module_name, _, path = place.partition(":")
     owner: Any = importlib.import_module(f"{package}.{module_name}")
     *holders, name = path.split(".")
     for holder in holders:
@@ -64,7 +73,7 @@ def _patch(fault: type[Patched]) -> None:
 
     @functools.wraps(original)
     def replaced(*args: Any, **kwargs: Any) -> Any:
-        return fault.wrong(original, *args, **kwargs)
+        return wrong(original, *args, **kwargs)
 
     replaced.__dict__["fault"] = fault
     setattr(owner, name, type(found)(replaced) if original is not found else replaced)

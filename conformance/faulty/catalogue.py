@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from conformance.faulty import archives, carrying, claims, crashing, keeping, layers, quota, taking
+from conformance.faulty import (
+    archives,
+    carrying,
+    claims,
+    counting,
+    crashing,
+    keeping,
+    layers,
+    lives,
+    mounting,
+    opening,
+    quota,
+    recovering,
+    stores,
+    taking,
+    together,
+)
 from conformance.faulty.fault import Fault
 
 # Requirements that no fault breaks, with the reason; whoever breaks one takes it out of here.
@@ -20,9 +36,16 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *archives.FAULTS,
     *carrying.FAULTS,
     *claims.FAULTS,
+    *counting.FAULTS,
     *crashing.FAULTS,
     *keeping.FAULTS,
     *layers.FAULTS,
+    *lives.FAULTS,
+    *mounting.FAULTS,
+    *opening.FAULTS,
     *quota.FAULTS,
+    *recovering.FAULTS,
+    *stores.FAULTS,
     *taking.FAULTS,
+    *together.FAULTS,
 )

@@ -11,9 +11,12 @@ from typing import Final
 
 TMPFS: Final = 0x01021994  # magics of statfs(2)
 OVERLAYFS: Final = 0x794C7630
+XFS: Final = 0x58465342
 _CLONE_NEWNS: Final = 0x20000
 _CLONE_NEWUSER: Final = 0x10000000
 _MS_REC_PRIVATE: Final = 16384 | (1 << 18)
+_MS_BIND: Final = 4096
+_MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +77,13 @@ def _enter_user_namespace() -> None:
 def mount_tmpfs(target: Path) -> None:
     """Mount a tmpfs, for scratch where no other filesystem can be an upper."""
     _call(_LIBC.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(0), b"mode=0700"))
+
+
+def share_mounts_in(directory: Path) -> None:
+    """Mount a directory on itself, and share what is mounted below it with mount namespaces that come after."""
+    name = os.fsencode(directory)
+    _call(_LIBC.mount(name, name, None, ctypes.c_ulong(_MS_BIND), None))
+    _call(_LIBC.mount(b"none", name, None, ctypes.c_ulong(_MS_SHARED), None))
 
 
 def mount_overlay_at(layers: Path, target: Path) -> None:

@@ -10,22 +10,45 @@ from conformance.findings import WrongAnswer
 from conformance.suites.homes import stays_as_it_was
 from conformance.workbench import Deviation, Workbench, entry_names, everything_below, same_tree
 
+_LAYERS = 129  # the longest chain: a layer with 128 lowers, and these
 
-def deep_chain(store: Workbench) -> str:
+
+def deep_chain(store: Workbench, top: str = f"layer-{_LAYERS - 1}", layers: int = _LAYERS) -> str:
     """A chain of 129 layers, so with 128 lowers under its top; some of them hold a file."""
-    store.tell("create layer-0 to layer-128, each on the one before; every 32nd gets a file")
+    store.tell(
+        f"create layer-0 to layer-{layers - 1}, each on the one before; every 32nd gets a file, and writes its"
+        " number into the file 'last'"
+    )
     parent = ""
-    for number in range(129):
-        parent = store.create(f"layer-{number}", parent, quiet=True)
+    for number in range(layers):
+        layer_id = top if number == _LAYERS - 1 else f"layer-{number}"
+        parent = store.create(layer_id, parent, quiet=True)
         if number % 32 == 0:
             name = b"file-%d" % number
-            store.change(parent, [ops.CreateFile(name, name, 0o644)])
+            last = ops.WriteAt(b"last", 0, b"%03d" % number) if number else ops.CreateFile(b"last", b"000", 0o644)
+            store.change(parent, [ops.CreateFile(name, name, 0o644), last])
     return parent
 
 
 @pytest.mark.requirement("OVL-CHAIN-128")
 def test_128_lowers_work(bench: Bench) -> None:
     with bench.store() as store:
+        store.check_tree(deep_chain(store))
+
+
+@pytest.mark.requirement("OVL-CHAIN-128")
+def test_128_lowers_work_after_opening_again(bench: Bench) -> None:
+    with bench.store() as store:
+        below = deep_chain(store, layers=_LAYERS - 1)
+        store.tell("open the home again")
+        store.driver = store.driver.reopen()
+        store.check_tree(store.create("top", below))
+
+
+@pytest.mark.requirement("OVL-CHAIN-ORDER")
+def test_the_uppermost_of_many_is_seen(bench: Bench) -> None:
+    with bench.store() as store:
+        bench.need("overlay")
         store.check_tree(deep_chain(store))
 
 
@@ -72,9 +95,10 @@ def test_the_diff_on_a_long_chain_is_its_own(bench: Bench) -> None:
         store.change(top, [ops.Unlink(b"file-32"), ops.CreateFile(b"new", b"new", 0o644)])
         archive = store.diff(top)
         names = set(entry_names(archive))
-        if names != {".wh.file-32", "file-128", "new"}:
+        if names != {".wh.file-32", "file-128", "last", "new"}:
             raise Deviation(
-                f"expected .wh.file-32, file-128 and new in the diff of {top}, got {sorted(names)}", WrongAnswer()
+                f"expected .wh.file-32, file-128, last and new in the diff of {top}, got {sorted(names)}",
+                WrongAnswer(),
             )
         store.create("twin", store.parent_of(top))
         store.apply("twin", archive)

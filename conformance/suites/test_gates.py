@@ -11,9 +11,11 @@ from conformance.bench import Bench
 from conformance.driver import Answer, DriverRefused, OpenRequest
 from conformance.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, wanted
 from conformance.lab.pretend import Pretence
+from conformance.suites.test_opening import FALSE_WORDS, TRUE_WORDS
 from conformance.workbench import Deviation
 
 _AT_A_TIME = 4  # most of the time is the start of processes
+_ON_BTRFS = ("4.0", "4.6", "4.7", "4.7-rc1", "4.10", "6.1")  # as text, 4.10 comes before 4.7
 
 
 def answer_of(bench: Bench, cell: Cell) -> Answer:
@@ -55,6 +57,34 @@ def test_kernels_by_their_release(bench: Bench) -> None:
 
 
 @pytest.mark.place_free
+@pytest.mark.requirement("OVL-OPTION-BOOL")
+def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
+    """On a kernel that is too old, the driver opens with the words for true, and with no word for false.
+
+    Every second word is tried; a driver takes a process for each, and most of the time is its start.
+    """
+    bench.need("pretend")
+    bench.story.begin()
+    words = [(word, True) for word in TRUE_WORDS[::2]] + [(word, False) for word in FALSE_WORDS[::2]]
+
+    def attempt(word: str) -> Answer:
+        with bench.directory() as directory:
+            request = OpenRequest(directory, (f"override_kernel_check={word}",))
+            return bench.attempt(request, Pretence("3.18", None, ()).prefix())
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        answers = list(pool.map(lambda one: attempt(one[0]), words))
+    wrong = []
+    for (word, opens), answer in zip(words, answers, strict=True):
+        said = f"open a home on kernel 3.18 with override_kernel_check={word} -> {_word(answer.opened)}"
+        bench.story.tell(said)
+        if answer.opened != opens:
+            wrong.append(f"{said}; expected it {_word(opens)}: {' '.join(answer.text.split())[:300]}")
+    if wrong:
+        raise Deviation("\n".join(wrong))
+
+
+@pytest.mark.place_free
 @pytest.mark.requirement("OVL-GATE-KERNEL-FORM")
 def test_forms_of_releases(bench: Bench) -> None:
     judge(bench, (Cell(release, "") for release in (*VENDOR_FORMS, *UNPARSABLE)))
@@ -72,7 +102,7 @@ def test_filesystems_that_are_refused(bench: Bench, name: str) -> None:
 def test_btrfs_takes_a_later_kernel(bench: Bench) -> None:
     judge(
         bench,
-        (Cell(release, "btrfs", on) for release in ("4.0", "4.6", "4.7", "4.7-rc1", "6.1") for on in (False, True)),
+        (Cell(release, "btrfs", on) for release in _ON_BTRFS for on in (False, True)),
     )
 
 

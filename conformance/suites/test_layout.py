@@ -31,6 +31,8 @@ def test_short_links(bench: Bench) -> None:
             link = (home / layer_id / "link").read_text()
             if not _SHORT.fullmatch(link):
                 raise Deviation(f"{layer_id}/link holds {link!r}, expected 26 characters of A-Z and 2-7")
+            if not (home / "l" / link).is_symlink():
+                raise Deviation(f"{layer_id}/link holds {link!r}, and l/{link} is no symlink")
             target = os.readlink(home / "l" / link)
             if target != f"../{layer_id}/diff":
                 raise Deviation(f"l/{link} leads to {target!r}, expected '../{layer_id}/diff'")
@@ -54,9 +56,11 @@ def test_lower_names_the_chain(bench: Bench) -> None:
 def test_directories_of_a_layer(bench: Bench) -> None:
     with bench.store() as store:
         home = chain_of_three(store)
-        missing = [name for name in ("diff", "work", "link", "lower") if not (home / "layer-2" / name).exists()]
-        if missing:
-            raise Deviation(f"layer-2 lacks {missing}")
+        store.create("fresh", "layer-2")  # which was never mounted
+        for layer_id in ("layer-2", "fresh"):
+            missing = [name for name in ("diff", "work", "link", "lower") if not (home / layer_id / name).exists()]
+            if missing:
+                raise Deviation(f"{layer_id} lacks {missing}")
         if os.listdir(home / "layer-2" / "diff") != ["new"]:
             raise Deviation(
                 f"layer-2/diff holds {os.listdir(home / 'layer-2' / 'diff')}, expected what was written: new"
@@ -64,7 +68,9 @@ def test_directories_of_a_layer(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-LAYOUT-READ")
-def test_a_store_by_another_hand(bench: Bench) -> None:
+@pytest.mark.parametrize("below", [("work", "merged"), ("work",)], ids=["as-made", "as-left"])
+def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:
+    """containers/storage takes the mount point away when it unmounts a layer."""
     with bench.store() as store:
         store.build([STANDARD])
         store.tell("lay out 'foreign-0' and, on it, 'foreign-1' by hand, and open the home again")
@@ -79,7 +85,7 @@ def test_a_store_by_another_hand(bench: Bench) -> None:
                 ops.MakeSymlink(b"l/" + short, b"../" + layer + b"/diff"),
                 ops.CreateFile(layer + b"/diff/file-%d" % number, b"", 0o644),
             ]
-        made += [ops.MakeDirectory(b"foreign-1/" + name, 0o700) for name in (b"work", b"merged")]
+        made += [ops.MakeDirectory(b"foreign-1/" + name.encode(), 0o700) for name in below]
         store.tamper([*made, ops.CreateFile(b"foreign-1/lower", b"l/" + shorts[0], 0o644)])
         store.driver = store.driver.reopen()
         for layer_id, wanted in (("foreign-0", {b"file-0"}), ("foreign-1", {b"file-0", b"file-1"})):

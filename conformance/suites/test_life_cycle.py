@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,10 @@ from conformance import ops
 from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
 from conformance.findings import FilesDiffer, WrongAnswer
+from conformance.observe import observe
 from conformance.strategies import STANDARD
 from conformance.suites.homes import below_home, stays_as_it_was
-from conformance.workbench import Deviation, Workbench, everything_below
+from conformance.workbench import Deviation, Workbench, everything_below, same_tree
 
 
 @pytest.mark.smoke
@@ -49,6 +51,35 @@ def test_an_id_is_taken_once(bench: Bench) -> None:
         store.check_tree("layer-1")
 
 
+@pytest.mark.requirement("OVL-LIFE-ROOT-OPEN")
+@pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
+def test_the_root_of_a_layer_may_be_entered(bench: Bench, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with bench.store() as store:
+            store.tell(f"with the umask {mask:03o}:")
+            for layer_id in store.build([(), ()]):
+                store.tell(f"get {layer_id}")
+                mode = os.stat(store.driver.get(layer_id)).st_mode & 0o7777
+                store.driver.put(layer_id)
+                if mode & 0o555 != 0o555:
+                    raise Deviation(f"the root of {layer_id} has mode {mode:04o}; expected r-x for everybody")
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.requirement("OVL-LIFE-REMOVE")
+def test_a_layer_of_an_earlier_opening_leaves_nothing(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        before = everything_below(store.driver.home)
+        store.create("child", "layer-0")
+        store.tell("open the home again, and remove child")
+        store.driver = store.driver.reopen()
+        store.driver.remove("child")
+        stays_as_it_was(store, before)
+
+
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-LIFE-REMOVE")
 def test_a_removed_layer_leaves_nothing(bench: Bench) -> None:
@@ -66,9 +97,13 @@ def test_a_removed_layer_leaves_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-LIFE-REMOVE-PARENT")
-def test_a_layer_under_others_stays(bench: Bench) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["as-it-is", "opened-again"])
+def test_a_layer_under_others_stays(bench: Bench, again: bool) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a")]])
+        if again:
+            store.tell("open the home again")
+            store.driver = store.driver.reopen()
         store.must_refuse("remove layer-0", call=lambda: store.driver.remove("layer-0"))
         store.check_tree("layer-0")
         store.check_tree("layer-1")
@@ -80,6 +115,12 @@ def test_a_missing_layer_has_no_tree(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
         store.must_refuse("get missing", call=lambda: store.driver.get("missing"))
+        for parent in ("", "base"):
+            store.create("removed", parent)
+            store.check_tree("removed")
+            store.tell("remove removed")
+            store.driver.remove("removed")
+            store.must_refuse("get removed", call=lambda: store.driver.get("removed"))
 
 
 @pytest.mark.smoke
@@ -97,10 +138,12 @@ def test_a_reopened_driver_shows_the_same(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-LIFE-BAD-ID")
 @pytest.mark.parametrize(
-    "layer_id", ["", ".", "..", "a/b", "/a", "../a", "a/../b", "a/", "layer-0/diff", "x/../../y"]
+    "layer_id", ["", ".", "..", "a/b", "/a", "../a", "a/../b", "a/", "layer-0/diff", "x/../../y", "l"]
 )
 def test_ids_that_name_another_place_are_refused(bench: Bench, layer_id: str) -> None:
     with bench.store() as store:
+        if layer_id == "l":
+            bench.need("home-layout")  # where it holds the short links of all layers
         if not layer_id and "containers-storage" in bench.info.name:
             not_applicable("with no id the command makes one up")
         store.build([STANDARD])
@@ -131,11 +174,12 @@ def nothing_is_lost(store: Workbench, before: set[str], what: str) -> None:
 def test_removing_what_is_not_there_harms_nothing(bench: Bench) -> None:
     with bench.store() as store:
         ids = store.build([STANDARD, [ops.Unlink(b"a")]])
-        store.tell("remove missing")
-        try:
-            store.driver.remove("missing")
-        except DriverRefused as refused:
-            store.tell(f"  refused: {refused}")
+        for missing in ("missing", "layer", "layer-", "layer-10"):
+            store.tell(f"remove {missing}")
+            try:
+                store.driver.remove(missing)
+            except DriverRefused as refused:
+                store.tell(f"  refused: {refused}")
         for layer_id in ids:
             store.check_tree(layer_id)
 
@@ -155,6 +199,8 @@ def test_a_mounted_layer_is_removed_wholly_or_not(bench: Bench) -> None:
                 raise Deviation("removing a mounted layer was refused, and its tree is gone") from refused
             store.driver.put("layer-1")
             store.check_tree("layer-1")
+            store.create("child", "layer-1")  # by which it is seen that its place in chains is whole too
+            store.check_tree("child")
         else:
             if store.driver.exists("layer-1") or os.path.exists(f"{root}/new"):
                 raise Deviation("a mounted layer was removed, and something of it is still there")
@@ -174,15 +220,33 @@ def test_an_id_may_be_used_again(bench: Bench) -> None:
             store.driver.remove("again")
 
 
+@pytest.mark.requirement("OVL-LIFE-REUSE-ID")
+def test_an_id_is_used_again_after_its_layer_was_removed_mounted(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.create("again", "layer-0")
+        store.tell("get again, and remove it")
+        store.driver.get("again")
+        try:
+            store.driver.remove("again")
+        except DriverRefused as refused:
+            store.tell(f"  refused: {refused}; put it, and remove it")
+            store.driver.put("again")
+            store.driver.remove("again")
+        store.create("again", "layer-0")
+        store.check_tree("again")
+
+
 @pytest.mark.requirement("OVL-LIFE-BUSY-PARENT")
 def test_a_mounted_parent_is_a_parent(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, ()])  # what has no parent may be got without a mount
         store.tell("get layer-1, to be held")
-        store.driver.get("layer-1")
+        root = store.driver.get("layer-1")
         try:
             store.create("child", "layer-1")
             store.check_tree("child")
+            same_tree("the tree of layer-1, held meanwhile,", store.expected("layer-1"), observe(root))
         finally:
             store.tell("put layer-1")
             store.driver.put("layer-1")
@@ -214,7 +278,21 @@ def test_nothing_is_left_when_a_driver_is_closed(bench: Bench) -> None:
             store.observed(layer_id)
             if bench.has("diff"):
                 store.diff(layer_id)
+                if bench.has("whole-tree-diff"):
+                    store.diff(layer_id, "")
+        if bench.has("diff"):
+            store.diff(ids[2], ids[0])
         store.tell("close the driver")
+
+
+@pytest.mark.requirement("OVL-LIFE-NO-LEAKS")
+def test_nothing_is_left_after_many_openings(bench: Bench) -> None:
+    """A space in the path of the home is one that lists of mounts write in another way."""
+    with bench.store(path=lambda directory: directory / "a b") as store:
+        store.build([STANDARD, [ops.RemoveTree(b"d")]])
+        store.tell("open the home again, and close the driver")
+        store.driver = store.driver.reopen()
+        store.check_tree("layer-1")
 
 
 @pytest.mark.requirement("OVL-LIFE-NO-DESCRIPTORS")
@@ -236,3 +314,42 @@ def test_no_descriptor_stays_open(bench: Bench) -> None:
         opened = len(os.listdir("/proc/self/fd")) - before
         if opened > 0:
             raise Deviation(f"five rounds of get, put, diff and apply left {opened} descriptors open")
+
+
+@pytest.mark.requirement("OVL-LIFE-NO-DESCRIPTORS")
+def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
+    """Nothing can be written to /dev/full, so that whoever reads the diff gives up in the middle."""
+    bench.need("diff")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"large", b"large" * 100_000, 0o644)]])
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            store.tell("diff layer-1 into /dev/full, which takes nothing")
+            try:
+                store.driver.diff("layer-1", "layer-0", Path("/dev/full"))
+            except (DriverRefused, OSError) as error:
+                store.tell(f"  given up: {error}")
+        opened = len(os.listdir("/proc/self/fd")) - before
+        if opened > 0:
+            raise Deviation(f"five diffs that were not read to their end left {opened} descriptors open")
+        store.check_tree("layer-1")
+
+
+@pytest.mark.requirement("OVL-LIFE-AFTER-REFUSAL")
+def test_a_refused_call_stands_in_no_others_way(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.must_refuse("create new on missing", call=lambda: store.driver.create("new", "missing"))
+        store.create("new", "layer-0")
+        store.must_refuse("create new again", call=lambda: store.driver.create("new", "layer-0"))
+        store.must_refuse("get later", call=lambda: store.driver.get("later"))
+        store.create("later", "new")
+        store.must_refuse("remove new, under later", call=lambda: store.driver.remove("new"))
+        store.check_tree("later")
+        for layer_id in ("later", "new"):
+            store.tell(f"remove {layer_id}")
+            store.driver.remove(layer_id)
+            if store.driver.exists(layer_id):
+                raise Deviation(f"{layer_id} was removed and exists", WrongAnswer())
+        store.create("new", "layer-0")
+        store.check_tree("new")

@@ -53,10 +53,33 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
             )
 
 
-@pytest.mark.requirement("OVL-MOUNT-EXTRA-PUT")
-def test_a_put_too_many_does_no_harm(bench: Bench) -> None:
+@pytest.mark.requirement("OVL-MOUNT-LAST-PUT")
+def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:
+    """A mount that is busy is taken away from under its users, or the put is refused: never kept in silence."""
     with bench.store() as store:
         two_layers(store)
+        store.tell("get layer-1, and open a file in it")
+        root = store.driver.get("layer-1")
+        with open(f"{root}/new", "rb"):
+            store.tell("put layer-1, with the file open")
+            try:
+                store.driver.put("layer-1")
+            except DriverRefused as refused:
+                store.tell(f"  refused: {refused}")
+                return
+            left = mounts_below(store.driver.home)
+        if left:
+            raise Deviation(f"the put was said to be done, and this is mounted still: {left}")
+
+
+@pytest.mark.requirement("OVL-MOUNT-EXTRA-PUT")
+@pytest.mark.parametrize("again", [False, True], ids=["as-it-is", "opened-again"])
+def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        if again:
+            store.tell("open the home again")
+            store.driver = store.driver.reopen()
         store.tell("put layer-1, without a get")
         try:
             store.driver.put("layer-1")
@@ -108,6 +131,24 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
         store.check_tree(top)
 
 
+@pytest.mark.requirement("OVL-MOUNT-PAGE-RELATIVE")
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_the_page_boundary_of_relative_paths(bench: Bench, beyond: int) -> None:
+    """The chain and the top's id are chosen so that option data relative to the home has a page and ``beyond``."""
+    lowers = 127 if beyond == 0 else 128  # every further byte of an id counts twice, so both parities are needed
+    # lowerdir=l/X:...,upperdir=ID/diff,workdir=ID/work
+    fixed = len("lowerdir=,upperdir=,workdir=") + 2 * len("/diff") + lowers * (_SHORT - 1) + lowers - 1
+    length = (_PAGE + beyond - fixed) // 2
+    with bench.store() as store:
+        store.tell(f"a chain with {lowers} lowers: {fixed + 2 * length} bytes of option data relative to the home")
+        ids = [store.create("layer-0")]
+        store.change(ids[0], [ops.CreateFile(b"lowest", b"lowest", 0o644)])
+        store.tell(f"create layer-1 to layer-{lowers - 1}, each on the one before")
+        for number in range(1, lowers):
+            ids.append(store.create(f"layer-{number}", ids[-1], quiet=True))
+        store.check_tree(store.create("top".ljust(length, "t"), ids[-1]))
+
+
 @pytest.mark.requirement("OVL-MOUNT-LONG-HOME")
 def test_far_beyond_a_page(bench: Bench) -> None:
     with bench.store("origin", lambda directory: home_of_length(directory, 220, 0)) as store:
@@ -116,8 +157,25 @@ def test_far_beyond_a_page(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-MOUNT-HOME-PRIVATE")
-def test_the_home_is_private(bench: Bench) -> None:
-    with bench.store() as store:
+@pytest.mark.parametrize("home", ["below a shared mount", "a shared mount"])
+def test_the_home_is_private(bench: Bench, home: str) -> None:
+    """Where nothing is shared anyway, a driver that does nothing about it would pass."""
+    with bench.store() as probe:
+        below = os.path.relpath(probe.driver.home, probe.directory)  # where the adapter puts the home
+    with bench.directory() as directory:
+        shared = directory / "shared"
+        shared.mkdir()
+        namespace.share_mounts_in(shared)
+        if home == "a shared mount":
+            (shared / below).mkdir(parents=True)
+            namespace.share_mounts_in(shared / below)
+        judge_privacy(bench, shared, home)
+
+
+def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
+    """What is mounted in the home does not propagate; raises Deviation."""
+    with bench.store("origin", lambda _: directory) as store:
+        store.tell(f"a home that is {home}")
         two_layers(store)
         store.tell("get layer-1")
         root = store.driver.get("layer-1")
@@ -172,35 +230,42 @@ def test_a_family_is_mounted_together(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-MOUNT-LEFT-OVER")
-def test_a_mount_that_was_left_is_taken_over(bench: Bench) -> None:
+@pytest.mark.parametrize("gets", [1, 2])
+def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
     with bench.store() as store:
         two_layers(store)
-        store.tell("get layer-1")
-        before = store.driver.get("layer-1")
+        for _ in range(gets):
+            store.tell("get layer-1")
+            before = store.driver.get("layer-1")
         store.tell("open the home again, with layer-1 mounted")
         store.driver = store.driver.reopen()
         store.tell("get layer-1")
         after = store.driver.get("layer-1")
         if after != before:
             raise Deviation(f"the tree of layer-1 was on {before} and is now on {after}")
-        store.tell("put layer-1, for the get before")
-        store.driver.put("layer-1")
-        if not os.path.exists(f"{after}/new"):
-            raise Deviation("the tree is gone after one of two puts", TreeGone(b"new"))
+        if mounts_below(store.driver.home).count(after) != 1:
+            raise Deviation(f"layer-1 is mounted more than once: {mounts_below(store.driver.home)}")
+        for _ in range(gets):
+            store.tell("put layer-1, for a get before")
+            store.driver.put("layer-1")
+            if not os.path.exists(f"{after}/new"):
+                raise Deviation("the tree is gone before the last put", TreeGone(b"new"))
         store.tell("put layer-1, for the get after")
         store.driver.put("layer-1")
         if mounts_below(store.driver.home):
             raise Deviation(
-                f"still mounted after both puts: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
+                f"still mounted after all puts: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
             )
 
 
 @pytest.mark.requirement("OVL-MOUNT-LOST")
-def test_an_unmount_from_outside_is_noticed(bench: Bench) -> None:
+@pytest.mark.parametrize("gets", [1, 2])
+def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
     with bench.store() as store:
         two_layers(store)
-        store.tell("get layer-1")
-        root = store.driver.get("layer-1")
+        for _ in range(gets):
+            store.tell("get layer-1")
+            root = store.driver.get("layer-1")
         store.tell(f"umount {root}, by somebody else")
         try:
             namespace.unmount(Path(root))
@@ -209,7 +274,7 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench) -> None:
         store.tell("get layer-1")
         shown = observe(store.driver.get("layer-1"))
         same_tree("layer-1, got again after it was unmounted from outside,", store.expected("layer-1"), shown)
-        for _ in range(2):
+        for _ in range(gets + 1):
             store.driver.put("layer-1")
 
 
@@ -230,7 +295,10 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
     label = "system_u:object_r:container_file_t:s0:c1,c2"
     with bench.store() as store:
         two_layers(store)
-        store.must_refuse(f"get layer-1 with the label {label}", call=lambda: store.driver.get("layer-1", label))
+        for _ in range(2):
+            store.must_refuse(
+                f"get layer-1 with the label {label}", call=lambda: store.driver.get("layer-1", label)
+            )
         store.tell("get layer-1 without a label, and put it")
         store.check_tree("layer-1")
         if mounts_below(store.driver.home):
@@ -292,6 +360,11 @@ def test_the_caller_stays_where_it_is(bench: Bench) -> None:
         cwd, root, mask = os.getcwd(), os.stat("/").st_ino, os.umask(0o027)
         try:
             ids = store.build([[ops.CreateFile(b"file-%d" % number, b"", 0o644)] for number in range(30)])
+            if bench.has("labels") and bench.why_not("selinux"):
+                label = "system_u:object_r:container_file_t:s0"
+                store.must_refuse(
+                    f"get {ids[-1]} with the label {label}", call=lambda: store.driver.get(ids[-1], label)
+                )
             if bench.has("diff") and bench.has("apply"):
                 store.create("copy")
                 store.apply("copy", store.diff(ids[0]))

@@ -37,6 +37,41 @@ def test_opening_again_changes_nothing(bench: Bench) -> None:
             store.check_tree(layer_id)
 
 
+@pytest.mark.requirement("OVL-OPEN-SYMLINK")
+def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
+    def linked(directory: Path) -> Path:
+        (directory / "real").mkdir()
+        (directory / "link").symlink_to("real")
+        return directory / "link"
+
+    with bench.store(path=linked) as store:
+        store.tell("a home that is reached through a symlink")
+        ids = store.build([STANDARD, [ops.Unlink(b"a")]])
+        mounts = set(namespace.mounts_below(store.directory))
+        for _ in range(2):
+            store.tell("open the home again")
+            store.driver = store.driver.reopen()
+            for layer_id in ids:
+                store.check_tree(layer_id)
+        now = namespace.mounts_below(store.directory)
+        if len(now) > len(mounts):
+            raise Deviation(f"each opening mounted something more: {now}, and {sorted(mounts)} at first")
+        store.tell("close the driver")
+
+
+@pytest.mark.requirement("OVL-OPEN-OPTIONS-KEPT")
+def test_options_serve_for_the_next_opening(bench: Bench) -> None:
+    with bench.store("origin") as images:
+        images.create("image")
+        images.change("image", STANDARD)
+        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+            store.knows(images, "image")
+            store.tell("open the home again, with the same options")
+            store.driver = store.driver.reopen()
+            store.create("own", "image")
+            store.check_tree("own")
+
+
 _OWN = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by containers/storage and by this suite
 
 
@@ -69,8 +104,12 @@ def test_keys_are_taken_in_any_case(bench: Bench) -> None:
         store.build([STANDARD])
 
 
+TRUE_WORDS = ("1", "t", "T", "TRUE", "true", "True")  # of Go's strconv.ParseBool
+FALSE_WORDS = ("0", "f", "F", "FALSE", "false", "False")
+
+
 @pytest.mark.requirement("OVL-OPTION-BOOL")
-@pytest.mark.parametrize("value", ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"])
+@pytest.mark.parametrize("value", [*TRUE_WORDS, *FALSE_WORDS])
 def test_words_of_truth_are_taken(bench: Bench, value: str) -> None:
     with bench.store(options=[f"override_kernel_check={value}"]) as store:
         store.create("base")
@@ -85,6 +124,24 @@ def test_other_words_are_not(bench: Bench, value: str) -> None:
 @pytest.mark.requirement("OVL-OPTION-SIZE-FORM")
 @pytest.mark.parametrize("value", ["ten", "-1", "10x", "1.2.3g", "g", "10 g b", "0x10", "1e3"])
 def test_a_size_is_a_number_and_a_unit(bench: Bench, value: str) -> None:
+    """Without quota any size is refused; that it is for its form is seen by the number that is named."""
+    refused(bench, f"size={value}", naming=value[:5])
+
+
+@pytest.mark.requirement("OVL-OPTION-SIZE-FORM")
+@pytest.mark.parametrize("value", ["0", "0b", "0.0G", "0 kb", "0K", "0.9b", "0.0009765k", "0.00000095m"])
+def test_a_size_of_nothing_asks_for_nothing(bench: Bench, value: str) -> None:
+    """Every form of a size that comes to less than a byte, so that it needs no quota; fractions are cut off."""
+    with bench.store(options=[f"size={value}"]) as store:
+        store.create("base")
+
+
+@pytest.mark.requirement("OVL-OPTION-SIZE-FORM")
+@pytest.mark.parametrize("value", ["0.0009999k", "0.00000099M", "1b"])
+def test_a_size_of_a_byte_asks_for_something(bench: Bench, value: str) -> None:
+    """A unit is 1024 of the one before: what would be less than a byte by thousands is one, and needs quota."""
+    if namespace.filesystem_magic(Path(bench.place.directory)) == namespace.XFS:
+        not_applicable("xfs may have quota, and take it")
     refused(bench, f"size={value}")
 
 
@@ -96,13 +153,17 @@ def test_a_size_takes_a_filesystem_with_quota(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-OPTION-IMAGESTORE")
-@pytest.mark.parametrize("kind", ["relative", "missing", "file"])
+@pytest.mark.parametrize("kind", ["relative", "missing", "file", "second"])
 def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
     with bench.directory() as directory:
         (directory / "file").touch()
-        path = {"relative": "relative", "missing": str(directory / "missing"), "file": str(directory / "file")}[
-            kind
-        ]
+        missing = str(directory / "missing")
+        path = {
+            "relative": "relative",
+            "missing": missing,
+            "file": str(directory / "file"),
+            "second": f"{directory},{missing}",
+        }[kind]
         refused(bench, f"imagestore={path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from conformance.workbench import Deviation, Workbench, entry_names, members, sa
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
+_TWO_RANGES = (IdRange(0, 100_000, 1_000), IdRange(1_000, 500_000, 1_000))
 
 
 def owner(store: Workbench, layer_id: str, path: str) -> tuple[int, int]:
@@ -60,6 +62,44 @@ def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
         owners = {member.name.rstrip("/"): (member.uid, member.gid) for member in members(store.diff("layer-1"))}
         if {owners.get(name) for name in ("f", "x", "s")} != {(5, 5)}:
             raise Deviation(f"expected owners 5:5 in the diff, got {owners}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-DIFF")
+def test_a_diff_knows_every_range(bench: Bench) -> None:
+    with bench.store(id_map=_TWO_RANGES) as store:
+        hosts = {b"first": 100_000, b"last": 100_999, b"second": 500_000, b"end": 500_999}
+        made = [ops.CreateFile(name, b"", 0o644) for name in hosts]
+        store.build([[*made, *(ops.Chown(name, host, host) for name, host in hosts.items())]])
+        owners = {member.name: (member.uid, member.gid) for member in members(store.diff("layer-0"))}
+        wanted = {"first": (0, 0), "last": (999, 999), "second": (1_000, 1_000), "end": (1_999, 1_999)}
+        if owners != wanted:
+            raise Deviation(f"expected owners {wanted} in the diff, got {owners}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-APPLY")
+def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
+    with bench.store(id_map=_TWO_RANGES) as store:
+        store.create("base")
+        inside = {"first": 0, "last": 999, "second": 1_000, "end": 1_999}
+        store.applied("base", [Entry(name, owner=(number, number)) for name, number in inside.items()])
+        hosts = {"first": 100_000, "last": 100_999, "second": 500_000, "end": 500_999}
+        wanted = {name: (host, host) for name, host in hosts.items()}
+        found = {path: owner(store, "base", path) for path in wanted}
+        if found != wanted:
+            raise Deviation(f"expected owners {wanted}, found {found}")
+
+
+@pytest.mark.requirement("OVL-IDMAP-WORK")
+def test_mapped_root_owns_what_overlay_works_in(bench: Bench) -> None:
+    with bench.store(id_map=_MAP) as store:
+        store.build([(), ()])
+        store.tell("get layer-1")
+        store.driver.get("layer-1")
+        work = Path(store.driver.home) / "layer-1" / "work"
+        found = {str(path): os.lstat(path)[4:6] for path in (work, work / "work")}
+        store.driver.put("layer-1")
+        if set(found.values()) != {(100_000, 100_000)}:
+            raise Deviation(f"expected these to belong to mapped root, 100000: {found}")
 
 
 @pytest.mark.requirement("OVL-IDMAP-APPLY")
@@ -120,8 +160,10 @@ def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
         store.build([[ops.CreateFile(b"host's", b"", 0o644), ops.Chown(b"host's", 5, 5)]])
         store.must_refuse("diff layer-0, with a file of host user 5", call=lambda: store.diff("layer-0"))
         store.create("other")
-        archive = store.archive([Entry("f", owner=(70_000, 0))])
-        store.must_refuse(f"apply {archive.name} to other", call=lambda: store.apply("other", archive))
+        for inside in ((70_000, 0), (65_536, 0), (0, 65_536)):
+            archive = store.archive([Entry("f", owner=inside)])
+            apply = functools.partial(store.apply, "other", archive)
+            store.must_refuse(f"apply {archive.name} to other", call=apply)
 
 
 @contextmanager
@@ -155,6 +197,39 @@ def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
                 raise Deviation(f"{layer_id} is in the image store, and does not exist", WrongAnswer())
             if bench.has("image-mounts"):
                 store.check_tree(layer_id)
+
+
+@pytest.mark.requirement("OVL-STORE-READ")
+def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
+    with bench.store("origin") as first, bench.store("second") as second:
+        first.create("one")
+        second.create("other")
+        second.change("other", STANDARD)
+        with bench.store("copy", image_stores=[first.driver.image_store, second.driver.image_store]) as store:
+            store.knows(first, "one")
+            store.knows(second, "other")
+            for layer_id in ("one", "other"):
+                if not store.driver.exists(layer_id):
+                    raise Deviation(f"{layer_id} is in an image store, and does not exist", WrongAnswer())
+            store.create("own", "other")
+            store.check_tree("own")
+
+
+@pytest.mark.requirement("OVL-STORE-SHADOW")
+def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) -> None:
+    with bench.store("origin") as images:
+        images.build([STANDARD, [ops.CreateFile(b"image", b"image", 0o644)]])
+        with bench.directory() as directory:
+            # The home has its layer before it is given image stores: later it would be an id that is taken.
+            with bench.store("home", lambda _: directory / "home") as plain:
+                plain.create("layer-0")
+                plain.change("layer-0", [ops.CreateFile(b"home", b"home", 0o644)])
+            stores = [images.driver.image_store]
+            with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
+                store.tell("of which it has a layer-0 of its own")
+                store.knows(images, "layer-1")
+                store.create("own", "layer-1")
+                store.check_tree("own")
 
 
 @pytest.mark.requirement("OVL-STORE-BUILD-ON")
