@@ -285,7 +285,7 @@ class _Witness:
 
     def _found(self, test: str, error: Exception) -> None:
         if isinstance(error, (Deviation, DriverRefused)) and not is_own_defect(str(error)):
-            requirements = (error.requirement,) if isinstance(error, Leak) else self._requirements[test]
+            requirements = error.requirements if isinstance(error, Leak) else self._requirements[test]
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 
     def _note(self, outcome: TestOutcome) -> None:

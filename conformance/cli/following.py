@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +24,17 @@ class Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def follow(module: str, task: Mapping[str, Any], progress: Listener, prefix: Sequence[str] = ()) -> Followed:
-    """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end."""
+def follow(
+    module: str,
+    task: Mapping[str, Any],
+    progress: Listener,
+    prefix: Sequence[str] = (),
+    heard: Callable[[], None] = lambda: None,
+) -> Followed:
+    """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
+
+    ``heard`` is called for each event that is none of a run's own, when it comes.
+    """
     told = Followed()
     with _started(module, prefix) as worker:
         for event in _events(worker, task):
@@ -39,9 +48,6 @@ def follow(module: str, task: Mapping[str, Any], progress: Listener, prefix: Seq
                 case "outcome":
                     told.outcomes.append(TestOutcome.from_json(event))
                     progress.ended(told.outcomes[-1])
-                case "tried":
-                    told.events.append(event)
-                    progress.advance()
                 case "finished":
                     told.failure = ""
                     told.opened |= event
@@ -50,6 +56,7 @@ def follow(module: str, task: Mapping[str, Any], progress: Listener, prefix: Seq
                     break
                 case _:
                     told.events.append(event)
+                    heard()
     return told
 
 

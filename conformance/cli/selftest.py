@@ -152,7 +152,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
         str(directory), os.getpid(), asked.basis, tuple(_jobs(asked)), asked.profile, asked.jobs, asked.budget
     )
     with Progress(console, "importing") as progress:
-        told = follow("conformance.trials", asdict(task), progress)
+        told = follow("conformance.trials", asdict(task), progress, heard=progress.advance)
     if told.failure:
         raise HarnessFailed(told.failure)
     seen = [(one["fault"], one["seed"], seen_of(one)) for one in told.events]
