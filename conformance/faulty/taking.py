@@ -155,7 +155,7 @@ class TakesAnyOption(Faithful):
             super().__init__(home)
 
 
-class TakesAnySize(TakesAnyOption):
+class LeavesSizesOut(TakesAnyOption):
     """A size is left out without a word where the filesystem has no quota."""
 
 
@@ -312,7 +312,7 @@ FAULTS: Final = (
         "coarse: to show that the requirement can fail",
     ),
     Fault(
-        TakesAnySize,
+        LeavesSizesOut,
         ("OVL-OPTION-SIZE-BACKING",),
         "coarse: to show that the requirement can fail",
         backing="tmpfs",
