@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from conformance.report.records import Part
     from vm.matrix import Matrix
-    from vm.plan import Cell
+    from vm.plan import Cell, Choice
     from vm.runner import Done
 
 _OUTPUT: Final = "overlay-conformance-matrix"
@@ -94,8 +94,9 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         from vm import plan as plans
 
         _, cells = _cells(matrix_file, provider, choice)
+        chosen = _choice(choice)
         write = {"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form]
-        click.echo(write(cells, provider or ""))
+        click.echo(write(cells, chosen, provider or ""))
 
 
 @matrix.command("build", short_help="Make the box and the kernels of the cells.")
@@ -127,6 +128,9 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
     show_default=True,
     help="Where results go; what is there already is not run again.",
 )
+@click.option(
+    "--shard", default="", metavar="KERNEL", help="Of what is chosen, the job of 'matrix plan' of that name."
+)
 @click.option("--again", is_flag=True, help="Run also what has a result.")
 def run(
     matrix_file: Path | None,
@@ -136,6 +140,7 @@ def run(
     budget: float | None,
     machines: int | None,
     output: Path,
+    shard: str,
     again: bool,
     **choice: tuple[str, ...],
 ) -> None:
@@ -147,7 +152,7 @@ def run(
         from vm.machines import Place
         from vm.timings import Timings
 
-        wanted, cells = _cells(matrix_file, provider, choice)
+        wanted, cells = _cells(matrix_file, provider, choice, shard)
         hosts.check(wanted.defaults.provider)
         chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
@@ -333,15 +338,20 @@ class _Table:
 
 
 def _cells(
-    matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]]
+    matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]], shard: str = ""
 ) -> tuple[Matrix, list[Cell]]:
     from conformance.spec import load_requirements
     from vm.matrix import FILE, load
-    from vm.plan import Choice, cells_of
+    from vm.plan import cells_of
 
     found = load(matrix_file or FILE).under(provider or "")
-    chosen = Choice(choice["kernels"], choice["backings"], choice["overlays"], choice["drivers"])
-    return found, cells_of(found, chosen, load_requirements())
+    return found, cells_of(found, _choice(choice, shard), load_requirements())
+
+
+def _choice(words: dict[str, tuple[str, ...]], shard: str = "") -> Choice:
+    from vm.plan import Choice
+
+    return Choice(words["kernels"], words["backings"], words["overlays"], words["drivers"], shard)
 
 
 def _collect(files: list[Path], output: Path, markdown: Path | None = None) -> int:
