@@ -75,6 +75,12 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
 )
+@click.option(
+    "--needs",
+    multiple=True,
+    type=click.Choice(sorted({one.needs for one in FAULTS if one.needs})),
+    help="Only faults that take this of the host (repeatable).",
+)
 @click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m where all tests are run.")
 @click.option(
     "--profile",
@@ -101,6 +107,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--markdown", "markdown_file", type=_FILE, help="Write the kill matrix there.")
 def selftest(
     names: tuple[str, ...],
+    needs: tuple[str, ...],
     budget: float | None,
     profile: str,
     jobs: int,
@@ -122,8 +129,8 @@ def selftest(
             raise click.UsageError(f"{path.parent} is no directory; make it first")
     whole = whole or profile == "smoke"
     asked = Asked(
-        _chosen(names),
-        not names,
+        _chosen(names, needs),
+        not names and not needs,
         profile,
         budget or (_TIME_FOR_ALL if whole else _TIME),
         jobs,
@@ -200,9 +207,9 @@ def _check_control(basis: str, seen: Sequence[Seen]) -> None:
             )
 
 
-def _chosen(names: tuple[str, ...]) -> tuple[Fault, ...]:
+def _chosen(names: tuple[str, ...], needs: tuple[str, ...]) -> tuple[Fault, ...]:
     known = {one.name for one in FAULTS}
     for name in names:
         if name not in known:
             raise click.UsageError(f"no fault {name}; docs/kill-matrix.md has them all")
-    return tuple(one for one in FAULTS if not names or one.name in names)
+    return tuple(one for one in FAULTS if (not names or one.name in names) and (not needs or one.needs in needs))
