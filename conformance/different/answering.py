@@ -93,7 +93,7 @@ class AnswersOneAtATime(Faithful):
 
 
 class MendsItsHome(Faithful):
-    """Short links that are gone are made again when a home is opened, and files 'link' by where short links lead."""
+    """Short links that are gone are made again when a home is opened, and so are files 'link'."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         _mend(Path(home))

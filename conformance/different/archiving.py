@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 from conformance.different.different import Different
 from conformance.different.tarparts import PAX_XATTR, Part, archive, parts, without
@@ -26,7 +26,9 @@ class ArchivesByDepth(Faithful):
             return part.member.islnk(), part.member.name.strip("/").count("/")
 
         with self.inner.diff(layer_id, parent) as stream:
-            return archive(sorted(reversed(parts(stream)), key=depth))
+            found = parts(stream)
+        found.reverse()
+        return archive(sorted(found, key=depth))
 
 
 class NamesLinksByTheLast(Faithful):
@@ -48,10 +50,11 @@ class NamesLinksByTheLast(Faithful):
 def _turned(first: Part, links: Sequence[Part]) -> list[Part]:
     last = links[-1].member.name
     records = without(first.member.pax_headers, "path")
-    turned = [first.changed(name=last, pax_headers=records)]
-    for name in (first.member.name, *(one.member.name for one in links[:-1])):
-        turned.append(links[-1].changed(name=name, linkname=last, pax_headers={}, mtime=int(first.member.mtime)))
-    return turned
+    others = (first.member.name, *(one.member.name for one in links[:-1]))
+    return [
+        first.changed(name=last, pax_headers=records),
+        *(one.changed(name=name, linkname=last, pax_headers={}) for name, one in zip(others, links, strict=True)),
+    ]
 
 
 class MakesWhiteoutsOfItsOwn(Faithful):
@@ -91,7 +94,7 @@ class CutsTimes(Faithful):
             return archive([_cut(part, tarfile.PAX_FORMAT) for part in parts(stream)])
 
 
-def _cut(part: Part, form: int) -> Part:
+def _cut(part: Part, form: Literal[0, 1, 2]) -> Part:
     records = part.member.pax_headers
     seconds, _, fraction = records.get("mtime", str(int(part.member.mtime))).partition(".")
     down = 1 if seconds.startswith("-") and fraction.strip("0") else 0
@@ -144,8 +147,7 @@ class GivesMoreFields(Faithful):
         def fuller(part: Part) -> Part:
             member = part.member
             size = 4096 if member.isdir() else sizes.get(member.linkname, 0) if member.islnk() else member.size
-            owner = {"uname": f"u{member.uid}", "gname": f"g{member.gid}"}
-            return part.changed(size=size, **owner)
+            return part.changed(size=size, uname=f"u{member.uid}", gname=f"g{member.gid}")
 
         return archive(map(fuller, found))
 

@@ -15,11 +15,11 @@ def _nothing() -> str:
 class Different:
     """A correct driver that does one thing differently.
 
-    ``driver`` is its class; the name, the choice in words and the connection string follow from it. ``source`` says
-    who chooses so, or which text leaves the choice. ``touches`` are ids of requirements, or beginnings of them, that
-    the choice can be seen in: these are judged by default. ``forgoes`` are requirements of level SHOULD that it does
-    not meet, by choice: they have to fail on it. ``backing`` is the filesystem that it is judged on; ``why_not``
-    says what keeps it from working on this host, "" if nothing does.
+    ``driver`` is its class; the name, the choice in words and the connection string follow from it. ``source``
+    says who chooses so, or which text leaves the choice. ``touches`` are ids of requirements, or beginnings of
+    them, that the choice can be seen in: these are judged by default. ``forgoes`` are requirements of level SHOULD
+    that it does not meet, by choice: they have to fail on it. ``backing`` is the filesystem that it is judged on;
+    ``why_not`` says what keeps it from working on this host, "" if nothing does.
     """
 
     driver: type[Any]

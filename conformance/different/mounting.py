@@ -147,9 +147,8 @@ class UnmountsAtOnce(Patched):
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """umount2 without MNT_DETACH."""
         mounts, layer = args
-        if mounts.users(layer) == 1:
-            if _LIBC.umount2(os.fsencode(mounts.target(layer)), _NOT_FOLLOWED) < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mounts.target(layer))
+        if mounts.users(layer) == 1 and _LIBC.umount2(os.fsencode(mounts.target(layer)), _NOT_FOLLOWED) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mounts.target(layer))
         return original(*args, **kwargs)
 
 

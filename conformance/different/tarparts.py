@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 PAX_XATTR: Final = "SCHILY.xattr."
 _END: Final = bytes(2 * tarfile.BLOCKSIZE)
@@ -21,7 +21,7 @@ class Part:
     header: bytes
     content: bytes
 
-    def changed(self, form: int = tarfile.PAX_FORMAT, **fields: Any) -> Part:
+    def changed(self, form: Literal[0, 1, 2] = tarfile.PAX_FORMAT, **fields: Any) -> Part:
         """The same with other fields of TarInfo, and its headers written anew in a format of tarfile."""
         member = copy.copy(self.member)
         member.pax_headers = dict(member.pax_headers)
@@ -48,6 +48,6 @@ def archive(entries: Iterable[Part], before: bytes = b"") -> IO[bytes]:
     return io.BytesIO(before + b"".join(one.header + one.content for one in entries) + _END)
 
 
-def without(records: dict[str, str], *names: str) -> dict[str, str]:
+def without(records: Mapping[str, str], *names: str) -> dict[str, str]:
     """PAX records but for these."""
     return {name: value for name, value in records.items() if name not in names}
