@@ -106,7 +106,8 @@ def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
     passed = verdicts.count(Verdict.PASS)
     if not said and not passed:
         said = ["no test of what it touches passed"]
-    missed = [one for one in choice.forgoes if one not in forgone]
+    kept = {id_ for one in seen.outcomes if one.verdict is Verdict.PASS for id_ in one.requirements}
+    missed = [one for one in choice.forgoes if one in kept and one not in forgone]
     if not said and missed:
         said = [f"it should fail {', '.join(missed)} by choice, and did not"]
     standing = Standing.FALSE_ALARM if alarms else Standing.UNDECIDED if said else Standing.CONFORMS
@@ -129,6 +130,37 @@ def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str,
         else:
             alarms.append(Alarm(requirements, test, (reason.strip().splitlines() or [""])[0][:500]))
     return tuple(alarms), tuple(one for one in choice.forgoes if one in forgone)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What came of one different driver with all seeds; ``passed`` is the fewest tests that passed."""
+
+    choice: Choice
+    standing: Standing
+    passed: int
+    alarms: tuple[Alarm, ...]
+    forgone: tuple[str, ...]
+    reason: str
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """Those that raised a false alarm."""
+        return tuple(dict.fromkeys(one for alarm in self.alarms for one in alarm.requirements))
+
+
+def summed_up(choice: Choice, hearings: Iterable[Hearing]) -> Verdicts:
+    """The worst of its hearings, which may be among others."""
+    own = [one for one in hearings if one.different == choice.name]
+    worst = (Standing.FALSE_ALARM, Standing.UNDECIDED, Standing.CONFORMS)
+    return Verdicts(
+        choice,
+        next((one for one in worst if any(hearing.standing is one for hearing in own)), Standing.NOT_APPLICABLE),
+        min((one.passed for one in own), default=0),
+        tuple(dict.fromkeys(alarm for one in own for alarm in one.alarms)),
+        tuple(dict.fromkeys(id_ for one in own for id_ in one.forgone)),
+        "\n".join(dict.fromkeys(one.reason for one in own if one.reason)),
+    )
 
 
 def false_alarms(hearings: Iterable[Hearing]) -> list[Hearing]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, ClassVar, Final, Literal
 
 from conformance.different.different import Different
 from conformance.different.tarparts import PAX_XATTR, Part, archive, parts, without
 from conformance.faulty.basis import Faithful, Patched
 
 _DIFFS: Final = ("OVL-DIFF", "OVL-APPLY", "OVL-WHITEOUT", "OVL-OPAQUE")
-_NANOSECONDS: Final = "OVL-META-TIMES-FINE"
+_WHOLE_SECONDS: Final = {"fine-times": "headers of ustar and GNU tar have whole seconds"}
 _PAST: Final = 1_234_567_890
 
 
@@ -88,6 +88,8 @@ class MarksOpaqueLast(Faithful):
 class CutsTimes(Faithful):
     """The times in a diff are whole seconds."""
 
+    declined_capabilities: ClassVar = _WHOLE_SECONDS
+
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
         """As a header without records has them."""
         with self.inner.diff(layer_id, parent) as stream:
@@ -103,6 +105,8 @@ def _cut(part: Part, form: Literal[0, 1, 2]) -> Part:
 
 class WritesGnuHeaders(Faithful):
     """A diff is in the format of GNU tar, but for the entries with attributes, which only pax can carry."""
+
+    declined_capabilities: ClassVar = _WHOLE_SECONDS
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
         """Long names are entries of their own there, large numbers are binary, and times are whole seconds."""
@@ -196,13 +200,11 @@ DIFFERENT: Final = (
         CutsTimes,
         "ustar headers: whole seconds",
         (*_DIFFS, "OVL-META-TIMES", "OVL-CHANGES"),
-        forgoes=(_NANOSECONDS,),
     ),
     Different(
         WritesGnuHeaders,
         "GNU tar; OVL-APPLY-FORMATS",
         (*_DIFFS, "OVL-META", "OVL-NAMES"),
-        forgoes=(_NANOSECONDS,),
     ),
     Different(SaysAllInRecords, "pax(1); git archive writes global headers", (*_DIFFS, "OVL-META", "OVL-NAMES")),
     Different(

@@ -37,7 +37,8 @@ def _configure(context: int, command: int, key: str | None = None, value: str | 
 
 
 def _configure_path(context: int, key: str, path: str) -> None:
-    if len(os.fsencode(path)) <= _VALUE_MOST:
+    # Which keys unescape backslashes here differs between kernels.
+    if len(os.fsencode(path)) <= _VALUE_MOST and "\\" not in path:
         _configure(context, _SET_STRING, key, path)
         return
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
