@@ -76,11 +76,21 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
 
 
 def add(box: Box, say: Callable[[str], None]) -> None:
-    """Tell Vagrant of a box, unless it knows it."""
-    known = subprocess.run(["vagrant", "box", "list"], capture_output=True, text=True, check=True).stdout
-    if f"{box.name} " not in known:
-        say("telling Vagrant of the box")
-        _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
+    """Tell Vagrant of a box, unless it knows it; boxes of other contents go, and their files."""
+    known = [line.split()[0] for line in _said("vagrant", "box", "list").splitlines() if line.split()]
+    if box.name in known:
+        return
+    say("telling Vagrant of the box")
+    _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
+    for name in known:
+        # One that a machine by hand is made of stays: Vagrant refuses, as nobody is asked.
+        if name.startswith(f"{_DISTRIBUTION}-"):
+            subprocess.run(
+                ["vagrant", "box", "remove", name], capture_output=True, stdin=subprocess.DEVNULL, check=False
+            )
+    for file in box.file.parent.glob("*.box"):
+        if file != box.file:
+            file.unlink()
 
 
 def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> Path:
@@ -223,6 +233,10 @@ def _digest(pieces: Iterable[bytes]) -> str:
     for piece in pieces:
         digest.update(len(piece).to_bytes(8, "big") + piece)
     return digest.hexdigest()[:12]
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def _run(*words: str) -> None:

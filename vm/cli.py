@@ -109,9 +109,9 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
         wanted, cells = _cells(matrix_file, provider, choice)
         chosen = {cell.kernel.name for cell in cells}
         began = time.monotonic()
-        made = build.build(
-            wanted, [one for one in wanted.kernels if one.name in chosen], build.cache_directory(), _say
-        )
+        cache = build.cache_directory()
+        _alone(cache)
+        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, _say)
         click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
@@ -433,6 +433,7 @@ def _refusals() -> Iterator[None]:
     """What is wrong with the matrix, the choice or the host, as a message and exit code 2."""
     try:
         from conformance.report.killfile import BadKills
+        from conformance.report.records import BadResults
         from vm.debian import NoPackage
         from vm.hosts import NotReady
         from vm.machines import MachineFailed
@@ -442,7 +443,7 @@ def _refusals() -> Iterator[None]:
         raise click.UsageError(f"matrix needs more Python packages ({error}): {_ADVICE}") from error
     try:
         yield
-    except (BadKills, BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
+    except (BadKills, BadResults, BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
         _say("ended; the same command goes on where this one stopped")

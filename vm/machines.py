@@ -233,7 +233,7 @@ def _alone_if_first(cache: Path) -> Iterator[None]:
             yield
             return
         if not hosts.machines("overlay-conformance-"):
-            for name in there:  # of an upload that was killed
+            for name in hosts.volumes("overlay-conformance-"):  # of an upload that was killed, and of other boxes
                 hosts.delete_volume(name)
         yield
         uploaded.write_text(box)
