@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from typing import Any, Final
@@ -106,7 +107,7 @@ class LinksToTheHost(Patched):
         """Link it."""
         _, directory, name, _, member = args
         if member.target.startswith(b"/") and os.path.isfile(member.target) and not _is_there(directory, name):
-            os.link(member.target, name, dst_dir_fd=directory)
+            _link_or_copy(member.target, directory, name)
             return None
         return original(*args, **kwargs)
 
@@ -114,16 +115,25 @@ class LinksToTheHost(Patched):
 class LinksThroughSymlinks(Patched):
     """The target of a hard link is looked up through the symlinks of the archive, wherever they lead."""
 
-    place = "archive.roots:Root.existing_directory"
+    place = "archive.unpack:_Unpacker._hard_link"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Open the path."""
-        root, path = args
-        if os.path.islink(_path(root, path)):
-            root._open[b"\0" + path] = found = os.open(_path(root, path), _STEP)
-            return found
+        """Leave the path to the kernel, if there is a symlink on it."""
+        unpacker, directory, name, _, member = args
+        path = _path(unpacker._root, member.target)
+        if os.path.islink(os.path.dirname(path)) and os.path.isfile(path) and not _is_there(directory, name):
+            _link_or_copy(path, directory, name)
+            return None
         return original(*args, **kwargs)
+
+
+def _link_or_copy(path: bytes, directory: int, name: bytes) -> None:
+    """A link; where the two are not in one mount a copy, as many programs do."""
+    try:
+        os.link(path, name, dst_dir_fd=directory)
+    except OSError:
+        shutil.copy2(path, os.path.join(f"/proc/self/fd/{directory}".encode(), name))
 
 
 class ChmodsLinks(Patched):
@@ -179,6 +189,7 @@ class ClearsBehindSymlinks(Patched):
             link = os.path.join(lower, path)
             if kwargs.get("follow") is False and os.path.islink(link):
                 path = os.readlink(link)
+                kwargs["make_missing"] = True
         return original(root, path, *rest, **{**kwargs, "follow": True})
 
 
