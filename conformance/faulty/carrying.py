@@ -192,10 +192,10 @@ FAULTS: Final = (
     Fault(
         LosesSpecialBits,
         ("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"),
-        "coarse: to show that the requirement can fail",
+        "bug 47: fuse-overlayfs 0.6",
     ),
-    Fault(LosesModes, ("OVL-META-MODES",), "coarse: to show that the requirement can fail"),
-    Fault(LosesOwners, ("OVL-META-OWNERS",), "coarse: to show that the requirement can fail"),
+    Fault(LosesModes, ("OVL-META-MODES",), "derived: driver-facts 6: headers carry the mode"),
+    Fault(LosesOwners, ("OVL-META-OWNERS",), "bug 40: docker#20240"),
     Fault(
         LosesAttributes,
         (
@@ -205,33 +205,43 @@ FAULTS: Final = (
             "OVL-OPAQUE-METADATA",
             "OVL-TREE-COPY-UP",
         ),
-        "coarse: to show that the requirement can fail",
+        "bug 41: cs#217",
     ),
     Fault(
         LosesTimes,
         ("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 6: times in PAX records; 32 bits of seconds",
     ),
     Fault(
         LosesKinds,
         ("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"),
-        "coarse: to show that the requirement can fail",
+        "bug 53: containerd 0205398ac",
     ),
-    Fault(LosesDirectories, ("OVL-META-DIRECTORIES",), "coarse: to show that the requirement can fail"),
-    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "coarse: to show that the requirement can fail"),
+    Fault(
+        LosesDirectories, ("OVL-META-DIRECTORIES",), "derived: driver-facts 6: a directory is an entry of its own"
+    ),
+    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "bug 27: cs#640"),
     Fault(
         LosesLongNames,
         ("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
-        "coarse: to show that the requirement can fail",
+        "boundary: 255 bytes of a name, 100 and 155 of a ustar header",
     ),
     Fault(
         LosesOddNames,
         ("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
-        "coarse: to show that the requirement can fail",
+        "derived: POSIX: a name is bytes, any but NUL and '/'",
     ),
-    Fault(KeepsReservedNames, ("OVL-NAMES-WHITEOUT-PREFIX",), "coarse: to show that the requirement can fail"),
-    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "coarse: to show that the requirement can fail"),
-    Fault(LinksForward, ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"), "coarse: to show that the requirement can fail"),
-    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "coarse: to show that the requirement can fail"),
-    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "coarse: to show that the requirement can fail"),
+    Fault(
+        KeepsReservedNames,
+        ("OVL-NAMES-WHITEOUT-PREFIX",),
+        "derived: image-spec layer.md: names that begin with .wh. are reserved",
+    ),
+    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "bug 22: umoci 0.5.0"),
+    Fault(
+        LinksForward,
+        ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
+        "bug 48: cs 8aad48ae2; the link entry points at a real file",
+    ),
+    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "derived: image-spec layer.md: a whiteout is an empty file"),
+    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "bug 4: cs#141; a needless whiteout"),
 )

@@ -23,4 +23,8 @@ class ClaimsAndDeclines(Faithful):
         return io.BytesIO(data)
 
 
-FAULTS: Final = (Fault(ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "coarse: to show that the requirement can fail"),)
+FAULTS: Final = (
+    Fault(
+        ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "derived: csi-test#565: what is skipped does not conform silently"
+    ),
+)

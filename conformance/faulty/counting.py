@@ -279,7 +279,7 @@ FAULTS: Final = (
     Fault(
         LeaksTheCountOfAFailure,
         ("OVL-MOUNT-LABEL-REFUSED",),
-        "driver-facts 4: if the mount fails the count goes back",
+        "derived: driver-facts 4: if the mount fails the count goes back",
         hard=True,
     ),
     Fault(
@@ -288,15 +288,30 @@ FAULTS: Final = (
     Fault(
         TakesALeftMountForNone,
         ("OVL-MOUNT-LEFT-OVER",),
-        "driver-facts 4: a mount that was left counts as one",
+        "derived: driver-facts 4: a mount that was left counts as one",
         hard=True,
     ),
-    Fault(CountsOneAfterRestart, ("OVL-MOUNT-LEFT-OVER",), "bug 66; two users before a restart", hard=True),
+    Fault(
+        CountsOneAfterRestart,
+        ("OVL-MOUNT-LEFT-OVER",),
+        "bug 66: moby 3916561619; two users before a restart",
+        hard=True,
+    ),
     Fault(UnmountsAtOpening, ("OVL-MOUNT-LEFT-OVER",), "bug 81: moby#42832"),
-    Fault(CountsInMemory, ("OVL-PARALLEL-PROCESSES",), "driver-facts 4: counts of a process of its own", hard=True),
+    Fault(
+        CountsInMemory,
+        ("OVL-PARALLEL-PROCESSES",),
+        "derived: driver-facts 4: counts of a process of its own",
+        hard=True,
+    ),
     Fault(BelievesSeveralUsers, ("OVL-MOUNT-LOST",), "bug 66: cs#624", hard=True),
     Fault(CountsSurviveRemove, ("OVL-LIFE-REUSE-ID",), "bug 66, 68: moby#32461", hard=True),
-    Fault(CountsByIdInAllHomes, ("OVL-LIFE-TWO-STORES",), "bug 77, derived", hard=True),
+    Fault(
+        CountsByIdInAllHomes,
+        ("OVL-LIFE-TWO-STORES",),
+        "bug 77: derived from the reference source, for counts of mounts",
+        hard=True,
+    ),
     Fault(SecondMountReadsOnly, ("OVL-MOUNT-AGAIN",), "derived: on the second call rather than the first"),
     Fault(FindsMountsByTheirLowers, ("OVL-MOUNT-TOGETHER",), "derived: a cache with too short a key", hard=True),
     Fault(HidesBusyMounts, ("OVL-MOUNT-LAST-PUT",), "bug 67: cs da0df59a0", hard=True),

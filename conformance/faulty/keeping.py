@@ -320,9 +320,9 @@ FAULTS: Final = (
     Fault(
         RemovesNothing,
         ("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"),
-        "coarse: to show that the requirement can fail",
+        "bug 68: moby#32461",
     ),
-    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "coarse: to show that the requirement can fail"),
+    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "bug 61: cri-o#6261; counted over a life"),
     Fault(
         SaysAnything,
         (
@@ -334,10 +334,13 @@ FAULTS: Final = (
             "OVL-CHANGES-NONE",
             "OVL-SIZE-EMPTY",
         ),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 3: status and metadata; Status and Metadata of the reference source",
     ),
     Fault(
-        NamesOneBacking, ("OVL-OPEN-SECOND-HOME",), "coarse: to show that the requirement can fail", backing="ext4"
+        NamesOneBacking,
+        ("OVL-OPEN-SECOND-HOME",),
+        "bug 77: derived from the reference source, whose backing filesystem is a variable of the process",
+        backing="ext4",
     ),
     Fault(
         IgnoresWhatIsAsked,
@@ -355,16 +358,24 @@ FAULTS: Final = (
             "OVL-MOUNT-LABEL-REFUSED",
             "OVL-MOUNT-LABEL-LONG",
         ),
-        "coarse: to show that the requirement can fail",
+        "bug 57: cs#1056; options that reach nothing",
     ),
-    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "coarse: to show that the requirement can fail"),
-    Fault(PathsOfTheDay, ("OVL-MOUNT-AGAIN",), "coarse: to show that the requirement can fail"),
-    Fault(OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "coarse: to show that the requirement can fail"),
-    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "coarse: to show that the requirement can fail"),
+    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "bug 65: podman#29001"),
     Fault(
-        FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "coarse: to show that the requirement can fail"
+        PathsOfTheDay,
+        ("OVL-MOUNT-AGAIN",),
+        "derived: driver-facts 4: the tree is at merged; Get of the reference source",
     ),
-    Fault(Wanders, ("OVL-MOUNT-CWD",), "coarse: to show that the requirement can fail"),
+    Fault(
+        OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "derived: overlayfs.rst: lower layers may be shared between mounts"
+    ),
+    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "bug 66: cs#624"),
+    Fault(FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "bug 63: buildah#3708"),
+    Fault(
+        Wanders,
+        ("OVL-MOUNT-CWD",),
+        "derived: driver-facts 4: the working directory belongs to the process; mountFrom of the reference source",
+    ),
     Fault(
         ShowsWhatIsLeft,
         (
@@ -373,28 +384,38 @@ FAULTS: Final = (
             "OVL-RESTART-LOWER-CUT",
             "OVL-RESTART-LOWER-ASTRAY",
         ),
-        "coarse: to show that the requirement can fail",
+        "bug 70: podman#5986",
     ),
-    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "coarse: to show that the requirement can fail"),
-    Fault(TrustsLinks, ("OVL-RESTART-LINK-EMPTY",), "coarse: to show that the requirement can fail"),
-    Fault(Tidies, ("OVL-RESTART-FOREIGN",), "coarse: to show that the requirement can fail"),
+    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "bug 70: cs#859"),
+    Fault(TrustsLinks, ("OVL-RESTART-LINK-EMPTY",), "bug 70: podman#5986; an empty link removes all of l"),
+    Fault(
+        Tidies, ("OVL-RESTART-FOREIGN",), "derived: driver-facts 3: a home may hold what the driver does not know"
+    ),
     Fault(
         OwnLayout,
         ("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 1: interchangeable with containers-storage",
     ),
-    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "coarse: to show that the requirement can fail"),
+    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "bug 91: CVE-2021-41091"),
     Fault(
         ForgetsFiles,
         ("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
-        "coarse: to show that the requirement can fail",
+        "bug 73: moby#23686",
     ),
-    Fault(RemovesMore, ("OVL-LIFE-REMOVE-MISSING",), "coarse: to show that the requirement can fail"),
-    Fault(OneHome, ("OVL-LIFE-TWO-STORES",), "coarse: to show that the requirement can fail"),
+    Fault(
+        RemovesMore,
+        ("OVL-LIFE-REMOVE-MISSING",),
+        "derived: driver-facts 3 (remove): a tree that is gone is no error",
+    ),
+    Fault(
+        OneHome,
+        ("OVL-LIFE-TWO-STORES",),
+        "bug 77: derived from the reference source, which keeps answers in variables of the process",
+    ),
     Fault(
         SetsMarks,
         ("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 6: trusted.overlay.* never appears in an archive; overlayfs.rst",
     ),
-    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "coarse: to show that the requirement can fail"),
+    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "derived: driver-facts 6: an existing entry is replaced"),
 )

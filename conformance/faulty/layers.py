@@ -48,7 +48,7 @@ class RefusesBusyParents(Faithful):
         self.inner.create(layer_id, parent)
 
 
-class UnmountsAtOnce(Faithful):
+class UnmountsAtTheFirstPut(Faithful):
     """The first put unmounts, however many gets there were."""
 
     def put(self, layer_id: str) -> None:
@@ -280,42 +280,56 @@ class EscapesNothing(Faithful):
 
 
 FAULTS: Final = (
-    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "coarse: to show that the requirement can fail"),
-    Fault(InventsParents, ("OVL-LIFE-UNKNOWN-PARENT",), "coarse: to show that the requirement can fail"),
-    Fault(OverwritesLayers, ("OVL-LIFE-EXISTING-ID",), "coarse: to show that the requirement can fail"),
-    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "coarse: to show that the requirement can fail"),
-    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "coarse: to show that the requirement can fail"),
-    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "coarse: to show that the requirement can fail"),
-    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "coarse: to show that the requirement can fail"),
-    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "coarse: to show that the requirement can fail"),
+    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "derived: Exists of the reference source, without its stat"),
+    Fault(
+        InventsParents,
+        ("OVL-LIFE-UNKNOWN-PARENT",),
+        "derived: driver-facts 3 (create): an unknown parent is an error",
+    ),
+    Fault(
+        OverwritesLayers,
+        ("OVL-LIFE-EXISTING-ID",),
+        "derived: driver-facts 3 (create), without the check of what is there",
+    ),
+    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "bug 69: moby#23535"),
+    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "erratum: driver-facts 3: the seed orphans the layers above"),
+    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "derived: Get of the reference source, without its stat"),
+    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "derived: driver-facts 4: create looks at no mount"),
+    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "derived: driver-facts 2 (opening), which changes no layer"),
     Fault(
         SaysNothing,
         ("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"),
-        "coarse: to show that the requirement can fail",
+        "derived: Metadata of the reference source",
     ),
-    Fault(LimitOf127, ("OVL-CHAIN-128",), "coarse: to show that the requirement can fail"),
-    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "coarse: to show that the requirement can fail"),
+    Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; bug 61: buildkit#3067"),
+    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "bug 61: buildkit#3067"),
+    Fault(UnmountsAtTheFirstPut, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "bug 66: moby 3916561619"),
+    Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "bug 67: moby#34948"),
     Fault(
-        UnmountsAtOnce, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "coarse: to show that the requirement can fail"
-    ),
-    Fault(
-        NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "coarse: to show that the requirement can fail"
-    ),
-    Fault(CountsBelowZero, ("OVL-MOUNT-EXTRA-PUT",), "coarse: to show that the requirement can fail"),
-    Fault(ComparesWithAWholePage, ("OVL-MOUNT-PAGE-BOUNDARY",), "coarse: to show that the requirement can fail"),
-    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "coarse: to show that the requirement can fail"),
-    Fault(
-        LosesBits, ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"), "coarse: to show that the requirement can fail"
+        CountsBelowZero,
+        ("OVL-MOUNT-EXTRA-PUT",),
+        "erratum: driver-facts 4: a put without a get drives the count below zero; cs#496",
     ),
     Fault(
-        MountsReadOnly, ("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"), "coarse: to show that the requirement can fail"
+        ComparesWithAWholePage,
+        ("OVL-MOUNT-PAGE-BOUNDARY",),
+        "erratum: driver-facts 4: data is compared with a whole page; cs#1158",
+    ),
+    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "bug 74: moby 9803272f2d"),
+    Fault(
+        LosesBits, ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"), "bug 47: fuse-overlayfs 0.6, on the way to disk"
+    ),
+    Fault(
+        MountsReadOnly,
+        ("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"),
+        "derived: mount(8), ro: writes fail with EROFS, whatever POSIX says of the operation",
     ),
     Fault(
         WritesThrough,
         ("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
-        "coarse: to show that the requirement can fail",
+        "derived: overlayfs.rst: a lower layer is never written to",
     ),
-    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "coarse: to show that the requirement can fail"),
+    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "bug 10: buildkit#2614"),
     Fault(
         ListsNoChanges,
         (
@@ -328,13 +342,13 @@ FAULTS: Final = (
             "OVL-CHANGES-ANCESTOR",
             "OVL-CHANGES-DIFF",
         ),
-        "coarse: to show that the requirement can fail",
+        "derived: Changes of the reference source; an empty answer for an error that is swallowed",
     ),
-    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "coarse: to show that the requirement can fail"),
+    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "bug 9: docker#13590"),
     Fault(
         CountsWhiteouts,
         ("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
-        "coarse: to show that the requirement can fail",
+        "erratum: driver-facts 5: whiteouts count 0",
     ),
-    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "coarse: to show that the requirement can fail"),
+    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "bug 64: moby#40939"),
 )

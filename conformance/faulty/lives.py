@@ -413,12 +413,16 @@ class ReadsAncestorsNatively(Patched):
 
 
 FAULTS: Final = (
-    Fault(ForgetsTheParentItself, ("OVL-LIFE-CREATE",), "driver-facts 3: the chain of a new layer"),
+    Fault(ForgetsTheParentItself, ("OVL-LIFE-CREATE",), "derived: driver-facts 3: the chain of a new layer"),
     Fault(LeavesLinkOfUnknownParent, ("OVL-LIFE-UNKNOWN-PARENT",), "bug 69: moby#23535; erratum: driver-facts 3"),
-    Fault(CleansUpAfterOthers, ("OVL-LIFE-EXISTING-ID",), "bug 69; erratum: driver-facts 3, a failed create"),
+    Fault(
+        CleansUpAfterOthers,
+        ("OVL-LIFE-EXISTING-ID",),
+        "bug 69: moby#23535; a failed create cleans up what was there",
+    ),
     Fault(CleansIdsUp, ("OVL-LIFE-BAD-ID",), "bug 88: CVE-2014-9358", hard=True),
     Fault(TakesItsOwnNamesForIds, ("OVL-LIFE-BAD-ID",), "bug 70, 88: l/ removed as a layer", hard=True),
-    Fault(LeavesLinksOfEarlierLayers, ("OVL-LIFE-REMOVE",), "bug 69, after a restart", hard=True),
+    Fault(LeavesLinksOfEarlierLayers, ("OVL-LIFE-REMOVE",), "bug 69: moby#23535; after a restart", hard=True),
     Fault(
         KnowsChildrenOfThisOpening,
         ("OVL-LIFE-REMOVE-PARENT",),
@@ -429,18 +433,30 @@ FAULTS: Final = (
     Fault(RefusesHalfway, ("OVL-LIFE-REMOVE-MOUNTED",), "bug 68: moby#34652; the order of two calls", hard=True),
     Fault(RemembersChains, ("OVL-LIFE-REUSE-ID",), "derived: a cache that outlives its layer", hard=True),
     Fault(MountsTheEldestsUpper, ("OVL-LIFE-SIBLINGS",), "derived: on the second layer rather than the first"),
-    Fault(UnmountsBusyParents, ("OVL-LIFE-BUSY-PARENT",), "driver-facts 4: create looks at no mount", hard=True),
+    Fault(
+        UnmountsBusyParents,
+        ("OVL-LIFE-BUSY-PARENT",),
+        "derived: driver-facts 4: create looks at no mount",
+        hard=True,
+    ),
     Fault(RemembersBaseTrees, ("OVL-LIFE-MISSING-LAYER",), "derived: a cache that outlives its layer", hard=True),
     Fault(PrunesLinksAtOpening, ("OVL-LIFE-REOPEN",), "bug 70: cs#1132", hard=True),
-    Fault(NumbersItsLinks, ("OVL-LIFE-REOPEN",), "driver-facts 1: names are random; after a restart", hard=True),
+    Fault(
+        NumbersItsLinks,
+        ("OVL-LIFE-REOPEN",),
+        "derived: driver-facts 1: names are random; after a restart",
+        hard=True,
+    ),
     Fault(RemembersDiffs, ("OVL-LIFE-HISTORY",), "derived: on the second call rather than the first", hard=True),
-    Fault(ForgetsToGiveBack, ("OVL-LIFE-NO-LEAKS",), "bug 67; driver-facts 5, naive diff", hard=True),
+    Fault(ForgetsToGiveBack, ("OVL-LIFE-NO-LEAKS",), "bug 67: moby#34948; the naive diff's own mounts", hard=True),
     Fault(KeepsBrokenDiffsOpen, ("OVL-LIFE-NO-DESCRIPTORS",), "bug 73: moby#23686", hard=True),
     Fault(
         KeepsIdsClaimed, ("OVL-LIFE-AFTER-REFUSAL",), "bug 72: cs#2297; an error path releases its locks", hard=True
     ),
     Fault(KeepsLockedAfterRefusedRemove, ("OVL-LIFE-AFTER-REFUSAL",), "bug 72: containerd ad9eca1dc", hard=True),
-    Fault(MakesClosedRoots, ("OVL-LIFE-ROOT-OPEN",), "driver-facts 1: diff is 0755; 6: umask 0", hard=True),
+    Fault(
+        MakesClosedRoots, ("OVL-LIFE-ROOT-OPEN",), "derived: driver-facts 1: diff is 0755; 6: umask 0", hard=True
+    ),
     Fault(LimitOf127AfterReopen, ("OVL-CHAIN-128",), "boundary: 127 lowers, on a chain after a restart", hard=True),
     Fault(LimitOf129, ("OVL-CHAIN-129-REFUSED",), "boundary: 129 lowers; bug 61: buildkit#3067", hard=True),
     Fault(LeavesLinkOfTheDeepest, ("OVL-CHAIN-129-REFUSED",), "bug 61, 69: cri-o#6261", hard=True),
@@ -449,7 +465,7 @@ FAULTS: Final = (
     Fault(
         ReadsAncestorsNatively,
         ("OVL-DIFF-ANCESTOR",),
-        "driver-facts 5: native for the direct parent only",
+        "derived: driver-facts 5: native for the direct parent only",
         hard=True,
     ),
 )

@@ -159,7 +159,7 @@ class RoundsSizes(Patched):
         return original(*args, **kwargs) if not _is_number(number) else round(float(number))
 
 
-class CountsInThousands(Patched):
+class ReadsUnitsOf1000(Patched):
     """A k is a thousand bytes."""
 
     place = "options:parse_size"
@@ -372,42 +372,61 @@ class TakesALinkForTheHome(Patched):
 
 
 FAULTS: Final = (
-    Fault(AsksTheHomeItself, ("OVL-OPEN-FRESH",), "driver-facts 2: statfs of the parent of the home"),
-    Fault(LeavesProbeOnReopen, ("OVL-OPEN-AGAIN",), "bug 75, derived", hard=True),
-    Fault(ReadsOptionsLast, ("OVL-OPEN-REFUSED-CLEAN",), "bug 75, derived; driver-facts 2: order of opening"),
+    Fault(AsksTheHomeItself, ("OVL-OPEN-FRESH",), "derived: driver-facts 2: statfs of the parent of the home"),
+    Fault(
+        LeavesProbeOnReopen,
+        ("OVL-OPEN-AGAIN",),
+        "bug 75: derived from the reference source's probes, with layers in the home",
+        hard=True,
+    ),
+    Fault(
+        ReadsOptionsLast,
+        ("OVL-OPEN-REFUSED-CLEAN",),
+        "bug 75: derived from driver-facts 2, the order of an opening",
+    ),
     Fault(LetsOthersThrough, ("OVL-OPEN-HOME-CLOSED",), "bug 91: CVE-2021-41091", hard=True),
     Fault(
         RemembersTheFirstFilesystem,
         ("OVL-OPEN-SECOND-HOME",),
-        "bug 77; erratum: driver-facts 5, process-wide answers",
+        "bug 77: derived from driver-facts 5, the process-wide answers",
         backing="ext4",
         hard=True,
     ),
-    Fault(KnowsOptionsByTheirBeginning, ("OVL-OPTION-UNKNOWN",), "driver-facts 2, options", hard=True),
-    Fault(KnowsTwoCases, ("OVL-OPTION-CASE",), "driver-facts 2, keys in any case", hard=True),
-    Fault(FoldsValues, ("OVL-OPTION-BOOL",), "driver-facts 2, ParseBool", hard=True),
-    Fault(TakesNothingForTrue, ("OVL-OPTION-BOOL",), "driver-facts 2, ParseBool"),
-    Fault(TakesAWordForTrue, ("OVL-OPTION-BOOL",), "driver-facts 2, ParseBool", hard=True),
-    Fault(RoundsSizes, ("OVL-OPTION-SIZE-FORM",), "driver-facts 2: fractions are cut off", hard=True),
-    Fault(CountsInThousands, ("OVL-OPTION-SIZE-FORM",), "driver-facts 2: units of 1024", hard=True),
-    Fault(TakesScientificSizes, ("OVL-OPTION-SIZE-FORM",), "driver-facts 2: anything else is refused"),
+    Fault(KnowsOptionsByTheirBeginning, ("OVL-OPTION-UNKNOWN",), "derived: driver-facts 2, options", hard=True),
+    Fault(KnowsTwoCases, ("OVL-OPTION-CASE",), "derived: driver-facts 2, keys in any case", hard=True),
+    Fault(FoldsValues, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool", hard=True),
+    Fault(TakesNothingForTrue, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool"),
+    Fault(TakesAWordForTrue, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool", hard=True),
+    Fault(RoundsSizes, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: fractions are cut off", hard=True),
+    Fault(ReadsUnitsOf1000, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: units of 1024", hard=True),
+    Fault(TakesScientificSizes, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: anything else is refused"),
     Fault(
         DropsSizesWithoutQuota,
         ("OVL-OPTION-SIZE-BACKING",),
-        "driver-facts 2: a size on what is not xfs is an error",
+        "derived: driver-facts 2: a size on what is not xfs is an error",
         backing="tmpfs",
     ),
-    Fault(LooksAtTheFirstStore, ("OVL-OPTION-IMAGESTORE",), "driver-facts 2, imagestore", hard=True),
+    Fault(LooksAtTheFirstStore, ("OVL-OPTION-IMAGESTORE",), "derived: driver-facts 2, imagestore", hard=True),
     Fault(RefusesTheFirstGoodKernel, ("OVL-GATE-KERNEL-OLD",), "boundary: kernel 4.0"),
     Fault(RefusesTheFirstGoodKernelOfBtrfs, ("OVL-GATE-BTRFS",), "boundary: kernel 4.7 on btrfs"),
     Fault(ComparesReleasesAsText, ("OVL-GATE-BTRFS",), "boundary: kernel 4.10 on btrfs", hard=True),
-    Fault(WantsThreeNumbers, ("OVL-GATE-KERNEL-FORM",), "driver-facts 2: 3.12-1-amd64"),
-    Fault(TakesOneNumber, ("OVL-GATE-KERNEL-FORM",), "driver-facts 2: fewer than two numbers", hard=True),
-    Fault(OverridesFilesystems, ("OVL-GATE-BACKING",), "driver-facts 2; bug 33: moby#35483"),
+    Fault(WantsThreeNumbers, ("OVL-GATE-KERNEL-FORM",), "derived: driver-facts 2: 3.12-1-amd64"),
+    Fault(TakesOneNumber, ("OVL-GATE-KERNEL-FORM",), "derived: driver-facts 2: fewer than two numbers", hard=True),
+    Fault(OverridesFilesystems, ("OVL-GATE-BACKING",), "bug 33: moby#35483"),
     Fault(SignsMagics, ("OVL-GATE-BTRFS",), "boundary: magics from 2^31 on", hard=True),
-    Fault(ForgetsTheOverrideOnBtrfs, ("OVL-GATE-BTRFS",), "driver-facts 2: unless override_kernel_check"),
-    Fault(RefusesStrangers, ("OVL-GATE-BACKING-TAKEN",), "driver-facts 2: other filesystems are taken"),
+    Fault(ForgetsTheOverrideOnBtrfs, ("OVL-GATE-BTRFS",), "derived: driver-facts 2: unless override_kernel_check"),
+    Fault(RefusesStrangers, ("OVL-GATE-BACKING-TAKEN",), "derived: driver-facts 2: other filesystems are taken"),
     Fault(TakesOverlayForAnUpper, ("OVL-GATE-REAL-OVERLAY",), "bug 33: moby#21828", backing="overlay"),
-    Fault(UsesUpItsOptions, ("OVL-OPEN-OPTIONS-KEPT",), "bug 76, derived", hard=True),
-    Fault(TakesALinkForTheHome, ("OVL-OPEN-SYMLINK",), "a home reached through a symlink", hard=True),
+    Fault(
+        UsesUpItsOptions,
+        ("OVL-OPEN-OPTIONS-KEPT",),
+        "bug 76: derived from driver-facts 3, the erratum of create",
+        hard=True,
+    ),
+    Fault(
+        TakesALinkForTheHome,
+        ("OVL-OPEN-SYMLINK",),
+        "derived: symlink(7): a home may be reached through one",
+        hard=True,
+    ),
 )

@@ -18,7 +18,7 @@ _BLOCK: Final = 4096
 _CLAIM: Final = "quota:ProjectQuota._claim"
 
 
-class CountsInThousands(Patched):
+class LimitsInThousands(Patched):
     """A kilobyte has 1000 bytes."""
 
     place = "options:parse_size"
@@ -392,33 +392,43 @@ def _fault(driver: type[Any], source: str, *breaks: str, hard: bool = False) -> 
 
 
 FAULTS: Final = (
-    _fault(CountsInThousands, "boundary: units of 1000 and 1024", "SIZE-DRIVER", "SIZE-LAYER"),
+    _fault(LimitsInThousands, "boundary: units of 1000 and 1024", "SIZE-DRIVER", "SIZE-LAYER"),
     _fault(RoundsFractionsUp, "boundary: a fraction is cut", "SIZE-LAYER", "SIZE-DRIVER"),
     _fault(TakesAnySize, "boundary: what is a size", "SIZE-FORM"),
     _fault(TakesNothingForUnsaid, "boundary: a size of 0", "SIZE-ZERO"),
-    _fault(LimitsSoftly, "catalogue 78; moby graphtest", "ENFORCED"),
+    _fault(LimitsSoftly, "bug 78: moby graphtest", "ENFORCED"),
     _fault(StopsABlockEarly, "boundary: one block", "ENFORCED", "BELOW"),
     _fault(StopsABlockLate, "boundary: one block", "ENFORCED"),
-    _fault(PassesNothingOn, "catalogue 78; moby graphtest", "ENFORCED"),
+    _fault(PassesNothingOn, "bug 78: moby graphtest", "ENFORCED"),
     _fault(KeepsAReserve, "boundary: what fits", "BELOW"),
     _fault(WarnsAtHalf, "boundary: soft and hard limits", "STATFS"),
-    _fault(PrefersItsDefault, "catalogue 80; moby#34701", "DEFAULT"),
-    _fault(LimitsImages, "catalogue 82; cs 3ccd3208d", "IMAGES"),
+    _fault(PrefersItsDefault, "bug 80: moby#34701", "DEFAULT"),
+    _fault(LimitsImages, "bug 82: cs 3ccd3208d", "IMAGES"),
     _fault(CountsLowers, "boundary: what counts", "LOWERS"),
-    _fault(OneProjectForAll, "catalogue 79; moby 31ed121cb8", "OWN", "IDS"),
-    _fault(BeginsAnew, "catalogue 79; cs ffeddaae9", "REOPEN", "IDS"),
-    _fault(TriesAUsedId, "reference source: the test limit of an opening", "REOPEN"),
-    _fault(NumbersByCount, "catalogue 79; moby 31ed121cb8", "IDS", hard=True),
-    _fault(LooksOnce, "catalogue 79; cs ffeddaae9", "PROCESSES", hard=True),
-    _fault(KnowsOneHome, "catalogue 79; cs ffeddaae9", "HOMES"),
-    _fault(IgnoresBase, "catalogue 79; moby 31ed121cb8", "BASE"),
-    _fault(MovesAsItIs, "catalogue 79; moby 31ed121cb8", "BASE"),
-    _fault(KeepsOldSizes, "catalogue 80; moby#34701, #53107", "ID-AGAIN"),
-    _fault(LimitsOnce, "catalogue 80; container-libs#886", "ID-AGAIN"),
-    _fault(KeepsWhatWasRemoved, "coarse: to show that the requirement can fail", "SPACE"),
-    _fault(ClearsNothing, "catalogue 80; container-libs#886", "CLEARED"),
-    _fault(WantsAWorkDirectory, "refdriver 0.3.0", "FULL"),
-    _fault(OpensWhenIdle, "catalogue 81; moby#42832", "OPEN-MOUNTED"),
-    _fault(TrustsItsNode, "catalogue 82; cs aa0d39469", "DEVICE"),
+    _fault(OneProjectForAll, "bug 79: moby 31ed121cb8", "OWN", "IDS"),
+    _fault(BeginsAnew, "bug 79: cs ffeddaae9", "REOPEN", "IDS"),
+    _fault(
+        TriesAUsedId, "derived: driver-facts 7: the test limit of an opening, on an id that is in use", "REOPEN"
+    ),
+    _fault(NumbersByCount, "bug 79: moby 31ed121cb8", "IDS", hard=True),
+    _fault(LooksOnce, "bug 79: cs ffeddaae9", "PROCESSES", hard=True),
+    _fault(KnowsOneHome, "bug 79: cs ffeddaae9", "HOMES"),
+    _fault(IgnoresBase, "bug 79: moby 31ed121cb8", "BASE"),
+    _fault(MovesAsItIs, "bug 79: moby 31ed121cb8", "BASE"),
+    _fault(KeepsOldSizes, "bug 80: moby#34701, #53107", "ID-AGAIN"),
+    _fault(LimitsOnce, "bug 80: container-libs#886", "ID-AGAIN"),
+    _fault(
+        KeepsWhatWasRemoved,
+        "derived: unlink(2): a file that has another name keeps its space",
+        "SPACE",
+    ),
+    _fault(ClearsNothing, "bug 80: container-libs#886", "CLEARED"),
+    _fault(
+        WantsAWorkDirectory,
+        "derived: mkdir(2): EDQUOT; a layer that is full can be opened (refdriver 0.3.0)",
+        "FULL",
+    ),
+    _fault(OpensWhenIdle, "bug 81: moby#42832", "OPEN-MOUNTED"),
+    _fault(TrustsItsNode, "bug 82: cs aa0d39469", "DEVICE"),
     Fault(OpensWithoutQuota, ("OVL-QUOTA-NO-PQUOTA",), "boundary: what is refused", backing="xfs-noquota"),
 )

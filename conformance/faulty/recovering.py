@@ -210,13 +210,16 @@ FAULTS: Final = (
     Fault(SkipsMissingShortLinks, ("OVL-RESTART-SHORT-LINK-GONE",), "bug 70: cs#859, #1132", hard=True),
     Fault(MendsLinksAstray, ("OVL-RESTART-SHORT-LINK-GONE",), "bug 70: a link mended to another layer", hard=True),
     Fault(ReadsCutChains, ("OVL-RESTART-LOWER-CUT",), "bug 70: podman#5986", hard=True),
-    Fault(TakesAnEmptyLowerForNone, ("OVL-RESTART-LOWER-CUT",), "bug 70; boundary: a lower of 0 bytes"),
+    Fault(TakesAnEmptyLowerForNone, ("OVL-RESTART-LOWER-CUT",), "bug 70: podman#5986; a lower of 0 bytes"),
     Fault(
-        FollowsShortLinks, ("OVL-RESTART-LOWER-ASTRAY",), "driver-facts 3: what is on disk is untrusted", hard=True
+        FollowsShortLinks,
+        ("OVL-RESTART-LOWER-ASTRAY",),
+        "derived: driver-facts 3: what is on disk is untrusted",
+        hard=True,
     ),
-    Fault(TakesFilesForLayers, ("OVL-RESTART-FOREIGN",), "driver-facts 3", hard=True),
-    Fault(LinksWhenNeeded, ("OVL-LAYOUT-LINK",), "driver-facts 1, l/", hard=True),
-    Fault(WritesTheParentOnly, ("OVL-LAYOUT-LOWER",), "driver-facts 1, lower", hard=True),
-    Fault(MakesWorkWhenNeeded, ("OVL-LAYOUT-DIRECTORIES",), "driver-facts 1, work", hard=True),
-    Fault(WantsALinkFile, ("OVL-LAYOUT-READ",), "driver-facts 1: interchangeable with containers-storage"),
+    Fault(TakesFilesForLayers, ("OVL-RESTART-FOREIGN",), "derived: driver-facts 3", hard=True),
+    Fault(LinksWhenNeeded, ("OVL-LAYOUT-LINK",), "derived: driver-facts 1, l/", hard=True),
+    Fault(WritesTheParentOnly, ("OVL-LAYOUT-LOWER",), "derived: driver-facts 1, lower", hard=True),
+    Fault(MakesWorkWhenNeeded, ("OVL-LAYOUT-DIRECTORIES",), "derived: driver-facts 1, work", hard=True),
+    Fault(WantsALinkFile, ("OVL-LAYOUT-READ",), "derived: driver-facts 1: interchangeable with containers-storage"),
 )

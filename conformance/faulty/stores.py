@@ -319,9 +319,14 @@ class SaysNativeAfterADiff(Faithful):
 
 FAULTS: Final = (
     Fault(
-        GivesChildrenToTheHost, ("OVL-IDMAP-ROOT-OWNS",), "driver-facts 1: directories are mapped root's", hard=True
+        GivesChildrenToTheHost,
+        ("OVL-IDMAP-ROOT-OWNS",),
+        "derived: driver-facts 1: directories are mapped root's",
+        hard=True,
     ),
-    Fault(KeepsKernelsWorkDirectory, ("OVL-IDMAP-WORK",), "driver-facts 4: work/work is chowned", hard=True),
+    Fault(
+        KeepsKernelsWorkDirectory, ("OVL-IDMAP-WORK",), "derived: driver-facts 4: work/work is chowned", hard=True
+    ),
     Fault(KnowsOneRangeOnTheWayOut, ("OVL-IDMAP-DIFF",), "boundary: the second range of a map", hard=True),
     Fault(KnowsOneRangeOnTheWayIn, ("OVL-IDMAP-APPLY",), "boundary: the second range of a map", hard=True),
     Fault(LeavesMappedRootAlone, ("OVL-IDMAP-TRIP",), "bug 57: cs#1056", hard=True),
@@ -329,9 +334,9 @@ FAULTS: Final = (
     Fault(GivesStrangersToNobody, ("OVL-IDMAP-UNMAPPED",), "bug 59: cs#1183"),
     Fault(MapsOneIdTooMany, ("OVL-IDMAP-UNMAPPED",), "boundary: the id behind a map; bug 59: cs#1183", hard=True),
     Fault(MapsOneIdTooFew, ("OVL-IDMAP-APPLY",), "boundary: the last id of a map", hard=True),
-    Fault(KnowsOneStore, ("OVL-STORE-READ",), "driver-facts 3: stores, in order", hard=True),
-    Fault(LastStoreFirst, ("OVL-STORE-HOME-FIRST",), "driver-facts 3: stores, in order"),
-    Fault(StoresComeFirst, ("OVL-STORE-HOME-FIRST",), "driver-facts 3: after the home"),
+    Fault(KnowsOneStore, ("OVL-STORE-READ",), "derived: driver-facts 3: stores, in order", hard=True),
+    Fault(LastStoreFirst, ("OVL-STORE-HOME-FIRST",), "derived: driver-facts 3: stores, in order"),
+    Fault(StoresComeFirst, ("OVL-STORE-HOME-FIRST",), "derived: driver-facts 3: after the home"),
     Fault(
         LooksForLowersAtHome,
         ("OVL-STORE-BUILD-ON",),
@@ -339,18 +344,26 @@ FAULTS: Final = (
         hard=True,
     ),
     Fault(
-        FindsLowersByTheirIds, ("OVL-STORE-SHADOW",), "bug 65; derived: layers of one name in two stores", hard=True
+        FindsLowersByTheirIds,
+        ("OVL-STORE-SHADOW",),
+        "bug 65: podman#19746; layers of one name in two stores",
+        hard=True,
     ),
     Fault(MountsImagesInPlace, ("OVL-STORE-UNTOUCHED",), "bug 65: podman#29001", hard=True),
     Fault(UnlinksImages, ("OVL-STORE-UNTOUCHED",), "bug 65: cs#50; the order of two calls", hard=True),
     Fault(SaysThatImagesAreRemoved, ("OVL-STORE-REMOVE",), "erratum: driver-facts 3; cs#50"),
     Fault(TakesStoresForBelowTheHome, ("OVL-STORE-LONG",), "erratum: driver-facts 4, image stores", hard=True),
-    Fault(SaysShortPaths, ("OVL-LIFE-METADATA",), "driver-facts 3: absolute"),
-    Fault(NamesLowersFromBelow, ("OVL-STATUS-METADATA-LOWERS",), "driver-facts 3"),
-    Fault(MakesUpMetadata, ("OVL-STATUS-METADATA-MISSING",), "driver-facts 3: a missing layer is an error"),
-    Fault(NamesTheFilesystemOfTheRoot, ("OVL-STATUS-BACKING",), "driver-facts 2: statfs", backing="tmpfs"),
+    Fault(SaysShortPaths, ("OVL-LIFE-METADATA",), "derived: driver-facts 3: absolute"),
+    Fault(NamesLowersFromBelow, ("OVL-STATUS-METADATA-LOWERS",), "derived: driver-facts 3"),
     Fault(
-        SeesNoTypeInAnEmptyHome, ("OVL-STATUS-D-TYPE",), "driver-facts 2: make an entry if it is empty", hard=True
+        MakesUpMetadata, ("OVL-STATUS-METADATA-MISSING",), "derived: driver-facts 3: a missing layer is an error"
     ),
-    Fault(SaysNativeAfterADiff, ("OVL-STATUS-NATIVE-DIFF",), "driver-facts 5", hard=True),
+    Fault(NamesTheFilesystemOfTheRoot, ("OVL-STATUS-BACKING",), "derived: driver-facts 2: statfs", backing="tmpfs"),
+    Fault(
+        SeesNoTypeInAnEmptyHome,
+        ("OVL-STATUS-D-TYPE",),
+        "derived: driver-facts 2: make an entry if it is empty",
+        hard=True,
+    ),
+    Fault(SaysNativeAfterADiff, ("OVL-STATUS-NATIVE-DIFF",), "derived: driver-facts 5", hard=True),
 )

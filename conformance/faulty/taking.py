@@ -155,7 +155,7 @@ class TakesAnyOption(Faithful):
             super().__init__(home)
 
 
-class TakesAnySize(TakesAnyOption):
+class LeavesSizesOut(TakesAnyOption):
     """A size is left out without a word where the filesystem has no quota."""
 
 
@@ -265,20 +265,22 @@ FAULTS: Final = (
             "OVL-APPLY-WHITEOUT-BEFORE",
             "OVL-APPLY-KINDS",
         ),
-        "coarse: to show that the requirement can fail",
+        "bug 83: CVE-2014-9356",
     ),
     Fault(
-        CopiesLinks, ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"), "coarse: to show that the requirement can fail"
+        CopiesLinks,
+        ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"),
+        "bug 83: CVE-2014-9356, by hard link; bug 86: CVE-2021-29136",
     ),
     Fault(
         DeletesNaively,
         ("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
-        "coarse: to show that the requirement can fail",
+        "bug 15: stereoscope#694; bug 13: containerd 384d46d8b",
     ),
     Fault(
         TakesAnyArchive,
         ("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
-        "coarse: to show that the requirement can fail",
+        "bug 89: CVE-2021-20291; an error that is swallowed",
     ),
     Fault(
         RefusesArchives,
@@ -299,43 +301,45 @@ FAULTS: Final = (
             "OVL-HOSTILE-MUTATED",
             "OVL-IDMAP-WHITEOUTS",
         ),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 6: what an archive may hold",
     ),
+    Fault(HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "bug 71: cs#1136"),
+    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "derived: umask(2); driver-facts 6: umask 0"),
     Fault(
-        HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "coarse: to show that the requirement can fail"
+        WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "derived: overlayfs.rst: a lower layer is never written to"
     ),
-    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "coarse: to show that the requirement can fail"),
-    Fault(WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "coarse: to show that the requirement can fail"),
     Fault(
         TakesAnyOption,
         ("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 2: an unknown option is refused by name; parseOptions of the reference source",
     ),
     Fault(
-        TakesAnySize,
+        LeavesSizesOut,
         ("OVL-OPTION-SIZE-BACKING",),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 2: a size on what is not xfs is an error",
         backing="tmpfs",
     ),
-    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "coarse: to show that the requirement can fail"),
+    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "derived: driver-facts 2: keys in any case"),
     Fault(
         TakesAnyWorld,
         ("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 2: the gates of an opening; Init of the reference source",
     ),
     Fault(
         TakesOverlay,
         ("OVL-GATE-REAL-OVERLAY",),
-        "coarse: to show that the requirement can fail",
+        "bug 33: moby#21828",
         backing="overlay",
     ),
     Fault(
         RefusesTheWorld,
         ("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
-        "coarse: to show that the requirement can fail",
+        "derived: driver-facts 2: other filesystems are taken",
     ),
     Fault(
-        LeavesProbes, ("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"), "coarse: to show that the requirement can fail"
+        LeavesProbes,
+        ("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"),
+        "bug 75: derived from the reference source's probes",
     ),
     Fault(
         TakesAnyId,
@@ -346,14 +350,17 @@ FAULTS: Final = (
             "OVL-PARALLEL-LINEAR",
             "OVL-PARALLEL-PROCESSES",
         ),
-        "coarse: to show that the requirement can fail",
+        "bug 88: CVE-2014-9358",
     ),
     Fault(
-        TakesAnyLimit, ("OVL-QUOTA-UNSUPPORTED",), "coarse: to show that the requirement can fail", backing="tmpfs"
+        TakesAnyLimit,
+        ("OVL-QUOTA-UNSUPPORTED",),
+        "derived: CreateReadWrite of the reference source: refused where project quota does not work",
+        backing="tmpfs",
     ),
     Fault(
         OneAtATime,
         ("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
-        "coarse: to show that the requirement can fail",
+        "bug 72: cs#2297; busy is no answer",
     ),
 )

@@ -120,6 +120,8 @@ FAULTS: Final = (
     Fault(SucceedsForTheSlow, ("OVL-PARALLEL-SAME-ID",), "bug 72: containerd ad9eca1dc", hard=True),
     Fault(LocksNoLayer, ("OVL-PARALLEL-GET",), "bug 72: moby 1ac0a66a64", hard=True),
     Fault(OneFileForDiffs, ("OVL-PARALLEL-DIFF",), "bug 72: cs#2297"),
-    Fault(LosesRemovalsAtATime, ("OVL-PARALLEL-LINEAR",), "bug 72, derived", hard=True),
+    Fault(
+        LosesRemovalsAtATime, ("OVL-PARALLEL-LINEAR",), "bug 72: cs#2297; derived from linearizability", hard=True
+    ),
     Fault(LocksThreadsOnly, ("OVL-PARALLEL-PROCESSES",), "bug 72: moby 1ac0a66a64", hard=True),
 )
