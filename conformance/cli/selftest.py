@@ -84,6 +84,12 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
 )
 @click.option(
+    "--needs",
+    multiple=True,
+    type=click.Choice(sorted({one.needs for one in FAULTS if one.needs})),
+    help="Only faults that take this of the host (repeatable).",
+)
+@click.option(
     "--different",
     "choices",
     multiple=True,
@@ -117,6 +123,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--markdown", "markdown_file", type=_FILE, help="Write the kill matrix there.")
 def selftest(
     names: tuple[str, ...],
+    needs: tuple[str, ...],
     choices: tuple[str, ...],
     budget: float | None,
     profile: str,
@@ -142,15 +149,15 @@ def selftest(
             raise click.UsageError(f"{path.parent} is no directory; make it first")
     whole = whole or profile == "smoke"
     asked = Asked(
-        _chosen(names, FAULTS, "fault", all_of_them=not choices),
-        not names and not choices,
+        _needing(_chosen(names, FAULTS, "fault", all_of_them=not choices), needs),
+        not names and not choices and not needs,
         profile,
         budget or (_TIME_FOR_ALL if whole else _TIME),
         jobs,
         tuple(range(seed, seed + seeds)),
         whole,
         basis,
-        _chosen(choices, DIFFERENT, "different driver", all_of_them=not names),
+        _chosen(choices, DIFFERENT, "different driver", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
         try:
@@ -249,3 +256,7 @@ def _chosen(
         if name not in known:
             raise click.UsageError(f"no {kind} {name}; docs/kill-matrix.md has them all")
     return tuple(one for one in catalogue if one.name in names or (all_of_them and not names))
+
+
+def _needing(faults: tuple[Fault, ...], needs: tuple[str, ...]) -> tuple[Fault, ...]:
+    return tuple(one for one in faults if not needs or one.needs in needs)

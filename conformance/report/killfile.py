@@ -8,13 +8,14 @@ chooses, ``hearing`` lines whether it conforms; and an ``end`` line how much the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from conformance.alarms import Choice, Hearing, Standing, false_alarms
-from conformance.kills import Fate, KillMatrix, Specimen, Trial
+from conformance.kills import Fate, KillMatrix, Specimen, Trial, uncovered
+from conformance.spec import load_requirements
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
@@ -142,3 +143,53 @@ def read(path: Path) -> KillReport:
             f"{path}: this is no result of a selftest ({type(error).__name__}: {error});"
             " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
         ) from error
+
+
+def is_selftest(path: Path) -> bool:
+    """Whether a file is of a selftest, by its first line; whether it is whole is another question."""
+    with path.open() as file:
+        try:
+            first = json.loads(file.readline())
+        except ValueError:
+            return False
+    return isinstance(first, dict) and first.get("record") == "selftest"
+
+
+def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
+    """One selftest that was run on several machines, by the names of its files.
+
+    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they asked for different things.
+    """
+    name, first = found[0]
+    for other_name, other in found[1:]:
+        for what in ("suite", "specification", "basis", "version", "profile", "examples", "seeds", "whole"):
+            ours, theirs = getattr(first.about, what), getattr(other.about, what)
+            if ours != theirs:
+                raise BadKills(
+                    f"{name} and {other_name} differ in their {what}, {ours} and {theirs}: run one again"
+                )
+    faults = {fault.name: fault for _, one in found for fault in one.matrix.faults}
+    trials: list[Trial] = []
+    kernels = []
+    for fault in faults.values():
+        said = [one for _, one in found if one.matrix.of(fault)]
+        best = next((one for one in said if one.matrix.fate(fault) is not Fate.NOT_APPLICABLE), said[0])
+        trials += best.matrix.of(fault)
+        kernels.append(best.about.kernel)
+    matrix = KillMatrix(tuple(faults.values()), tuple(trials), first.about.profile)
+    about = replace(
+        first.about,
+        kernel=" and ".join(dict.fromkeys(kernels)),
+        complete=any(one.about.complete for _, one in found),
+        seconds=round(sum(one.about.seconds for _, one in found), 3),
+    )
+    exceptions = {key: said for _, one in found for key, said in one.exceptions.items()}
+    judged = about.complete and about.profile != "smoke"
+    return KillReport(
+        about,
+        matrix,
+        uncovered(matrix, load_requirements(), exceptions) if judged else {},
+        exceptions,
+        tuple({choice.name: choice for _, one in found for choice in one.choices}.values()),
+        tuple(hearing for _, one in found for hearing in one.hearings),
+    )

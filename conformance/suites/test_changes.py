@@ -59,6 +59,18 @@ def test_changes_explain_the_child(bench: Bench, data: st.DataObject) -> None:
             explain(layer_id, before, after, changes_of(store, layer_id))
 
 
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
+def test_directories_above_several_changes_are_listed_once(bench: Bench) -> None:
+    above: list[ops.Operation] = [
+        ops.CreateFile(b"d/d/new", b"", 0o644),
+        ops.CreateFile(b"d/e", b"", 0o644),
+        ops.Unlink(b"d/a"),
+    ]
+    with bench.store() as store:
+        store.build([STANDARD, above])
+        explain("layer-1", store.expected("layer-0"), store.expected("layer-1"), changes_of(store, "layer-1"))
+
+
 def explain(layer_id: str, before: Snapshot, after: Snapshot, changes: dict[bytes, str]) -> None:
     wanted: dict[bytes, str] = {}
     for path in after.nodes.keys() - before.nodes.keys():
@@ -143,6 +155,19 @@ def test_what_was_deleted_and_comes_back_is_added(bench: Bench) -> None:
             ]
         )
         expects(store, "layer-2", {b"a": "add", b"d": "add"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-ADDED-AGAIN")
+def test_what_a_lower_directory_hides_is_added(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build(
+            [
+                STANDARD,
+                [ops.RemoveTree(b"d"), ops.MakeDirectory(b"d", 0o755)],
+                [ops.CreateFile(b"d/a", b"new", 0o644), ops.MakeDirectory(b"d/d", 0o755)],
+            ]
+        )
+        expects(store, "layer-2", {b"d/a": "add", b"d/d": "add"})
 
 
 @pytest.mark.requirement("OVL-CHANGES-SAME-SECOND")

@@ -7,6 +7,7 @@ import socket
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from conformance import ops
 from conformance.bench import Bench
 from conformance.findings import BytesDiffer, WrongAnswer
 from conformance.model import Snapshot
+from conformance.plugin import UNTESTED
 from conformance.strategies import STANDARD, chains
 from conformance.tape import Waited
 from conformance.workbench import Deviation, Workbench, content_of, entry_names, members, same_tree
@@ -76,6 +78,19 @@ def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: 
             )
 
 
+@pytest.mark.requirement("OVL-DIFF-TAR")
+def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
+    sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)
+    with bench.store() as store:
+        store.build([[ops.CreateFile(b"f%d" % size, b"x" * size, 0o644) for size in sizes]])
+        found = {member.name.removeprefix("./"): member.size for member in members(store.diff("layer-0"))}
+        lacking = [size for size in sizes if found.get(f"f{size}") != size]
+        if lacking:
+            raise Deviation(
+                f"the diff of layer-0 lacks the files of {lacking} bytes: it has {found}", WrongAnswer()
+            )
+
+
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
     with bench.store() as store:
@@ -119,6 +134,18 @@ def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject)
     with bench.store() as store:
         for layer_id in store.build(chain):
             check_entries(store, layer_id, members(store.diff(layer_id)))
+
+
+@pytest.mark.requirement("OVL-DIFF-LINKS")
+def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
+    names = (b"a", b"d/link", b"link", b"z")
+    linked: list[ops.Operation] = [
+        ops.CreateFile(names[0], b"a", 0o644),
+        *(ops.MakeHardLink(name, names[0]) for name in names[1:]),
+    ]
+    with bench.store() as store:
+        store.build([[ops.MakeDirectory(b"d", 0o755), *linked]])
+        check_entries(store, "layer-0", members(store.diff("layer-0")))
 
 
 def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo]) -> None:
@@ -244,7 +271,10 @@ def same_but_for_links(what: str, expected: Snapshot, actual: Snapshot) -> None:
 @given(data=st.data())
 def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObject) -> None:
     """A twin of the parent is no parent, so the driver has to compare two trees."""
-    chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
+    same_as_from_a_twin(bench, bench.draw(data, chains(privileged=bench.privileged, least=2)))
+
+
+def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build(chain)
         for layer_id in ids[:-1]:
@@ -259,6 +289,29 @@ def test_the_diff_from_an_equal_layer_is_the_same(bench: Bench, data: st.DataObj
         same_but_for_links(
             f"{ids[-1]} as a diff from a twin of {parent}", store.observed(ids[-1]), copy.observed("other")
         )
+
+
+@pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")
+@pytest.mark.parametrize(
+    "change",
+    [
+        ops.Chmod(b"a", 0o600),
+        ops.Chmod(b"e", 0o700),
+        ops.SetXattr(b"a", "user.colour", b"blue"),
+        ops.SetXattr(b"e", "user.colour", b"blue"),
+        ops.Chown(b"a", 1000, 1000),
+        ops.Chown(b"e", 1000, 1000),
+        ops.WriteAt(b"e-", 0, b"of another size"),
+        ops.Unlink(b"e-"),
+        ops.RemoveTree(b"e"),
+    ],
+    ids=lambda change: f"{type(change).__name__}-{change.path.decode()}",
+)
+def test_one_change_is_the_same_from_an_equal_layer(bench: Bench, change: ops.Operation) -> None:
+    if isinstance(change, ops.Chown) and not bench.privileged:
+        pytest.skip(UNTESTED + "foreign owners need root")
+    base = [*STANDARD, ops.CreateFile(b"e-", b"beside 'e/'", 0o644), ops.CreateFile(b"e/f", b"", 0o644)]
+    same_as_from_a_twin(bench, [base, [change]])
 
 
 @pytest.mark.requirement("OVL-DIFF-UNTOUCHED")

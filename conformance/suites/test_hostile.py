@@ -293,6 +293,13 @@ def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> 
     must_refuse_bytes(bench, tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, field), what)
 
 
+@pytest.mark.requirement("OVL-HOSTILE-SIZE")
+def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
+    """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
+    empty = tars.archive([tars.file("one", b"")])
+    must_refuse_bytes(bench, tars.with_field(empty, _SIZE_FIELD, b"\xff" * 12), "an empty file with a size of -1")
+
+
 @pytest.mark.requirement("OVL-HOSTILE-JUNK")
 @pytest.mark.parametrize(
     "data", [b"\xff" * 10240, b"hello\n" * 300, b"\x7fELF" + b"\1" * 3000], ids=["ones", "text", "binary"]

@@ -92,9 +92,26 @@ def test_what_applying_says_is_the_size_of_the_diff(bench: Bench, data: st.DataO
     chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            archive = store.diff(layer_id)
-            copy.create(layer_id, store.parent_of(layer_id))
-            said = copy.apply(layer_id, archive)
-            size = copy.driver.diff_size(layer_id, copy.parent_of(layer_id))
-            if said != size:
-                raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
+            applied_as_sized(store, copy, layer_id)
+
+
+def applied_as_sized(store: Workbench, copy: Workbench, layer_id: str) -> None:
+    """Bring a layer to the copy, and compare what applying says with the size there; raises Deviation."""
+    archive = store.diff(layer_id)
+    copy.create(layer_id, store.parent_of(layer_id))
+    said = copy.apply(layer_id, archive)
+    size = copy.driver.diff_size(layer_id, copy.parent_of(layer_id))
+    if said != size:
+        raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
+
+
+@pytest.mark.requirement("OVL-SIZE-APPLIED")
+def test_further_names_add_nothing(bench: Bench) -> None:
+    linked: list[ops.Operation] = [
+        ops.CreateFile(b"x", b"x" * 5000, 0o644),
+        ops.MakeHardLink(b"y", b"x"),
+        ops.MakeSymlink(b"z", b"x"),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([linked])
+        applied_as_sized(store, copy, "layer-0")
