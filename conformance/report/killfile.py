@@ -158,8 +158,8 @@ def is_selftest(path: Path) -> bool:
 def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     """One selftest that was run on several machines, by the names of its files.
 
-    Each fault is told by the first machine that could try it, each different driver by the first. Raises BadKills
-    if they asked for different things.
+    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they
+    asked for different things.
     """
     name, first = found[0]
     for other_name, other in found[1:]:
@@ -177,12 +177,6 @@ def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
         best = next((one for one in said if one.matrix.fate(fault) is not Fate.NOT_APPLICABLE), said[0])
         trials += best.matrix.of(fault)
         kernels.append(best.about.kernel)
-    choices: dict[str, Choice] = {}
-    hearings: list[Hearing] = []
-    for _, one in found:
-        new = {choice.name: choice for choice in one.choices if choice.name not in choices}
-        choices |= new
-        hearings += [hearing for hearing in one.hearings if hearing.different in new]
     matrix = KillMatrix(tuple(faults.values()), tuple(trials), first.about.profile)
     about = replace(
         first.about,
@@ -192,5 +186,11 @@ def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     )
     exceptions = {key: said for _, one in found for key, said in one.exceptions.items()}
     judged = about.complete and about.profile != "smoke"
-    gaps = uncovered(matrix, load_requirements(), exceptions) if judged else {}
-    return KillReport(about, matrix, gaps, exceptions, tuple(choices.values()), tuple(hearings))
+    return KillReport(
+        about,
+        matrix,
+        uncovered(matrix, load_requirements(), exceptions) if judged else {},
+        exceptions,
+        tuple({choice.name: choice for _, one in found for choice in one.choices}.values()),
+        tuple(hearing for _, one in found for hearing in one.hearings),
+    )
