@@ -53,9 +53,10 @@ _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One trial: the driver, what it should break, where, and what it needs of the host.
+    """One trial: the driver, what it should break or is judged by, where, and what it needs of the host.
 
     With ``whole`` all tests of the profile are run; otherwise those of what it breaks, until all of that failed.
+    It is ended after ``budget`` seconds.
     """
 
     fault: str
@@ -64,15 +65,13 @@ class Job:
     backing: str
     needs: str
     seed: int
+    budget: float
     whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """What the controller asks for.
-
-    ``basis`` is the correct driver, MODULE:CLASS; ``budget`` the seconds after which a trial is ended.
-    """
+    """What the controller asks for; ``basis`` is the correct driver, MODULE:CLASS."""
 
     scratch: str
     parent: int
@@ -80,7 +79,6 @@ class Trials:
     jobs: tuple[Job, ...]
     profile: str
     at_a_time: int
-    budget: float
 
 
 def main() -> None:
@@ -127,7 +125,7 @@ def _try_all(task: Trials, events: IO[str]) -> None:
             running[_started(task, job, scratch)] = job, scratch
         child, said = _ended()
         job, scratch = running.pop(child)
-        seen = _read(scratch, task.budget, said)
+        seen = _read(scratch, job.budget, said)
         tell(events, "tried", fault=job.fault, seed=job.seed, **seen)
         shutil.rmtree(scratch)
 
@@ -140,7 +138,7 @@ def _started(task: Trials, job: Job, scratch: Path) -> int:
         return child
     try:
         os.setsid()
-        signal.setitimer(signal.ITIMER_REAL, task.budget)  # SIGALRM is not handled: the process ends
+        signal.setitimer(signal.ITIMER_REAL, job.budget)  # SIGALRM is not handled: the process ends
         namespace.die_with_parent(server)
         _try(task, job, scratch)
         os._exit(0)

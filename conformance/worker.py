@@ -26,6 +26,7 @@ from conformance.session import Replay
 
 _SUITES: Final = Path(__file__).parent / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
+_NOT_TRIED: Final = (Verdict.NOT_APPLICABLE, Verdict.DECLINED, Verdict.UNTESTED)
 ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -54,7 +55,7 @@ class Task:
 
 
 class _Listener:
-    """Follows a round in pytest and tells of it."""
+    """Follows a round in pytest and tells of it; ``generated`` says whether another round would find more."""
 
     def __init__(self, events: IO[str], round_number: int, *, replayed: bool, final: bool) -> None:
         self._events = events
@@ -63,6 +64,7 @@ class _Listener:
         self._final = final
         self.generated = False
         self.settled: list[str] = []
+        self._drawn: set[str] = set()
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to the suite's plugin."""
@@ -88,12 +90,13 @@ class _Listener:
         if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
             return  # what does not fail any more is tried like all others
         self.settled.append(outcome.test)
+        self.generated |= outcome.test in self._drawn and outcome.verdict not in _NOT_TRIED
         tell(self._events, "outcome", **outcome.as_json())
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """After the first round, only what draws its examples is worth another one."""
         drawn = [item for item in items if _draws(item)]
-        self.generated = bool(drawn)
+        self._drawn = {item.name for item in drawn}
         if self._round and not self._replayed:
             items[:] = drawn
 

@@ -23,13 +23,13 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from vm.debian import Suites
+from vm.debian import Suite
 from vm.hosts import NotReady
 from vm.matrix import Root
 
 _DISTRIBUTION: Final = "overlay-conformance"
 _EXTRAS: Final = ("containerd",)
-_RECIPE: Final = b"3"  # what is made of the same packages and settings changes with this
+_RECIPE: Final = b"4"  # what is made of the same packages and settings changes with this
 _PARTS: Final = ("conformance", "refdriver")
 _HARNESS: Final = "opt/overlay-conformance"
 _DISK: Final = 16 << 30  # bytes that a machine sees; the file is sparse
@@ -48,9 +48,9 @@ class Box:
     file: Path
 
 
-def build(root: Root, suites: Suites, cache: Path, say: Callable[[str], None]) -> Box:
+def build(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> Box:
     """The box, from the cache or made; needs root. Raises NotReady, OSError."""
-    system = _system(root, suites, cache, say)
+    system = _system(root, suite, cache, say)
     key = _digest([system.name.encode(), *(path.read_bytes() for path in _harness_files())])
     box = Box(f"{_DISTRIBUTION}-{key}", cache / "boxes" / f"{key}.box")
     if not box.file.exists():
@@ -58,9 +58,9 @@ def build(root: Root, suites: Suites, cache: Path, say: Callable[[str], None]) -
     return box
 
 
-def image(root: Root, public_key: Path, suites: Suites, cache: Path, say: Callable[[str], None]) -> Path:
+def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable[[str], None]) -> Path:
     """The same as a file of a filesystem, for who has a key; needs root. Raises NotReady, OSError."""
-    system = _system(root, suites, cache, say)
+    system = _system(root, suite, cache, say)
     may_enter = public_key.read_bytes()
     key = _digest([system.name.encode(), may_enter, *(path.read_bytes() for path in _harness_files())])
     made = cache / "images" / f"{key}.raw"
@@ -76,14 +76,24 @@ def image(root: Root, public_key: Path, suites: Suites, cache: Path, say: Callab
 
 
 def add(box: Box, say: Callable[[str], None]) -> None:
-    """Tell Vagrant of a box, unless it knows it."""
-    known = subprocess.run(["vagrant", "box", "list"], capture_output=True, text=True, check=True).stdout
-    if f"{box.name} " not in known:
-        say("telling Vagrant of the box")
-        _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
+    """Tell Vagrant of a box, unless it knows it; boxes of other contents go, and their files."""
+    known = [line.split()[0] for line in _said("vagrant", "box", "list").splitlines() if line.split()]
+    if box.name in known:
+        return
+    say("telling Vagrant of the box")
+    _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
+    for name in known:
+        # One that a machine by hand is made of stays: Vagrant refuses, as nobody is asked.
+        if name.startswith(f"{_DISTRIBUTION}-"):
+            subprocess.run(
+                ["vagrant", "box", "remove", name], capture_output=True, stdin=subprocess.DEVNULL, check=False
+            )
+    for file in box.file.parent.glob("*.box"):
+        if file != box.file:
+            file.unlink()
 
 
-def _system(root: Root, suites: Suites, cache: Path, say: Callable[[str], None]) -> Path:
+def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> Path:
     """A directory with the system: the packages of the matrix and the settings of a machine."""
     if os.geteuid() != 0:
         raise NotReady("making a system of packages takes root; use sudo")
@@ -97,9 +107,8 @@ def _system(root: Root, suites: Suites, cache: Path, say: Callable[[str], None])
     try:
         say(f"making a system of {root.suite} with {len(root.packages)} packages")
         packages = f"--include={','.join(root.packages)}"
-        source = (suites.directory / "sources.list").read_text().splitlines()
-        lines = [line for line in source if f" {root.suite} " in line]
-        _run("mmdebstrap", "--quiet", "--variant=minbase", packages, root.suite, str(work), *lines)
+        source = suite.directory / "sources.list"
+        _run("mmdebstrap", "--quiet", "--variant=minbase", packages, root.suite, str(work), str(source))
         _settle(work)
         work.rename(made)
     finally:
@@ -126,6 +135,7 @@ def _settle(system: Path) -> None:
     _run("chroot", str(system), "useradd", "--create-home", "--shell", "/bin/bash", "vagrant")
     # No password, and yet not locked: sshd lets nobody into an account that is.
     _run("chroot", str(system), "usermod", "--password", "*", "vagrant")
+    (system / "etc/hosts").write_text(f"127.0.0.1 localhost {_DISTRIBUTION}\n")  # sudo looks up where it is
     (system / "etc/sudoers.d/vagrant").write_text("vagrant ALL=(ALL) NOPASSWD: ALL\n")
     for key in system.glob("etc/ssh/ssh_host_*"):
         if "ed25519" not in key.name:
@@ -223,6 +233,10 @@ def _digest(pieces: Iterable[bytes]) -> str:
     for piece in pieces:
         digest.update(len(piece).to_bytes(8, "big") + piece)
     return digest.hexdigest()[:12]
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def _run(*words: str) -> None:

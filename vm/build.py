@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vm import boxes, hosts, kernels, uml
-from vm.debian import Suites
+from vm.debian import Suite
 from vm.matrix import Kernel, Matrix
 
 _NOTE: Final = "built.json"
@@ -48,12 +48,11 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
     cache.mkdir(parents=True, exist_ok=True)
     if matrix.defaults.provider == "uml":
         return _build_uml(matrix, wanted, cache, say)
-    suites = Suites(cache / "apt", [matrix.root.suite, *(kernel.suite for kernel in matrix.kernels)])
-    say("reading the lists of packages")
-    suites.update()
     with ThreadPoolExecutor(_AT_A_TIME) as pool, _cancelled_on_error(pool):
-        files = {kernel.name: pool.submit(kernels.build, kernel, suites, cache, say) for kernel in wanted}
-        box = boxes.build(matrix.root, suites, cache, say)
+        suites = _suites([matrix.root.suite, *(one.suite for one in wanted)], cache, pool, say)
+        tools = suites[matrix.root.suite]
+        files = {one.name: pool.submit(kernels.build, one, suites[one.suite], tools, cache, say) for one in wanted}
+        box = boxes.build(matrix.root, tools, cache, say)
         built = {name: job.result() for name, job in files.items()}
     first = next(iter(built.values()))
     hosts.start_libvirt()
@@ -79,20 +78,19 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
 
 
 def _build_uml(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[str], None]) -> Made:
-    suites = Suites(cache / "apt", [matrix.root.suite])
-    theirs = {one.name: Suites(cache / "apt-uml" / one.uml.suite, [one.uml.suite]) for one in wanted if one.uml}
-    say("reading the lists of packages")
     key = cache / "key"
     if not key.exists():
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "overlay-conformance", "-f", str(key)]
         subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     with ThreadPoolExecutor(_AT_A_TIME) as pool, _cancelled_on_error(pool):
-        for job in [pool.submit(one.update) for one in (suites, *theirs.values())]:
-            job.result()
+        theirs = {one.name: one.uml.suite for one in wanted if one.uml}
+        suites = _suites([matrix.root.suite, *theirs.values()], cache, pool, say)
         files = {
-            one.name: pool.submit(kernels.build_uml, one, theirs[one.name], cache, say) for one in wanted if one.uml
+            one.name: pool.submit(kernels.build_uml, one, suites[theirs[one.name]], cache, say)
+            for one in wanted
+            if one.uml
         }
-        image = boxes.image(matrix.root, key.with_suffix(".pub"), suites, cache, say)
+        image = boxes.image(matrix.root, key.with_suffix(".pub"), suites[matrix.root.suite], cache, say)
         built = {name: job.result() for name, job in files.items()}
     made = Made(
         image.name,
@@ -105,6 +103,17 @@ def _build_uml(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Calla
     own = {"image": str(image), "key": str(key), "memory": matrix.defaults.memory}
     _note(cache / uml.NOTE, {**made.as_json(), **own})
     return made
+
+
+def _suites(
+    names: Sequence[str], cache: Path, pool: ThreadPoolExecutor, say: Callable[[str], None]
+) -> dict[str, Suite]:
+    """Suites by their names, with lists of now."""
+    say("reading the lists of packages")
+    suites = {name: Suite(cache / "apt" / name, name) for name in names}
+    for job in [pool.submit(one.update, say) for one in suites.values()]:
+        job.result()
+    return suites
 
 
 def _note(file: Path, what: dict[str, Any]) -> None:

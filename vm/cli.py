@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import os
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -19,16 +21,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from conformance.cli.base import Duration
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conformance.report.records import Part
     from vm.matrix import Matrix
-    from vm.plan import Cell
+    from vm.plan import Cell, Choice
     from vm.runner import Done
 
 _OUTPUT: Final = "overlay-conformance-matrix"
 _ADVICE: Final = "pip install 'overlay-conformance[vm]'"
+_LOCKS: Final = "/run/lock"
+_LOCK: Final = "overlay-conformance-matrix.lock"
+_INTERRUPTED: Final = 130
+_OTHERS: Final = ("backings", "overlays", "drivers")
 _OVERHEAD: Final = 300  # MiB that a machine takes above its own memory
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -86,8 +94,9 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         from vm import plan as plans
 
         _, cells = _cells(matrix_file, provider, choice)
+        chosen = _choice(choice)
         write = {"json": plans.as_json, "github": plans.as_github, "gitlab": plans.as_gitlab}[form]
-        click.echo(write(cells, provider or ""))
+        click.echo(write(cells, chosen, provider or ""))
 
 
 @matrix.command("build", short_help="Make the box and the kernels of the cells.")
@@ -100,9 +109,9 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
         wanted, cells = _cells(matrix_file, provider, choice)
         chosen = {cell.kernel.name for cell in cells}
         began = time.monotonic()
-        made = build.build(
-            wanted, [one for one in wanted.kernels if one.name in chosen], build.cache_directory(), _say
-        )
+        cache = build.cache_directory()
+        _alone(cache)
+        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, _say)
         click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
@@ -110,7 +119,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 @_choosing
 @click.option("--profile", type=click.Choice(["smoke", "standard", "release"]), help="Instead of the matrix's.")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the matrix's.")
-@click.option("--budget", type=click.IntRange(1), help="Seconds for each cell, instead of the matrix's.")
+@click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m, instead of the matrix's.")
 @click.option("--machines", type=click.IntRange(1), help="How many at a time, instead of what there is room for.")
 @click.option(
     "--output",
@@ -119,15 +128,19 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
     show_default=True,
     help="Where results go; what is there already is not run again.",
 )
+@click.option(
+    "--shard", default="", metavar="KERNEL", help="Of what is chosen, the job of 'matrix plan' of that name."
+)
 @click.option("--again", is_flag=True, help="Run also what has a result.")
 def run(
     matrix_file: Path | None,
     provider: str | None,
     profile: str | None,
     examples: int | None,
-    budget: int | None,
+    budget: float | None,
     machines: int | None,
     output: Path,
+    shard: str,
     again: bool,
     **choice: tuple[str, ...],
 ) -> None:
@@ -139,7 +152,7 @@ def run(
         from vm.machines import Place
         from vm.timings import Timings
 
-        wanted, cells = _cells(matrix_file, provider, choice)
+        wanted, cells = _cells(matrix_file, provider, choice, shard)
         hosts.check(wanted.defaults.provider)
         chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
@@ -149,7 +162,7 @@ def run(
         asked = runner.Asked(
             profile or wanted.defaults.profile,
             examples or wanted.defaults.examples,
-            float(budget or wanted.defaults.budget),
+            budget or float(wanted.defaults.budget),
             output,
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
@@ -164,14 +177,9 @@ def run(
         if len(todo) < len(cells):
             _say(f"{len(cells) - len(todo)} cells have a result already")
         place = Place(cache, output / "consoles", wanted.defaults.provider)
-        try:
+        with _daemon(place.provider), _Table(len(todo)) as table:
             room = machines or _room(wanted.defaults.memory)
-            with _Table(len(todo)) as table:
-                runner.run_all(todo, asked, place, room, table.tell, table.ended)
-        finally:
-            if place.provider != "uml":
-                hosts.remove_network()
-                hosts.stop_libvirt()
+            runner.run_all(todo, asked, place, room, table.tell, table.ended)
         sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
 
 
@@ -191,6 +199,70 @@ def collect(output: Path, markdown: Path | None) -> None:
         sys.exit(_collect(files, output, markdown))
 
 
+@matrix.command("selftest", short_help="Try faulty drivers that take what this host lacks, in a machine.")
+@click.option("--kernel", "kernels", default="6.1", show_default=True, help="Of the machine, by name or release.")
+@click.option(
+    "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+)
+@click.option("--fault", "names", multiple=True, metavar="NAME", help="Only this (repeatable).")
+@click.option(
+    "--untried",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Those that could not be tried by this file of 'selftest --results', in its profile and with its seeds.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--budget", type=Duration(), default="10m", show_default=True, help="Time for each trial.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(_OUTPUT),
+    show_default=True,
+    help="Where results go.",
+)
+def selftest_command(
+    kernels: str,
+    provider: str | None,
+    names: tuple[str, ...],
+    untried: Path | None,
+    seed: int,
+    seeds: int,
+    budget: float,
+    output: Path,
+) -> None:
+    """Try the faulty drivers that take xfs with quota or the device mapper in a machine that has both.
+
+    Writes kills.jsonl and kills.md in the output; with --untried they are of that file's faults too.
+    """
+    with _refusals():
+        from conformance.report import killfile
+        from conformance.report.killtable import kill_table
+        from vm import build, selftest
+        from vm.machines import Place
+
+        wanted, cells = _cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
+        (kernel,) = {cell.kernel.name: cell.kernel for cell in cells}.values()
+        profile = "standard"
+        if untried:
+            missing, profile, seed, seeds = selftest.untried_in(untried)
+            names = names or missing
+        cache = build.cache_directory()
+        _alone(cache)
+        build.build(wanted, [kernel], cache, _say)
+        output = output.absolute()
+        asked = selftest.Asked(names, profile, seed, seeds, budget, output)
+        with _daemon(wanted.defaults.provider):
+            place = Place(cache, output / "consoles", wanted.defaults.provider)
+            file = selftest.run(kernel.name, asked, place, _say)
+        found = [(str(one), killfile.read(one)) for one in (untried, file) if one]
+        report = killfile.joined(found)
+        killfile.write(output / "kills.jsonl", report)
+        (output / "kills.md").write_text(kill_table(report))
+        click.echo((output / f"selftest-{kernel.name}.log").read_text(), nl=False)
+        click.echo(f"kills.jsonl and kills.md written in {output}")
+        sys.exit(report.exit_code)
+
+
 @matrix.command(short_help="Remove what a killed run left.")
 @click.option("--all", "everything", is_flag=True, help="Also the box and the kernels.")
 def clean(everything: bool) -> None:
@@ -202,6 +274,20 @@ def clean(everything: bool) -> None:
         _alone(cache)
         for what in cleaning.clean(cache, everything=everything):
             click.echo(f"removed {what}")
+
+
+@contextmanager
+def _daemon(provider: str) -> Iterator[None]:
+    """Afterwards our network is gone, and libvirt's daemon if it was started by us."""
+    from vm import hosts
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as CI systems end a job
+    try:
+        yield
+    finally:
+        if provider != "uml":
+            hosts.remove_network()
+            hosts.stop_libvirt()
 
 
 class _Table:
@@ -252,15 +338,20 @@ class _Table:
 
 
 def _cells(
-    matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]]
+    matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]], shard: str = ""
 ) -> tuple[Matrix, list[Cell]]:
     from conformance.spec import load_requirements
     from vm.matrix import FILE, load
-    from vm.plan import Choice, cells_of
+    from vm.plan import cells_of
 
     found = load(matrix_file or FILE).under(provider or "")
-    chosen = Choice(choice["kernels"], choice["backings"], choice["overlays"], choice["drivers"])
-    return found, cells_of(found, chosen, load_requirements())
+    return found, cells_of(found, _choice(choice, shard), load_requirements())
+
+
+def _choice(words: dict[str, tuple[str, ...]], shard: str = "") -> Choice:
+    from vm.plan import Choice
+
+    return Choice(words["kernels"], words["backings"], words["overlays"], words["drivers"], shard)
 
 
 def _collect(files: list[Path], output: Path, markdown: Path | None = None) -> int:
@@ -305,13 +396,22 @@ def _moved(parts: list[Part], folder: Path, output: Path) -> list[Part]:
 
 
 def _alone(cache: Path) -> None:
-    """See to it that no other run is under way, until this process ends; raises UsageError."""
+    """See to it that no other run is under way on this host, until this process ends; raises UsageError.
+
+    Names of machines are the same whatever the cache, so two runs would take one another's.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    lock = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    shared = Path(_LOCKS if os.access(_LOCKS, os.W_OK) else tempfile.gettempdir())
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    # Not made where it is: in a directory of everybody's, another user's file must not be opened so (proc(5)).
+    there = (shared / _LOCK).exists()
+    lock = os.open(shared / _LOCK, flags if there else flags | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise click.UsageError(f"another 'matrix run' is under way with {cache}; wait for it, or end it") from error
+        raise click.UsageError(
+            f"another 'matrix' is under way on this host ({shared / _LOCK}); wait for it, or end it"
+        ) from error
 
 
 def _room(memory: int) -> int:
@@ -332,6 +432,8 @@ def _say(what: str) -> None:
 def _refusals() -> Iterator[None]:
     """What is wrong with the matrix, the choice or the host, as a message and exit code 2."""
     try:
+        from conformance.report.killfile import BadKills
+        from conformance.report.records import BadResults
         from vm.debian import NoPackage
         from vm.hosts import NotReady
         from vm.machines import MachineFailed
@@ -341,5 +443,8 @@ def _refusals() -> Iterator[None]:
         raise click.UsageError(f"matrix needs more Python packages ({error}): {_ADVICE}") from error
     try:
         yield
-    except (BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
+    except (BadKills, BadResults, BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
         raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        _say("ended; the same command goes on where this one stopped")
+        sys.exit(_INTERRUPTED)

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,16 +30,17 @@ class Package:
     depends: str
 
 
-class Suites:
-    """Lists of packages of some suites, below a directory of our own."""
+class Suite:
+    """The lists of packages of one suite, in a directory of our own: what is chosen of it depends on no other."""
 
-    def __init__(self, directory: Path, suites: Sequence[str]) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
+        """Prepare the directory; :meth:`update` fills it."""
         self.directory = directory
+        self.name = name
         self.mirror, self.security = _mirrors()
-        for name in ("lists/partial", "cache/archives/partial", "parts"):
-            (directory / name).mkdir(parents=True, exist_ok=True)
-        lines = (f"deb [{_signed()}] {self.base(suite)} {suite} main" for suite in sorted(set(suites)))
-        (directory / "sources.list").write_text("\n".join(lines) + "\n")
+        for below in ("lists/partial", "cache/archives/partial", "parts"):
+            (directory / below).mkdir(parents=True, exist_ok=True)
+        (directory / "sources.list").write_text(f"deb [{_signed()}] {self.base} {name} main\n")
         (directory / "status").touch()  # without what this host has installed, which is of no suite
         (directory / "apt.conf").write_text(
             f'Dir::State::status "{directory}/status";\n'
@@ -48,19 +49,25 @@ class Suites:
             'Acquire::Languages "none";\nAPT::Sandbox::User "root";\n'
         )
 
-    def base(self, suite: str) -> str:
-        """The mirror of a suite."""
-        return self.security if suite.endswith("-security") else self.mirror
+    @property
+    def base(self) -> str:
+        """The mirror of the suite."""
+        return self.security if self.name.endswith("-security") else self.mirror
 
-    def update(self) -> None:
-        """Fetch the lists anew."""
-        self._apt("apt-get", "update", "-qq")
+    def update(self, say: Callable[[str], None]) -> None:
+        """Fetch the lists anew; those of before will do where that fails. Raises NoPackage if there are none."""
+        try:
+            self._apt("apt-get", "update", "-qq")
+        except NoPackage as failed:
+            if not any((self.directory / "lists").glob("*Packages*")):
+                raise
+            say(f"going on with the lists of before: {failed}")
 
     def newest(self, pattern: str) -> Package:
         """The package of the highest version whose name matches; raises NoPackage."""
         names = [name for name in self._names() if fnmatch.fnmatchcase(name, pattern)]
         if not names:
-            raise NoPackage(f"no package {pattern} in the suites of {self.directory / 'sources.list'}")
+            raise NoPackage(f"no package {pattern} in {self.name} of {self.base}")
         return self.package(max(names, key=_numbers))
 
     def package(self, name: str) -> Package:
@@ -68,7 +75,7 @@ class Suites:
         records = self._apt("apt-cache", "show", name, check=False).strip().split("\n\n")
         fields = dict(re.findall(r"^([\w-]+): (.*)$", records[0], re.MULTILINE))
         if "Filename" not in fields:
-            raise NoPackage(f"no package {name} in the suites of {self.directory / 'sources.list'}")
+            raise NoPackage(f"no package {name} in {self.name} of {self.base}")
         depends = ", ".join(fields.get(key, "") for key in ("Pre-Depends", "Depends"))
         return Package(name, fields["Version"], fields["Filename"], depends)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vm.debian import NoPackage, Package, Suites
+from vm.debian import NoPackage, Package, Suite
 from vm.matrix import Kernel
 
 # What a machine, a backing filesystem or a test may need; a kernel that has none of a name has it built in, or not
@@ -63,9 +63,12 @@ class Built:
     initrd: Path
 
 
-def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None]) -> Built:
-    """Fetch a kernel and make its initrd, unless that is in the cache. Raises NoPackage, OSError."""
-    image = suites.newest(kernel.package)
+def build(kernel: Kernel, suite: Suite, tools: Suite, cache: Path, say: Callable[[str], None]) -> Built:
+    """Fetch a kernel of its suite and make its initrd, unless that is in the cache. Raises NoPackage, OSError.
+
+    ``tools`` is the suite that has what else is in an initrd, as one of security updates has not.
+    """
+    image = suite.newest(kernel.package)
     recipe = _digest(_RECIPE, _INIT, *_MODULES, kernel.modules_sha256)
     made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
     release = image.name.removeprefix("linux-image-")
@@ -73,9 +76,9 @@ def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None
     if made.is_dir():
         return built
     say(f"{kernel.name}: fetching {image.name}")
-    packages = [suites.download(one, _directory(cache / "packages")) for one in _needed(image, suites)]
+    packages = [suite.download(one, _directory(cache / "packages")) for one in _needed(image, suite)]
     if kernel.modules_sha256:
-        packages.append(_from_the_pool(kernel, image, suites, cache / "packages"))
+        packages.append(_from_the_pool(kernel, image, suite, cache / "packages"))
     work = made.with_name(f"{made.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
     try:
@@ -83,7 +86,7 @@ def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None
         for package in packages:
             _run("dpkg-deb", "-x", str(package), str(_directory(work / "tree")))
         _vmlinuz(work / "tree", release).rename(work / "vmlinuz")
-        busybox = suites.download(suites.package(_BUSYBOX), cache / "packages")
+        busybox = tools.download(tools.package(_BUSYBOX), cache / "packages")
         _run("dpkg-deb", "-x", str(busybox), str(_directory(work / "busybox")))
         _initrd(work, release)
         for name in ("tree", "busybox", "initrd.d"):
@@ -94,18 +97,18 @@ def build(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None
     return built
 
 
-def build_uml(kernel: Kernel, suites: Suites, cache: Path, say: Callable[[str], None]) -> Built:
+def build_uml(kernel: Kernel, suite: Suite, cache: Path, say: Callable[[str], None]) -> Built:
     """Fetch a kernel of user-mode Linux, and make its initrd and a root with the C library of its suite.
 
-    ``suites`` has the suite of that kernel only. Raises NoPackage, OSError.
+    ``suite`` has the suite of that kernel only. Raises NoPackage, OSError.
     """
-    image = suites.package(kernel.uml.package if kernel.uml else "")
-    needed = [image, *(suites.package(name) for name in _UML_NEEDS)]
+    image = suite.package(kernel.uml.package if kernel.uml else "")
+    needed = [image, *(suite.package(name) for name in _UML_NEEDS)]
     recipe = _digest(_RECIPE, _INIT, *_MODULES, *(one.path for one in needed))
     made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
     if not made.is_dir():
         say(f"{kernel.name}: fetching {image.name} of {kernel.uml.suite if kernel.uml else ''}")
-        packages = [suites.download(one, _directory(cache / "packages")) for one in needed]
+        packages = [suite.download(one, _directory(cache / "packages")) for one in needed]
         work = made.with_name(f"{made.name}.{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
         try:
@@ -164,24 +167,24 @@ def _plain(version: str) -> str:
     return re.sub(r"[^\w.+-]", "-", version)
 
 
-def _needed(image: Package, suites: Suites) -> list[Package]:
+def _needed(image: Package, suite: Suite) -> list[Package]:
     """The package of the kernel, and since 6.19 those that it consists of, as far as the index has them."""
     found = [image]
     for name in dict.fromkeys(re.findall(r"\blinux-(?:base|binary|modules)-\d[\w.+-]+", image.depends)):
         try:
-            found.append(suites.package(name))
+            found.append(suite.package(name))
         except NoPackage:
             continue  # modules that are in the pool only; without them there is an error below
     return found
 
 
-def _from_the_pool(kernel: Kernel, image: Package, suites: Suites, to: Path) -> Path:
+def _from_the_pool(kernel: Kernel, image: Package, suite: Suite, to: Path) -> Path:
     """The package of modules that the index has no more; raises NoPackage if it is not the one of the matrix."""
     version = image.version.partition(":")[2] or image.version
     name = f"{image.name.replace('linux-image-', 'linux-modules-')}_{version}_amd64.deb"
     file = to / name
     if not file.exists():
-        address = f"{suites.base(kernel.suite)}/pool/main/l/linux/{urllib.parse.quote(name)}"
+        address = f"{suite.base}/pool/main/l/linux/{urllib.parse.quote(name)}"
         partial = file.with_suffix(".partial")
         try:
             with urllib.request.urlopen(address, timeout=60) as answer, partial.open("wb") as out:

@@ -82,13 +82,22 @@ class Guest:
             stdout=subprocess.PIPE,
             stderr=log,
             env=MARKED,
+            start_new_session=True,  # a Ctrl-C is the runner's to hear, and not the cell's end
         )
 
     def run(self, command: str, limit: float = 120) -> bytes:
         """What a command of root says; raises MachineFailed if it fails or takes longer than ``limit`` seconds."""
         words = [*self._words(), f"sudo sh -c {shlex.quote(command)}"]
         try:
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=MARKED,
+                timeout=limit,
+                check=False,
+                start_new_session=True,
+            )
         except subprocess.TimeoutExpired as error:
             raise MachineFailed(f"{self.name} did not answer within {limit:.0f} s: {command[:80]}") from error
         if done.returncode:
@@ -114,13 +123,26 @@ class Machines(Protocol):
 
 
 def up(name: str, place: Place) -> Guest:
-    """Start a machine, or find it running; raises MachineFailed."""
+    """Start a machine anew, also if a runner that was killed has left one; raises MachineFailed."""
+    if f"{PREFIX}{name}" in hosts.machines(PREFIX):
+        destroy(name, place)
     return Guest(name, **json.loads(_ask(["up", name, place.provider], place, _START_LIMIT)))
 
 
 def destroy(name: str, place: Place) -> None:
-    """End a machine and remove what it was made of; raises MachineFailed."""
-    _ask(["destroy", name], place, _END_LIMIT)
+    """End a machine and remove what it was made of, if need be without Vagrant; raises MachineFailed."""
+    said = ""
+    try:
+        _ask(["destroy", name], place, _END_LIMIT)
+    except MachineFailed as failed:
+        said = str(failed)
+    full = f"{PREFIX}{name}"
+    if full in hosts.machines(PREFIX):
+        hosts.delete_machine(full)
+    for volume in hosts.volumes(f"{full}."):
+        hosts.delete_volume(volume)
+    if full in hosts.machines(PREFIX):
+        raise MachineFailed(f"{name} could not be destroyed: {said or 'libvirt still has it'}")
 
 
 def reset(guest: Guest, place: Place) -> Guest:
@@ -211,7 +233,7 @@ def _alone_if_first(cache: Path) -> Iterator[None]:
             yield
             return
         if not hosts.machines("overlay-conformance-"):
-            for name in there:  # of an upload that was killed
+            for name in hosts.volumes("overlay-conformance-"):  # of an upload that was killed, and of other boxes
                 hosts.delete_volume(name)
         yield
         uploaded.write_text(box)

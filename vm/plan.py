@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,12 +25,28 @@ class NothingChosen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Patterns of a shell for names, and for releases of kernels; none means all."""
+    """Patterns of a shell for names, and for releases of kernels; none means all.
+
+    ``shard`` is the name of one kernel of these, "" for all: what its cells judge does not depend on it.
+    """
 
     kernels: tuple[str, ...] = ()
     backings: tuple[str, ...] = ()
     overlay: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
+    shard: str = ""
+
+    def of_shard(self, name: str) -> list[str]:
+        """The options of ``matrix run`` that choose one shard of what was chosen here."""
+        words = [f"--shard {name}"]
+        for option, patterns in (
+            ("kernel", self.kernels),
+            ("backing", self.backings),
+            ("overlay", self.overlay),
+            ("driver", self.drivers),
+        ):
+            words += [f"--{option} {shlex.quote(one)}" for one in patterns]
+        return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,10 @@ def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirem
                 found.append(Cell(kernel, driver, backing, overlay, tuple(ids)))
     if not found:
         raise NothingChosen("the matrix has no such cell: " + _inventory(matrix))
-    return found
+    names = dict.fromkeys(cell.kernel.name for cell in found)
+    if choice.shard and choice.shard not in names:
+        raise NothingChosen(f"--shard {choice.shard} is none of {', '.join(names)}")
+    return [cell for cell in found if not choice.shard or cell.kernel.name == choice.shard]
 
 
 def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Driver, Overlay, Backing]]:
@@ -122,24 +142,24 @@ def _inventory(matrix: Matrix) -> str:
     )
 
 
-def shards(cells: Sequence[Cell], provider: str = "") -> list[dict[str, object]]:
-    """One job of a CI system for each kernel: its name, its cells and what to run, with a provider (file's: "")."""
-    option = f" --provider {provider}" if provider else ""
+def shards(cells: Sequence[Cell], choice: Choice, provider: str = "") -> list[dict[str, object]]:
+    """One job of a CI system for each kernel: its name, its cells and the options of ``matrix run`` for it."""
     by_kernel: dict[str, list[Cell]] = {}
     for cell in cells:
         by_kernel.setdefault(cell.kernel.name, []).append(cell)
+    more = [f"--provider {provider}"] if provider else []
     return [
         {
             "name": name,
             "release": of_it[0].kernel.release,
             "cells": [cell.name for cell in of_it],
-            "run": f"overlay-conformance matrix run --kernel {name}{option}",
+            "options": " ".join([*choice.of_shard(name), *more]),
         }
         for name, of_it in by_kernel.items()
     ]
 
 
-def as_json(cells: Sequence[Cell], provider: str = "") -> str:
+def as_json(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """Every cell with what it judges."""
     said = [
         {
@@ -152,20 +172,19 @@ def as_json(cells: Sequence[Cell], provider: str = "") -> str:
         }
         for cell in cells
     ]
-    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells, provider)}, indent=1)
+    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells, choice, provider)}, indent=1)
 
 
-def as_github(cells: Sequence[Cell], provider: str = "") -> str:
+def as_github(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """The value of ``strategy.matrix`` of GitHub Actions, in one line."""
-    jobs = shards(cells, provider)
-    return json.dumps({"include": [{"name": one["name"], "run": one["run"]} for one in jobs]})
+    jobs = shards(cells, choice, provider)
+    return json.dumps({"include": [{"name": one["name"], "options": one["options"]} for one in jobs]})
 
 
-def as_gitlab(cells: Sequence[Cell], provider: str = "") -> str:
+def as_gitlab(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
-    chosen = {"PROVIDER": provider} if provider else {}
     jobs = {
-        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"KERNEL": one["name"], **chosen}}
-        for one in shards(cells)
+        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"OPTIONS": one["options"]}}
+        for one in shards(cells, choice, provider)
     }
     return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)

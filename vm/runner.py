@@ -150,13 +150,15 @@ def _run_kernel(
                     tell(cell.name, "starting its machine")
                     made = True
                     with _timed(asked, cell, "up"):
-                        guest = _machines(place).up(kernel, place)
+                        guest = machines_of(place).up(kernel, place)
                 left = ""
-                if REQUIREMENT in cell.requirements:
+                if REQUIREMENT in cell.requirements and asked.profile != "smoke":  # smoke has no test of it
                     guest, left = _reset(cell, guest, asked, place, tell)
                 well = _run_cell(cell, guest, asked, stop, tell, left)
                 done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
+                if stop.is_set():  # that may be why
+                    break
                 _lose(cell, asked, place, str(failed))
                 done = Done(cell, time.monotonic() - began, {}, lost=str(failed).splitlines()[0])
                 well = False
@@ -188,10 +190,11 @@ def _end(cell: Cell, asked: Asked, place: Place, tell: Tell) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
     tell(cell.name, "destroying its machine")
     with _timed(asked, cell, "destroy"), suppress(MachineFailed):
-        _machines(place).destroy(cell.kernel.name, place)
+        machines_of(place).destroy(cell.kernel.name, place)
 
 
-def _machines(place: Place) -> Machines:
+def machines_of(place: Place) -> Machines:
+    """What makes the machines of a place."""
     return uml if place.provider == "uml" else vagrant
 
 
@@ -200,7 +203,7 @@ def _reset(cell: Cell, guest: Guest, asked: Asked, place: Place, tell: Tell) -> 
     tell(cell.name, "resetting its machine in the middle of a history")
     heard = asked.output / "logs" / f"{cell.name}.heard"
     with _timed(asked, cell, "reset"):
-        return reset_in_the_middle(cell, guest, lambda: _machines(place).reset(guest, place), heard)
+        return reset_in_the_middle(cell, guest, lambda: machines_of(place).reset(guest, place), heard)
 
 
 def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> bool:
@@ -224,7 +227,9 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
 def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> None:
     log = asked.output / "logs" / f"{cell.name}.log"
     with log.open("wb") as output, guest.start(_command(cell, asked, left), output) as process:
-        follower = threading.Thread(target=_follow, args=(process, cell, tell), daemon=True)
+        last = [""]
+        to = log.with_suffix(".events")
+        follower = threading.Thread(target=_follow, args=(process, cell, tell, to, last), daemon=True)
         follower.start()
         deadline = time.monotonic() + asked.budget + _GRACE
         try:
@@ -232,35 +237,43 @@ def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, te
                 if stop.wait(0.2):
                     raise Stopped
                 if time.monotonic() > deadline:
-                    raise MachineFailed(f"{cell.name} was not done {_GRACE} s after its budget; see {log}")
+                    raise MachineFailed(f"{cell.name} was not done {_GRACE} s after its budget{last[0]}; see {log}")
         finally:
             process.kill()
             process.wait()
             follower.join()
     if process.returncode not in (0, 1, 2, 3):
-        raise MachineFailed(f"{cell.name}: the connection to the machine ended ({process.returncode}); see {log}")
+        raise MachineFailed(
+            f"{cell.name}: the connection to the machine ended ({process.returncode}){last[0]}; see {log}"
+        )
 
 
-def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell) -> None:
-    """Tell of each test that begins, from the events of the run in the machine."""
+def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, last: list[str]) -> None:
+    """Tell of each test that begins, from the events of the run in the machine, which are kept.
+
+    ``last`` becomes what a lost machine was at.
+    """
     assert process.stdout is not None, "it was opened with a pipe"
     tell(cell.name, "starting the suite")
     total, counts = 0, Counter[str]()
-    for line in process.stdout:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a line that was cut, as the machine went away
-        match event.get("event"):
-            case "collected":
-                total = event["tests"]
-            case "outcome":
-                counts[event["verdict"]] += 1
-            case "test":
-                number = event["number"]
-                place = f"{number}/{total} tests" if number <= total else f"{number} tests"
-                said = [f"{counts[verdict]} {verdict}" for verdict in _TOLD if counts[verdict]]
-                tell(cell.name, ", ".join([place, *said, event["test"]]))
+    with to.open("wb", buffering=0) as kept:
+        for line in process.stdout:
+            kept.write(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a line that was cut, as the machine went away
+            match event.get("event"):
+                case "collected":
+                    total = event["tests"]
+                case "outcome":
+                    counts[event["verdict"]] += 1
+                case "test":
+                    number = event["number"]
+                    place = f"{number}/{total} tests" if number <= total else f"{number} tests"
+                    said = [f"{counts[verdict]} {verdict}" for verdict in _TOLD if counts[verdict]]
+                    last[0] = f" at {event['test']}"
+                    tell(cell.name, ", ".join([place, *said, event["test"]]))
 
 
 def _prepare(guest: Guest, overlay: Overlay) -> dict[str, str]:

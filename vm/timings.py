@@ -1,8 +1,9 @@
 """How long each step of each cell took, in ``timings.json`` of the output: format 1, all in seconds.
 
-``up`` is the start of a machine, for the first cell in it, and ``destroy`` its end, for the last; ``prepare`` is
-what is set before the suite, ``suite`` the suite's own time by its result file, ``around`` what its command took
-besides (Python's start, evidence), and ``fetch`` bringing results home. ``overhead`` is all but ``suite``.
+``up`` is the start of a machine, for the first cell in it, and ``destroy`` its end, for the last; ``reset`` is the
+history before a cell with its reset, and the start after that; ``prepare`` is what is set before the suite,
+``suite`` the suite's own time by its result file, ``around`` what its command took besides (Python's start,
+evidence), and ``fetch`` bringing results home. ``overhead`` is all but ``suite``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 FORMAT: Final = 1
-STEPS: Final = ("up", "prepare", "suite", "around", "fetch", "destroy")
+STEPS: Final = ("up", "reset", "prepare", "suite", "around", "fetch", "destroy")
 
 
 class Timings:
@@ -64,4 +65,4 @@ def read(file: Path) -> dict[str, dict[str, float]]:
         found = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    return {one["cell"]: {step: one[step] for step in STEPS} for one in found["cells"]}
+    return {one["cell"]: {step: one.get(step, 0.0) for step in STEPS} for one in found["cells"]}

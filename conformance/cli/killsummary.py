@@ -1,9 +1,10 @@
-"""What ``selftest`` prints: a line for each trial, what to look into, and the figures."""
+"""What ``selftest`` prints: a line for each trial and hearing, what to look into, and the figures."""
 
 from __future__ import annotations
 
 import click
 
+from conformance.alarms import Choice, Hearing, Standing
 from conformance.kills import Fate, Kill, Specimen, Trial
 from conformance.report.killfile import KillReport
 
@@ -12,10 +13,36 @@ _INDENT = " " * 17
 
 def print_kills(report: KillReport) -> None:
     """The kill matrix, and what is to be done about it."""
+    seeded = len(report.about.seeds) > 1
+    choices = {one.name: one for one in report.choices}
+    for hearing in report.hearings:
+        for line in _heard(choices[hearing.different], hearing, seeded):
+            click.echo(line)
+    if report.matrix.faults:
+        _print_trials(report, seeded)
+    if report.hearings:
+        standings = {one: sum(hearing.standing is one for hearing in report.hearings) for one in Standing}
+        said = ", ".join(f"{count} {one.value}" for one, count in standings.items() if count)
+        click.echo(f"{len(choices)} drivers that are correct and different: {said}")
+
+
+def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
+    seed = f"seed {hearing.seed:<6}" if seeded else ""
+    passed = f"{hearing.passed} tests passed in {hearing.seconds:.1f} s"
+    lines = [f"{hearing.standing.value:16} {hearing.different:28} {seed}{passed}"]
+    if not hearing.is_good:
+        lines.append(f"{_INDENT}it chooses: {choice.chooses}")
+    lines += [f"{_INDENT}{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in hearing.alarms]
+    if hearing.forgone:
+        lines.append(f"{_INDENT}failed by choice: {', '.join(hearing.forgone)}")
+    return lines + [_INDENT + line for line in hearing.reason.splitlines() if line.strip()]
+
+
+def _print_trials(report: KillReport, seeded: bool) -> None:
     matrix = report.matrix
     for fault in matrix.faults:
         for trial in matrix.of(fault):
-            click.echo(_line(fault, trial, len(report.about.seeds) > 1))
+            click.echo(_line(fault, trial, seeded))
             for line in _remarks(fault, trial):
                 click.echo(_INDENT + line)
     for requirement, said in report.gaps.items():

@@ -65,8 +65,17 @@ def report(
 @click.argument("results", nargs=-1, required=True, type=_FILES)
 @click.option("-o", "--output", required=True, type=_FILE, help="The result file to write.")
 def merge(results: tuple[Path, ...], output: Path) -> None:
-    """Join RESULTS of several jobs or machines to one result file; refuses those that do not agree."""
-    records.write(output, _merged(results))
+    """Join RESULTS of several jobs or machines to one result file; refuses those that do not agree.
+
+    Files of 'selftest --results' are joined too: each fault is told by the first that could try it.
+    """
+    if all(map(killfile.is_selftest, results)):
+        try:
+            killfile.write(output, killfile.joined([(str(path), _kills(path)) for path in results]))
+        except BadKills as error:
+            raise click.ClickException(str(error)) from error
+    else:
+        records.write(output, _merged(results))
     click.echo(f"{output} written")
 
 

@@ -1,25 +1,29 @@
-"""``selftest``: run the suite on drivers that are known to be wrong, and tell which of them it finds."""
+"""``selftest``: run the suite on drivers that are known to be wrong, or right, and tell what it makes of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from rich.console import Console
 
+from conformance.alarms import Choice, Hearing, Standing, heard
 from conformance.cli.base import Duration, main
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
+from conformance.different.catalogue import DIFFERENT
+from conformance.different.different import Different
 from conformance.faulty.basis import BASIS
 from conformance.faulty.catalogue import EXCEPTIONS, FAULTS
 from conformance.faulty.fault import Fault
@@ -33,6 +37,7 @@ from conformance.results import Verdict
 from conformance.spec import load_requirements
 from conformance.trials import Job, Trials, seen_of
 
+_Driver = TypeVar("_Driver", Fault, Different)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
@@ -45,6 +50,7 @@ _CONTROL: Final = Job(
     "host",
     "",
     1,
+    _TIME_FOR_ALL,
 )
 
 
@@ -54,7 +60,7 @@ class HarnessFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of the command line. ``complete`` says whether these are all faults of the catalogue."""
+    """The words of the command line. ``complete`` says whether these are all drivers of the catalogues."""
 
     faults: tuple[Fault, ...]
     complete: bool
@@ -64,16 +70,32 @@ class Asked:
     seeds: tuple[int, ...]
     whole: bool
     basis: str
+    different: tuple[Different, ...] = ()
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
-    del context, parameter
-    return [one.name for one in FAULTS if one.name.lower().startswith(begun.lower())]
+    del context
+    known = [one.name for one in (FAULTS if parameter.name == "names" else DIFFERENT)]
+    return [name for name in known if name.lower().startswith(begun.lower())]
 
 
-@main.command(short_help="Run the suite on drivers that are known to be wrong.")
+@main.command(short_help="Run the suite on drivers that are known to be wrong, or right.")
 @click.option(
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
+)
+@click.option(
+    "--needs",
+    multiple=True,
+    type=click.Choice(sorted({one.needs for one in FAULTS if one.needs})),
+    help="Only faults that take this of the host (repeatable).",
+)
+@click.option(
+    "--different",
+    "choices",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=_names,
+    help="Only this one of those that are correct and different (repeatable).",
 )
 @click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m where all tests are run.")
 @click.option(
@@ -101,6 +123,8 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--markdown", "markdown_file", type=_FILE, help="Write the kill matrix there.")
 def selftest(
     names: tuple[str, ...],
+    needs: tuple[str, ...],
+    choices: tuple[str, ...],
     budget: float | None,
     profile: str,
     jobs: int,
@@ -114,22 +138,26 @@ def selftest(
 ) -> None:
     """Run the suite on drivers that are wrong in one way each, and tell which of them it finds (the kill matrix).
 
-    Ends with 1 if one of them is not found by the requirement that it is named for, or if no fault breaks some
-    requirement; in the profile smoke, of which all tests are run, if fewer than half are found.
+    Beside these it runs on drivers that are correct and choose differently, which have to conform.
+
+    Ends with 1 if a fault is not found by the requirement that it is named for, if no fault breaks some
+    requirement, or if a correct driver is called wrong; in the profile smoke, of which all tests are run, if fewer
+    than half of the faults are found.
     """
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is no directory; make it first")
     whole = whole or profile == "smoke"
     asked = Asked(
-        _chosen(names),
-        not names,
+        _needing(_chosen(names, FAULTS, "fault", all_of_them=not choices), needs),
+        not names and not choices and not needs,
         profile,
         budget or (_TIME_FOR_ALL if whole else _TIME),
         jobs,
         tuple(range(seed, seed + seeds)),
         whole,
         basis,
+        _chosen(choices, DIFFERENT, "different driver", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
         try:
@@ -146,11 +174,11 @@ def selftest(
 
 
 def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
-    """Try the faults with their scratch below a directory; raises HarnessFailed."""
+    """Try the drivers with their scratch below a directory; raises HarnessFailed."""
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-    task = Trials(
-        str(directory), os.getpid(), asked.basis, tuple(_jobs(asked)), asked.profile, asked.jobs, asked.budget
-    )
+    here = {one: one.why_not() for one in asked.different}
+    jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
+    task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
         told = follow("conformance.trials", asdict(task), progress, heard=progress.advance)
     if told.failure:
@@ -175,19 +203,38 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
         seconds=round(time.monotonic() - began, 3),
     )
     by_name = {one.name: Specimen.of(one) for one in asked.faults}
-    trials = [judged(by_name[name], seed, one) for name, seed, one in seen if name != _CONTROL.fault]
+    trials = [judged(by_name[name], seed, one) for name, seed, one in seen if name in by_name]
     trials.sort(key=lambda one: (list(by_name).index(one.fault), one.seed))
     matrix = KillMatrix(tuple(by_name.values()), tuple(trials), asked.profile)
+    choices = {one.name: Choice.of(one) for one in asked.different}
+    hearings = [heard(choices[name], seed, one) for name, seed, one in seen if name in choices]
+    hearings += [
+        Hearing(one.name, seed, Standing.NOT_APPLICABLE, reason=why)
+        for one, why in here.items()
+        for seed in asked.seeds
+        if why
+    ]
+    hearings.sort(key=lambda one: (list(choices).index(one.different), one.seed))
+    report = KillReport(about, matrix, choices=tuple(choices.values()), hearings=tuple(hearings))
     if not asked.complete or asked.profile == "smoke":
-        return KillReport(about, matrix)
-    return KillReport(about, matrix, uncovered(matrix, load_requirements(), EXCEPTIONS), EXCEPTIONS)
+        return report
+    gaps = uncovered(matrix, load_requirements(), EXCEPTIONS)
+    return dataclasses.replace(report, gaps=gaps, exceptions=EXCEPTIONS)
 
 
-def _jobs(asked: Asked) -> Iterable[Job]:
-    yield _CONTROL
+def _trials(asked: Asked) -> Iterable[Job]:
     for fault in asked.faults:
+        about = (fault.name, fault.connection, fault.breaks, fault.backing, fault.needs)
         for seed in asked.seeds:
-            yield Job(fault.name, fault.connection, fault.breaks, fault.backing, fault.needs, seed, asked.whole)
+            yield Job(*about, seed, asked.budget, asked.whole)
+
+
+def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
+    """They take the longest, so they come first."""
+    for one in (one for one, why in here.items() if not why):
+        about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
+        for seed in asked.seeds:
+            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole)
 
 
 def _check_control(basis: str, seen: Sequence[Seen]) -> None:
@@ -200,9 +247,16 @@ def _check_control(basis: str, seen: Sequence[Seen]) -> None:
             )
 
 
-def _chosen(names: tuple[str, ...]) -> tuple[Fault, ...]:
-    known = {one.name for one in FAULTS}
+def _chosen(
+    names: tuple[str, ...], catalogue: tuple[_Driver, ...], kind: str, *, all_of_them: bool
+) -> tuple[_Driver, ...]:
+    """Those that are named; without a name all or none, as it is said."""
+    known = {one.name for one in catalogue}
     for name in names:
         if name not in known:
-            raise click.UsageError(f"no fault {name}; docs/kill-matrix.md has them all")
-    return tuple(one for one in FAULTS if not names or one.name in names)
+            raise click.UsageError(f"no {kind} {name}; docs/kill-matrix.md has them all")
+    return tuple(one for one in catalogue if one.name in names or (all_of_them and not names))
+
+
+def _needing(faults: tuple[Fault, ...], needs: tuple[str, ...]) -> tuple[Fault, ...]:
+    return tuple(one for one in faults if not needs or one.needs in needs)

@@ -48,7 +48,7 @@ class RefusesBusyParents(Faithful):
         self.inner.create(layer_id, parent)
 
 
-class UnmountsAtOnce(Faithful):
+class UnmountsAtTheFirstPut(Faithful):
     """The first put unmounts, however many gets there were."""
 
     def put(self, layer_id: str) -> None:
@@ -303,7 +303,7 @@ FAULTS: Final = (
     ),
     Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; bug 61: buildkit#3067"),
     Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "bug 61: buildkit#3067"),
-    Fault(UnmountsAtOnce, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "bug 66: moby 3916561619"),
+    Fault(UnmountsAtTheFirstPut, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "bug 66: moby 3916561619"),
     Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "bug 67: moby#34948"),
     Fault(
         CountsBelowZero,

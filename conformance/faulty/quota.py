@@ -18,7 +18,7 @@ _BLOCK: Final = 4096
 _CLAIM: Final = "quota:ProjectQuota._claim"
 
 
-class CountsInThousands(Patched):
+class LimitsInThousands(Patched):
     """A kilobyte has 1000 bytes."""
 
     place = "options:parse_size"
@@ -392,7 +392,7 @@ def _fault(driver: type[Any], source: str, *breaks: str, hard: bool = False) -> 
 
 
 FAULTS: Final = (
-    _fault(CountsInThousands, "boundary: units of 1000 and 1024", "SIZE-DRIVER", "SIZE-LAYER"),
+    _fault(LimitsInThousands, "boundary: units of 1000 and 1024", "SIZE-DRIVER", "SIZE-LAYER"),
     _fault(RoundsFractionsUp, "boundary: a fraction is cut", "SIZE-LAYER", "SIZE-DRIVER"),
     _fault(TakesAnySize, "boundary: what is a size", "SIZE-FORM"),
     _fault(TakesNothingForUnsaid, "boundary: a size of 0", "SIZE-ZERO"),

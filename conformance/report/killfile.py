@@ -1,18 +1,21 @@
 """What a selftest leaves: JSON lines, from which its reports are made (kills.schema.json, docs/results.md).
 
 A ``selftest`` line tells what was run, ``fault`` lines what was wrong with each driver, ``trial`` lines what became
-of it with each seed, ``gap`` lines which requirements nothing breaks, and an ``end`` line how much there is.
+of it with each seed, ``gap`` lines which requirements nothing breaks; ``different`` lines what a correct driver
+chooses, ``hearing`` lines whether it conforms; and an ``end`` line how much there is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.kills import Fate, KillMatrix, Specimen, Trial
+from conformance.alarms import Choice, Hearing, Standing, false_alarms
+from conformance.kills import Fate, KillMatrix, Specimen, Trial, uncovered
+from conformance.spec import load_requirements
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
@@ -27,8 +30,8 @@ class BadKills(Exception):
 class Selftest:
     """What was run. ``seconds`` is the wall clock, ``budget`` the seconds for each trial, ``basis`` MODULE:CLASS.
 
-    With ``whole`` all tests of the profile were run on each fault, otherwise those of what it breaks. ``complete``
-    says whether all faults of the catalogue were tried.
+    With ``whole`` all tests of the profile were run on each driver, otherwise those of what it breaks or touches.
+    ``complete`` says whether all faults and all different drivers of the catalogues were tried.
     """
 
     suite: str
@@ -52,17 +55,27 @@ class Selftest:
 class KillReport:
     """A selftest, its matrix, and requirements that nothing was seen to break, with the reason.
 
-    ``exceptions`` are those of which that is known, with the reason.
+    ``exceptions`` are those of which that is known, with the reason. ``choices`` are the different drivers that
+    were judged, ``hearings`` what came out.
     """
 
     about: Selftest
     matrix: KillMatrix
     gaps: Mapping[str, str] = field(default_factory=dict)
     exceptions: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[Choice, ...] = ()
+    hearings: tuple[Hearing, ...] = ()
+
+    @property
+    def false_alarms(self) -> list[Hearing]:
+        """The hearings of drivers that the suite does not let pass."""
+        return false_alarms(self.hearings)
 
     @property
     def exit_code(self) -> int:
-        """0 if all is as it should be: every fault killed and no gap; in the profile smoke, half of them killed."""
+        """0 if all is as it should be: no false alarm, all faults killed, no gap; in smoke, half of them killed."""
+        if self.false_alarms:
+            return 1
         if self.about.profile == "smoke":
             return 0 if self.matrix.share >= HALF else 1
         return 1 if self.matrix.alive or self.gaps else 0
@@ -78,7 +91,18 @@ def lines_of(report: KillReport) -> list[str]:
         *({"record": "trial", **one.as_json()} for one in matrix.trials),
         *({"record": "gap", "requirement": one, "reason": said} for one, said in report.gaps.items()),
         *({"record": "exception", "requirement": one, "reason": said} for one, said in report.exceptions.items()),
-        {"record": "end", "trials": len(matrix.trials), "counts": counts, "exit_code": report.exit_code},
+        *({"record": "different", **asdict(one)} for one in report.choices),
+        *({"record": "hearing", **one.as_json()} for one in report.hearings),
+        {
+            "record": "end",
+            "trials": len(matrix.trials),
+            "counts": counts,
+            "hearings": len(report.hearings),
+            "standings": {
+                one.value: sum(hearing.standing is one for hearing in report.hearings) for one in Standing
+            },
+            "exit_code": report.exit_code,
+        },
     ]
     return [json.dumps(record) for record in records]
 
@@ -102,16 +126,65 @@ def read(path: Path) -> KillReport:
             raise BadKills(f"{path}: another format than {FORMAT}; use the version of the suite that wrote it")
         faults = tuple(Specimen.from_json(one) for one in found.get("fault", []))
         trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
-        if len(trials) != end["trials"]:
-            raise BadKills(f"{path}: {end['trials']} trials should be here, found {len(trials)}: it was cut")
+        hearings = tuple(Hearing.from_json(one) for one in found.get("hearing", []))
+        for kind, there in (("trials", trials), ("hearings", hearings)):
+            if len(there) != end[kind]:
+                raise BadKills(f"{path}: {end[kind]} {kind} should be here, found {len(there)}: it was cut")
         return KillReport(
             Selftest(**{**about, "seeds": tuple(about["seeds"])}),
             KillMatrix(faults, trials, about["profile"]),
             {one["requirement"]: one["reason"] for one in found.get("gap", [])},
             {one["requirement"]: one["reason"] for one in found.get("exception", [])},
+            tuple(Choice.from_json(one) for one in found.get("different", [])),
+            hearings,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadKills(
             f"{path}: this is no result of a selftest ({type(error).__name__}: {error});"
             " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
         ) from error
+
+
+def is_selftest(path: Path) -> bool:
+    """Whether a file is of a selftest, by its first line; whether it is whole is another question."""
+    with path.open() as file:
+        try:
+            first = json.loads(file.readline())
+        except ValueError:
+            return False
+    return isinstance(first, dict) and first.get("record") == "selftest"
+
+
+def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
+    """One selftest that was run on several machines, by the names of its files.
+
+    Each fault is told by the first machine that could try it. Raises BadKills if they asked for different things.
+    """
+    name, first = found[0]
+    for other_name, other in found[1:]:
+        for what in ("suite", "specification", "basis", "version", "profile", "examples", "seeds", "whole"):
+            ours, theirs = getattr(first.about, what), getattr(other.about, what)
+            if ours != theirs:
+                raise BadKills(
+                    f"{name} and {other_name} differ in their {what}, {ours} and {theirs}: run one again"
+                )
+    faults = {fault.name: fault for _, one in found for fault in one.matrix.faults}
+    trials: list[Trial] = []
+    kernels = []
+    for fault in faults.values():
+        said = [one for _, one in found if one.matrix.of(fault)]
+        best = next((one for one in said if one.matrix.fate(fault) is not Fate.NOT_APPLICABLE), said[0])
+        trials += best.matrix.of(fault)
+        kernels.append(best.about.kernel)
+    matrix = KillMatrix(tuple(faults.values()), tuple(trials), first.about.profile)
+    about = replace(
+        first.about,
+        kernel=" and ".join(dict.fromkeys(kernels)),
+        complete=any(one.about.complete for _, one in found),
+        seconds=round(sum(one.about.seconds for _, one in found), 3),
+    )
+    exceptions = {key: said for _, one in found for key, said in one.exceptions.items()}
+    judged = about.complete and about.profile != "smoke"
+    return KillReport(
+        about, matrix, uncovered(matrix, load_requirements(), exceptions) if judged else {}, exceptions
+    )

@@ -1,10 +1,11 @@
-"""The kill matrix as Markdown: which requirement killed each fault, how soon, and with how small a case."""
+"""The kill matrix as Markdown: what killed each fault, how soon, and what is said of correct drivers."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Final
 
+from conformance.alarms import Standing, Verdicts, summed_up
 from conformance.kills import Fate, KillMatrix, Specimen
 from conformance.report.killfile import KillReport
 
@@ -36,7 +37,41 @@ def kill_table(report: KillReport) -> str:
     lines += _listed("Requirements that should have failed too", missed)
     lines += _listed("Requirements that no fault was seen to break", list(report.gaps.items()))
     lines += _listed("Requirements that no fault has to break", list(report.exceptions.items()))
+    lines += _correct(report)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _correct(report: KillReport) -> list[str]:
+    if not report.choices:
+        return []
+    found = [summed_up(one, report.hearings) for one in report.choices]
+    good = sum(one.standing is Standing.CONFORMS for one in found)
+    tried = sum(one.standing is not Standing.NOT_APPLICABLE for one in found)
+    judged = "all tests of the profile" if report.about.whole else "the tests of what each choice touches"
+    return [
+        "## Drivers that are correct and different",
+        "",
+        "Each does one thing differently that a driver may do as it likes, and must not be called wrong. They were"
+        f" judged by {judged}: {good} of {tried} conform.",
+        "",
+        "| driver | verdict | tests passed | why it may |",
+        "|---|---|---|---|",
+        *map(_choice_row, found),
+        "",
+    ]
+
+
+def _choice_row(found: Verdicts) -> str:
+    said = found.standing.value
+    said += f": {', '.join(found.requirements)}" if found.alarms else ""
+    said += f"; fails {', '.join(found.forgone)} by choice" if found.forgone else ""
+    said += f" ({' '.join(found.reason.split())[:300]})" if found.reason else ""
+    choice = found.choice
+    return _cells(f"`{choice.name}`: {choice.chooses}", said, str(found.passed), choice.source)
+
+
+def _cells(*cells: str) -> str:
+    return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -71,7 +106,7 @@ def _row(matrix: KillMatrix, fault: Specimen) -> str:
     examples = str(max(one.examples for one in kills)) if kills else ""
     size = matrix.size_of(fault)
     mark = " (hard)" if fault.hard else ""
-    cells = (
+    return _cells(
         f"`{fault.name}`{mark}: {fault.sentence}",
         fault.named_for,
         said,
@@ -80,7 +115,6 @@ def _row(matrix: KillMatrix, fault: Specimen) -> str:
         "" if size is None else str(size),
         fault.source,
     )
-    return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
 
 
 def _missed(matrix: KillMatrix, fault: Specimen) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
+from conformance.alarms import Verdicts, summed_up
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Matrix
 from conformance.report.records import Run
@@ -129,7 +130,7 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _kills(report: KillReport | None) -> dict[str, Any] | None:
-    """The table of faults: what was run, a line for each, and what nothing breaks."""
+    """The tables of faults and of different drivers: what was run, a line for each, and what nothing breaks."""
     if report is None:
         return None
     about, matrix = report.about, report.matrix
@@ -149,7 +150,23 @@ def _kills(report: KillReport | None) -> dict[str, Any] | None:
         )
     median, worst = matrix.median_and_worst()
     said = asdict(about) | {"share": matrix.share, "median": median, "worst": worst}
-    return {"about": said, "faults": rows, "gaps": list(report.gaps.items())}
+    return {
+        "about": said,
+        "faults": rows,
+        "gaps": list(report.gaps.items()),
+        "choices": [_choice(summed_up(one, report.hearings)) for one in report.choices],
+    }
+
+
+def _choice(found: Verdicts) -> dict[str, Any]:
+    return {
+        **asdict(found.choice),
+        "standing": found.standing.value,
+        "passed": found.passed,
+        "alarms": [f"{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in found.alarms],
+        "forgone": found.forgone,
+        "reason": found.reason,
+    }
 
 
 def _row(cells: list[Cell | None], tables: _Tables) -> list[Any]:

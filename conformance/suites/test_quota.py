@@ -103,6 +103,7 @@ def test_a_size_of_nothing_is_no_limit(bench: Bench, zero: str, of_driver: bool)
         limits.has_no_limit(store, "free", _SMALL)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-QUOTA-ENFORCED")
 @given(data=st.data())
 def test_a_limit_is_enforced(bench: Bench, data: st.DataObject) -> None:
@@ -185,6 +186,7 @@ def test_a_size_of_its_own_comes_before_the_drivers(bench: Bench, data: st.DataO
         limits.has_limit(bench, store, "without", default)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-QUOTA-IMAGES")
 @given(data=st.data())
 def test_images_have_no_limit(bench: Bench, data: st.DataObject) -> None:
@@ -223,6 +225,7 @@ def test_lowers_do_not_count_and_copies_do(bench: Bench, data: st.DataObject) ->
         limits.has_limit(bench, store, "small", size)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-QUOTA-OWN")
 @given(data=st.data())
 def test_a_limit_is_of_one_layer(bench: Bench, data: st.DataObject) -> None:

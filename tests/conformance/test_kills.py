@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -209,3 +212,38 @@ def test_the_page_holds_the_matrix_if_there_is_one() -> None:
     assert '"kills":null' in without
     assert '"name":"Wrong"' in with_it
     assert '"fate":"KILLED"' in with_it
+
+
+# ---- Several machines.
+
+
+def test_what_one_machine_could_not_try_is_told_by_another() -> None:
+    other = replace(FAULT, name="Other", breaks=(OTHER,))
+    lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
+    host = KillReport(ABOUT, KillMatrix((FAULT, other), (lacking, dead("Other", OTHER)), "standard"))
+    machine_about = replace(ABOUT, kernel="7.3.4", complete=False, seconds=100.0)
+    machine = KillReport(machine_about, KillMatrix((FAULT,), (dead("Wrong", NAMED, SECOND),), "standard"))
+    both = killfile.joined([("host", host), ("machine", machine)])
+    assert [both.matrix.fate(one) for one in both.matrix.faults] == [Fate.KILLED, Fate.KILLED]
+    assert (both.about.kernel, both.about.complete, both.about.seconds) == ("7.3.4 and 6.1.0", True, 112.5)
+    assert killfile.joined([("host", host)]).matrix == host.matrix
+    # What the first could try is told by it, also if another machine saw it die.
+    survived = KillReport(ABOUT, KillMatrix((FAULT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
+    assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (FAULT,)
+    for what, value in {"seeds": (1,), "profile": "smoke", "specification": "ba9876543210"}.items():
+        unlike = replace(machine, about=replace(machine_about, **{what: value}))  # type: ignore[arg-type]
+        with pytest.raises(BadKills, match=f"host and machine differ in their {what}"):
+            killfile.joined([("host", host), ("machine", unlike)])
+
+
+def dead(fault: str, *requirements: str) -> Trial:
+    return Trial(fault, 1, Fate.KILLED, (kill(*requirements),))
+
+
+def test_the_verb_merge_joins_selftests(tmp_path: Path) -> None:
+    lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
+    for name, trial in {"host": lacking, "machine": dead("Wrong", NAMED)}.items():
+        killfile.write(tmp_path / name, KillReport(ABOUT, KillMatrix((FAULT,), (trial,), "standard")))
+    command = [sys.executable, "-m", "conformance", "merge", "host", "machine", "-o", "joined"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert killfile.read(tmp_path / "joined").matrix.fate(FAULT) is Fate.KILLED

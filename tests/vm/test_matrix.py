@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,21 +143,44 @@ def test_under_user_mode_linux_there_are_the_kernels_that_have_it() -> None:
 
 
 def test_plans_are_what_ci_systems_read() -> None:
-    cells = cells_of(load(), Choice(kernels=("6.1", "7.3")), REQUIREMENTS)
-    github = json.loads(as_github(cells))
+    choice = Choice(kernels=("6.1", "7.3"), drivers=("ref*",))
+    cells = cells_of(load(), choice, REQUIREMENTS)
+    options = "--shard k7-3 --kernel 6.1 --kernel 7.3 --driver 'ref*'"
+    github = json.loads(as_github(cells, choice))
     assert [one["name"] for one in github["include"]] == ["k6-1", "k7-3"]
-    assert "\n" not in as_github(cells)
-    gitlab = yaml.safe_load(as_gitlab(cells))
-    assert gitlab["matrix k7-3"] == {"extends": ".matrix", "variables": {"KERNEL": "k7-3"}}
-    assert yaml.safe_load(as_gitlab(cells, "uml"))["matrix k7-3"]["variables"] == {
-        "KERNEL": "k7-3",
-        "PROVIDER": "uml",
-    }
-    assert all(one["run"].endswith(" --provider uml") for one in json.loads(as_github(cells, "uml"))["include"])
-    plan = json.loads(as_json(cells))
+    assert github["include"][1]["options"] == options
+    assert "\n" not in as_github(cells, choice)
+    gitlab = yaml.safe_load(as_gitlab(cells, choice))
+    assert gitlab["matrix k7-3"] == {"extends": ".matrix", "variables": {"OPTIONS": options}}
+    jobs = json.loads(as_github(cells, choice, "uml"))["include"]
+    assert all(one["options"].endswith(" --provider uml") for one in jobs)
+    plan = json.loads(as_json(cells, choice))
     assert plan["format"] == 1
     assert [one["name"] for one in plan["cells"]] == [cell.name for cell in cells]
     assert {name for job in plan["jobs"] for name in job["cells"]} == {cell.name for cell in cells}
+
+
+@pytest.mark.parametrize("choice", [Choice(), Choice(kernels=("6.*",), backings=("xfs*",))])
+def test_shards_are_the_whole_and_no_more(choice: Choice) -> None:
+    """A job that runs apart judges what its cells judge among the others."""
+    whole = cells_of(load(), choice, REQUIREMENTS)
+    plan = json.loads(as_json(whole, choice))
+    shards = [cells_of(load(), replace(choice, shard=job["name"]), REQUIREMENTS) for job in plan["jobs"]]
+    assert len(shards) > 1
+    assert [cell for shard in shards for cell in shard] == whole
+    # The command line knows these options.
+    words = [
+        sys.executable,
+        "-m",
+        "conformance",
+        "matrix",
+        "run",
+        *shlex.split(plan["jobs"][0]["options"]),
+        "--help",
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    with pytest.raises(NothingChosen, match="--shard k9-9 is none of "):
+        cells_of(load(), replace(choice, shard="k9-9"), REQUIREMENTS)
 
 
 def test_the_verb_lists_the_cells() -> None:

@@ -139,7 +139,7 @@ def test_what_is_left_to_do_is_what_has_no_answer_to_this_question(tmp_path: Pat
     assert left_to_do([cell], question) == [cell]
 
 
-def test_progress_is_told_from_the_events_of_the_machine() -> None:
+def test_progress_is_told_from_the_events_of_the_machine(tmp_path: Path) -> None:
     events = [
         {"event": "run", "format": 1},
         {"event": "collected", "tests": 2},
@@ -153,7 +153,10 @@ def test_progress_is_told_from_the_events_of_the_machine() -> None:
     text = "".join(json.dumps(event) + "\n" for event in events) + '{"event": "te'
     told: list[tuple[str, str]] = []
     with subprocess.Popen([sys.executable, "-c", f"print({text!r}, end='')"], stdout=subprocess.PIPE) as process:
-        _follow(process, a_cell(), lambda cell, what: told.append((cell, what)))
+        last = [""]
+        _follow(process, a_cell(), lambda cell, what: told.append((cell, what)), tmp_path / "events", last)
+    assert (tmp_path / "events").read_text() == text
+    assert last == [" at test_b"]
     assert {cell for cell, _ in told} == {"k6-1.refdriver.xfs.default"}
     assert [what for _, what in told] == [
         "starting the suite",
@@ -225,3 +228,34 @@ def test_the_table_replaces_the_one_that_was_there(tmp_path: Path) -> None:
     assert table.between_markers(once + "\nMore prose.\n", "## New\n").endswith("\nMore prose.\n")
     made = a_table(tmp_path)
     assert made in table.between_markers(page, made)
+
+
+def test_what_ran_apart_is_joined_as_if_it_had_run_together(tmp_path: Path) -> None:
+    """Two shards of a plan, collected where they ran and merged: the file of the run of both."""
+    releases = {"k6-1": "6.1.0-50-cloud-amd64", "k7-3": "7.3.4-cloud-amd64"}
+    choice = Choice(tuple(releases), ("ext4", "xfs"), drivers=("refdriver",))
+    places: dict[str, list[Cell]] = {"both": cells_of(load(), choice, REQUIREMENTS)}
+    for name in releases:
+        places[name] = cells_of(load(), replace(choice, shard=name), REQUIREMENTS)
+    for place, cells in places.items():
+        for cell in cells:
+            file = results_of(cell, asked_in(tmp_path / place))
+            file.parent.mkdir(parents=True)
+            verdict = Verdict.FAIL if cell.name == "k7-3.refdriver.xfs.default" else Verdict.PASS
+            outcomes = [TestOutcome(f"test_{one}", (one,), verdict, backing="xfs") for one in cell.requirements]
+            run = a_run(cell, releases[cell.kernel.name], seed=places["both"].index(cell))
+            records.write(file, [Part(run, tuple(outcomes))])
+        code = 0 if place == "k6-1" else 1
+        assert verb(tmp_path, "matrix", "collect", place) == code
+    assert verb(tmp_path, "merge", "k6-1/results.jsonl", "k7-3/results.jsonl", "-o", "joined.jsonl") == 0
+    assert (tmp_path / "joined.jsonl").read_text() == (tmp_path / "both" / "results.jsonl").read_text()
+
+
+def asked_in(output: Path) -> Asked:
+    output.mkdir(exist_ok=True)
+    return asked(output)
+
+
+def verb(directory: Path, *words: str) -> int:
+    command = [sys.executable, "-m", "conformance", *words]
+    return subprocess.run(command, cwd=directory, capture_output=True, check=False).returncode

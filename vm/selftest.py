@@ -1,0 +1,92 @@
+"""A selftest in a machine: for faults that take what a host may lack, xfs with quota and the device mapper."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from conformance.kills import Fate
+from conformance.report import killfile
+from conformance.report.killfile import BadKills
+from vm.machines import Guest, MachineFailed, Place
+from vm.runner import machines_of
+
+NEEDS: Final = ("xfs-quota", "device-mapper")
+_OUT: Final = "/var/tmp/overlay-conformance-selftest"
+_FILE: Final = "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to try: names of faults, or all that take one of NEEDS; ``budget`` is in seconds for each trial."""
+
+    faults: tuple[str, ...]
+    profile: str
+    seed: int
+    seeds: int
+    budget: float
+    output: Path
+
+
+def untried_in(file: Path) -> tuple[tuple[str, ...], str, int, int]:
+    """Faults that could not be tried where a selftest was run, and its profile, first seed and number of seeds.
+
+    Raises BadKills, also if there are none.
+    """
+    report = killfile.read(file)
+    matrix = report.matrix
+    names = tuple(one.name for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE)
+    if not names:
+        raise BadKills(f"{file}: every fault could be tried there, so nothing is left for a machine")
+    return names, report.about.profile, report.about.seeds[0], len(report.about.seeds)
+
+
+def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> Path:
+    """The result file of a selftest in a machine of that kernel, which is destroyed. Raises MachineFailed."""
+    machines = machines_of(place)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    try:
+        say(f"{kernel}: starting its machine")
+        guest = machines.up(kernel, place)
+        log = asked.output / f"selftest-{kernel}.log"
+        say(f"{kernel}: trying the faults; {log} has the log")
+        guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
+        _try(guest, asked, log)
+        file = asked.output / f"selftest-{kernel}.jsonl"
+        file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
+        return file
+    finally:
+        say(f"{kernel}: destroying its machine")
+        with suppress(MachineFailed):  # clean finds it by its name
+            machines.destroy(kernel, place)
+
+
+def _try(guest: Guest, asked: Asked, log: Path) -> None:
+    began = time.monotonic()
+    with log.open("wb") as output, guest.start(f"{_command(asked)} 1>&2", output) as process:
+        try:
+            # A fault may hang until its budget ends; a machine that does is known by its connection (ssh's alive).
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code not in (0, 1):
+        last = log.read_text(errors="replace").strip()[-500:]
+        took = time.monotonic() - began
+        raise MachineFailed(f"{guest.name}: the selftest ended with {code} after {took:.0f} s: {last}")
+
+
+def _command(asked: Asked) -> str:
+    words = ["overlay-conformance", "selftest", "--profile", asked.profile, "--budget", f"{asked.budget:.0f}s"]
+    words += ["--seed", str(asked.seed), "--seeds", str(asked.seeds), "--scratch", "/var/tmp"]
+    words += ["--results", f"{_OUT}/{_FILE}"]
+    for name in asked.faults:
+        words += ["--fault", name]
+    for need in () if asked.faults else NEEDS:
+        words += ["--needs", need]
+    return f"cd {_OUT} && exec {shlex.join(words)}"
