@@ -178,11 +178,20 @@ class CountsSurviveRemove(Books):
 class CountsByIdInAllHomes(Books):
     """Users are counted by the id of a layer, whichever home it is in."""
 
-    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes, which is the fault
+    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the fault
+    homes: set[str] = set()  # noqa: RUF012
 
     def __init__(self, home: str, **asked: Any) -> None:
         super().__init__(home, **asked)
         self.held = self.everywhere
+        self.homes.add(home)
+
+    def close(self) -> None:
+        """The last one that is open forgets, so that tests have nothing of those before."""
+        self.inner.close()
+        self.homes.discard(self.home)
+        if not self.homes:
+            self.everywhere.clear()
 
 
 class SecondMountReadsOnly(Patched):

@@ -2,7 +2,8 @@
 
 The model of the workbench knows every tree; what the machine adds is what may come after what: a layer that is
 mounted takes no archive, one that others are built on is not removed. After every step that can change
-something, the layer that it concerned is looked at; at the end, all of them.
+something, the layer that it concerned is looked at, and those of the same name in other stores; at the end, all
+of them. What was diffed before it was written is diffed again afterwards.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from conformance.bench import Bench
 from conformance.observe import observe
@@ -22,7 +23,30 @@ from conformance.workbench import Workbench, same_tree
 
 _IDS = st.sampled_from(("a", "b", "c", "d", "e"))
 _STEPS_OF_A_LAYER = 4
+_OFTEN: Final = {"write": 3, "get": 2}  # of each ten steps; of the others one each
 Machine = type[RuleBasedStateMachine]
+_Step = tuple[str, dict[str, Any]]
+
+
+def _steps(*, privileged: bool, archives: bool) -> st.SearchStrategy[_Step]:
+    """A step of a history, its name and its words.
+
+    One rule draws all: of several hypothesis leaves most out of an example, and takes the shortest most often.
+    """
+    which, number = st.integers(0, 1), st.integers(0, 9)
+    layer = {"which": which, "number": number}
+    done = st.lists(operations(privileged=privileged), min_size=1, max_size=_STEPS_OF_A_LAYER)
+    words: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+        "get": layer,
+        "put": layer,
+        "create": {**layer, "layer_id": _IDS},
+        "write": {**layer, "done": done, "diffed": st.booleans()},
+        "remove": layer,
+        "reopen": {"which": which},
+        **({"copy": layer} if archives else {}),
+    }
+    names = [name for name in words for _ in range(_OFTEN.get(name, 1))]
+    return st.one_of([st.tuples(st.just(name), st.fixed_dictionaries(words[name])) for name in names])
 
 
 class _History:
@@ -33,21 +57,34 @@ class _History:
         self.layers: list[str] = []
         self.held: dict[str, int] = {}
         self.parents: set[str] = set()  # what has or had a child
+        self.diffed: set[str] = set()
+        self.copies = 0
 
     def pick(self, number: int) -> str:
-        """One of the layers, by any number."""
-        return self.layers[number % len(self.layers)]
+        """One of the layers, by any number; 0 is the newest, with which most can be done."""
+        return self.layers[-1 - number % len(self.layers)]
 
     def has_children(self, layer_id: str) -> bool:
         return any(self.store.parent_of(other) == layer_id for other in self.layers)
 
-    def check(self, layer_id: str) -> None:
-        self.store.check_tree(layer_id)
+    def copy(self, layer_id: str) -> None:
+        """Diff a layer and apply it to a twin, on the same parent, which is removed again."""
+        self.copies += 1
+        twin, parent = f"twin-{self.copies}", self.store.parent_of(layer_id)
+        archive = self.store.diff(layer_id)
+        self.store.create(twin, parent)
+        self.parents.add(parent)
+        self.store.apply(twin, archive)
+        expected, found = self.store.expected(layer_id), self.store.observed(twin)
+        same_tree(f"{twin}, a twin of {layer_id},", expected.without_directory_times(), found, times="files")
+        self.store.tell(f"remove {twin}")
+        self.store.driver.remove(twin)
+        self.diffed.add(layer_id)
 
 
 def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothesis wants the rules in a class
     """The machine for one driver; with two stores every rule is of one of them, by turns."""
-    drawn = operations(privileged=bench.privileged)
+    archives = bench.has("diff") and bench.has("apply")
 
     class LifeCycle(RuleBasedStateMachine):  # hypothesis asks for a class
         def __init__(self) -> None:
@@ -56,12 +93,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             self._stack = ExitStack()
             names = ("origin", "other")[:stores]
             self.histories = [_History(self._stack.enter_context(bench.store(name))) for name in names]
-            self.number = 0
             bench.story.tape.drawn.clear()
-
-        def _note(self, rule_name: str, **words: Any) -> None:
-            """Put a step on tape, so that it can be taken again without hypothesis."""
-            bench.story.tape.drawn.append([rule_name, words])
 
         def teardown(self) -> None:
             of_a_rule = sys.exc_info()[1]
@@ -76,25 +108,39 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def _look_again(self) -> None:
             with self._stack:
                 for history in self.histories:
+                    for layer_id in history.layers:
+                        history.store.check_tree(layer_id)
+                for history in self.histories:
                     for layer_id, count in history.held.items():
                         for _ in range(count):
                             history.store.driver.put(layer_id)
-                    for layer_id in history.layers:
-                        history.check(layer_id)
+                        history.store.check_tree(layer_id)
 
         @initialize()
         def base(self) -> None:
             for history in self.histories:
                 history.store.create("base")
                 history.store.change("base", STANDARD)
-                history.layers.append("base")
+                history.store.create("top", "base")  # in each store, so that they have a name in common
+                history.parents.add("base")
+                history.layers += ["base", "top"]
+
+        @rule(drawn=_steps(privileged=bench.privileged, archives=archives))
+        def step(self, drawn: _Step) -> None:
+            """Take a step, and put it on tape, so that it can be taken again without hypothesis."""
+            name, words = drawn
+            bench.story.tape.drawn.append([name, words])
+            getattr(self, name)(**words)
 
         def _turn(self, which: int) -> _History:
             return self.histories[which % len(self.histories)]
 
-        @rule(which=st.integers(0, 1), layer_id=_IDS, number=st.integers(0, 9))
+        def _check(self, layer_id: str) -> None:
+            for history in self.histories:
+                if layer_id in history.layers:
+                    history.store.check_tree(layer_id)
+
         def create(self, which: int, layer_id: str, number: int) -> None:
-            self._note("create", which=which, layer_id=layer_id, number=number)
             history = self._turn(which)
             parent = history.pick(number)
             busy = parent in history.held and not history.has_children(parent)
@@ -103,33 +149,33 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history.store.create(layer_id, parent)
             history.parents.add(parent)
             history.layers.append(layer_id)
-            history.check(layer_id)
+            self._check(layer_id)
 
-        @rule(which=st.integers(0, 1), number=st.integers(0, 9), done=st.lists(drawn, max_size=_STEPS_OF_A_LAYER))
-        def write(self, which: int, number: int, done: list[Any]) -> None:
-            self._note("write", which=which, number=number, done=done)
+        def write(self, which: int, number: int, done: list[Any], diffed: bool) -> None:
             history = self._turn(which)
             layer_id = history.pick(number)
             # What lies below others is not written any more: overlayfs.rst leaves open what they would show.
             closed = history.has_children(layer_id) if bench.has("busy-parents") else layer_id in history.parents
-            if not closed:
-                history.store.change(layer_id, done)
-                history.check(layer_id)
+            if closed:
+                return
+            if diffed and archives:
+                history.store.diff(layer_id)
+                history.diffed.add(layer_id)
+            history.store.change(layer_id, done)
+            self._check(layer_id)
+            if layer_id in history.diffed:
+                history.copy(layer_id)
 
-        @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def get(self, which: int, number: int) -> None:
-            self._note("get", which=which, number=number)
             history = self._turn(which)
             layer_id = history.pick(number)
             history.store.tell(f"get {layer_id}, to be held")
             root = history.store.driver.get(layer_id)
             history.held[layer_id] = history.held.get(layer_id, 0) + 1
             same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root))
+            self._check(layer_id)
 
-        @precondition(lambda self: any(history.held for history in self.histories))
-        @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def put(self, which: int, number: int) -> None:
-            self._note("put", which=which, number=number)
             history = self._turn(which)
             if not history.held:
                 return
@@ -140,9 +186,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             if not history.held[layer_id]:
                 del history.held[layer_id]
 
-        @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def remove(self, which: int, number: int) -> None:
-            self._note("remove", which=which, number=number)
             history = self._turn(which)
             layer_id = history.pick(number)
             if layer_id == "base" or layer_id in history.held or history.has_children(layer_id):
@@ -151,33 +195,18 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history.store.driver.remove(layer_id)
             history.layers.remove(layer_id)
             history.parents.discard(layer_id)
+            history.diffed.discard(layer_id)
 
-        @rule(which=st.integers(0, 1))
         def reopen(self, which: int) -> None:
-            self._note("reopen", which=which)
             history = self._turn(which)
             if history.held:
                 return
             history.store.tell("open the home again")
             history.store.driver = history.store.driver.reopen()
 
-        @precondition(lambda _: bench.has("diff") and bench.has("apply"))
-        @rule(which=st.integers(0, 1), number=st.integers(0, 9))
         def copy(self, which: int, number: int) -> None:
-            """Diff a layer and apply it to a twin, on the same parent."""
-            self._note("copy", which=which, number=number)
             history = self._turn(which)
-            layer_id = history.pick(number)
-            self.number += 1
-            twin = f"twin-{self.number}"
-            archive = history.store.diff(layer_id)
-            history.store.create(twin, history.store.parent_of(layer_id))
-            history.parents.add(history.store.parent_of(layer_id))
-            history.store.apply(twin, archive)
-            expected, found = history.store.expected(layer_id), history.store.observed(twin)
-            same_tree(f"{twin}, a twin of {layer_id},", expected.without_directory_times(), found, times="files")
-            history.store.tell(f"remove {twin}")
-            history.store.driver.remove(twin)
+            history.copy(history.pick(number))
 
     return LifeCycle
 
@@ -188,6 +217,6 @@ def repeat(bench: Bench, recorded: Sequence[tuple[str, dict[str, Any]]], *, stor
     try:
         machine.base()
         for name, words in recorded:
-            getattr(machine, name)(**words)
+            machine.step((name, words))
     finally:
         machine.teardown()

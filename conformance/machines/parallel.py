@@ -56,9 +56,9 @@ def perform_call(driver: DriverUnderTest, call: Call) -> bool:
     return True
 
 
-def explained_by_an_order(records: Sequence[Record], left: frozenset[str]) -> bool:
-    """Whether some order of the calls has these outcomes and leaves these layers."""
-    return _search(list(records), frozenset({"base"}), left)
+def explained_by_an_order(records: Sequence[Record], before: frozenset[str], left: frozenset[str]) -> bool:
+    """Whether some order of the calls, with the layers before, has these outcomes and leaves the others."""
+    return _search(list(records), before, left)
 
 
 def _search(todo: list[Record], layers: frozenset[str], left: frozenset[str]) -> bool:

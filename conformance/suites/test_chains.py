@@ -17,7 +17,7 @@ _MARKED = 16
 def deep_chain(store: Workbench, top: str = f"layer-{_LAYERS - 1}", layers: int = _LAYERS) -> str:
     """A chain of 129 layers, so with 128 lowers under its top.
 
-    Every 16th has a file, and a mark in place of that of the 16th before it: of two that change places, one stays.
+    Every 16th has a file, and a mark in place of the one before it: of two that change places a mark stays.
     """
     store.tell(
         f"create layer-0 to layer-{layers - 1}, each on the one before; in every 16th, N, create file-N and mark-N,"

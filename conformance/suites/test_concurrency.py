@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,13 +25,14 @@ from conformance.workbench import Deviation, Workbench, content_of, same_tree
 
 _CALLERS = 4
 _ROUNDS = 5  # what depends on who comes first is tried as often
+_LARGE = 4 << 20  # bytes
 
 
-def together(calls: Sequence[Callable[[], object]]) -> list[object]:
+def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Call all of them at a time, each in a thread; what each returned, a refusal included."""
     gate = threading.Barrier(len(calls))
 
-    def one(call: Callable[[], object]) -> object:
+    def one(call: Callable[[], Any]) -> Any:
         gate.wait()
         try:
             return call()
@@ -100,21 +102,46 @@ def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
             raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
 
 
+@pytest.mark.requirement("OVL-PARALLEL-GET")
+def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
+    """The mount that none of them finds yet is the one for which all may be the first."""
+    with bench.store() as store:
+        store.build([(), [ops.CreateFile(b"new", b"new", 0o644)]])
+        for _ in range(_ROUNDS):
+            store.tell(f"{_CALLERS} callers get layer-1 at a time, and put it one after another")
+            roots = together([functools.partial(store.driver.get, "layer-1")] * _CALLERS)
+            all_done(roots, "get")
+            for left in range(_CALLERS, 0, -1):
+                if not all(os.path.exists(f"{root}/new") for root in roots):
+                    raise Deviation(f"the tree is gone with {left} gets not put yet")
+                store.driver.put("layer-1")
+            if mounts_below(store.driver.home):
+                raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
+
+
 @pytest.mark.requirement("OVL-PARALLEL-DIFF")
 def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
-        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"n" * 70_000, 0o644)]])
+        # Large enough that no diff has ended when the last begins, and without blocks, so quickly made.
+        ids = store.build(
+            [
+                STANDARD,
+                [ops.RemoveTree(b"d"), ops.CreateFile(b"x", b"", 0o644), ops.Truncate(b"x", _LARGE)],
+                [ops.CreateFile(b"y", b"", 0o644), ops.Truncate(b"y", _LARGE)],
+            ]
+        )
         alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
         files = {layer_id: store.directory / f"at-a-time-{layer_id}.tar" for layer_id in ids}
-        store.tell("diffs of all layers, at a time")
-        together_diffs = [
-            functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), files[layer_id])
-            for layer_id in ids
-        ]
-        all_done(together(together_diffs), "diff")
-        for layer_id in ids:
-            if content_of(files[layer_id]) != alone[layer_id]:
-                raise Deviation(f"the diff of {layer_id}, written beside others, has other entries")
+        for _ in range(_ROUNDS):
+            store.tell("diffs of all layers, at a time")
+            together_diffs = [
+                functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), files[layer_id])
+                for layer_id in ids
+            ]
+            all_done(together(together_diffs), "diff")
+            for layer_id in ids:
+                if content_of(files[layer_id]) != alone[layer_id]:
+                    raise Deviation(f"the diff of {layer_id}, written beside others, has other entries")
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
         copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")
@@ -131,8 +158,11 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
 @given(data=st.data())
 def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) -> None:
     callers = bench.draw(data, st.lists(st.lists(CALLS, min_size=1, max_size=3), min_size=2, max_size=3))
+    before = bench.draw(data, st.sets(st.sampled_from(("x", "y"))).map(sorted))
     with bench.store() as store:
         store.create("base")
+        for layer_id in before:
+            store.create(layer_id, "base")
         clock = itertools.count()
         records: list[Record] = []
 
@@ -146,13 +176,33 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
             store.tell(f"caller {number}: {'; '.join(map(str, calls))}")
         all_done(together([functools.partial(run, calls) for calls in callers]), "calls")
         left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.driver.exists(layer_id))
-        if not explained_by_an_order(records, left):
+        if not explained_by_an_order(records, frozenset({"base", *before}), left):
             said = "\n".join(f"{record.call} -> {'done' if record.done else 'refused'}" for record in records)
             raise Deviation(
                 f"no order of these calls explains their outcomes and what is left, {sorted(left)}:\n{said}"
             )
         for layer_id in sorted(left):
             store.observed(layer_id)
+
+
+@pytest.mark.requirement("OVL-PARALLEL-LINEAR")
+def test_what_is_removed_beside_creations_is_gone(bench: Bench) -> None:
+    with bench.store() as store:
+        store.create("base")
+        old, new = ([f"{word}-{number}" for number in range(_ROUNDS)] for word in ("old", "new"))
+        for layer_id in old:
+            store.create(layer_id, "base")
+
+        def done(verb: str, ids: list[str]) -> set[str]:
+            return {layer_id for layer_id in ids if perform_call(store.driver, Call(verb, layer_id))}
+
+        store.tell(f"one caller creates {', '.join(new)} on base, and another removes {', '.join(old)} meanwhile")
+        created, removed = together(
+            [functools.partial(done, "create", new), functools.partial(done, "remove", old)]
+        )
+        left = {layer_id for layer_id in (*old, *new) if store.driver.exists(layer_id)}
+        if left != {*old, *new} - removed or created != set(new):
+            raise Deviation(f"created {sorted(created)}, removed {sorted(removed)}, and left are {sorted(left)}")
 
 
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
