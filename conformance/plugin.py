@@ -41,6 +41,7 @@ EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 UNTESTED: Final = "untested: "
+_RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
 
 
@@ -307,9 +308,14 @@ def name_of(item: pytest.Item) -> str:
     return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
 
 
-def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> int:
-    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing."""
-    return len(VARIES) - max(len(known[one].varies) for one in requirements_of(item) if one in known)
+def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> tuple[int, bool]:
+    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing.
+
+    Of what varies as much, that comes first which few machines can judge.
+    """
+    found = [known[one] for one in requirements_of(item) if one in known]
+    common = not any(_RARE & set(one.needs) for one in found)
+    return len(VARIES) - max(len(one.varies) for one in found), common
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:

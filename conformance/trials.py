@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import shutil
 import signal
 import sys
@@ -48,6 +49,7 @@ _LOG: Final = "log"
 _COUNTED: Final = "conformance_counted"
 # The tree that every chain of layers begins with, as it is drawn and as it is told.
 _BEGINNING: Final = encode(list(STANDARD))
+_OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
 _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 
@@ -292,14 +294,15 @@ class _Witness:
             return
         self._alive -= set(outcome.requirements)
         drawn = (outcome.case or {}).get("drawn")
-        size = _operations(drawn) if drawn else sum(not one.endswith(_BEGINNING_TOLD) for one in outcome.steps)
+        told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
+        size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)
         self._tell_kill(
             outcome.requirements,
             outcome.test,
             time.monotonic(),
             size,
             bool(drawn),
-            len(outcome.steps),
+            len(told),
             outcome.reason,
         )
 

@@ -135,18 +135,20 @@ class Workbench:
             self.change(ids[-1], operations)
         return ids
 
-    def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
-        """Mount a layer, do the operations in both worlds, and put it."""
-        self.tell(f"get {layer_id}")
+    def change(self, layer_id: str, operations: Iterable[ops.Operation], *, quiet: bool = False) -> None:
+        """Mount a layer, do the operations in both worlds, and put it; ``quiet`` if the story says so already."""
+        if not quiet:
+            self.tell(f"get {layer_id}")
         root = self.driver.get(layer_id)
         try:
             for operation in operations:
-                self._do(layer_id, root, operation)
+                self._do(layer_id, root, operation, quiet=quiet)
         finally:
-            self.tell(f"put {layer_id}")
+            if not quiet:
+                self.tell(f"put {layer_id}")
             self.driver.put(layer_id)
 
-    def _do(self, layer_id: str, root: str, operation: ops.Operation) -> None:
+    def _do(self, layer_id: str, root: str, operation: ops.Operation, *, quiet: bool) -> None:
         if self._left_out(operation):
             return
         tree = self._trees[layer_id]
@@ -166,7 +168,8 @@ class Workbench:
                 said = f"{ops.describe(operation)}: expected {wanted}, got: {error.strerror}"
                 raise Deviation(said, WrongOutcome(outcome.done)) from error
             return
-        self.tell(line)
+        if not quiet:
+            self.tell(line)
         self._story.tape.add(Did(self._store, layer_id, operation))
         if not outcome.done:
             said = f"{ops.describe(operation)}: expected {_names_of(outcome.errors)}, but it was done"

@@ -158,8 +158,8 @@ def is_selftest(path: Path) -> bool:
 def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     """One selftest that was run on several machines, by the names of its files.
 
-    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they asked
-    for different things.
+    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they
+    asked for different things.
     """
     name, first = found[0]
     for other_name, other in found[1:]:

@@ -11,22 +11,26 @@ from conformance.suites.homes import stays_as_it_was
 from conformance.workbench import Deviation, Workbench, entry_names, everything_below, same_tree
 
 _LAYERS = 129  # the longest chain: a layer with 128 lowers, and these
+_MARKED = 16
 
 
 def deep_chain(store: Workbench, top: str = f"layer-{_LAYERS - 1}", layers: int = _LAYERS) -> str:
-    """A chain of 129 layers, so with 128 lowers under its top; some of them hold a file."""
+    """A chain of 129 layers, so with 128 lowers under its top.
+
+    Every 16th has a file, and a mark in place of that of the 16th before it: of two that change places, one stays.
+    """
     store.tell(
-        f"create layer-0 to layer-{layers - 1}, each on the one before; every 32nd gets a file, and writes its"
-        " number into the file 'last'"
+        f"create layer-0 to layer-{layers - 1}, each on the one before; in every 16th, N, create file-N and mark-N,"
+        " and remove the mark before it"
     )
     parent = ""
     for number in range(layers):
         layer_id = top if number == _LAYERS - 1 else f"layer-{number}"
         parent = store.create(layer_id, parent, quiet=True)
-        if number % 32 == 0:
-            name = b"file-%d" % number
-            last = ops.WriteAt(b"last", 0, b"%03d" % number) if number else ops.CreateFile(b"last", b"000", 0o644)
-            store.change(parent, [ops.CreateFile(name, name, 0o644), last])
+        if number % _MARKED == 0:
+            made = [ops.CreateFile(b"%s-%d" % (name, number), b"", 0o644) for name in (b"file", b"mark")]
+            before = [ops.Unlink(b"mark-%d" % (number - _MARKED))] if number else []
+            store.change(parent, [*made, *before], quiet=True)
     return parent
 
 
@@ -95,10 +99,10 @@ def test_the_diff_on_a_long_chain_is_its_own(bench: Bench) -> None:
         store.change(top, [ops.Unlink(b"file-32"), ops.CreateFile(b"new", b"new", 0o644)])
         archive = store.diff(top)
         names = set(entry_names(archive))
-        if names != {".wh.file-32", "file-128", "last", "new"}:
+        wanted = {".wh.file-32", ".wh.mark-112", "file-128", "mark-128", "new"}
+        if names != wanted:
             raise Deviation(
-                f"expected .wh.file-32, file-128, last and new in the diff of {top}, got {sorted(names)}",
-                WrongAnswer(),
+                f"expected {', '.join(sorted(wanted))} in the diff of {top}, got {sorted(names)}", WrongAnswer()
             )
         store.create("twin", store.parent_of(top))
         store.apply("twin", archive)

@@ -78,6 +78,15 @@ def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: 
             )
 
 
+@pytest.mark.requirement("OVL-WHITEOUT-IN-DIFF")
+@pytest.mark.parametrize("path", [b"a", b"b", b"d/a", b"d/d/a", b"d/d"], ids=bytes.decode)
+def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(path)]])
+        names = set(entry_names(store.diff("layer-1")))
+        deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
+
+
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
     sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)

@@ -209,10 +209,11 @@ def test_a_mounted_layer_is_removed_wholly_or_not(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-LIFE-REUSE-ID")
 def test_an_id_may_be_used_again(bench: Bench) -> None:
+    """On a parent, on another one, on none, and on the first one again."""
     with bench.store() as store:
-        store.build([STANDARD])
-        for number in range(3):
-            store.create("again", "layer-0" if number % 2 else "")
+        store.build([STANDARD, [ops.RemoveTree(b"d")]])
+        for number, parent in enumerate(("layer-0", "layer-1", "", "layer-0")):
+            store.create("again", parent)
             store.check_tree("again")
             store.change("again", [ops.CreateFile(b"only-%d" % number, b"x", 0o644)])
             store.check_tree("again")
@@ -273,7 +274,7 @@ def test_siblings_see_nothing_of_one_another(bench: Bench) -> None:
 def test_nothing_is_left_when_a_driver_is_closed(bench: Bench) -> None:
     """The bench looks after every store of every test; this one goes through all there is."""
     with bench.store() as store:
-        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"new", 0o644)]])
+        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"new", 0o644)], ()])
         for layer_id in ids:
             store.observed(layer_id)
             if bench.has("diff"):
@@ -282,6 +283,7 @@ def test_nothing_is_left_when_a_driver_is_closed(bench: Bench) -> None:
                     store.diff(layer_id, "")
         if bench.has("diff"):
             store.diff(ids[2], ids[0])
+            store.diff(ids[3], ids[1])  # for which a driver may have to mount both
         store.tell("close the driver")
 
 

@@ -18,11 +18,13 @@ from conformance.workbench import Deviation, Workbench, same_tree
 
 
 def three_layers(store: Workbench) -> Path:
-    """layer-0 to layer-2, each with something of its own, and the home."""
+    """layer-0 to layer-2, each with something of its own, one beside them and one apart; the home."""
     store.build(
         [STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]]
     )
     store.create("sibling", "layer-0")
+    store.create("apart")  # the first by name, which is none of layer-2's chain
+    store.change("apart", [ops.CreateFile(b"apart", b"", 0o644)])
     return Path(store.driver.home)
 
 

@@ -312,6 +312,10 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
     assert [both.matrix.fate(one) for one in both.matrix.faults] == [Fate.KILLED, Fate.KILLED]
     assert (both.about.kernel, both.about.complete, both.about.seconds) == ("7.3.4 and 6.1.0", True, 112.5)
     assert killfile.joined([("host", host)]).matrix == host.matrix
+    chosen = Choice("Odd", "it is odd", "derived: nothing", ())
+    heard = replace(host, choices=(chosen,), hearings=(Hearing("Odd", 1, Standing.CONFORMS, 5),))
+    both = killfile.joined([("machine", machine), ("host", heard)])
+    assert (both.choices, both.hearings) == (heard.choices, heard.hearings)
     # What the first could try is told by it, also if another machine saw it die.
     survived = KillReport(ABOUT, KillMatrix((FAULT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
     assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (FAULT,)
