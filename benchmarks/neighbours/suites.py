@@ -18,6 +18,7 @@ from typing import Any, Final
 from conformance.faulty.basis import BASIS
 from conformance.kills import is_own_defect
 
+ROOT: Final = Path(__file__).parents[2]
 GO: Final = Path(__file__).with_name("go")
 SOURCES: Final = Path("/usr/share/gocode")  # where Debian's packages of Go sources are
 TIME: Final = 180  # seconds for one suite on one driver; the longest takes a tenth of it
@@ -95,10 +96,11 @@ def build(suite: Suite, directory: Path) -> Path:
 def run(suite: Suite, program: Path, fault: str, driver: str, basis: str, scratch: Path) -> Ran:
     """Run the tests of a suite on MODULE:CLASS, in mounts of their own, which end with them."""
     began = time.monotonic()
-    serve = [sys.executable, "-m", "refdriver", "serve", "--graphdriver", "{socket}", "--driver", driver]
+    serve = [sys.executable, "-m", "benchmarks.neighbours.server", driver]
     directory = scratch / "run"
     directory.mkdir()
     environment = {**os.environ, BASIS: basis, "NEIGHBOURS_SERVER": json.dumps(serve), "TMPDIR": str(directory)}
+    environment["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     words = ["-test.v", f"-test.timeout={TIME}s"]
     # With a PID namespace nothing outlives the tests, whatever a fault has its process do.
     prefix = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -1,7 +1,7 @@
-// Package plugin speaks the Docker graph-driver plugin protocol to a driver that it starts for each home.
+// Package plugin speaks the Docker graph-driver plugin protocol to a driver that is served anew for each home.
 //
-// NEIGHBOURS_SERVER is the command, a JSON list of words in which {socket} stands for the socket; it says "serving" on
-// standard error when it listens.
+// NEIGHBOURS_SERVER is the command that serves it (server.py), a JSON list of words: it reads paths of sockets, and
+// tells the id of the process that serves each.
 package plugin
 
 import (
@@ -18,7 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -41,33 +43,69 @@ type answer struct {
 // Driver is a driver in a process of its own, opened on one home.
 type Driver struct {
 	directory string
-	process   *exec.Cmd
+	process   int
 	client    *http.Client
 }
 
-// Open starts the command and opens the driver on a home.
-func Open(home string) (*Driver, error) {
+var (
+	starting sync.Mutex
+	paths    io.Writer
+	numbers  *bufio.Reader
+)
+
+// serve has the command serve a socket; the id of the process that does.
+func serve(socket string) (int, error) {
+	starting.Lock()
+	defer starting.Unlock()
+	if paths == nil {
+		if err := start(); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := fmt.Fprintln(paths, socket); err != nil {
+		return 0, err
+	}
+	line, err := numbers.ReadString('\n')
+	if err != nil {
+		return 0, fmt.Errorf("the driver is not served: %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(line))
+}
+
+func start() error {
 	var words []string
 	if err := json.Unmarshal([]byte(os.Getenv("NEIGHBOURS_SERVER")), &words); err != nil {
-		return nil, fmt.Errorf("NEIGHBOURS_SERVER is no JSON list of words: %w", err)
+		return fmt.Errorf("NEIGHBOURS_SERVER is no JSON list of words: %w", err)
 	}
+	command := exec.Command(words[0], words[1:]...)
+	input, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	paths, numbers = input, bufio.NewReader(output)
+	return command.Start()
+}
+
+// Open has the driver served, and opens it on a home.
+func Open(home string) (*Driver, error) {
 	directory, err := os.MkdirTemp("", "neighbours-")
 	if err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(directory, "socket")
-	for number, word := range words {
-		words[number] = strings.ReplaceAll(word, "{socket}", socket)
-	}
-	d := &Driver{directory: directory, process: exec.Command(words[0], words[1:]...)}
-	if err := d.start(); err != nil {
+	process, err := serve(socket)
+	if err != nil {
 		os.RemoveAll(directory)
 		return nil, err
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	d.client = &http.Client{Transport: &http.Transport{DialContext: dial}}
+	d := &Driver{directory, process, &http.Client{Transport: &http.Transport{DialContext: dial}}}
 	if _, err := d.call("Init", map[string]interface{}{"Home": home}); err != nil {
 		d.end()
 		return nil, err
@@ -75,33 +113,9 @@ func Open(home string) (*Driver, error) {
 	return d, nil
 }
 
-func (d *Driver) start() error {
-	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	said, err := d.process.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := d.process.Start(); err != nil {
-		return err
-	}
-	lines := bufio.NewReader(said)
-	for {
-		line, err := lines.ReadString('\n')
-		if strings.Contains(line, "serving") {
-			go io.Copy(io.Discard, lines)
-			return nil
-		}
-		if err != nil {
-			d.process.Wait()
-			return fmt.Errorf("the driver did not start: %q", line)
-		}
-	}
-}
-
 func (d *Driver) end() {
 	// It has nothing more to do, and need not be asked to end.
-	d.process.Process.Kill()
-	d.process.Wait()
+	syscall.Kill(d.process, syscall.SIGKILL)
 	os.RemoveAll(d.directory)
 }
 
