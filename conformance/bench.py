@@ -65,8 +65,17 @@ class CannotReplay(Exception):
 class Bench:
     """Opens stores of the driver under test on one backing filesystem, each in a directory of its own."""
 
-    def __init__(self, fixtures: Fixtures, place: Place, name: str, replayed: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        fixtures: Fixtures,
+        place: Place,
+        name: str,
+        replayed: Sequence[Any] | None = None,
+        *,
+        shrinks: bool = True,
+    ) -> None:
         self._fixtures = fixtures
+        self.shrinks = shrinks  # whether a failure is to be made smaller
         self._replayed = replayed
         self._drawn_for: object = None
         self._stores: dict[str, str] = {}

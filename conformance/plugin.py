@@ -148,7 +148,7 @@ class ConformancePlugin:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-            elif set(requirements_of(item)) <= set(self.session.replay.unshrunk):
+            elif self._is_known(item):
                 _do_not_shrink(item)
 
     def _is_selected(self, item: pytest.Item) -> bool:
@@ -169,7 +169,17 @@ class ConformancePlugin:
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
         self._fixtures.story.tape.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
-        return Bench(self._fixtures, request.param, worker, replayed if self.session.replay.only else None)
+        return Bench(
+            self._fixtures,
+            request.param,
+            worker,
+            replayed if self.session.replay.only else None,
+            shrinks=not self._is_known(request.node),
+        )
+
+    def _is_known(self, item: pytest.Item) -> bool:
+        """Whether its failure is, so that no time is spent on a smaller one."""
+        return set(requirements_of(item)) <= set(self.session.replay.unshrunk)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""

@@ -21,7 +21,7 @@ def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], 
     try:
         check(whole)
     except (Deviation, DriverRefused) as error:
-        if isinstance(error, Leak):
+        if isinstance(error, Leak) or not bench.shrinks:
             raise
         bench.tries.failed(error)
         check(_fewest(whole, lambda fewer: _fails(check, fewer)))
