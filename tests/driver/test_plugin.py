@@ -353,3 +353,27 @@ def test_a_class_that_is_not_there_is_refused(scratch: Path, name: str) -> None:
     assert done.returncode == 2
     assert "MODULE:CLASS" in done.stderr
     assert not (scratch / "x.sock").exists()
+
+
+READER = '''
+import refdriver
+
+
+class Reader(refdriver.Driver):
+    """Reads an archive as a file."""
+
+    def apply_diff(self, layer_id, parent, archive):
+        return len(archive.read(1)) + len(archive.read()) + len(archive.read())
+'''
+
+
+def test_another_class_may_read_the_archive_in_one(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scratch / "reading_driver.py").write_text(READER)
+    monkeypatch.setenv("PYTHONPATH", f"{scratch}:{os.environ.get('PYTHONPATH', '')}")
+    process = started(scratch / "other.sock", "--driver", "reading_driver:Reader")
+    client = Client(str(scratch / "other.sock"))
+    client.done("Init", Home=str(scratch / "other"))
+    content = bytes(300_000)
+    assert json.loads(client.raw("/GraphDriver.ApplyDiff?id=x&parent=", content)[1])["Size"] == len(content)
+    process.terminate()
+    assert ended(process) == 0
