@@ -87,6 +87,7 @@ def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
         deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
     sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)
@@ -145,6 +146,7 @@ def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject)
             check_entries(store, layer_id, members(store.diff(layer_id)))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-LINKS")
 def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
     names = (b"a", b"d/link", b"link", b"z")
@@ -174,6 +176,7 @@ def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo])
             raise Deviation(f"the whiteout {name!r} is no empty regular file")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
 def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
     passing: list[ops.Operation] = [
@@ -193,6 +196,7 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
             )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
 @pytest.mark.parametrize(
     "change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")]
@@ -223,6 +227,7 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
             raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-MOUNTED")
 def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
     with bench.store() as store:

@@ -46,6 +46,7 @@ def test_a_size_takes_a_mount_with_quota(bench: Bench) -> None:
     refused(bench, "size=10g", naming="quota")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-QUOTA-UNKNOWN-OPTION")
 def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
     with bench.store() as store:

@@ -35,6 +35,7 @@ def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> N
             )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-HARD-LINKS")
 def test_hard_links_of_a_layer_survive(bench: Bench) -> None:
     linked: list[ops.Operation] = [
