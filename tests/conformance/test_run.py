@@ -120,6 +120,35 @@ def test_a_driver_that_cannot_open_is_at_fault_and_not_the_harness() -> None:
     assert "InvalidOperation" in done.stdout
 
 
+WEARS_OUT = """
+from refdriver import Driver
+
+GETS = []
+
+class WearsOut(Driver):
+    def get(self, layer_id, label=""):
+        GETS.append(layer_id)
+        if len(GETS) > 20:
+            raise ValueError("worn out")
+        return super().get(layer_id, label)
+"""
+
+
+def test_a_driver_that_stays_wrong_is_at_fault_and_not_the_harness(scratch: Path) -> None:
+    """What it did in one example has it fail earlier in the next ones, where hypothesis knows more steps."""
+    (scratch / "wearing.py").write_text(WEARS_OUT)
+    words = ["--requirement", "OVL-LIFE-HISTORY", "--seed", "1", "--no-evidence", "--jobs", "1"]
+    done = subprocess.run(
+        [*COMMAND, "run", "python:wearing:WearsOut", *words, "--scratch", str(scratch)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "worn out" in done.stdout
+
+
 def outcome(verdict: Verdict) -> TestOutcome:
     return TestOutcome("test", ("A",), verdict)
 
