@@ -287,7 +287,7 @@ def test_there_is_another_round_only_where_it_may_find_more(
 ) -> None:
     rounds = 0
 
-    def one(task: Any, events: Any, listener: Any, *others: Any) -> bool:
+    def one(_task: Any, _events: Any, listener: Any, *_others: Any) -> bool:
         nonlocal rounds
         rounds += 1
         listener.generated = generated
