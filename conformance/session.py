@@ -27,11 +27,15 @@ _ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory on a backing filesystem, for stores; ``unfit`` says why overlay cannot work on it."""
+    """A directory on a backing filesystem, for stores.
+
+    ``unfit`` says why overlay cannot work on it, ``no_user_xattrs`` why it takes no attributes user.*.
+    """
 
     backing: str
     directory: str
     unfit: str = ""
+    no_user_xattrs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> 
         directory = stores / name
         if name == HOST:
             directory.mkdir()
-            found.append(Place(HOST, str(directory)))
+            found.append(Place(HOST, str(directory), no_user_xattrs=_no_user_xattrs(HOST, directory)))
             continue
         kind = backing.backing_named(name)
         try:
@@ -208,4 +212,17 @@ def _place(kind: Backing, directory: Path, lane: str) -> Place:
         raise NoBacking(f"{kind.name}: loop devices take real root; run as root (sudo)")
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
-    return Place(kind.name, str(mounted), kind.unfit)
+    return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))
+
+
+def _no_user_xattrs(name: str, directory: Path) -> str:
+    """Why a filesystem takes no attributes user.*, "" if it does; tmpfs does since Linux 6.6."""
+    probe = directory / "attributes"
+    probe.touch()
+    try:
+        os.setxattr(probe, "user.probe", b"")
+    except OSError as error:
+        return f"{name} takes no attributes user.* on this kernel ({error.strerror})"
+    finally:
+        probe.unlink()
+    return ""
