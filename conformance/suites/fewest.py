@@ -48,13 +48,24 @@ def _fewest(chain: Chain, fails: Callable[[Chain], bool]) -> Chain:
             if fewer and fails(fewer):
                 chain = fewer
         for layer in reversed(range(len(chain))):
-            for number in reversed(range(len(chain[layer]))):
-                fewer = _without(chain, layer, number)
-                if fails(fewer):
-                    chain = fewer
+            chain = _fewest_in(chain, layer, fails)
     return chain
 
 
-def _without(chain: Chain, layer: int, number: int) -> Chain:
-    left = chain[layer][:number] + chain[layer][number + 1 :]
+def _fewest_in(chain: Chain, layer: int, fails: Callable[[Chain], bool]) -> Chain:
+    """Leave out operations of one layer: all, then half of them at a time, and so on, so that few checks do."""
+    size = len(chain[layer])
+    while size:
+        end = len(chain[layer])
+        while end > 0:
+            fewer = _without(chain, layer, max(0, end - size), end)
+            if fails(fewer):
+                chain = fewer
+            end -= size
+        size //= 2
+    return chain
+
+
+def _without(chain: Chain, layer: int, first: int, end: int) -> Chain:
+    left = chain[layer][:first] + chain[layer][end:]
     return (*chain[:layer], left, *chain[layer + 1 :])
