@@ -18,13 +18,9 @@ from conformance.workbench import Deviation, Workbench, same_tree
 
 
 def three_layers(store: Workbench) -> Path:
-    """layer-0 to layer-2, each with something of its own, one beside them and one apart; the home."""
-    store.build(
-        [STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]]
-    )
-    store.create("sibling", "layer-0")
-    store.create("apart")  # the first by name, which is none of layer-2's chain
-    store.change("apart", [ops.CreateFile(b"apart", b"", 0o644)])
+    """layer-0 to layer-2, each with something of its own, and one beside them, the first by name; the home."""
+    store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]])
+    store.create("beside", "layer-0")  # in no chain: what is mended at random leads to it
     return Path(store.driver.home)
 
 
@@ -87,11 +83,11 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
         try_to_remove(store, "layer-2")
         left = set(os.listdir(home / "l")) if (home / "l").is_dir() else set()
         if links - left - {own}:
-            others = [layer for layer in ("layer-0", "layer-1", "sibling") if short_of(home, layer) not in left]
+            others = [layer for layer in ("layer-0", "layer-1", "beside") if short_of(home, layer) not in left]
             said = f"short links of other layers are gone: {sorted(links - left - {own})}"
             raise Deviation(said, FilesDiffer(gone=tuple(f"l/{{link:{layer}}}" for layer in others)))
         store.check_tree("layer-1")
-        store.check_tree("sibling")
+        store.check_tree("beside")
 
 
 @pytest.mark.smoke
@@ -112,7 +108,7 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
             if shown != wanted:
                 said = f"a layer on layer-1, which lost its link, shows {sorted(shown)}"
                 raise names_are_wrong(said, wanted, shown)
-        store.check_tree("sibling")
+        store.check_tree("beside")
 
 
 @pytest.mark.smoke
@@ -123,7 +119,7 @@ def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
         harmed(store, "remove the short link of layer-1", [ops.Unlink(b"l/{link:layer-1}")])
         whole_or_refused(store, "layer-2")
         whole_or_refused(store, "layer-1")
-        store.check_tree("sibling")
+        store.check_tree("beside")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-CUT")
@@ -188,7 +184,7 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
             ops.CreateFile(b"lost+found/x", b"", 0o644),
         ]
         harmed(store, "put a file README and a directory lost+found into the home", litter)
-        for layer_id in ("layer-0", "layer-2", "sibling"):
+        for layer_id in ("layer-0", "layer-2", "beside"):
             store.check_tree(layer_id)
         store.create("later", "layer-2")
         store.check_tree("later")
