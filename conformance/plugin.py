@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.errors import FlakyFailure
+from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 
 from conformance import bench as benches
 from conformance.adapters import UnknownDriver, connect
@@ -238,7 +238,7 @@ class ConformancePlugin:
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Deviation):
             requirements = error.requirements or requirements
-        verdict, reason = _explained(error, report)
+        verdict, reason = _explained(error, report, self.tries.error)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
         said = tuple(self._log.news()) if self._log else ()
@@ -340,8 +340,10 @@ def place_of(item: pytest.Item) -> Place:
     return place if isinstance(place, Place) else Place("", "")
 
 
-def _explained(error: BaseException | None, report: pytest.TestReport) -> tuple[Verdict, str]:
-    """A failure of the driver, or an error of the harness, in words."""
+def _explained(
+    error: BaseException | None, report: pytest.TestReport, first: Exception | None
+) -> tuple[Verdict, str]:
+    """A failure of the driver, or an error of the harness, in words; ``first`` is how the first example failed."""
     if hasattr(report, "wasxfail"):
         return (Verdict.XFAIL if report.skipped else Verdict.XPASS), str(report.wasxfail)
     if report.outcome == "passed":
@@ -358,6 +360,10 @@ def _explained(error: BaseException | None, report: pytest.TestReport) -> tuple[
                 Verdict.FAIL,
                 f"failed, and then did not when the same steps were repeated: {error}\n{report.longreprtext}",
             )
+        case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused)):
+            # Whatever the harness draws for a history follows from what it drew before, and how far that came.
+            said = "failed, and then in another place when the same steps were repeated in a fresh store"
+            return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"
     return Verdict.ERROR, report.longreprtext
 
 

@@ -56,7 +56,7 @@ class Stopwatch:
 
 
 class Tries:
-    """Counts the examples of one test up to the first that fails, and says when that was.
+    """Counts the examples of one test up to the first that fails, and says when that was, and with which error.
 
     ``on_failure`` may be set to hear of it at once.
     """
@@ -69,6 +69,7 @@ class Tries:
         """Count from now. ``failed_at`` is of time.monotonic(), None as long as no example failed."""
         self.examples = 0
         self.failed_at: float | None = None
+        self.error: Exception | None = None
 
     def begin(self) -> None:
         """One example more."""
@@ -79,6 +80,7 @@ class Tries:
         """The example failed."""
         if self.failed_at is None:
             self.failed_at = time.monotonic()
+            self.error = error
             self.on_failure(error)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from conformance import ops
 from conformance.bench import Bench
-from conformance.driver import DriverRefused
+from conformance.driver import DriverRefused, DriverUnderTest
 from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
 from conformance.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
@@ -25,12 +27,16 @@ from conformance.workbench import Deviation, Workbench, content_of, same_tree
 
 _CALLERS = 4
 _ROUNDS = 5  # what depends on who comes first is tried as often
-_LARGE = 4 << 20  # bytes
+_LARGE = 2 << 20  # bytes
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Call all of them at a time, each in a thread; what each returned, a refusal included."""
+    """Call all of them at a time, each in a thread; what each returned, a refusal included.
+
+    Threads take turns as often as they can: a driver in this process would mostly be done with a call in one turn.
+    """
     gate = threading.Barrier(len(calls))
+    before = sys.getswitchinterval()
 
     def one(call: Callable[[], Any]) -> Any:
         gate.wait()
@@ -39,8 +45,12 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
         except DriverRefused as refused:
             return refused
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(one, calls))
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return list(pool.map(one, calls))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def all_done(outcomes: Sequence[object], what: str) -> None:
@@ -112,6 +122,9 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
             store.tell(f"{_CALLERS} callers get layer-1 at a time, and put it one after another")
             roots = together([functools.partial(store.driver.get, "layer-1")] * _CALLERS)
             all_done(roots, "get")
+            mounted = mounts_below(store.driver.home)
+            if len(mounted) > len(set(mounted)):
+                raise Deviation(f"layer-1 is mounted more than once: {mounted}")
             for left in range(_CALLERS, 0, -1):
                 if not all(os.path.exists(f"{root}/new") for root in roots):
                     raise Deviation(f"the tree is gone with {left} gets not put yet")
@@ -126,29 +139,28 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         # Large enough that no diff has ended when the last begins, and without blocks, so quickly made.
         ids = store.build(
             [
-                STANDARD,
-                [ops.RemoveTree(b"d"), ops.CreateFile(b"x", b"", 0o644), ops.Truncate(b"x", _LARGE)],
-                [ops.CreateFile(b"y", b"", 0o644), ops.Truncate(b"y", _LARGE)],
+                [*STANDARD, ops.CreateFile(b"x", b"", 0o644), ops.Truncate(b"x", _LARGE)],
+                [ops.RemoveTree(b"d"), ops.CreateFile(b"y", b"", 0o644), ops.Truncate(b"y", _LARGE)],
             ]
         )
         alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
-        files = {layer_id: store.directory / f"at-a-time-{layer_id}.tar" for layer_id in ids}
+        wanted = [(ids[n % 2], store.directory / f"at-a-time-{n}.tar") for n in range(_CALLERS)]
         for _ in range(_ROUNDS):
-            store.tell("diffs of all layers, at a time")
-            together_diffs = [
-                functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), files[layer_id])
-                for layer_id in ids
+            store.tell(f"{_CALLERS} callers write diffs of {ids[0]} and {ids[1]} at a time")
+            diffs = [
+                functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), file)
+                for layer_id, file in wanted
             ]
-            all_done(together(together_diffs), "diff")
-            for layer_id in ids:
-                if content_of(files[layer_id]) != alone[layer_id]:
+            all_done(together(diffs), "diff")
+            for layer_id, file in wanted:
+                if content_of(file) != alone[layer_id]:
                     raise Deviation(f"the diff of {layer_id}, written beside others, has other entries")
+        file = wanted[0][1]
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
-        copy.tell(f"apply {files[ids[0]].name} to flat-0 to flat-{_CALLERS - 1}, at a time")
+        copy.tell(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1}, at a time")
         applies = [
-            functools.partial(copy.driver.apply_diff, f"flat-{number}", "", files[ids[0]])
-            for number in range(_CALLERS)
+            functools.partial(copy.driver.apply_diff, f"flat-{number}", "", file) for number in range(_CALLERS)
         ]
         all_done(together(applies), "apply")
         for number in range(_CALLERS):
@@ -234,9 +246,13 @@ def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.tell(
-            f"{_CALLERS} processes open the home, each makes ten layers, mounts them, and tries to make 'same'"
+            f"{_CALLERS} processes make ten layers each, at a time, open the home for each of them, mount it, and"
+            " try to make 'same'"
         )
-        children = [in_child(functools.partial(work, store, number)) for number in range(_CALLERS)]
+        waiting, go = os.pipe()
+        children = [in_child(functools.partial(work, store, number, (waiting, go))) for number in range(_CALLERS)]
+        os.close(go)
+        os.close(waiting)
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if any(code > 1 for code in ended) or sum(code == 1 for code in ended) != 1:
             raise Deviation(
@@ -262,19 +278,31 @@ def in_child(task: Callable[[], int]) -> int:
     raise AssertionError("the child has ended")
 
 
-def work(store: Workbench, number: int) -> int:
-    driver = store.another_opening()
-    try:
-        for layer in range(10):
+def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
+    """What one of the processes does, when nobody holds the other end of the pipe any more."""
+    waiting, go = gate
+    os.close(go)
+    os.read(waiting, 1)
+    for layer in range(10):
+        with opened(store) as driver:
             layer_id = f"p{number}-{layer}"
             driver.create(layer_id, "layer-0")
             root = driver.get(layer_id)
             Path(root, "own").touch()
             driver.put(layer_id)
+    with opened(store) as driver:
         try:
             driver.create("same", "layer-0")
         except DriverRefused:
             return 0
         return 1
+
+
+@contextmanager
+def opened(store: Workbench) -> Iterator[DriverUnderTest]:
+    """The home, opened once more."""
+    driver = store.another_opening()
+    try:
+        yield driver
     finally:
         driver.leave()

@@ -283,7 +283,7 @@ def test_siblings_see_nothing_of_one_another(bench: Bench) -> None:
 def test_nothing_is_left_when_a_driver_is_closed(bench: Bench) -> None:
     """The bench looks after every store of every test; this one goes through all there is."""
     with bench.store() as store:
-        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"new", 0o644)], ()])
+        ids = store.build([STANDARD, [ops.RemoveTree(b"d")], [ops.CreateFile(b"new", b"new", 0o644)]])
         for layer_id in ids:
             store.observed(layer_id)
             if bench.has("diff"):
@@ -292,7 +292,18 @@ def test_nothing_is_left_when_a_driver_is_closed(bench: Bench) -> None:
                     store.diff(layer_id, "")
         if bench.has("diff"):
             store.diff(ids[2], ids[0])
-            store.diff(ids[3], ids[1])  # for which a driver may have to mount both
+        store.tell("close the driver")
+
+
+@pytest.mark.requirement("OVL-LIFE-NO-LEAKS")
+def test_a_diff_of_two_trees_leaves_nothing(bench: Bench) -> None:
+    """Neither of the two has no parent and neither is the other's, so that a driver may have to mount both."""
+    bench.need("diff")
+    with bench.store() as store:
+        parent = ""
+        for number in range(4):
+            parent = store.create(f"layer-{number}", parent)
+        store.diff("layer-3", "layer-1")
         store.tell("close the driver")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from reading import records
 
-from conformance import health, suites
+from conformance import health, suites, worker
 from conformance.lab.scratch import scratch_directory, sweep
 from conformance.results import TestOutcome, Verdict, exit_code, judge
 from conformance.spec import load_capabilities, load_requirements, load_retired
@@ -118,6 +118,35 @@ def test_a_driver_that_cannot_open_is_at_fault_and_not_the_harness() -> None:
     done = run("run", "python:decimal:Decimal", "--requirement", "OVL-LIFE-CREATE")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "InvalidOperation" in done.stdout
+
+
+WEARS_OUT = """
+from refdriver import Driver
+
+GETS = []
+
+class WearsOut(Driver):
+    def get(self, layer_id, label=""):
+        GETS.append(layer_id)
+        if len(GETS) > 20:
+            raise ValueError("worn out")
+        return super().get(layer_id, label)
+"""
+
+
+def test_a_driver_that_stays_wrong_is_at_fault_and_not_the_harness(scratch: Path) -> None:
+    """What it did in one example has it fail earlier in the next ones, where hypothesis knows more steps."""
+    (scratch / "wearing.py").write_text(WEARS_OUT)
+    words = ["--requirement", "OVL-LIFE-HISTORY", "--seed", "1", "--no-evidence", "--jobs", "1"]
+    done = subprocess.run(
+        [*COMMAND, "run", "python:wearing:WearsOut", *words, "--scratch", str(scratch)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "worn out" in done.stdout
 
 
 def outcome(verdict: Verdict) -> TestOutcome:
@@ -272,6 +301,31 @@ def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     done = run("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round
+
+
+@pytest.mark.parametrize(
+    ("profile", "generated", "expected"),
+    [
+        ("standard", True, 3),
+        ("standard", False, 1),
+        ("smoke", True, 1),
+    ],
+)
+def test_there_is_another_round_only_where_it_may_find_more(
+    monkeypatch: pytest.MonkeyPatch, profile: str, generated: bool, expected: int
+) -> None:
+    rounds = 0
+
+    def one(_task: Any, _events: Any, listener: Any, *_others: Any) -> bool:
+        nonlocal rounds
+        rounds += 1
+        listener.generated = generated
+        return rounds < 3
+
+    monkeypatch.setattr(worker, "_round", one)
+    task = worker.Task("", "", 0, (), profile, 1, 1, budget=3600.0)
+    worker._run(task, io.StringIO())
+    assert rounds == expected
 
 
 def test_it_is_a_pytest_plugin(scratch: Path) -> None:
