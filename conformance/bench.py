@@ -286,6 +286,8 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
             return f"{NOT_APPLICABLE}this needs kernel {requirement.kernel} or later"
         if reason := lacks(fixtures, needs, place):
             return reason
+    if place.missing:
+        return f"{NOT_APPLICABLE}{place.missing}"
     named = {name for requirement in wanted for name in requirement.backing}
     if named and place.backing not in named:
         return f"{NOT_APPLICABLE}this is about {', '.join(sorted(named))}; choose it with --backing"

@@ -29,13 +29,15 @@ _ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual 
 class Place:
     """A directory on a backing filesystem, for stores.
 
-    ``unfit`` says why overlay cannot work on it, ``no_user_xattrs`` why it takes no attributes user.*.
+    ``unfit`` says why overlay cannot work on it, ``missing`` why there is none, so that nothing can be run there,
+    ``no_user_xattrs`` why it takes no attributes user.*.
     """
 
     backing: str
     directory: str
     unfit: str = ""
     no_user_xattrs: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,9 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     if "mounts" not in lacking:
         lacking |= _probe_mounts(stores)
     lacking |= _probe_kernel()
-    places = () if "mounts" in lacking else tuple(_places(wish.backings, stores, lane, notes))
-    places = places or (Place(HOST, str(stores)),)
+    places: tuple[Place, ...] = (Place(HOST, str(stores)),)
+    if "mounts" not in lacking:
+        places = tuple(_places(wish.backings, stores, lane, notes))
     if not any(backing.has_project_quota(Path(place.directory)) for place in places):
         lacking["xfs-quota"] = (
             "no xfs with project quota here; choose --backing xfs on a kernel with CONFIG_XFS_QUOTA"
@@ -187,7 +190,7 @@ def _probe_kernel() -> dict[str, str]:
 
 
 def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> list[Place]:
-    found = []
+    found, missing = [], []
     for name in _expanded(names):
         directory = stores / name
         if name == HOST:
@@ -199,7 +202,9 @@ def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> 
             found.append(_place(kind, directory, lane))
         except NoBacking as error:
             notes.append(str(error))
-    return found
+            missing.append(Place(name, str(stores), missing=str(error)))
+    # Elsewhere than where it was asked for, nothing would be said of what was asked.
+    return found or missing[:1]
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
