@@ -279,7 +279,6 @@ def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
         shows(store, "child", there={b"a": None}, gone=(b"d/a", b"d/d"))
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
 @pytest.mark.parametrize(
     "entries",

@@ -70,7 +70,6 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
                 raise Deviation(said, TreeDiffers((Difference(path, "mtime", said, (second * 10**9, False)),)))
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")
 @pytest.mark.parametrize("name", [b".wh.a", b"d/.wh.a", b".wh..wh..opq", b"d/.wh..wh..opq"])
 def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes) -> None:
