@@ -156,7 +156,7 @@ def summed_up(choice: Choice, hearings: Iterable[Hearing]) -> Verdicts:
     return Verdicts(
         choice,
         next((one for one in worst if any(hearing.standing is one for hearing in own)), Standing.NOT_APPLICABLE),
-        min((one.passed for one in own), default=0),
+        min((one.passed for one in own if one.standing is not Standing.NOT_APPLICABLE), default=0),
         tuple(dict.fromkeys(alarm for one in own for alarm in one.alarms)),
         tuple(dict.fromkeys(id_ for one in own for id_ in one.forgone)),
         "\n".join(dict.fromkeys(one.reason for one in own if one.reason)),

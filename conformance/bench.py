@@ -65,8 +65,17 @@ class CannotReplay(Exception):
 class Bench:
     """Opens stores of the driver under test on one backing filesystem, each in a directory of its own."""
 
-    def __init__(self, fixtures: Fixtures, place: Place, name: str, replayed: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        fixtures: Fixtures,
+        place: Place,
+        name: str,
+        replayed: Sequence[Any] | None = None,
+        *,
+        shrinks: bool = True,
+    ) -> None:
         self._fixtures = fixtures
+        self.shrinks = shrinks  # whether a failure is to be made smaller
         self._replayed = replayed
         self._drawn_for: object = None
         self._stores: dict[str, str] = {}
@@ -94,7 +103,7 @@ class Bench:
 
     def why_not(self, capability: str) -> str:
         """Why host or driver lacks a capability, with the word for it; "" if they have it."""
-        return lacks(self._fixtures, (capability,))
+        return lacks(self._fixtures, (capability,), self._place)
 
     @property
     def recorded(self) -> list[Any] | None:
@@ -121,7 +130,7 @@ class Bench:
 
     def need(self, *capabilities: str) -> None:
         """Leave the test if one of these is lacking."""
-        reason = lacks(self._fixtures, capabilities)
+        reason = lacks(self._fixtures, capabilities, self._place)
         if reason:
             pytest.skip(reason)
 
@@ -217,7 +226,7 @@ class Bench:
     def _left_out(self, operation: ops.Operation) -> bool:
         declined = self.info.declined
         if isinstance(operation, ops.SetXattr) and operation.name.startswith("user."):
-            return "user-xattrs" in declined
+            return "user-xattrs" in declined or bool(self._place.no_user_xattrs)
         return "any-names" in declined and not _is_utf8(operation.path)
 
     @contextmanager
@@ -256,13 +265,15 @@ def _is_utf8(path: bytes) -> bool:
     return True
 
 
-def lacks(fixtures: Fixtures, needs: Sequence[str]) -> str:
+def lacks(fixtures: Fixtures, needs: Sequence[str], place: Place) -> str:
     """Why something that is needed is not there, as the reason of a skip; "" if all is."""
     for need in needs:
         if need in fixtures.source.info.declined:
             return DECLINED + fixtures.source.info.declined[need]
         if need in fixtures.session.lacking:
             return NOT_APPLICABLE + fixtures.session.lacking[need]
+        if need == "user-xattrs" and place.no_user_xattrs:
+            return NOT_APPLICABLE + place.no_user_xattrs
     return ""
 
 
@@ -273,8 +284,10 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
         needs = ("mounts", *requirement.needs, *(("root",) if requirement.privileges == "root" else ()))
         if requirement.kernel and not at_least(requirement.kernel):
             return f"{NOT_APPLICABLE}this needs kernel {requirement.kernel} or later"
-        if reason := lacks(fixtures, needs):
+        if reason := lacks(fixtures, needs, place):
             return reason
+    if place.missing:
+        return f"{NOT_APPLICABLE}{place.missing}"
     named = {name for requirement in wanted for name in requirement.backing}
     if named and place.backing not in named:
         return f"{NOT_APPLICABLE}this is about {', '.join(sorted(named))}; choose it with --backing"

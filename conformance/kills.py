@@ -66,9 +66,9 @@ class Kill:
 
     ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
     end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``size``
-    is that of the smallest case: the operations that were drawn for it if ``drawn``, else its steps; the tree that
-    every example begins with does not count; None if there was no time to make it smaller. ``steps`` are all steps
-    that are told of it.
+    is that of the smallest case: the operations that were drawn for it if ``drawn``, else those in its layers; None
+    if there was no time to make it smaller. ``steps`` are all that are told of it, calls of the driver too. The
+    tree that many examples begin with counts in neither.
     """
 
     requirements: tuple[str, ...]

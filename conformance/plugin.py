@@ -41,6 +41,7 @@ EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 UNTESTED: Final = "untested: "
+_RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
 
 
@@ -147,7 +148,7 @@ class ConformancePlugin:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-            elif set(requirements_of(item)) <= set(self.session.replay.unshrunk):
+            elif self._is_known(item):
                 _do_not_shrink(item)
 
     def _is_selected(self, item: pytest.Item) -> bool:
@@ -168,7 +169,17 @@ class ConformancePlugin:
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
         self._fixtures.story.tape.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
-        return Bench(self._fixtures, request.param, worker, replayed if self.session.replay.only else None)
+        return Bench(
+            self._fixtures,
+            request.param,
+            worker,
+            replayed if self.session.replay.only else None,
+            shrinks=not self._is_known(request.node),
+        )
+
+    def _is_known(self, item: pytest.Item) -> bool:
+        """Whether its failure is, so that no time is spent on a smaller one."""
+        return set(requirements_of(item)) <= set(self.session.replay.unshrunk)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""
@@ -307,9 +318,14 @@ def name_of(item: pytest.Item) -> str:
     return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
 
 
-def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> int:
-    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing."""
-    return len(VARIES) - max(len(known[one].varies) for one in requirements_of(item) if one in known)
+def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> tuple[int, bool]:
+    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing.
+
+    Of what varies as much, that comes first which few machines can judge.
+    """
+    found = [known[one] for one in requirements_of(item) if one in known]
+    common = not any(_RARE & set(one.needs) for one in found)
+    return len(VARIES) - max(len(one.varies) for one in found), common
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:

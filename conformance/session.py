@@ -27,11 +27,17 @@ _ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory on a backing filesystem, for stores; ``unfit`` says why overlay cannot work on it."""
+    """A directory on a backing filesystem, for stores.
+
+    ``unfit`` says why overlay cannot work on it, ``missing`` why there is none, so that nothing can be run there,
+    ``no_user_xattrs`` why it takes no attributes user.*.
+    """
 
     backing: str
     directory: str
     unfit: str = ""
+    no_user_xattrs: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +122,9 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     if "mounts" not in lacking:
         lacking |= _probe_mounts(stores)
     lacking |= _probe_kernel()
-    places = () if "mounts" in lacking else tuple(_places(wish.backings, stores, lane, notes))
-    places = places or (Place(HOST, str(stores)),)
+    places: tuple[Place, ...] = (Place(HOST, str(stores)),)
+    if "mounts" not in lacking:
+        places = tuple(_places(wish.backings, stores, lane, notes))
     if not any(backing.has_project_quota(Path(place.directory)) for place in places):
         lacking["xfs-quota"] = (
             "no xfs with project quota here; choose --backing xfs on a kernel with CONFIG_XFS_QUOTA"
@@ -183,19 +190,21 @@ def _probe_kernel() -> dict[str, str]:
 
 
 def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> list[Place]:
-    found = []
+    found, missing = [], []
     for name in _expanded(names):
         directory = stores / name
         if name == HOST:
             directory.mkdir()
-            found.append(Place(HOST, str(directory)))
+            found.append(Place(HOST, str(directory), no_user_xattrs=_no_user_xattrs(HOST, directory)))
             continue
         kind = backing.backing_named(name)
         try:
             found.append(_place(kind, directory, lane))
         except NoBacking as error:
             notes.append(str(error))
-    return found
+            missing.append(Place(name, str(stores), missing=str(error)))
+    # Elsewhere than where it was asked for, nothing would be said of what was asked.
+    return found or missing[:1]
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
@@ -208,4 +217,17 @@ def _place(kind: Backing, directory: Path, lane: str) -> Place:
         raise NoBacking(f"{kind.name}: loop devices take real root; run as root (sudo)")
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
-    return Place(kind.name, str(mounted), kind.unfit)
+    return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))
+
+
+def _no_user_xattrs(name: str, directory: Path) -> str:
+    """Why a filesystem takes no attributes user.*, "" if it does; tmpfs does since Linux 6.6."""
+    probe = directory / "attributes"
+    probe.touch()
+    try:
+        os.setxattr(probe, "user.probe", b"")
+    except OSError as error:
+        return f"{name} takes no attributes user.* on this kernel ({error.strerror})"
+    finally:
+        probe.unlink()
+    return ""

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import shutil
 import signal
 import sys
@@ -48,6 +49,7 @@ _LOG: Final = "log"
 _COUNTED: Final = "conformance_counted"
 # The tree that every chain of layers begins with, as it is drawn and as it is told.
 _BEGINNING: Final = encode(list(STANDARD))
+_OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
 _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 
@@ -55,7 +57,8 @@ _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 class Job:
     """One trial: the driver, what it should break or is judged by, where, and what it needs of the host.
 
-    With ``whole`` all tests of the profile are run; otherwise those of what it breaks, until all of that failed.
+    With ``whole`` all tests of the profile are run, with ``first`` until one of them fails; otherwise those of what
+    it breaks, until all of that failed.
     It is ended after ``budget`` seconds.
     """
 
@@ -67,6 +70,7 @@ class Job:
     seed: int
     budget: float
     whole: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
     log = os.open(scratch / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    selected = tuple(load_requirements()) if job.whole else job.breaks
+    selected = tuple(load_requirements()) if job.whole or job.first else job.breaks
     wanted = Task(
         job.connection,
         str(scratch),
@@ -204,7 +208,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
-        witness = _Witness(told, job, began, stop=not job.whole)
+        witness = _Witness(told, job, began)
         code = pytest.main(arguments(wanted, 0, scratch / "round"), plugins=[witness])
         sys.stdout.flush()
         failure = (
@@ -217,12 +221,11 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
 class _Witness:
     """Within pytest: notes what fails, when and how small, and ends a trial that has nothing more to show."""
 
-    def __init__(self, told: IO[str], job: Job, began: float, *, stop: bool) -> None:
+    def __init__(self, told: IO[str], job: Job, began: float) -> None:
         self._told = told
         self._job = job
         self._began = began
-        self._stop = stop
-        self._alive = set(job.breaks)
+        self._alive = set(load_requirements()) if job.first else set(job.breaks)
         self._suite: ConformancePlugin
         self._requirements: dict[str, tuple[str, ...]] = {}
         self.lacking = ""
@@ -254,7 +257,7 @@ class _Witness:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Leave out what would only fail again."""
-        if self._stop and not self._alive & set(requirements_of(item)):
+        if not self._job.whole and not self._alive & set(requirements_of(item)):
             pytest.skip(UNTESTED + "what it checks failed already")
 
     def _count_examples(self, item: pytest.Item) -> None:
@@ -290,16 +293,17 @@ class _Witness:
         tell(self._told, "outcome", **_short(outcome))
         if outcome.verdict is not Verdict.FAIL or is_own_defect(outcome.reason):
             return
-        self._alive -= set(outcome.requirements)
+        self._alive -= self._alive if self._job.first else set(outcome.requirements)
         drawn = (outcome.case or {}).get("drawn")
-        size = _operations(drawn) if drawn else sum(not one.endswith(_BEGINNING_TOLD) for one in outcome.steps)
+        told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
+        size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)
         self._tell_kill(
             outcome.requirements,
             outcome.test,
             time.monotonic(),
             size,
             bool(drawn),
-            len(outcome.steps),
+            len(told),
             outcome.reason,
         )
 

@@ -157,7 +157,8 @@ def _run(task: Task, events: IO[str]) -> None:
         if not _round(task, events, listener, number, replay, deadline):
             return
         number += 1
-        if deadline is None or time.monotonic() >= deadline or not listener.generated:
+        # Smoke asks whether the adapter is right, which more examples say nothing of.
+        if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
             break
     tell(events, "finished", rounds=number)
 

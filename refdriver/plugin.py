@@ -37,10 +37,13 @@ class _BadRequest(Exception):
 class PluginServer:
     """Serves one driver at a time, the one that Init opened last. The socket is there when this is made.
 
-    Raises BadOption for a path that is taken, OSError for one that cannot be made.
+    ``driver`` is the class that is served; whatever one other than Driver raises is its refusal. Raises BadOption
+    for a path that is taken, OSError for one that cannot be made.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, driver: Callable[..., Driver] = Driver) -> None:
+        self._open = driver
+        self._refusals = (DriverError, OSError) if driver is Driver else (Exception,)
         self._driver: Driver | None = None
         self._opened_with: tuple[Any, ...] = ()
         self._opening = threading.Lock()
@@ -91,11 +94,15 @@ class PluginServer:
         except _BadRequest as error:
             handler.close_connection = True
             self._reply(handler, 400, {"Err": str(error)})
-        except (DriverError, OSError) as error:
+        except self._refusals as error:
             if isinstance(error, ConnectionError):
                 raise
             handler.close_connection = not body.ended
-            self._reply(handler, 200, {"Err": str(error)})
+            self._reply(handler, 200, {"Err": self._said(error)})
+
+    def _said(self, error: Exception) -> str:
+        # What another class raises may have no words of its own, such as a KeyError.
+        return str(error) if isinstance(error, (DriverError, OSError)) else f"{type(error).__name__}: {error}"
 
     def _reply(self, handler: Handler, status: int, answer: Mapping[str, Any]) -> None:
         handler.reply(status, json.dumps(answer).encode("ascii"), _CONTENT_TYPE)
@@ -117,12 +124,15 @@ class PluginServer:
                 # Its mounts would be nobody's: whoever wants another home starts another server.
                 raise BadOption(f"{self._opened_with[0]!r} is open already; serve {home!r} on a socket of its own")
             if self._driver is None:
-                self._driver = Driver(*wanted)
+                names = ("options", "uid_maps", "gid_maps")
+                asked = {name: value for name, value in zip(names, wanted[1:], strict=True) if value}
+                self._driver = self._open(home, **asked)
                 self._opened_with = wanted
         return {}
 
     def _create(self, fields: Fields) -> dict[str, Any]:
-        self._opened.create(_text(fields, "ID"), _text(fields, "Parent"), _options(fields))
+        options = _options(fields)
+        self._opened.create(_text(fields, "ID"), _text(fields, "Parent"), *((options,) if options else ()))
         return {}
 
     def _create_read_write(self, fields: Fields) -> dict[str, Any]:
@@ -134,7 +144,8 @@ class PluginServer:
         return {}
 
     def _get(self, fields: Fields) -> dict[str, Any]:
-        return {"Dir": self._opened.get(_text(fields, "ID"), _text(fields, "MountLabel"))}
+        label = _text(fields, "MountLabel")
+        return {"Dir": self._opened.get(_text(fields, "ID"), *((label,) if label else ()))}
 
     def _put(self, fields: Fields) -> dict[str, Any]:
         self._opened.put(_text(fields, "ID"))
@@ -169,11 +180,13 @@ class PluginServer:
                     handler.send_chunk(block)
                     block = stream.read(LARGE)
                 handler.end_stream()
-        except DriverError as error:
+        except self._refusals as error:
+            if isinstance(error, ConnectionError):
+                raise
             if handler.headers_sent:
                 handler.close_connection = True
                 return
-            self._reply(handler, 500, {"Err": str(error)})
+            self._reply(handler, 500, {"Err": self._said(error)})
 
     def _apply_diff(self, query: Mapping[str, list[str]], body: Body) -> dict[str, Any]:
         layer_id, parent = query.get("id", [""])[0], query.get("parent", [""])[0]

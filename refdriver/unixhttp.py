@@ -41,9 +41,11 @@ class Body:
         self._left = length or 0
         self._ended = length == 0
 
-    def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; nothing at the end."""
-        if self._ended or size <= 0:
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes, all that is left without a size; nothing at the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(1 << 16), b""))
+        if self._ended or not size:
             return b""
         if self._chunked and not self._left:
             self._left = self._next_chunk()

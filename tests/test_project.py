@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def run_ci(checkout: Path, answer: str) -> tuple[int, list[str]]:
     """Run the CI script; its exit code and the calls of its commands, which ``answer`` then ends."""
-    for name in (".ci/bootstrap", ".tox/test/bin/pytest"):
+    for name in (".ci/bootstrap", ".venv/bin/pytest"):
         command = checkout / name
         command.parent.mkdir(parents=True, exist_ok=True)
         command.write_text(f'#!/bin/sh\necho "./{name} $*" >>calls\n{answer}\n')
@@ -59,7 +59,7 @@ def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
     assert calls[4].startswith("./.ci/bootstrap conformance containers-storage:overlay")
     assert calls[5].startswith("./.ci/bootstrap selftest")
     assert calls[6].startswith("./.ci/bootstrap matrix run --kernel 6.1 --backing xfs")
-    assert calls[7].startswith("./.tox/test/bin/pytest tests/vm/test_machines.py")
+    assert calls[7].startswith("./.venv/bin/pytest tests/vm/test_machines.py")
     assert len(calls) == 8
 
 

@@ -72,6 +72,9 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
             _image(system, may_enter, cache, work, say).rename(made)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+        for other in made.parent.glob("*.raw"):
+            if other != made:
+                other.unlink()
     return made
 
 

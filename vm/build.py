@@ -60,7 +60,7 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
     made = Made(
         box.name,
         {
-            **known(cache),
+            **known(cache / _NOTE),
             **{
                 name: {
                     "vmlinuz": str(one.vmlinuz),
@@ -94,7 +94,8 @@ def _build_uml(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Calla
         built = {name: job.result() for name, job in files.items()}
     made = Made(
         image.name,
-        {
+        known(cache / uml.NOTE)
+        | {
             name: {"root": str(one.initrd.parent), "initrd": str(one.initrd), "release": one.release}
             for name, one in built.items()
         },
@@ -122,10 +123,10 @@ def _note(file: Path, what: dict[str, Any]) -> None:
     partial.rename(file)
 
 
-def known(cache: Path) -> dict[str, dict[str, str]]:
-    """The kernels that were made before, as far as their files are still there."""
+def known(note: Path) -> dict[str, dict[str, str]]:
+    """The kernels that were made before, by their note, as far as their files are still there."""
     try:
-        found = json.loads((cache / _NOTE).read_text())["kernels"]
+        found = json.loads(note.read_text())["kernels"]
     except (OSError, ValueError, KeyError):
         return {}
     return {name: files for name, files in found.items() if Path(files["initrd"]).exists()}

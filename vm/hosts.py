@@ -93,7 +93,9 @@ def start_libvirt() -> None:
 
 
 def stop_libvirt() -> bool:
-    """End the daemon if it was started by us; whether it was."""
+    """End the daemon if it was started by us, unless a machine was started by hand; whether it was ended."""
+    if machines(f"{NETWORK}-"):
+        return False
     try:
         number = int(_PID_FILE.read_text())
         command = Path(f"/proc/{number}/cmdline").read_bytes()

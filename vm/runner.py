@@ -37,7 +37,7 @@ from vm.timings import Timings
 
 _PARAMETERS: Final = "/sys/module/overlay/parameters"
 _OUT: Final = "/var/tmp/overlay-conformance-cell"
-_GRACE: Final = 240  # seconds above a cell's budget: its start, the test that is under way, and its evidence
+_GRACE: Final = 420  # seconds above a cell's budget: its start, the test that is under way, and its evidence
 _TOLD: Final = ("PASS", "FAIL", "ERROR", "XFAIL", "XPASS")
 _STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
 

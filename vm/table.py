@@ -207,8 +207,8 @@ def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         return
     yield "### Time"
     yield ""
-    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last; what a cell"
-    yield "takes besides the suite is its overhead."
+    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last. What a cell"
+    yield "takes besides the suite, and besides a reset that is judged, is its overhead."
     yield ""
     yield "| step | cells | middle | most |"
     yield "|---|--:|--:|--:|"

@@ -1,9 +1,9 @@
 """How long each step of each cell took, in ``timings.json`` of the output: format 1, all in seconds.
 
 ``up`` is the start of a machine, for the first cell in it, and ``destroy`` its end, for the last; ``reset`` is the
-history before a cell with its reset, and the start after that; ``prepare`` is what is set before the suite,
-``suite`` the suite's own time by its result file, ``around`` what its command took besides (Python's start,
-evidence), and ``fetch`` bringing results home. ``overhead`` is all but ``suite``.
+history that a reset ends and the start after it, which is a test's (OVL-CRASH-RESET); ``prepare`` is what is set
+before the suite, ``suite`` the suite's own time by its result file, ``around`` what its command took besides
+(Python's start, evidence), and ``fetch`` bringing results home. ``overhead`` is all but ``suite`` and ``reset``.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Timings:
 
 
 def overhead(steps: Mapping[str, float]) -> float:
-    """All that a cell took besides the suite."""
-    return round(sum(steps.get(step, 0.0) for step in STEPS if step != "suite"), 1)
+    """All that a cell took besides what it judges."""
+    return round(sum(steps.get(step, 0.0) for step in STEPS if step not in ("suite", "reset")), 1)
 
 
 def read(file: Path) -> dict[str, dict[str, float]]:

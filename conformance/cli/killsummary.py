@@ -75,6 +75,6 @@ def _line(fault: Specimen, trial: Trial, seeded: bool) -> str:
 
 def _told(kill: Kill) -> str:
     examples = "1 example" if kill.examples == 1 else f"{kill.examples} examples"
-    what = "operation" if kill.drawn else "step"
-    size = "not made smaller" if kill.size is None else f"{kill.size} {what}{'' if kill.size == 1 else 's'}"
+    operations = "1 operation" if kill.size == 1 else f"{kill.size} operations"
+    size = "not made smaller" if kill.size is None else f"{operations} in {kill.steps} steps"
     return f"{kill.seconds:7.2f} s  {examples:12} {size}"

@@ -147,12 +147,11 @@ def selftest(
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is no directory; make it first")
-    whole = whole or profile == "smoke"
     asked = Asked(
         _needing(_chosen(names, FAULTS, "fault", all_of_them=not choices), needs),
         not names and not choices and not needs,
         profile,
-        budget or (_TIME_FOR_ALL if whole else _TIME),
+        budget or (_TIME_FOR_ALL if whole or profile == "smoke" else _TIME),
         jobs,
         tuple(range(seed, seed + seeds)),
         whole,
@@ -226,7 +225,7 @@ def _trials(asked: Asked) -> Iterable[Job]:
     for fault in asked.faults:
         about = (fault.name, fault.connection, fault.breaks, fault.backing, fault.needs)
         for seed in asked.seeds:
-            yield Job(*about, seed, asked.budget, asked.whole)
+            yield Job(*about, seed, asked.budget, asked.whole, first=asked.profile == "smoke")
 
 
 def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
@@ -234,7 +233,7 @@ def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
     for one in (one for one, why in here.items() if not why):
         about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
         for seed in asked.seeds:
-            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole)
+            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "smoke")
 
 
 def _check_control(basis: str, seen: Sequence[Seen]) -> None:

@@ -123,7 +123,7 @@ DIFFERENT: Final = (
     Different(
         RefusesInOtherWords,
         "OVL-OPTION-UNKNOWN and others: by its name, in whatever words",
-        ("OVL-OPEN", "OVL-OPTION", "OVL-GATE", "OVL-LIFE", "OVL-STORE", "OVL-RESTART", "OVL-HOSTILE", "OVL-QUOTA"),
+        ("OVL-OPEN", "OVL-OPTION", "OVL-GATE", "OVL-LIFE-REMOVE", "OVL-STORE", "OVL-RESTART", "OVL-QUOTA"),
     ),
     Different(
         RefusesToRemoveNothing,

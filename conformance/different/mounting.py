@@ -19,7 +19,7 @@ _CLOSE_ON_EXEC: Final = 1
 _NO_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH: what is moved is named by its descriptor
 _HERE: Final = -100
 _VALUE_MOST: Final = 255  # bytes of a value that fsconfig takes
-_MS_PRIVATE, _MS_SLAVE = 1 << 18, 1 << 19
+_MS_NOATIME, _MS_PRIVATE, _MS_SLAVE = 1 << 10, 1 << 18, 1 << 19
 _NOT_FOLLOWED: Final = 8  # UMOUNT_NOFOLLOW
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -107,15 +107,22 @@ class MountsFromTheHome(Patched):
         return plan if plan.directory or plan.links else original(request, home, len(plan.data), **kwargs)
 
 
-class SaysMoreOptions(Patched):
-    """Overlays are mounted with redirect_dir=off and index=off, whatever the kernel's defaults are."""
+class MountsWithMoreOptions(Patched):
+    """Overlays are mounted with noatime and with index=off, whatever the kernel's default is."""
 
     place = "mounts:option_data"
+    also = "linux.libc:mount"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Behind the others."""
-        return bytes(original(*args, **kwargs)) + b",redirect_dir=off,index=off"
+        return bytes(original(*args, **kwargs)) + b",index=off"
+
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """MS_NOATIME."""
+        source, target, kind, flags, data = args
+        return original(source, target, kind, flags | _MS_NOATIME if kind == "overlay" else flags, data, **kwargs)
 
 
 class MakesMountPointsLate(Patched):
@@ -139,7 +146,7 @@ class MakesMountPointsLate(Patched):
             os.rmdir(args[1].merged)
 
 
-class UnmountsAtOnce(Patched):
+class UnmountsTheIdleOnly(Patched):
     """A put that finds the tree in use is refused, instead of detaching it from under its users."""
 
     place = "layermounts:LayerMounts.put"
@@ -183,10 +190,12 @@ DIFFERENT: Final = (
         why_not=why_no_lower_at_a_time,
     ),
     Different(MountsFromTheHome, "moby's overlay2 when paths are long", _MOUNTS),
-    Different(SaysMoreOptions, "overlayfs.rst; containerd adds index=off", (*_MOUNTS, "OVL-TREE", "OVL-OPAQUE")),
+    Different(
+        MountsWithMoreOptions, "overlayfs.rst; containerd adds index=off", (*_MOUNTS, "OVL-TREE", "OVL-OPAQUE")
+    ),
     Different(MakesMountPointsLate, "containers/storage", (*_MOUNTS, "OVL-LIFE", "OVL-LAYOUT", "OVL-RESTART")),
     Different(
-        UnmountsAtOnce,
+        UnmountsTheIdleOnly,
         "OVL-MOUNT-LAST-PUT: a put that cannot unmount is refused",
         ("OVL-MOUNT", "OVL-LIFE", "OVL-PARALLEL"),
     ),

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,7 +23,7 @@ from typing import Final
 from conformance.adapters import connect
 from conformance.driver import OpenRequest
 from conformance.lab import namespace
-from conformance.lab.backing import Backing, backing_named
+from conformance.lab.backing import Backing, NoBacking, backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import Disk
 from conformance.machines.crashes import SYNC, Ended, History, do, drawn_steps
@@ -75,17 +75,24 @@ def _numbers(heard: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Run a history without an end."""
+    """Run a history without an end; exits with 69 where the kernel does not have the filesystem."""
     driver_name, backing, parent, seed = sys.argv[1:]
     directory = Path(parent) / f"{backing}-{seed}"
     directory.mkdir(parents=True)
     kind: Backing = backing_named(backing)
     namespace.enter_private_mounts()
     disk = Disk(kind, directory, directory / "disk-mounted")
-    disk.format()
     source = connect(driver_name)
     history = History()
-    with disk.mounted():
+    with ExitStack() as stack:
+        try:
+            disk.format()
+            stack.enter_context(disk.mounted())
+        except NoBacking as error:
+            if kind.fstype in Path("/proc/filesystems").read_text().split():
+                raise
+            print(error, file=sys.stderr)  # noqa: T201
+            sys.exit(os.EX_UNAVAILABLE)
         # The file itself, and its name, are on a disk that is reset too.
         subprocess.run(["sync"], check=True)
         store = disk.target / "store"

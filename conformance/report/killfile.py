@@ -158,7 +158,8 @@ def is_selftest(path: Path) -> bool:
 def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     """One selftest that was run on several machines, by the names of its files.
 
-    Each fault is told by the first machine that could try it. Raises BadKills if they asked for different things.
+    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they
+    asked for different things.
     """
     name, first = found[0]
     for other_name, other in found[1:]:
@@ -186,5 +187,10 @@ def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     exceptions = {key: said for _, one in found for key, said in one.exceptions.items()}
     judged = about.complete and about.profile != "smoke"
     return KillReport(
-        about, matrix, uncovered(matrix, load_requirements(), exceptions) if judged else {}, exceptions
+        about,
+        matrix,
+        uncovered(matrix, load_requirements(), exceptions) if judged else {},
+        exceptions,
+        tuple({choice.name: choice for _, one in found for choice in one.choices}.values()),
+        tuple(hearing for _, one in found for hearing in one.hearings),
     )

@@ -26,7 +26,7 @@ def kill_table(report: KillReport) -> str:
         "",
         *_figures(matrix),
         "",
-        "| fault | is named for | what became of it | time to the kill | examples | size | source |",
+        "| fault | is named for | what became of it | time to the kill | examples | operations | source |",
         "|---|---|---|---|---|---|---|",
         *(_row(matrix, fault) for fault in matrix.faults),
         "",
@@ -92,7 +92,7 @@ def _figures(matrix: KillMatrix) -> list[str]:
     if sizes:
         middle = statistics.median(sizes)
         lines.append(
-            f"- size of the smallest case: median {middle:.0f}, at most {_SMALL} for {small} of {len(sizes)}"
+            f"- operations in the smallest case: median {middle:.0f}, at most {_SMALL} for {small} of {len(sizes)}"
         )
     return lines
 

@@ -14,6 +14,7 @@ from conformance.observe import Difference
 from conformance.strategies import STANDARD
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES, Case, Layer
+from conformance.suites.fewest import check_fewest
 from conformance.workbench import Deviation, same_tree
 
 
@@ -25,18 +26,21 @@ from conformance.workbench import Deviation, same_tree
     ],
 )
 def test_a_case_is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> None:
+    chain = case.chain if bench.privileged else without_owners(case.chain)
+    times = "known" if case.times == "fine" else case.times
+    check_fewest(bench, chain, lambda fewer: _is_the_same_after_diff_and_apply(bench, fewer, times))
+
+
+def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], times: str) -> None:
+    links = bench.has("lower-links")
     with bench.store("origin") as store, bench.store("copy") as copy:
-        for layer_id in store.build(without_owners(case.chain) if not bench.privileged else case.chain):
+        for layer_id in store.build(chain):
             store.check_tree(layer_id)
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
-            times = "known" if case.times == "fine" else case.times
-            expected = store.expected(layer_id).without_directory_times()
-            links = bench.has("lower-links")
-            same_tree(
-                f"{layer_id} after diff and apply", expected, copy.observed(layer_id), times=times, links=links
-            )
+            expected, found = store.expected(layer_id).without_directory_times(), copy.observed(layer_id)
+            same_tree(f"{layer_id} after diff and apply", expected, found, times=times, links=links)
 
 
 def without_owners(chain: Sequence[Layer]) -> list[Layer]:
@@ -44,6 +48,7 @@ def without_owners(chain: Sequence[Layer]) -> list[Layer]:
     return [tuple(one for one in layer if not isinstance(one, ops.Chown)) for layer in chain]
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-META-TIMES-DOWN")
 def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
     second = 1_400_000_000
@@ -65,6 +70,7 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
                 raise Deviation(said, TreeDiffers((Difference(path, "mtime", said, (second * 10**9, False)),)))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")
 @pytest.mark.parametrize("name", [b".wh.a", b"d/.wh.a", b".wh..wh..opq", b"d/.wh..wh..opq"])
 def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes) -> None:

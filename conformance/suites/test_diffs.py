@@ -20,6 +20,7 @@ from conformance.findings import BytesDiffer, WrongAnswer
 from conformance.model import Snapshot
 from conformance.plugin import UNTESTED
 from conformance.strategies import STANDARD, chains
+from conformance.suites.fewest import check_fewest
 from conformance.tape import Waited
 from conformance.workbench import Deviation, Workbench, content_of, entry_names, members, same_tree
 
@@ -78,16 +79,32 @@ def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: 
             )
 
 
+@pytest.mark.requirement("OVL-WHITEOUT-IN-DIFF")
+@pytest.mark.parametrize("path", [b"a", b"b", b"d/a", b"d/d/a", b"d/d"], ids=bytes.decode)
+def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(path)]])
+        names = set(entry_names(store.diff("layer-1")))
+        deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
+
+
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
     sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)
+    files = tuple(ops.CreateFile(b"f%d" % size, b"x" * size, 0o644) for size in sizes)
+    check_fewest(bench, [files], lambda chain: has_its_files(bench, chain))
+
+
+def has_its_files(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> None:
     with bench.store() as store:
-        store.build([[ops.CreateFile(b"f%d" % size, b"x" * size, 0o644) for size in sizes]])
+        store.build(chain)
         found = {member.name.removeprefix("./"): member.size for member in members(store.diff("layer-0"))}
-        lacking = [size for size in sizes if found.get(f"f{size}") != size]
+        wanted = {os.fsdecode(path): len(node.content) for path, node in store.expected("layer-0").nodes.items()}
+        lacking = sorted(name for name, size in wanted.items() if found.get(name) != size)
         if lacking:
             raise Deviation(
-                f"the diff of layer-0 lacks the files of {lacking} bytes: it has {found}", WrongAnswer()
+                f"the diff of layer-0 lacks {lacking}, or has them with other sizes: {found}", WrongAnswer()
             )
 
 
@@ -136,6 +153,7 @@ def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject)
             check_entries(store, layer_id, members(store.diff(layer_id)))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-LINKS")
 def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
     names = (b"a", b"d/link", b"link", b"z")
@@ -165,6 +183,7 @@ def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo])
             raise Deviation(f"the whiteout {name!r} is no empty regular file")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
 def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
     passing: list[ops.Operation] = [
@@ -184,6 +203,7 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
             )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
 @pytest.mark.parametrize(
     "change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")]
@@ -214,6 +234,7 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
             raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-MOUNTED")
 def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
     with bench.store() as store:

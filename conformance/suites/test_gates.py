@@ -119,6 +119,7 @@ def test_the_whole_matrix(bench: Bench) -> None:
     judge(bench, cells(full=True))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-GATE-REAL-OVERLAY")
 def test_a_real_overlay_is_refused(bench: Bench) -> None:
     bench.story.begin()

@@ -144,6 +144,7 @@ def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, dept
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK-BELOW")
 def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -160,6 +161,7 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")
 @pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
 def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
@@ -178,6 +180,7 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK-MODE")
 def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -205,6 +208,7 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-DOTS")
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."])
 def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
@@ -232,6 +236,7 @@ def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> N
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-OPAQUE-OUT")
 def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
     """STANDARD has the symlink b to the directory d."""
@@ -270,6 +275,7 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
 def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
     first, second = tars.archive([tars.file("one")]), tars.archive([tars.file("two")])
@@ -293,6 +299,7 @@ def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> 
     must_refuse_bytes(bench, tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, field), what)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
 def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
     """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
@@ -368,6 +375,7 @@ def test_many_entries_are_taken(bench: Bench) -> None:
             raise Deviation(f"an archive of 1,501 entries made {found}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
 def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
     with targets(bench) as (store, outside):

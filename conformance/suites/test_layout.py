@@ -38,6 +38,7 @@ def test_short_links(bench: Bench) -> None:
                 raise Deviation(f"l/{link} leads to {target!r}, expected '../{layer_id}/diff'")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-LAYOUT-LOWER")
 def test_lower_names_the_chain(bench: Bench) -> None:
     with bench.store() as store:
@@ -52,6 +53,7 @@ def test_lower_names_the_chain(bench: Bench) -> None:
             raise Deviation("a base layer has a file 'lower'")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-LAYOUT-DIRECTORIES")
 def test_directories_of_a_layer(bench: Bench) -> None:
     with bench.store() as store:
@@ -67,6 +69,7 @@ def test_directories_of_a_layer(bench: Bench) -> None:
             )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-LAYOUT-READ")
 @pytest.mark.parametrize("below", [("work", "merged"), ("work",)], ids=["as-made", "as-left"])
 def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:

@@ -44,6 +44,7 @@ def owned_by_container(inside: int) -> list[ops.Operation]:
     return [*made, *(ops.Chown(operation.path, host, host) for operation in made)]
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-ROOT-OWNS")
 def test_mapped_root_owns_a_layer(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -64,6 +65,7 @@ def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
             raise Deviation(f"expected owners 5:5 in the diff, got {owners}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-DIFF")
 def test_a_diff_knows_every_range(bench: Bench) -> None:
     with bench.store(id_map=_TWO_RANGES) as store:
@@ -76,6 +78,7 @@ def test_a_diff_knows_every_range(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted} in the diff, got {owners}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-APPLY")
 def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
     with bench.store(id_map=_TWO_RANGES) as store:
@@ -89,6 +92,7 @@ def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted}, found {found}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-WORK")
 def test_mapped_root_owns_what_overlay_works_in(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -142,6 +146,7 @@ def test_owners_go_from_map_to_map(bench: Bench) -> None:
                 raise Deviation(f"owners inside {layer_id} are {found} in the other store, expected {expected}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-WHITEOUTS")
 def test_deletions_survive_an_id_map(bench: Bench) -> None:
     """The kernel's whiteouts belong to whoever deleted, here the host's root, who is in no map."""
@@ -154,6 +159,7 @@ def test_deletions_survive_an_id_map(bench: Bench) -> None:
             raise Deviation(f"expected only 's' to be left, found {sorted(copy.observed('layer-1').nodes)}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-UNMAPPED")
 def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -199,6 +205,7 @@ def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
                 store.check_tree(layer_id)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-READ")
 def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
     with bench.store("origin") as first, bench.store("second") as second:
@@ -215,6 +222,7 @@ def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
             store.check_tree("own")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-SHADOW")
 def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) -> None:
     with bench.store("origin") as images:
@@ -246,6 +254,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-UNTOUCHED")
 def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
@@ -268,6 +277,7 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
             raise Deviation(f"the image store was changed: {changed}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-REMOVE")
 def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
@@ -277,6 +287,7 @@ def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
         images.check_tree("child")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-HOME-FIRST")
 def test_the_first_store_comes_first(bench: Bench) -> None:
     with bench.store("origin") as first, bench.store("second") as second:

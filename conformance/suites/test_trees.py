@@ -69,6 +69,7 @@ def test_a_directory_made_again_is_empty(bench: Bench) -> None:
                 )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-TREE-COPY-UP-RIGHTS")
 def test_writing_to_a_lower_file_gives_no_rights(bench: Bench) -> None:
     """The kernel clears the capability of what is written; the model does too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -251,13 +252,32 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
     metavar="SOCKET",
     help="The socket of the Docker graph-driver protocol.",
 )
-def serve(socket: str) -> None:
+@click.option(
+    "--driver",
+    "other",
+    metavar="MODULE:CLASS",
+    default="refdriver:Driver",
+    show_default=True,
+    help="The Python class to serve.",
+)
+def serve(socket: str, other: str) -> None:
     """Serve the driver to others until SIGTERM or Ctrl-C; the home comes with their first call (Init)."""
-    server = PluginServer(socket)
+    server = PluginServer(socket, _class_named(other))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     click.echo(f"refdriver: serving the Docker graph-driver protocol on {socket}", err=True)
     server.run()
+
+
+def _class_named(name: str) -> Callable[..., Driver]:
+    module, _, class_name = name.partition(":")
+    try:
+        found: Callable[..., Driver] = getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise click.BadParameter(
+            f"{name!r} names no class: {error}; write MODULE:CLASS", param_hint="--driver"
+        ) from None
+    return found
 
 
 def _path(path: str) -> str:

@@ -152,8 +152,9 @@ def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
 
 PLUGIN = """\
 import sys
-import refdriver.plugin
+
 from refdriver import ChangeKind, Driver
+from refdriver.cli import main
 
 
 class Forgetful(Driver):
@@ -161,11 +162,9 @@ class Forgetful(Driver):
         return [one for one in super().changes(layer_id, parent) if one.kind is not ChangeKind.DELETE]
 
 
-refdriver.plugin.Driver = Forgetful
-from refdriver.cli import main
-
-sys.argv = ["refdriver", "serve", "--graphdriver", sys.argv[1]]
-main()
+if __name__ == "__main__":
+    sys.argv = ["refdriver", "serve", "--graphdriver", sys.argv[1], "--driver", "forgetful:Forgetful"]
+    main()
 """
 
 
@@ -178,7 +177,7 @@ def test_a_plugin_is_shown_by_curl(scratch: Path) -> None:
     assert "curl" in script.read_text()
     code, said = run_script(script)
     assert code == 1, said
-    (scratch / "forgetful.py").write_text(PLUGIN.replace("refdriver.plugin.Driver = Forgetful", ""))
+    (scratch / "forgetful.py").write_text(PLUGIN.replace(', "--driver", "forgetful:Forgetful"', ""))
     code, said = run_script(script)
     assert code == 0, said
     assert replay(left.folders[0], driver)[0] == 0

@@ -85,3 +85,14 @@ def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
     steps = chains[0]["steps"]
     above = steps[steps.index("origin: create layer-1 on layer-0") :]
     assert sum(step.startswith("origin:   ") for step in above) == 1, steps
+
+
+@pytest.mark.mounts
+def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
+    words = ("--requirement", "OVL-META-OWNERS", "--seed", "5")
+    _, found, _ = run("python:conformance.faulty.carrying:LosesOwners", *words, scratch=scratch)
+    cases = [one["steps"] for one in records(found, "outcome") if "every-kind" in one["test"]]
+    assert [step for step in cases[0] if step.startswith("origin:   ")] == [
+        "origin:   CreateFile f content=b'content' mode=0644",
+        "origin:   Chown f uid=1000 gid=2000",
+    ]

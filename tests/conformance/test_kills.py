@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.alarms import Alarm, Choice, Hearing, Standing, heard, summed_up
 from conformance.kills import Fate, Kill, KillMatrix, Seen, Specimen, Trial, is_own_defect, judged, uncovered
 from conformance.report import killfile
 from conformance.report.killfile import BadKills, KillReport, Selftest
@@ -23,6 +24,7 @@ from conformance.results import TestOutcome, Verdict
 
 NAMED, SECOND, OTHER, LAST = "OVL-A-ONE", "OVL-A-TWO", "OVL-B-OTHER", "OVL-C-LAST"
 FAULT = Specimen("Wrong", (NAMED, SECOND), "It is wrong.", "boundary: one more")
+CHOICE = Choice("Other", "It is other.", "who | writes so", ("OVL-A",), (SECOND,))
 ABOUT = Selftest(
     *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "x86_64", "standard"),
     examples=10,
@@ -130,6 +132,58 @@ def test_a_fault_that_cannot_be_tried_here_leaves_no_gap() -> None:
     assert uncovered(matrix, (NAMED, SECOND), {}) == {}
 
 
+# ---- Drivers that are correct.
+
+
+def test_whatever_fails_on_a_correct_driver_is_an_alarm() -> None:
+    hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER), outcome(Verdict.FAIL, NAMED, SECOND))))
+    assert hearing.standing is Standing.FALSE_ALARM
+    assert hearing.alarms == (Alarm((NAMED, SECOND), "test_it[host]", "because of FAIL"),)
+
+
+def test_a_failure_that_was_still_made_smaller_is_an_alarm() -> None:
+    hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER),), (kill(NAMED),), failure="it was ended"))
+    assert (hearing.standing, hearing.reason) == (Standing.FALSE_ALARM, "it was ended")
+
+
+def test_what_is_forgone_is_no_alarm() -> None:
+    hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER), outcome(Verdict.FAIL, SECOND))))
+    assert (hearing.standing, hearing.alarms, hearing.forgone) == (Standing.CONFORMS, (), (SECOND,))
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        (),
+        (outcome(Verdict.DECLINED, NAMED),),
+        (outcome(Verdict.PASS, OTHER), outcome(Verdict.ERROR, NAMED)),
+        (outcome(Verdict.PASS, SECOND),),
+    ],
+    ids=["nothing", "declined", "error", "not forgone"],
+)
+def test_what_is_not_known_to_conform_does_not(outcomes: tuple[TestOutcome, ...]) -> None:
+    hearing = heard(CHOICE, 1, Seen(outcomes))
+    assert hearing.standing is Standing.UNDECIDED
+    assert hearing.reason
+    assert not hearing.is_good
+
+
+def test_a_driver_is_as_good_as_the_worst_of_its_hearings() -> None:
+    good, bad = (Hearing("Other", seed, one) for seed, one in enumerate((Standing.CONFORMS, Standing.FALSE_ALARM)))
+    elsewhere = Hearing("Another", 1, Standing.UNDECIDED)
+    assert summed_up(CHOICE, (good, elsewhere)).standing is Standing.CONFORMS
+    assert summed_up(CHOICE, (good, bad, elsewhere)).standing is Standing.FALSE_ALARM
+    assert summed_up(CHOICE, (elsewhere,)).standing is Standing.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("standing", Standing)
+def test_a_false_alarm_fails_the_selftest(standing: Standing) -> None:
+    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
+    matrix = KillMatrix((FAULT,), (trial,), "standard")
+    report = KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=(Hearing("Other", 1, standing),))
+    assert report.exit_code == (standing in (Standing.FALSE_ALARM, Standing.UNDECIDED))
+
+
 # ---- The file, the table and the page.
 
 REQUIREMENTS = st.lists(st.sampled_from((NAMED, SECOND, OTHER)), min_size=1, unique=True).map(tuple)
@@ -149,10 +203,28 @@ TRIALS = st.builds(
     st.text(),
     SECONDS,
 )
-REPORTS = st.lists(TRIALS, max_size=4).map(
-    lambda trials: KillReport(
-        ABOUT, KillMatrix((FAULT,), tuple(trials), "standard"), {LAST: "nothing"}, {OTHER: "a reason"}
-    )
+HEARINGS = st.builds(
+    Hearing,
+    st.just("Other"),
+    st.integers(1, 9),
+    st.sampled_from(Standing),
+    st.integers(0, 99),
+    st.lists(st.builds(Alarm, REQUIREMENTS, st.text(), st.text()), max_size=3).map(tuple),
+    st.lists(st.just(SECOND), max_size=1).map(tuple),
+    st.text(),
+    SECONDS,
+)
+REPORTS = st.builds(
+    lambda trials, hearings: KillReport(
+        ABOUT,
+        KillMatrix((FAULT,), tuple(trials), "standard"),
+        {LAST: "nothing"},
+        {OTHER: "a reason"},
+        (CHOICE,),
+        tuple(hearings),
+    ),
+    st.lists(TRIALS, max_size=4),
+    st.lists(HEARINGS, max_size=4),
 )
 
 
@@ -172,8 +244,11 @@ def test_what_is_written_is_as_the_schema_says_and_is_read(
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     trials = (judged(FAULT, 1, Seen()), judged(FAULT, 2, Seen()))
-    lines = killfile.lines_of(KillReport(ABOUT, KillMatrix((FAULT,), trials, "standard")))
-    for number, kept in enumerate((lines[:-1], lines[:2] + lines[3:], ["{}"], ["no JSON"])):
+    hearings = (Hearing("Other", 1, Standing.CONFORMS),)
+    matrix = KillMatrix((FAULT,), trials, "standard")
+    lines = killfile.lines_of(KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=hearings))
+    without_hearing = [line for line in lines if '"hearing"' not in line]
+    for number, kept in enumerate((lines[:-1], lines[:2] + lines[3:], without_hearing, ["{}"], ["no JSON"])):
         path = tmp_path / f"{number}.jsonl"
         path.write_text("\n".join(kept))
         with pytest.raises(BadKills, match=path.name):
@@ -183,8 +258,15 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
     other = Specimen("Other", (OTHER,), "A | B.", "bug 1: moby#1", hard=True)
     trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
-    report = KillReport(ABOUT, KillMatrix((FAULT, other), trials, "standard"), {LAST: "no fault breaks it"})
+    hearings = (
+        Hearing("Other", 1, Standing.FALSE_ALARM, 7, (Alarm((NAMED,), "test_it", "it | failed"),), (SECOND,)),
+    )
+    matrix = KillMatrix((FAULT, other), trials, "standard")
+    report = KillReport(ABOUT, matrix, {LAST: "no fault breaks it"}, {}, (CHOICE,), hearings)
     text = kill_table(report)
+    said = f"FALSE-ALARM: {NAMED}; fails {SECOND} by choice"
+    assert rf"| `Other`: It is other. | {said} | 7 | who \| writes so |" in text
+    assert "0 of 1 conform" in text
     assert "1 of 2 faults are killed" in text
     assert (
         "| `Wrong`: It is wrong. | OVL-A-ONE | KILLED, and by 1 more | 1.0 s | 4 | 3 | boundary: one more |" in text
@@ -206,12 +288,15 @@ def test_in_smoke_half_is_enough() -> None:
 
 def test_the_page_holds_the_matrix_if_there_is_one() -> None:
     trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
-    report = KillReport(ABOUT, KillMatrix((FAULT,), (trial,), "standard"), {LAST: "no fault breaks it"})
+    hearings = (Hearing("Other", 1, Standing.CONFORMS, 7),)
+    matrix = KillMatrix((FAULT,), (trial,), "standard")
+    report = KillReport(ABOUT, matrix, {LAST: "no fault breaks it"}, {}, (CHOICE,), hearings)
     nothing = Matrix((), (), {}, ())
     with_it, without = page(nothing, {}, kills=report), page(nothing, {})
     assert '"kills":null' in without
     assert '"name":"Wrong"' in with_it
     assert '"fate":"KILLED"' in with_it
+    assert '"standing":"CONFORMS"' in with_it
 
 
 # ---- Several machines.
@@ -227,6 +312,10 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
     assert [both.matrix.fate(one) for one in both.matrix.faults] == [Fate.KILLED, Fate.KILLED]
     assert (both.about.kernel, both.about.complete, both.about.seconds) == ("7.3.4 and 6.1.0", True, 112.5)
     assert killfile.joined([("host", host)]).matrix == host.matrix
+    chosen = Choice("Odd", "it is odd", "derived: nothing", ())
+    heard = replace(host, choices=(chosen,), hearings=(Hearing("Odd", 1, Standing.CONFORMS, 5),))
+    both = killfile.joined([("machine", machine), ("host", heard)])
+    assert (both.choices, both.hearings) == (heard.choices, heard.hearings)
     # What the first could try is told by it, also if another machine saw it die.
     survived = KillReport(ABOUT, KillMatrix((FAULT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
     assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (FAULT,)
@@ -234,6 +323,17 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
         unlike = replace(machine, about=replace(machine_about, **{what: value}))  # type: ignore[arg-type]
         with pytest.raises(BadKills, match=f"host and machine differ in their {what}"):
             killfile.joined([("host", host), ("machine", unlike)])
+
+
+def test_a_false_alarm_on_any_machine_is_one() -> None:
+    hearings = (Hearing("Other", 1, Standing.NOT_APPLICABLE), Hearing("Other", 1, Standing.CONFORMS, 7))
+    matrix = KillMatrix((FAULT,), (dead("Wrong", NAMED),), "standard")
+    reports = [KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=(one,)) for one in hearings]
+    both = killfile.joined([("host", reports[0]), ("machine", reports[1])])
+    found = summed_up(CHOICE, both.hearings)
+    assert (both.choices, found.standing, found.passed) == ((CHOICE,), Standing.CONFORMS, 7)
+    bad = replace(reports[1], hearings=(Hearing("Other", 1, Standing.FALSE_ALARM),))
+    assert killfile.joined([("host", reports[0]), ("machine", bad)]).false_alarms == list(bad.hearings)
 
 
 def dead(fault: str, *requirements: str) -> Trial:

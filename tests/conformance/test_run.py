@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from reading import records
 
-from conformance import health, suites
+from conformance import health, suites, worker
 from conformance.lab.scratch import scratch_directory, sweep
 from conformance.results import TestOutcome, Verdict, exit_code, judge
 from conformance.spec import load_capabilities, load_requirements, load_retired
@@ -301,6 +301,31 @@ def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     done = run("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round
+
+
+@pytest.mark.parametrize(
+    ("profile", "generated", "expected"),
+    [
+        ("standard", True, 3),
+        ("standard", False, 1),
+        ("smoke", True, 1),
+    ],
+)
+def test_there_is_another_round_only_where_it_may_find_more(
+    monkeypatch: pytest.MonkeyPatch, profile: str, generated: bool, expected: int
+) -> None:
+    rounds = 0
+
+    def one(_task: Any, _events: Any, listener: Any, *_others: Any) -> bool:
+        nonlocal rounds
+        rounds += 1
+        listener.generated = generated
+        return rounds < 3
+
+    monkeypatch.setattr(worker, "_round", one)
+    task = worker.Task("", "", 0, (), profile, 1, 1, budget=3600.0)
+    worker._run(task, io.StringIO())
+    assert rounds == expected
 
 
 def test_it_is_a_pytest_plugin(scratch: Path) -> None:

@@ -65,10 +65,10 @@ class Client:
         self.done("Put", ID=layer_id)
 
 
-def started(path: Path) -> subprocess.Popen[bytes]:
+def started(path: Path, *words: str) -> subprocess.Popen[bytes]:
     """A server that listens."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "refdriver", "serve", "--graphdriver", str(path)], stderr=subprocess.PIPE
+        [sys.executable, "-m", "refdriver", "serve", "--graphdriver", str(path), *words], stderr=subprocess.PIPE
     )
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -301,3 +301,79 @@ def test_threads_do_not_wait_for_one_another(client: Client) -> None:
     threading.Thread(target=other, daemon=True).start()
     assert finished.wait(30)
     idle.close()
+
+
+OTHER = '''
+import refdriver
+
+
+class Other(refdriver.Driver):
+    """Knows no layer, and fails in ways of its own."""
+
+    def exists(self, layer_id):
+        return layer_id == "its own"
+
+    def changes(self, layer_id, parent=""):
+        return {}[layer_id]
+
+    def diff(self, layer_id, parent=""):
+        return {}[layer_id]
+'''
+
+
+def test_another_class_is_served(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scratch / "other_driver.py").write_text(OTHER)
+    monkeypatch.setenv("PYTHONPATH", f"{scratch}:{os.environ.get('PYTHONPATH', '')}")
+    process = started(scratch / "other.sock", "--driver", "other_driver:Other")
+    client = Client(str(scratch / "other.sock"))
+    client.done("Init", Home=str(scratch / "other"))
+    assert client.done("Exists", ID="its own")["Exists"] is True
+    client.done("Create", ID="base")
+    assert client.call("Changes", ID="base")["Err"] == "KeyError: 'base'"
+    # What is refused is no archive.
+    status, said = client.raw("/GraphDriver.Diff", json.dumps({"ID": "base"}).encode())
+    assert (status, json.loads(said)["Err"]) == (500, "KeyError: 'base'")
+    process.terminate()
+    assert ended(process) == 0
+
+
+@pytest.mark.parametrize("name", ["nowhere:Driver", "refdriver:Nobody", "refdriver", ""])
+def test_a_class_that_is_not_there_is_refused(scratch: Path, name: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "refdriver",
+        "serve",
+        "--graphdriver",
+        str(scratch / "x.sock"),
+        "--driver",
+        name,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "MODULE:CLASS" in done.stderr
+    assert not (scratch / "x.sock").exists()
+
+
+READER = '''
+import refdriver
+
+
+class Reader(refdriver.Driver):
+    """Reads an archive as a file."""
+
+    def apply_diff(self, layer_id, parent, archive):
+        return len(archive.read(1)) + len(archive.read()) + len(archive.read())
+'''
+
+
+def test_another_class_may_read_the_archive_in_one(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scratch / "reading_driver.py").write_text(READER)
+    monkeypatch.setenv("PYTHONPATH", f"{scratch}:{os.environ.get('PYTHONPATH', '')}")
+    process = started(scratch / "other.sock", "--driver", "reading_driver:Reader")
+    client = Client(str(scratch / "other.sock"))
+    client.done("Init", Home=str(scratch / "other"))
+    content = bytes(300_000)
+    assert json.loads(client.raw("/GraphDriver.ApplyDiff?id=x&parent=", content)[1])["Size"] == len(content)
+    process.terminate()
+    assert ended(process) == 0

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conformance.alarms import Alarm, Choice, Hearing, Standing
+from conformance.kills import Fate, KillMatrix, Specimen, Trial
+from conformance.report.killfile import KillReport, Selftest
 from conformance.report.matrix import Matrix
 from conformance.report.page import page
 from conformance.results import Verdict
@@ -264,6 +267,38 @@ def test_hostile_texts_come_out_as_text(window: Window, samples: Samples) -> Non
         assert window.js("return $$('img, b, script').length") == 2
         assert window.js("return document.title").startswith("</script><img")
         assert window.log("browser") == []
+
+
+# ---- What came of a selftest.
+
+
+def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples) -> None:
+    text = samples.hostile[0]
+    about = Selftest(
+        *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "m", "standard", 10, (1,), 1, 60.0),
+        *(False, True, "2026-11-25T00:00:00+00:00", 12.5),
+    )
+    fault = Specimen("Wrong", (samples.must[0],), text, "bug 1: moby")
+    matrix = KillMatrix((fault,), (Trial("Wrong", 1, Fate.SURVIVED, reason=text),), "standard")
+    choices = tuple(Choice(name, text, "a manual", ("OVL-DIFF",)) for name in ("Good", "Bad"))
+    alarm = Alarm((samples.must[1],), "test_it", text)
+    hearings = (Hearing("Good", 1, Standing.CONFORMS, 7), Hearing("Bad", 1, Standing.FALSE_ALARM, 6, (alarm,)))
+    report = KillReport(about, matrix, choices=choices, hearings=hearings)
+    (window.folder / "kills.html").write_text(page(samples.one(), {}, kills=report), encoding="ascii")
+    window.open("kills")
+    rows = "return $$(`#${arguments[0]} tbody tr`).map((row) => row.innerText)"
+    window.js("for (const one of $$('details')) one.open = true")
+    (wrong,) = window.js(rows, "kills")
+    good, bad = window.js(rows, "choices")
+    assert "SURVIVED" in wrong
+    assert ("CONFORMS" in good, "7" in good, "a manual" in good) == (True, True, True)
+    assert "FALSE-ALARM" in bad
+    assert f"{samples.must[1]}, test_it: {text}" in bad
+    assert "2 drivers, 1 false alarm" in window.find("#choices summary").text
+    assert window.js("return $$('img, b').length") == 0
+    assert window.log("browser") == []
+    window.open("one")
+    assert not window.find("#choices").is_displayed()
 
 
 # ---- How it looks.

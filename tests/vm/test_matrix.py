@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,3 +195,28 @@ def test_the_verb_lists_the_cells() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--driver nobody is none of the matrix: refdriver, containers-storage" in done.stderr
+
+
+def test_one_matrix_at_a_time_on_a_host(tmp_path: Path) -> None:
+    """Also with a cache of its own, as names of machines are the host's."""
+    command = [sys.executable, "-m", "conformance", "matrix", "clean"]
+    environment = {**os.environ, "OVERLAY_CONFORMANCE_CACHE": str(tmp_path / "one")}
+    with refusals_of_others(tmp_path / "another"):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "another 'matrix' is under way on this host" in done.stderr
+
+
+@contextlib.contextmanager
+def refusals_of_others(cache: Path) -> Iterator[None]:
+    """As while a run is under way; if there is one on this host, it is that."""
+    code = f"import pathlib, vm.common; vm.common.alone(pathlib.Path({str(cache)!r})); print(flush=True); input()"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()

@@ -171,12 +171,13 @@ def test_times_are_kept_over_runs(tmp_path: Path) -> None:
     first = Timings(file)
     first.add("one", "up", 40.0)
     first.add("one", "suite", 180.0)
+    first.add("one", "reset", 27.0)
     first.add("two", "suite", 90.0)
     later = Timings(file)
     later.begin("two")
     later.add("two", "fetch", 1.5)
     found = timings.read(file)
-    assert found["one"] == {**dict.fromkeys(timings.STEPS, 0.0), "up": 40.0, "suite": 180.0}
+    assert found["one"] == {**dict.fromkeys(timings.STEPS, 0.0), "up": 40.0, "reset": 27.0, "suite": 180.0}
     assert found["two"] == {**dict.fromkeys(timings.STEPS, 0.0), "fetch": 1.5}
     assert timings.overhead(found["one"]) == 40.0
     assert json.loads(file.read_text())["format"] == 1

@@ -1,0 +1,161 @@
+"""What was found, as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.neighbours.suites import PACKAGES, Ran, Suite
+from conformance.kills import KillMatrix, Specimen
+
+_OURS: Final = "overlay-conformance"
+_BEGINNING: Final = """# Neighbours
+
+Other projects have suites for drivers of layers too. This page measures them by the faults of [this suite's own
+catalogue](selftest.md): each faulty driver is served as a Docker graph-driver plugin, and their tests are run on it
+through adapters that speak its protocol. Written by `python -m benchmarks.neighbours`.
+"""
+_MEANING: Final = """
+## What the figures say, and what not
+
+- A fault counts as killed by a neighbour if one of its tests fails on it, twice, that passes on the correct driver;
+  by this suite only if the requirement that it is named for fails.
+- The neighbours were written for their own drivers, and as a first check of a new one. Much of what is in the
+  catalogue they never set out to look for: options, restarts, hostile archives, several callers.
+- The catalogue is this project's own, though most of its entries are bugs that real drivers had. Its faults are
+  those of one driver in Python; a neighbour may find others that nobody thought of here."""
+_METHOD: Final = f"""
+- The tests and sizes are those that each project runs on its own overlay driver, but for quota and benchmarks. A
+  test that does not end counts as failed.
+- containers/storage wants the root of a base layer to have mode 0555; the protocol has no word for that, so the
+  adapter sets it. What Debian leaves out of moby's source, and no test needs, is replaced by
+  `benchmarks/neighbours/go/missing`.
+- containerd's suite is for snapshotters, which keep books of keys and names. The adapter keeps them in containerd's
+  own MetaStore, and binds the tree that the graph driver shows; so its tests of books say nothing of a graph driver
+  here. Snapshotters have no diffs, archives, changes or sizes.
+- The stores were on a tmpfs, where TMPDIR pointed.
+
+<!-- elsewhere: an hour, and sources in Go -->
+```sh
+sudo apt-get install --no-install-recommends {" ".join(PACKAGES)}
+sudo .venv/bin/overlay-conformance selftest --results kills.jsonl
+sudo TMPDIR=/dev/shm .venv/bin/python -m benchmarks.neighbours --kills kills.jsonl --markdown docs/neighbours.md
+```
+
+## What they kill
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """``control`` is each suite on the correct driver, ``ran`` on the faults, ``versions`` those of the sources."""
+
+    matrix: KillMatrix
+    families: Mapping[str, str]  # of requirements
+    suites: Sequence[Suite]
+    control: Mapping[str, Ran]
+    ran: Sequence[Ran]
+    versions: Mapping[str, str]
+    when: str
+    kernel: str
+
+    @property
+    def reached(self) -> list[Specimen]:
+        """The faults that were tried with all of the suites."""
+        tried = {(one.suite, one.fault) for one in self.ran}
+        return [one for one in self.matrix.faults if all((suite.key, one.name) in tried for suite in self.suites)]
+
+    def killers(self, suite: Suite, fault: str) -> tuple[str, ...]:
+        """The tests that fail on a fault each time that they were run, and pass on the correct driver."""
+        good = set(self.control[suite.key].passed)
+        runs = [one for one in self.ran if (one.suite, one.fault) == (suite.key, fault)]
+        if not runs or any(one.own_defect for one in runs):
+            return ()
+        return tuple(test for test in runs[0].failed if test in good and all(test in one.failed for one in runs))
+
+
+def as_markdown(found: Findings) -> str:
+    """The whole page."""
+    reached = found.reached
+    suites = found.suites
+    families = list(dict.fromkeys(found.families[one.named_for] for one in reached))
+    killed = [one for one in reached if any(found.killers(suite, one.name) for suite in suites)]
+    theirs = [one.name for one in killed if not found.matrix.counts_as_killed(one)]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))
+    return "\n".join(
+        [
+            _BEGINNING,
+            _cells("family of the requirement that is broken", "faults", _OURS, *(one.title for one in suites)),
+            "|---" * (len(suites) + 3) + "|",
+            *(
+                _row(found, one, [fault for fault in reached if found.families[fault.named_for] == one])
+                for one in families
+            ),
+            _row(found, "**all**", reached),
+            _MEANING,
+            f"- {_left_out(found)}",
+            "",
+            "## How it was measured",
+            "",
+            f"On {found.when}, kernel {found.kernel}, with {versions}.",
+            "",
+            _cells("suite", "tests that pass on the correct driver", "that do not, and are left out"),
+            "|---|---|---|",
+            *(_control_row(one, found.control[one.key]) for one in suites),
+            _METHOD,
+            _cells("fault", "named for", *(one.title for one in suites)),
+            "|---" * (len(suites) + 2) + "|",
+            *(_kill_row(found, one) for one in killed),
+            "",
+            f"Killed by one of them and not by this suite: {', '.join(theirs) or 'none'}.",
+            "",
+        ]
+    )
+
+
+def _cells(*cells: str) -> str:
+    return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
+
+
+def _row(found: Findings, name: str, faults: Sequence[Specimen]) -> str:
+    counts = [sum(map(found.matrix.counts_as_killed, faults))]
+    counts += [sum(bool(found.killers(suite, one.name)) for one in faults) for suite in found.suites]
+    return _cells(name, str(len(faults)), *map(str, counts))
+
+
+def _control_row(suite: Suite, control: Ran) -> str:
+    left_out = ", ".join(map(_short, control.failed)) or "none"
+    return _cells(suite.title, str(len(control.passed)), left_out)
+
+
+def _kill_row(found: Findings, fault: Specimen) -> str:
+    killers = [", ".join(map(_short, found.killers(suite, fault.name))) for suite in found.suites]
+    return _cells(f"`{fault.name}`: {fault.sentence}", fault.named_for, *killers)
+
+
+def _short(test: str) -> str:
+    return test.rpartition("/")[2].removeprefix("Test")
+
+
+def _left_out(found: Findings) -> str:
+    names = {one.name for one in found.reached}
+    others = [one for one in found.matrix.faults if one.name not in names]
+    special = [one for one in others if not is_reachable(one)]
+    needs = ", ".join(sorted({one.needs or one.backing for one in special}))
+    said = f"Of {len(found.matrix.faults)} faults {len(special)} are left out, which take what not every host has:"
+    said += f" {needs}."
+    untried = [one.name for one in others if is_reachable(one)]
+    if untried:
+        said += f" {len(untried)} {'was' if len(untried) == 1 else 'were'} not tried: {', '.join(untried)}."
+    broken = sorted({one.fault for one in found.ran if one.own_defect and one.fault in names})
+    if broken:
+        said += (
+            f" Code that cannot be served like that, which proves nothing, counts as alive: {', '.join(broken)}."
+        )
+    return said
+
+
+def is_reachable(fault: Specimen) -> bool:
+    """Whether it shows on any filesystem and any host."""
+    return not fault.needs and fault.backing == "host"

@@ -1,0 +1,347 @@
+"""Drivers that are correct and different: each is different, and no test calls it wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from conformance.alarms import Hearing, Standing
+from conformance.cli.selftest import Asked, tried
+from conformance.different.catalogue import DIFFERENT
+from conformance.different.different import Different
+from conformance.faulty.catalogue import FAULTS
+from conformance.lab.backing import BACKINGS, HOST
+from conformance.lab.scratch import scratch_directory
+from conformance.report.killfile import KillReport
+from conformance.spec import load_requirements
+
+# What of the observations below shows each choice.
+SHOWN = {
+    "ComparesTrees": "status",
+    "MarksInUserAttributes": "marks",
+    "AppliesThroughTheMount": "whiteout",
+    "ListsChangesBackwards": "changes",
+    "ListsAllThatIsGone": "changes",
+    "ArchivesByDepth": "diff",
+    "NamesLinksByTheLast": "diff",
+    "MakesWhiteoutsOfItsOwn": "diff",
+    "MarksOpaqueLast": "diff",
+    "CutsTimes": "diff",
+    "WritesGnuHeaders": "diff",
+    "SaysAllInRecords": "diff",
+    "GivesMoreFields": "diff",
+    "NamesFromTheDot": "diff",
+    "LeavesReservedNamesOut": "reserved",
+    "MountsByTheNewCalls": "mounted",
+    "MountsFromTheHome": "mounted",
+    "MountsWithMoreOptions": "mounted",
+    "MakesMountPointsLate": "mount point",
+    "UnmountsTheIdleOnly": "put of a tree in use",
+    "MakesTheHomeASlave": "propagation",
+    "RefusesToRemoveMounted": "remove of a mounted layer",
+    "TellsMore": "metadata",
+    "RefusesInOtherWords": "remove of a parent",
+    "RefusesToRemoveNothing": "remove of nothing",
+    "RefusesRepeatedNames": "names twice",
+    "AnswersOneAtATime": "a call at a time",
+    "MendsItsHome": "short links",
+}
+# Run in a process of its own: what a driver is made to do differently is for its whole process.
+OBSERVER = """
+import hashlib, importlib, io, json, os, re, sys, tarfile, threading
+from pathlib import Path
+
+from conformance.lab import namespace
+
+
+def attempt(call):
+    try:
+        return str(call())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def archive(*entries):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def mountinfo(target):
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = next(line.split(" ", 5)[5] for line in lines if line.split(" ")[4] == target)
+    return re.sub("[A-Z2-7]{26}", "SHORT", found.replace(home, "HOME"))
+
+
+namespace.enter_private_mounts()
+module, name, home = sys.argv[1:]
+namespace.share_mounts_in(Path(home).parent)
+driver = getattr(importlib.import_module(module), name)(home)
+seen = {}
+driver.create("base")
+root = Path(driver.get("base"))
+for one in ("gone", "kept", "d/in", "e/in", "e/out"):
+    (root / one).parent.mkdir(exist_ok=True)
+    (root / one).write_text(one)
+driver.put("base")
+driver.create("top", "base")
+seen["mount point"] = os.path.exists(f"{home}/top/merged")
+top = Path(driver.get("top"))
+seen["mounted"] = mountinfo(str(top))
+os.unlink(top / "gone")
+for one in (top / "d", top / "e"):
+    for file in one.iterdir():
+        file.unlink()
+    one.rmdir()
+(top / "e").mkdir()
+(top / "e" / "new").write_text("new")
+os.link(top / "e" / "new", top / "other")
+for one in (top / "other", top / "e"):
+    os.utime(one, ns=(10**18 + 5, 10**18 + 5))
+driver.put("top")
+seen["marks"] = os.listxattr(f"{home}/top/diff/e")
+seen["changes"] = [(change.path.decode(), change.kind.name) for change in driver.changes("top", "base")]
+with driver.diff("top", "base") as stream:
+    data = stream.read()
+seen["diff"] = hashlib.sha256(data).hexdigest()
+driver.create("copy", "base")
+driver.apply_diff("copy", "base", io.BytesIO(archive((".wh.gone", b""))))
+seen["whiteout"] = os.lstat(f"{home}/copy/diff/gone").st_mode
+seen["status"] = driver.status()
+seen["metadata"] = sorted(driver.metadata("top"))
+seen["propagation"] = mountinfo(os.path.realpath(home)).split(" - ")[0]
+seen["remove of a parent"] = attempt(lambda: driver.remove("base"))
+seen["remove of nothing"] = attempt(lambda: driver.remove("nothing"))
+driver.create("twice", "base")
+twice = archive(("name", b"one"), ("name", b"two"))
+seen["names twice"] = attempt(lambda: driver.apply_diff("twice", "base", io.BytesIO(twice)))
+(Path(driver.get("twice")) / ".wh.name").write_text("")
+with open(f"{home}/twice/merged/kept"):
+    seen["put of a tree in use"] = attempt(lambda: driver.put("twice"))
+driver.put("twice")
+seen["reserved"] = attempt(lambda: driver.diff("twice", "base").read())
+driver.get("twice")
+seen["remove of a mounted layer"] = attempt(lambda: driver.remove("twice"))
+
+
+class Archive(io.BytesIO):
+    def read(self, *size):
+        lock = getattr(driver, "lock", threading.RLock())
+        found = []
+        other = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+        seen["a call at a time"] = found
+        return super().read(*size)
+
+
+driver.create("locked", "base")
+driver.apply_diff("locked", "base", Archive(archive()))
+driver.close()
+for link in Path(home, "l").iterdir():
+    link.unlink()
+getattr(sys.modules[module], name)(home).close()
+seen["short links"] = len(os.listdir(f"{home}/l"))
+print(json.dumps(seen))
+"""
+
+
+def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+    names = [*(one.name for one in DIFFERENT), *(one.name for one in FAULTS)]
+    assert [name for name in names if names.count(name) > 1] == []
+    assert len(DIFFERENT) >= 10
+    assert SHOWN.keys() == {one.name for one in DIFFERENT}
+
+
+@pytest.mark.parametrize("one", DIFFERENT, ids=lambda one: one.name)
+def test_a_choice_says_what_it_is(one: Different) -> None:
+    known = load_requirements()
+    assert one.chooses.endswith(".")
+    assert one.chooses != (one.driver.__mro__[1].__doc__ or "").strip().splitlines()[0]
+    assert one.source
+    assert [touched for touched in one.touches if not any(id_.startswith(touched) for id_ in known)] == []
+    assert set(one.forgoes) <= set(one.judged_by(known))
+    assert {known[id_].level for id_ in one.forgoes} <= {"SHOULD"}
+    assert one.backing in {HOST, *(backing.name for backing in BACKINGS)}
+
+
+def observed(module: str, name: str, scratch: Path) -> dict[str, Any]:
+    """What there is to be seen of a driver, by the keys of SHOWN."""
+    home = scratch / "home"
+    done = subprocess.run(
+        [sys.executable, "-c", OBSERVER, module, name, str(home)],
+        env={**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("one", DIFFERENT, ids=lambda one: one.name)
+def test_it_is_different(one: Different, scratch: Path, seen_of_basis: Mapping[str, Any]) -> None:
+    """Nothing is proved by a driver that chooses as the others do."""
+    why_not = one.why_not()
+    if why_not:
+        pytest.skip(why_not)
+    seen = observed(one.driver.__module__, one.name, scratch)
+    assert seen[SHOWN[one.name]] != seen_of_basis[SHOWN[one.name]]
+
+
+@pytest.fixture(scope="module")
+def seen_of_basis() -> Mapping[str, Any]:
+    return seen_of_faithful()
+
+
+@pytest.mark.mounts
+def test_what_is_seen_is_the_same_each_time(seen_of_basis: Mapping[str, Any]) -> None:
+    assert seen_of_faithful() == seen_of_basis
+    assert set(SHOWN.values()) <= seen_of_basis.keys()
+
+
+def seen_of_faithful() -> Mapping[str, Any]:
+    with scratch_directory(None) as scratch:
+        return observed("conformance.faulty.basis", "Faithful", scratch)
+
+
+@pytest.mark.mounts
+def test_none_is_called_wrong(scratch: Path) -> None:
+    """In the profile smoke, all tests; ``overlay-conformance selftest`` does it in the profile standard."""
+    found = hearings_of(*DIFFERENT, scratch=scratch, profile="smoke", whole=True)
+    assert {name: one for name, one in found.items() if not one.is_good} == {}
+    here = [one for one in DIFFERENT if not one.why_not()]
+    assert [one.name for one in here if found[one.name].standing is not Standing.CONFORMS] == []
+
+
+def report_of(*choices: Different, scratch: Path, **changes: Any) -> KillReport:
+    asked = Asked((), False, "standard", 600.0, 2, (1,), False, "refdriver:Driver", choices)
+    return tried(dataclasses.replace(asked, **changes), scratch, Console(quiet=True))
+
+
+def hearings_of(*choices: Different, scratch: Path, **changes: Any) -> Mapping[str, Hearing]:
+    return {one.different: one for one in report_of(*choices, scratch=scratch, **changes).hearings}
+
+
+# ---- What is told of drivers that are in the list and should not be. Imported by the process of the trials.
+
+LISTED = '''
+import os
+
+from conformance.faulty.basis import Faithful
+
+
+class HidesLayers(Faithful):
+    """No layer exists."""
+
+    def exists(self, layer_id):
+        return False
+
+
+class Sorted(Faithful):
+    """Changes are in order, whatever is said of them."""
+
+
+class Unsorted(Faithful):
+    """Changes are in no order."""
+
+    def changes(self, layer_id, parent=""):
+        return list(reversed(self.inner.changes(layer_id, parent)))
+
+
+class Ends(Faithful):
+    """It takes its process with it."""
+
+    def create(self, layer_id, parent=""):
+        os._exit(3)
+'''
+CREATE, ORDER = "OVL-LIFE-CREATE", "OVL-CHANGES-ORDER"
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "listed_drivers.py").write_text(LISTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("CONFORMANCE_FAULTY_BASIS", "refdriver:Driver")
+    sys.modules.pop("listed_drivers", None)
+    import listed_drivers  # type: ignore[import-not-found,unused-ignore]
+
+    return listed_drivers
+
+
+@pytest.mark.mounts
+def test_a_false_alarm_is_told_and_fails_the_selftest(listed: Any, scratch: Path) -> None:
+    report = report_of(
+        Different(listed.HidesLayers, "nobody", (CREATE,)),
+        Different(listed.Unsorted, "nobody", (ORDER,)),
+        scratch=scratch,
+    )
+    hides, unsorted_ = report.hearings
+    assert [one.standing for one in report.hearings] == [Standing.FALSE_ALARM] * 2
+    assert {one.requirements for one in hides.alarms} == {(CREATE,)}
+    assert {one.requirements for one in unsorted_.alarms} == {(ORDER,)}
+    assert all(one.reason and one.test for one in hides.alarms)
+    assert report.exit_code == 1
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.mounts
+def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path) -> None:
+    found = hearings_of(
+        Different(listed.Unsorted, "nobody", ("OVL-CHANGES",), forgoes=(ORDER,)),
+        Different(listed.Sorted, "nobody", (ORDER,), forgoes=(ORDER,)),
+        scratch=scratch,
+    )
+    assert found["Unsorted"].standing is Standing.CONFORMS
+    assert found["Unsorted"].forgone == (ORDER,)
+    assert found["Sorted"].standing is Standing.UNDECIDED
+    assert ORDER in found["Sorted"].reason
+
+
+@pytest.mark.mounts
+def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> None:
+    choices = (
+        Different(listed.Ends, "nobody", (CREATE,)),
+        Different(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
+    )
+    found = hearings_of(*choices, scratch=scratch)
+    assert found["Ends"].standing is Standing.UNDECIDED
+    assert "status" in found["Ends"].reason
+    assert found["Sorted"].standing is Standing.NOT_APPLICABLE
+    assert found["Sorted"].reason == "this host is too old"
+
+
+@pytest.mark.mounts
+def test_the_command_judges_one_by_name(scratch: Path) -> None:
+    results = scratch / "kills.jsonl"
+    words = ["--different", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
+    command = [sys.executable, "-m", "conformance", "selftest", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CONFORMS         TellsMore" in done.stdout
+    assert "1 drivers that are correct and different: 1 CONFORMS" in done.stdout
+    assert '"record": "hearing"' in results.read_text()
+    assert '"record": "trial"' not in results.read_text()
+
+
+def test_an_unknown_one_is_refused() -> None:
+    command = [sys.executable, "-m", "conformance", "selftest", "--different", "NoSuchDriver"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no different driver NoSuchDriver" in done.stderr

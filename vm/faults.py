@@ -1,0 +1,78 @@
+"""``matrix selftest``: faulty drivers that take what a host may lack, tried in a machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from conformance.cli.base import Duration
+from vm.common import OUTPUT, alone, chosen_cells, daemon, refusals, say
+
+_OTHERS: Final = ("backings", "overlays", "drivers")
+
+
+@click.command("selftest", short_help="Try faulty drivers that take what this host lacks, in a machine.")
+@click.option("--kernel", "kernels", default="6.1", show_default=True, help="Of the machine, by name or release.")
+@click.option(
+    "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+)
+@click.option("--fault", "names", multiple=True, metavar="NAME", help="Only this (repeatable).")
+@click.option(
+    "--untried",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Those that could not be tried by this file of 'selftest --results', in its profile and with its seeds.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--budget", type=Duration(), default="10m", show_default=True, help="Time for each trial.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(OUTPUT),
+    show_default=True,
+    help="Where results go.",
+)
+def selftest_command(
+    kernels: str,
+    provider: str | None,
+    names: tuple[str, ...],
+    untried: Path | None,
+    seed: int,
+    seeds: int,
+    budget: float,
+    output: Path,
+) -> None:
+    """Try the faulty drivers that take xfs with quota or the device mapper in a machine that has both.
+
+    Writes kills.jsonl and kills.md in the output; with --untried they are of that file's faults too.
+    """
+    with refusals():
+        from conformance.report import killfile
+        from conformance.report.killtable import kill_table
+        from vm import build, selftest
+        from vm.machines import Place
+
+        wanted, cells = chosen_cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
+        (kernel,) = {cell.kernel.name: cell.kernel for cell in cells}.values()
+        profile = "standard"
+        if untried:
+            missing, profile, seed, seeds = selftest.untried_in(untried)
+            names = names or missing
+        cache = build.cache_directory()
+        alone(cache)
+        build.build(wanted, [kernel], cache, say)
+        output = output.absolute()
+        asked = selftest.Asked(names, profile, seed, seeds, budget, output)
+        with daemon(wanted.defaults.provider):
+            place = Place(cache, output / "consoles", wanted.defaults.provider)
+            file = selftest.run(kernel.name, asked, place, say)
+        found = [(str(one), killfile.read(one)) for one in (untried, file) if one]
+        report = killfile.joined(found)
+        killfile.write(output / "kills.jsonl", report)
+        (output / "kills.md").write_text(kill_table(report))
+        click.echo((output / f"selftest-{kernel.name}.log").read_text(), nl=False)
+        click.echo(f"kills.jsonl and kills.md written in {output}")
+        sys.exit(report.exit_code)
