@@ -108,6 +108,16 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.driver.put("layer-1")
 
 
+def with_a_file_each(store: Workbench, layers: int) -> list[str]:
+    """A chain of layers, told in a line; their ids."""
+    store.tell(f"create layer-0 to layer-{layers - 1}, each on the one before; in each, N, create file-N")
+    parent = ""
+    for number in range(layers):
+        parent = store.create(f"layer-{number}", parent, quiet=True)
+        store.change(parent, [ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)], quiet=True)
+    return [f"layer-{number}" for number in range(layers)]
+
+
 def home_of_length(directory: Path, length: int, suffix: int) -> Path:
     """A directory below ``directory`` whose path, with ``suffix`` more bytes, has exactly ``length``."""
     missing = length - suffix - len(os.fsencode(directory)) - 1
@@ -134,9 +144,7 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
     id_length = len("top") + spare // 2
     with bench.store("origin", lambda directory: home_of_length(directory, length, added)) as store:
         store.tell(f"a home of {length} bytes, {lowers} lowers: {wanted} bytes of absolute option data")
-        ids = store.build(
-            [[ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)] for number in range(lowers)]
-        )
+        ids = with_a_file_each(store, lowers)
         top = store.create("top".ljust(id_length, "t"), ids[-1])
         store.change(top, [ops.CreateFile(b"own", b"own", 0o644)])
         store.check_tree(top)
@@ -163,8 +171,7 @@ def test_the_page_boundary_of_relative_paths(bench: Bench, beyond: int) -> None:
 @pytest.mark.requirement("OVL-MOUNT-LONG-HOME")
 def test_far_beyond_a_page(bench: Bench) -> None:
     with bench.store("origin", lambda directory: home_of_length(directory, 220, 0)) as store:
-        ids = store.build([[ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)] for number in range(40)])
-        store.check_tree(ids[-1])
+        store.check_tree(with_a_file_each(store, 40)[-1])
 
 
 @pytest.mark.smoke
@@ -378,7 +385,7 @@ def test_the_caller_stays_where_it_is(bench: Bench) -> None:
     ) as store:
         cwd, root, mask = os.getcwd(), os.stat("/").st_ino, os.umask(0o027)
         try:
-            ids = store.build([[ops.CreateFile(b"file-%d" % number, b"", 0o644)] for number in range(30)])
+            ids = with_a_file_each(store, 30)
             if bench.has("labels") and bench.why_not("selinux"):
                 label = "system_u:object_r:container_file_t:s0"
                 store.must_refuse(
