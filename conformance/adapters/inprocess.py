@@ -42,9 +42,9 @@ def source(arguments: str) -> DriverSource:
     return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt, dialect=dialect)
 
 
-def open_class(factory: Callable[..., Any], request: OpenRequest) -> Any:
-    """The driver, opened on ``overlay`` in the request's directory, so that the directory is an image store."""
-    return factory(str(request.directory / "overlay"), **words_of(request))
+def _home_of(request: OpenRequest) -> str:
+    """``overlay`` in the request's directory, so that the directory is an image store."""
+    return str(request.directory / "overlay")
 
 
 def words_of(request: OpenRequest) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def words_of(request: OpenRequest) -> dict[str, Any]:
 
 
 def _attempt(module_name: str, class_name: str, request: OpenRequest, prefix: Sequence[str]) -> Answer:
-    task = {"module": module_name, "class": class_name, "home": str(request.directory), "options": request.options}
+    task = {"module": module_name, "class": class_name, "home": _home_of(request), "words": words_of(request)}
     done = subprocess.run(
-        [*prefix, sys.executable, "-m", "conformance.adapters.opening"],
+        [*prefix, sys.executable, "-m", "conformance.opening"],
         input=json.dumps(task),
         capture_output=True,
         text=True,
@@ -86,10 +86,10 @@ class _InProcess:
     ) -> None:
         self._factory = factory
         self._request = request
-        self._home = request.directory / "overlay"
+        self._home = _home_of(request)
         # The same objects for every opening, as a caller has them who keeps its options.
         self._asked = words_of(request) if asked is None else asked
-        self._driver: Any = self._ask(lambda: factory(str(self._home), **self._asked))
+        self._driver: Any = self._ask(lambda: factory(self._home, **self._asked))
 
     def _ask(self, call: Callable[[], _T]) -> _T:
         # Whatever a driver raises is its answer, even if it is a defect of its code.
@@ -100,7 +100,7 @@ class _InProcess:
 
     @property
     def home(self) -> str:
-        return str(self._home)
+        return self._home
 
     @property
     def image_store(self) -> str:

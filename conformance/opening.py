@@ -1,7 +1,8 @@
 """Opens a driver that is a Python class and ends: a process to be looked at from outside, or lied to by a lab.
 
-Standard input is a JSON object with ``module``, ``class``, ``home`` and ``options``. The exit code is 0 if the
-driver opened, 1 if it refused; what it said is on standard error, warnings included.
+Standard input is a JSON object with ``module``, ``class``, ``home`` and ``words``, the keyword arguments. The exit
+code is 0 if the driver opened, 1 if it refused; what it said is on standard error, warnings included. It is started
+for each kernel that is pretended, so it imports nothing that it does not need.
 """
 
 from __future__ import annotations
@@ -10,10 +11,6 @@ import importlib
 import json
 import logging
 import sys
-from pathlib import Path
-
-from conformance.adapters.inprocess import open_class
-from conformance.driver import OpenRequest
 
 
 def main() -> int:
@@ -22,7 +19,7 @@ def main() -> int:
     task = json.load(sys.stdin)
     factory = getattr(importlib.import_module(task["module"]), task["class"])
     try:
-        driver = open_class(factory, OpenRequest(Path(task["home"]), tuple(task["options"])))
+        driver = factory(task["home"], **task["words"])
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
