@@ -24,7 +24,7 @@ _DEFECT: Final = re.compile(
 
 
 class Fate(enum.Enum):
-    """What became of a fault. KILLED-BY-OTHERS counts as alive, but in the profile smoke, which chooses tests."""
+    """What became of a fault. KILLED-BY-OTHERS counts as alive."""
 
     KILLED = "KILLED"
     BY_OTHERS = "KILLED-BY-OTHERS"
@@ -186,22 +186,17 @@ class KillMatrix:
                 return fate
         return Fate.NOT_APPLICABLE
 
-    def counts_as_killed(self, fault: Specimen) -> bool:
-        """Whether it is dead, by the rule of the profile."""
-        fate = self.fate(fault)
-        return fate is Fate.KILLED or (fate is Fate.BY_OTHERS and self.profile == "smoke")
-
     @property
     def alive(self) -> tuple[Specimen, ...]:
         """The faults that could be tried and count as alive."""
-        tried = [one for one in self.faults if self.of(one) and self.fate(one) is not Fate.NOT_APPLICABLE]
-        return tuple(one for one in tried if not self.counts_as_killed(one))
+        tried = [one for one in self.faults if self.of(one)]
+        return tuple(one for one in tried if self.fate(one) in (Fate.SURVIVED, Fate.BY_OTHERS))
 
     @property
     def share(self) -> float:
         """The part of the faults that could be tried which was killed, 0 to 1; 1 if none could."""
-        tried = [one for one in self.faults if self.fate(one) is not Fate.NOT_APPLICABLE]
-        return sum(map(self.counts_as_killed, tried)) / len(tried) if tried else 1.0
+        tried = [fate for fate in map(self.fate, self.faults) if fate is not Fate.NOT_APPLICABLE]
+        return tried.count(Fate.KILLED) / len(tried) if tried else 1.0
 
     def kills_of(self, fault: Specimen) -> list[Kill]:
         """For each seed that killed it, the kill by the requirement that it is named for."""

@@ -57,8 +57,7 @@ _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 class Job:
     """One trial: the driver, what it should break or is judged by, where, and what it needs of the host.
 
-    With ``whole`` all tests of the profile are run, with ``first`` until one of them fails; otherwise those of what
-    it breaks, until all of that failed.
+    With ``whole`` all tests of the profile are run, otherwise those of what it breaks, until all of that failed.
     It is ended after ``budget`` seconds.
     """
 
@@ -70,7 +69,6 @@ class Job:
     seed: int
     budget: float
     whole: bool = False
-    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
     log = os.open(scratch / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    selected = tuple(load_requirements()) if job.whole or job.first else job.breaks
+    selected = tuple(load_requirements()) if job.whole else job.breaks
     wanted = Task(
         job.connection,
         str(scratch),
@@ -225,7 +223,7 @@ class _Witness:
         self._told = told
         self._job = job
         self._began = began
-        self._alive = set(load_requirements()) if job.first else set(job.breaks)
+        self._alive = set(job.breaks)
         self._suite: ConformancePlugin
         self._requirements: dict[str, tuple[str, ...]] = {}
         self.lacking = ""
@@ -293,7 +291,7 @@ class _Witness:
         tell(self._told, "outcome", **_short(outcome))
         if outcome.verdict is not Verdict.FAIL or is_own_defect(outcome.reason):
             return
-        self._alive -= self._alive if self._job.first else set(outcome.requirements)
+        self._alive -= set(outcome.requirements)
         drawn = (outcome.case or {}).get("drawn")
         told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
         size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)

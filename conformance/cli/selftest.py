@@ -141,8 +141,8 @@ def selftest(
     Beside these it runs on drivers that are correct and choose differently, which have to conform.
 
     Ends with 1 if a fault is not found by the requirement that it is named for, if no fault breaks some
-    requirement, or if a correct driver is called wrong; in the profile smoke, of which all tests are run, if fewer
-    than half of the faults are found.
+    requirement, or if a correct driver is called wrong; in the profile smoke, if fewer than half of the faults are
+    found.
     """
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
@@ -151,7 +151,7 @@ def selftest(
         _needing(_chosen(names, FAULTS, "fault", all_of_them=not choices), needs),
         not names and not choices and not needs,
         profile,
-        budget or (_TIME_FOR_ALL if whole or profile == "smoke" else _TIME),
+        budget or (_TIME_FOR_ALL if whole else _TIME),
         jobs,
         tuple(range(seed, seed + seeds)),
         whole,
@@ -225,7 +225,7 @@ def _trials(asked: Asked) -> Iterable[Job]:
     for fault in asked.faults:
         about = (fault.name, fault.connection, fault.breaks, fault.backing, fault.needs)
         for seed in asked.seeds:
-            yield Job(*about, seed, asked.budget, asked.whole, first=asked.profile == "smoke")
+            yield Job(*about, seed, asked.budget, asked.whole)
 
 
 def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:

@@ -79,7 +79,7 @@ def _seeds(seeds: tuple[int, ...]) -> str:
 
 
 def _figures(matrix: KillMatrix) -> list[str]:
-    killed = [one for one in matrix.faults if matrix.counts_as_killed(one)]
+    killed = [one for one in matrix.faults if matrix.fate(one) is Fate.KILLED]
     untried = _untried(matrix)
     median, worst = matrix.median_and_worst()
     sizes = [size for one in matrix.faults if (size := matrix.size_of(one)) is not None]

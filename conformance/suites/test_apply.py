@@ -143,6 +143,7 @@ def test_an_entry_replaces_another_kind(
             raise Deviation("what the symlink 'b' pointed at, 'd', lost what it held")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 @pytest.mark.parametrize(
     "second",
@@ -177,6 +178,7 @@ def test_a_directory_is_merged_with_a_directory(bench: Bench, layer_id: str) -> 
             raise wrong(b"d", "mode", said, stat.S_IFDIR | 0o700)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-PARENTS")
 def test_missing_parents_are_made(bench: Bench) -> None:
     with child_of_standard(bench) as store:
@@ -195,6 +197,7 @@ def test_names_have_several_forms(bench: Bench) -> None:
         shows(store, "child", there={b"x/f": b"1", b"x/g": b"2", b"x/h": b"3"}, gone=(b"a",))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 @pytest.mark.parametrize(
     "form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"]

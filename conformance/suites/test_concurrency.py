@@ -74,6 +74,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-PARALLEL-SAME-ID")
 def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
@@ -89,6 +90,7 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
             store.driver.remove("same")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-PARALLEL-GET")
 def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
     with bench.store() as store:
@@ -133,6 +135,7 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
                 raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-PARALLEL-DIFF")
 def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:

@@ -25,6 +25,7 @@ from conformance.tape import Waited
 from conformance.workbench import Deviation, Workbench, content_of, entry_names, members, same_tree
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-TAR", "OVL-DIFF-DETERMINISTIC", "OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
 @given(data=st.data())
 def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject) -> None:
@@ -144,6 +145,7 @@ def no_entries(store: Workbench, layer_id: str, when: str) -> None:
         raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS", "OVL-WHITEOUT-FORM")
 @given(data=st.data())
 def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject) -> None:
@@ -248,6 +250,7 @@ def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
             raise Deviation("the diff of layer-1 has other entries while it is mounted")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-SOCKETS")
 def test_a_socket_is_left_out(bench: Bench) -> None:
     with bench.store() as store:
@@ -312,6 +315,7 @@ def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) 
         )
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")
 @pytest.mark.parametrize(
     "change",

@@ -103,6 +103,7 @@ def up_to(outside: Outside) -> str:
     return "../" * 40 + str(outside.path).lstrip("/")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-DOTDOT")
 @pytest.mark.parametrize("layer_id", ["base", "child"])
 @pytest.mark.parametrize("lead", ["", "d/", "new/"], ids=["at-once", "in-a-directory", "in-a-new-one"])
@@ -129,6 +130,7 @@ def test_absolute_names_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK")
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
 @pytest.mark.parametrize("depth", [1, 2])
@@ -208,6 +210,7 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-DOTS")
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."])
 def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
@@ -220,6 +223,7 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
         still_well(store)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT")
 @pytest.mark.parametrize("mark", [".wh.secret", ".wh..wh..opq"])
 @pytest.mark.parametrize("way", ["archive", "layer", "dots"])

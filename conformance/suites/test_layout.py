@@ -23,6 +23,7 @@ def chain_of_three(store: Workbench) -> Path:
     return Path(store.driver.home)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-LAYOUT-LINK")
 def test_short_links(bench: Bench) -> None:
     with bench.store() as store:

@@ -213,6 +213,7 @@ def test_a_mounted_layer_is_removed_wholly_or_not(bench: Bench) -> None:
         store.check_tree("layer-0")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-LIFE-REUSE-ID")
 def test_an_id_may_be_used_again(bench: Bench) -> None:
     """On a parent, on another one, on none, and on the first one again."""

@@ -22,6 +22,7 @@ def says(store: Workbench, layer_id: str, wanted: int) -> None:
         raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}", WrongAnswer())
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-SIZE-DIFF")
 def test_sizes_count_what_a_diff_brings(bench: Bench) -> None:
     above: list[ops.Operation] = [
@@ -107,6 +108,7 @@ def applied_as_sized(store: Workbench, copy: Workbench, layer_id: str) -> None:
         raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-SIZE-APPLIED")
 def test_further_names_add_nothing(bench: Bench) -> None:
     linked: list[ops.Operation] = [

@@ -128,6 +128,7 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted}, found {found}")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-IDMAP-TRIP")
 def test_owners_go_from_map_to_map(bench: Bench) -> None:
     with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_OTHER_MAP) as copy:
@@ -241,6 +242,7 @@ def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) ->
                 store.check_tree("own")
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-BUILD-ON")
 def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):

@@ -14,6 +14,7 @@ from conformance.strategies import CAPABILITY, STANDARD, chains
 from conformance.workbench import Deviation
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
 @given(data=st.data())
 def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject) -> None:
@@ -47,6 +48,7 @@ def test_what_is_deleted_stays_deleted(bench: Bench, again: ops.Operation | None
             store.check_tree(layer_id)
 
 
+@pytest.mark.smoke
 @pytest.mark.requirement("OVL-OPAQUE-PRESERVED")
 def test_a_directory_made_again_is_empty(bench: Bench) -> None:
     again: list[ops.Operation] = [

@@ -65,7 +65,7 @@ def test_a_fault_that_dies_of_something_else_is_alive(requirement: str) -> None:
     trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
     assert trial.fate is Fate.BY_OTHERS
     assert KillMatrix((FAULT,), (trial,), "standard").alive == (FAULT,)
-    assert KillMatrix((FAULT,), (trial,), "smoke").alive == ()
+    assert KillMatrix((FAULT,), (trial,), "smoke").alive == (FAULT,)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.ERROR, Verdict.DECLINED, Verdict.UNTESTED])
@@ -280,7 +280,7 @@ def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
 def test_in_smoke_half_is_enough() -> None:
     about = Selftest(**{**{name: getattr(ABOUT, name) for name in ABOUT.__slots__}, "profile": "smoke"})
     others = [Specimen(f"Wrong{number}", (NAMED,), "Wrong.", "boundary: x") for number in range(3)]
-    killed = [judged(one, 1, Seen(kills=(kill(OTHER),))) for one in others]
+    killed = [judged(one, 1, Seen(kills=(kill(NAMED),))) for one in others]
     alive = [judged(one, 1, Seen()) for one in others]
     for trials, code in ((killed[:2] + alive[2:], 0), (killed[:1] + alive[1:], 1)):
         assert KillReport(about, KillMatrix(tuple(others), tuple(trials), "smoke")).exit_code == code
