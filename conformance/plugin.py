@@ -11,6 +11,7 @@ import json
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,7 +143,8 @@ class ConformancePlugin:
         config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
         if self.session.deadline:
             # What time is left for is what can differ the most from machine to machine.
-            kept.sort(key=functools.partial(_narrowness, self._fixtures.requirements))
+            tests = Counter(one for item in kept for one in requirements_of(item))
+            kept.sort(key=functools.partial(_narrowness, self._fixtures.requirements, tests))
         items[:] = items_of_others + kept
         for item in kept:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
@@ -318,14 +320,18 @@ def name_of(item: pytest.Item) -> str:
     return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
 
 
-def _narrowness(known: Mapping[str, Requirement], item: pytest.Item) -> tuple[int, bool]:
+def _narrowness(
+    known: Mapping[str, Requirement], tests: Mapping[str, int], item: pytest.Item
+) -> tuple[int, bool, int, str]:
     """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing.
 
-    Of what varies as much, that comes first which few machines can judge.
+    Of what varies as much, that comes first which few machines can judge, and of that, what has few ``tests``: a
+    requirement has a verdict when the last of its tests has one, so they are kept together, too.
     """
     found = [known[one] for one in requirements_of(item) if one in known]
     common = not any(_RARE & set(one.needs) for one in found)
-    return len(VARIES) - max(len(one.varies) for one in found), common
+    least = min(found, key=lambda one: (tests[one.id], one.id))
+    return len(VARIES) - max(len(one.varies) for one in found), common, tests[least.id], least.id
 
 
 def requirements_of(item: pytest.Item) -> tuple[str, ...]:

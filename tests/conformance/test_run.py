@@ -303,6 +303,23 @@ def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round
 
 
+def test_time_is_spent_on_what_varies_with_most_and_then_on_what_has_few_tests(scratch: Path) -> None:
+    events = scratch / "events.jsonl"
+    chosen = ("OVL-OPTION-CASE", "OVL-WHITEOUT-REPLACED", "OVL-APPLY-WHITEOUT-BEFORE", "OVL-LIFE-SIBLINGS")
+    words = [word for one in chosen for word in ("--requirement", one)]
+    words += ["--examples", "1", "--budget", "20s", "--events", str(events), "--scratch", str(scratch)]
+    done = run("run", "python:refdriver:Driver", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [one["test"] for one in map(json.loads, events.read_text().splitlines()) if one["event"] == "test"]
+    first_round = told[: len(set(told))]
+    assert [re.split(r"\[host", one)[0] for one in first_round] == [
+        "test_siblings_see_nothing_of_one_another",
+        *["test_a_whiteout_and_then_the_directory"] * 2,
+        *["test_a_case_is_the_same_after_diff_and_apply"] * 5,
+        "test_keys_are_taken_in_any_case",
+    ]
+
+
 @pytest.mark.parametrize(
     ("profile", "generated", "expected"),
     [
