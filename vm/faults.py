@@ -58,21 +58,27 @@ def selftest_command(
         wanted, cells = chosen_cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
         (kernel,) = {cell.kernel.name: cell.kernel for cell in cells}.values()
         profile = "standard"
+        parts = []
         if untried:
-            missing, profile, seed, seeds = selftest.untried_in(untried)
+            parts.append((str(untried), killfile.read(untried)))
+            missing, profile, seed, seeds = selftest.untried_in(parts[0][1])
             names = names or missing
-        cache = build.cache_directory()
-        alone(cache)
-        build.build(wanted, [kernel], cache, say)
         output = output.absolute()
-        asked = selftest.Asked(names, profile, seed, seeds, budget, output)
-        with daemon(wanted.defaults.provider):
-            place = Place(cache, output / "consoles", wanted.defaults.provider)
-            file = selftest.run(kernel.name, asked, place, say)
-        found = [(str(one), killfile.read(one)) for one in (untried, file) if one]
-        report = killfile.joined(found)
+        output.mkdir(parents=True, exist_ok=True)
+        if untried and not names:
+            click.echo(f"{untried}: every fault could be tried there, so nothing is left for a machine")
+        else:
+            cache = build.cache_directory()
+            alone(cache)
+            build.build(wanted, [kernel], cache, say)
+            asked = selftest.Asked(names, profile, seed, seeds, budget, output)
+            with daemon(wanted.defaults.provider):
+                place = Place(cache, output / "consoles", wanted.defaults.provider)
+                file = selftest.run(kernel.name, asked, place, say)
+            parts.append((str(file), killfile.read(file)))
+            click.echo((output / f"selftest-{kernel.name}.log").read_text(), nl=False)
+        report = killfile.joined(parts)
         killfile.write(output / "kills.jsonl", report)
         (output / "kills.md").write_text(kill_table(report))
-        click.echo((output / f"selftest-{kernel.name}.log").read_text(), nl=False)
         click.echo(f"kills.jsonl and kills.md written in {output}")
         sys.exit(report.exit_code)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.kills import Fate
-from conformance.report import killfile
-from conformance.report.killfile import BadKills
+from conformance.report.killfile import KillReport
 from vm.machines import Guest, MachineFailed, Place
 from vm.runner import machines_of
 
@@ -33,23 +32,16 @@ class Asked:
     output: Path
 
 
-def untried_in(file: Path) -> tuple[tuple[str, ...], str, int, int]:
-    """Faults that could not be tried where a selftest was run, and its profile, first seed and number of seeds.
-
-    Raises BadKills, also if there are none.
-    """
-    report = killfile.read(file)
+def untried_in(report: KillReport) -> tuple[tuple[str, ...], str, int, int]:
+    """Faults that could not be tried where a selftest was run, and its profile, first seed and number of seeds."""
     matrix = report.matrix
     names = tuple(one.name for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE)
-    if not names:
-        raise BadKills(f"{file}: every fault could be tried there, so nothing is left for a machine")
     return names, report.about.profile, report.about.seeds[0], len(report.about.seeds)
 
 
 def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> Path:
     """The result file of a selftest in a machine of that kernel, which is destroyed. Raises MachineFailed."""
     machines = machines_of(place)
-    asked.output.mkdir(parents=True, exist_ok=True)
     try:
         say(f"{kernel}: starting its machine")
         guest = machines.up(kernel, place)
