@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,13 +41,15 @@ class Change:
 class _Node:
     """An entry of a tree: where it is on disk, what lstat says, and its children by name.
 
-    A directory that several lowers make up has them all in ``directories``, uppermost first.
+    A directory that several lowers make up has them all in ``directories``, uppermost first. ``joined`` is a name
+    that is a link of another one and was not before.
     """
 
     path: bytes
     status: os.stat_result
     list_children: Callable[[], dict[bytes, _Node]]
     directories: tuple[bytes, ...] = ()
+    joined: bool = False
 
     @property
     def is_directory(self) -> bool:
@@ -66,9 +69,15 @@ _Steps = Iterator[Change | _Descent]
 
 
 def tree_changes(old: str | None, new: str) -> Iterator[Change]:
-    """The changes from one tree to another, or from nothing; raises UnreadableLayer."""
+    """The changes from one tree to another, or from nothing; raises UnreadableLayer.
+
+    A file that got a second name is a modification, as it is in an upper: an archive with the new name alone could
+    not tell of what it is a link.
+    """
+    root = os.fsencode(new)
     before = _plain_node(os.fsencode(old)).list_children() if old is not None else {}
-    return _in_order(_compare(b"", before, _plain_node(os.fsencode(new)).list_children()))
+    joined = _joined(os.fsencode(old), root) if old is not None else frozenset[bytes]()
+    yield from _in_order(_compare(b"", before, _plain_node(root, joined).list_children()))
 
 
 def overlay_changes(diff: str, lowers: Sequence[str], overlay: OverlayXattrs) -> Iterator[Change]:
@@ -130,6 +139,8 @@ def _compare_children(path: bytes, old: _Node | None, new: _Node) -> _Steps:
 
 def _differ(old: _Node, new: _Node) -> bool:
     """Whether two entries of one path differ in what an archive carries."""
+    if new.joined:
+        return True
     a, b = old.status, new.status
     if (a.st_ino, a.st_dev) == (b.st_ino, b.st_dev) and not old.is_directory:
         return False
@@ -160,11 +171,51 @@ def _carried_xattrs(node: _Node) -> dict[str, bytes]:
         raise _unreadable(node.path, error) from error
 
 
-def _plain_node(path: bytes) -> _Node:
+def _plain_node(path: bytes, joined: Set[bytes] = frozenset()) -> _Node:
     def children() -> dict[bytes, _Node]:
-        return {name: _plain_node(path + b"/" + name) for name in _names(path)}
+        return {name: _plain_node(path + b"/" + name, joined) for name in _names(path)}
 
-    return _Node(path, _lstat(path), children)
+    return _Node(path, _lstat(path), children, joined=path in joined)
+
+
+def _joined(old: bytes, new: bytes) -> frozenset[bytes]:
+    """The paths in a tree that are links of one another, and were not all links of one another in the old one."""
+    found = set[bytes]()
+    for paths in _linked_paths(new):
+        before = {_inode_at(old, path[len(new) :]) for path in paths}
+        if len(before) > 1:
+            found.update(paths)
+    return frozenset(found)
+
+
+def _linked_paths(root: bytes) -> Iterable[list[bytes]]:
+    """The paths of each inode that has several names."""
+    found = defaultdict[tuple[int, int], list[bytes]](list)
+    pending = [root]
+    while pending:
+        directory = pending.pop()
+        for path in (directory + b"/" + name for name in _names(directory)):
+            status = _lstat(path)
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(path)
+            elif status.st_nlink > 1:
+                found[status.st_dev, status.st_ino].append(path)
+    return found.values()
+
+
+def _inode_at(root: bytes, path: bytes) -> tuple[int, int] | None:
+    """The device and inode of what is there, if it is no directory; no symlink is followed on the way."""
+    at = root
+    *above, last = path.strip(b"/").split(b"/")
+    for name in above:
+        at += b"/" + name
+        if not os.path.lexists(at) or not stat.S_ISDIR(_lstat(at).st_mode):
+            return None
+    at += b"/" + last
+    if not os.path.lexists(at):
+        return None
+    status = _lstat(at)
+    return None if stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def _names(directory: bytes) -> list[bytes]:

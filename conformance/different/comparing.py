@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from conformance.different.different import Different
 from conformance.faulty.basis import Faithful, Patched
@@ -16,7 +16,6 @@ _TREES: Final = ("OVL-TREE", "OVL-WHITEOUT", "OVL-OPAQUE", "OVL-DIFF", "OVL-APPL
 class ComparesTrees(Patched):
     """Diffs, changes and sizes come from comparing two mounted trees, never from the upper alone."""
 
-    declined_capabilities: ClassVar = {"lower-links": "a file that did not change is in no comparison of two trees"}
     place = "probes:why_native_diff_is_wrong"
 
     @staticmethod

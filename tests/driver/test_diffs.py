@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import build_chain, chain_content, everything_in, mounted_below, read, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from refdriver import Driver, IdMap, errors, probes
@@ -146,6 +146,16 @@ real_mounts = settings(
 
 @real_mounts
 @given(st.lists(actions, min_size=1, max_size=3))
+# A lower file gets a second name; so does one that had two; a name comes to another file, or where a symlink was.
+@example([[("file", "a", "")], [("link", "a", "b")]])
+@example([[("file", "a", ""), ("link", "a", "b")], [("link", "b", "l")]])
+@example([[("file", "a", ""), ("file", "b", "")], [("remove", "b", ""), ("link", "a", "b")]])
+@example(
+    [
+        [("mkdir", "d", ""), ("file", "d/a", ""), ("symlink", "e", "d")],
+        [("remove", "e", ""), ("mkdir", "e", ""), ("link", "d/a", "e/a")],
+    ]
+)
 def test_the_laws_of_diffs(homes: FreshHomes, layers: list[list[tuple[str, str, str]]]) -> None:
     with homes.open() as driver, homes.open() as other:
         parent = ""
