@@ -25,7 +25,7 @@ _PLACE: Final = "/var/tmp/overlay-conformance-reset"
 _VARIABLE: Final = "OVERLAY_CONFORMANCE_RESET"
 _CHURN: Final = "PYTHONPATH=/opt/overlay-conformance exec python3 -m conformance.machines.churn"
 _FIRST: Final = b"ended 5\n"  # two layers are safe, and something more was done
-_START_LIMIT: Final = 120  # seconds until that was heard, and until the machine is back
+_START_LIMIT: Final = 300  # seconds until that was heard, and until the machine is back
 _NO_BACKING: Final = 69  # churn's answer where the kernel does not have the filesystem
 _LONGEST: Final = 15.0  # seconds after it
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.neighbours.suites import PACKAGES, Ran, Suite
-from conformance.kills import KillMatrix, Specimen
+from conformance.kills import Fate, KillMatrix, Specimen
 
 _OURS: Final = "overlay-conformance"
 _BEGINNING: Final = """# Neighbours
@@ -81,7 +81,7 @@ def as_markdown(found: Findings) -> str:
     suites = found.suites
     families = list(dict.fromkeys(found.families[one.named_for] for one in reached))
     killed = [one for one in reached if any(found.killers(suite, one.name) for suite in suites)]
-    theirs = [one.name for one in killed if not found.matrix.counts_as_killed(one)]
+    theirs = [one.name for one in killed if found.matrix.fate(one) is not Fate.KILLED]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))
     return "\n".join(
         [
@@ -119,7 +119,7 @@ def _cells(*cells: str) -> str:
 
 
 def _row(found: Findings, name: str, faults: Sequence[Specimen]) -> str:
-    counts = [sum(map(found.matrix.counts_as_killed, faults))]
+    counts = [sum(found.matrix.fate(one) is Fate.KILLED for one in faults)]
     counts += [sum(bool(found.killers(suite, one.name)) for one in faults) for suite in found.suites]
     return _cells(name, str(len(faults)), *map(str, counts))
 
