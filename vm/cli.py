@@ -83,6 +83,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 @choosing
 @click.option("--profile", type=click.Choice(["smoke", "standard", "release"]), help="Instead of the matrix's.")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the matrix's.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples, the same in all cells.")
 @click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m, instead of the matrix's.")
 @click.option("--machines", type=click.IntRange(1), help="How many at a time, instead of what there is room for.")
 @click.option(
@@ -101,6 +102,7 @@ def run(
     provider: str | None,
     profile: str | None,
     examples: int | None,
+    seed: int,
     budget: float | None,
     machines: int | None,
     output: Path,
@@ -136,6 +138,7 @@ def run(
                 for name, files in made.kernels.items()
             },
             Timings(output / "timings.json"),
+            seed,
         )
         todo = cells if again else runner.left_to_do(cells, asked)
         if len(todo) < len(cells):

@@ -131,8 +131,8 @@ def test_what_is_left_to_do_is_what_has_no_answer_to_this_question(tmp_path: Pat
     records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), ())])
     assert left_to_do([cell], question) == []
     done = a_run(cell, "6.1.0-50-cloud-amd64")
-    others = [replace(done, kernel="6.1.0-51"), replace(done, examples=9), replace(done, failure="lost")]
-    for other in (*others, replace(done, selected=cell.requirements[1:])):
+    others = [replace(done, kernel="6.1.0-51"), replace(done, examples=9), replace(done, seed=2)]
+    for other in (*others, replace(done, failure="lost"), replace(done, selected=cell.requirements[1:])):
         records.write(file, [Part(other, ())])
         assert left_to_do([cell], question) == [cell], other
     file.write_text(file.read_text()[:-20])
