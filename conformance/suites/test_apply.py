@@ -166,7 +166,6 @@ def test_a_file_replaces_a_symlink_and_not_its_target(bench: Bench) -> None:
         shows(store, "child", there={b"x": b"old", b"y": b"new"})
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 @pytest.mark.parametrize("layer_id", ["child", "base"], ids=["of-the-layer-below", "of-the-layer-itself"])
 def test_a_directory_is_merged_with_a_directory(bench: Bench, layer_id: str) -> None:

@@ -135,7 +135,6 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
                 raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-PARALLEL-DIFF")
 def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:

@@ -315,7 +315,6 @@ def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) 
         )
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")
 @pytest.mark.parametrize(
     "change",

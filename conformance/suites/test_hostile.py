@@ -210,7 +210,6 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
         still_well(store)
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-DOTS")
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."])
 def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:

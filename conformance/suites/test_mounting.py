@@ -174,7 +174,6 @@ def test_far_beyond_a_page(bench: Bench) -> None:
         store.check_tree(with_a_file_each(store, 40)[-1])
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-MOUNT-HOME-PRIVATE")
 @pytest.mark.parametrize("home", ["below a shared mount", "a shared mount"])
 def test_the_home_is_private(bench: Bench, home: str) -> None:

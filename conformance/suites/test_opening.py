@@ -209,7 +209,6 @@ def test_others_cannot_enter(bench: Bench) -> None:
                 raise Deviation(f"any user can reach the setuid file {path} of a layer: {modes}")
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-OPEN-SECOND-HOME")
 def test_two_homes_have_two_answers(bench: Bench) -> None:
     if bench.place.backing == "tmpfs" or namespace.filesystem_magic(Path(bench.place.directory)) == namespace.TMPFS:

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,20 @@ def test_no_two_layers_are_one_project(bench: Bench, data: st.DataObject) -> Non
     steps = bench.draw(
         data, st.lists(st.sampled_from(("create", "reopen", "remove first", "remove last")), max_size=10)
     )
+    no_two_are_one(bench, way, steps)
+
+
+@pytest.mark.requirement("OVL-QUOTA-IDS")
+@pytest.mark.parametrize(
+    "steps",
+    [["create", "remove first"], ["create", "remove first", "reopen"], ["reopen"]],
+    ids=lambda steps: "-".join(steps).replace(" ", "-"),
+)
+def test_no_two_layers_are_one_project_after(bench: Bench, steps: list[str]) -> None:
+    no_two_are_one(bench, way_of(bench), steps)
+
+
+def no_two_are_one(bench: Bench, way: Way, steps: Sequence[str]) -> None:
     with way.store(bench, _SMALL) as store:
         projects: dict[str, int] = {}
         for number, step in enumerate(["create", *steps, "create"]):
@@ -291,8 +306,13 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
     way = way_of(bench)
     with way.store(bench, _SMALL) as store:
         store.tell(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
+        store.tell("(each waits after its first layer until all have one)")
         store.beyond("several processes made layers at a time")
-        children = [in_child(functools.partial(make_layers, store, way, number)) for number in range(_CALLERS)]
+        gate = os.pipe()
+        tasks = [functools.partial(make_layers, store, way, number, gate) for number in range(_CALLERS)]
+        children = [in_child(task) for task in tasks]
+        for end in gate:
+            os.close(end)
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if any(ended):
             raise Deviation(f"exit codes of the processes: {ended}, expected 0 of each")
@@ -301,11 +321,19 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
         limits.all_differ(projects, project_of(store.driver.home))
 
 
-def make_layers(store: Workbench, way: Way, caller: int) -> int:
-    """What one process does; 0, its exit code."""
+def make_layers(store: Workbench, way: Way, caller: int, gate: tuple[int, int]) -> int:
+    """What one process does; 0, its exit code.
+
+    All are at work at a time on one processor, too: after its first layer each lets go of the pipe's other end, and
+    goes on when nobody holds it any more.
+    """
+    waiting, held = gate
     driver = store.another_opening()
     try:
         for number in range(_EACH):
+            if number == 1:
+                os.close(held)
+                os.read(waiting, 1)
             driver.create(f"p{caller}-{number}", "base", {} if way.of_driver else {"size": str(_SMALL)})
     finally:
         driver.leave()

@@ -257,7 +257,6 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-STORE-UNTOUCHED")
 def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):

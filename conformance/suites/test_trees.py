@@ -14,7 +14,6 @@ from conformance.strategies import CAPABILITY, STANDARD, chains
 from conformance.workbench import Deviation
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
 @given(data=st.data())
 def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject) -> None:
