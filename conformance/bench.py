@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from conformance import ops
 from conformance.driver import (
     Answer,
+    DriverFailed,
     DriverInfo,
     DriverRefused,
     DriverSource,
@@ -168,7 +169,7 @@ class Bench:
                 self._keep_names()
                 self.story.tape.stop()
                 # What was started to reach the driver has to end, whatever became of the test.
-                with suppress(DriverRefused):
+                with suppress(DriverRefused, DriverFailed):
                     workbench.driver.leave()
                 raise
             workbench.driver.close()

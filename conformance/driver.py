@@ -2,8 +2,9 @@
 
 Words. A *layer* is made on a parent, or on nothing. *get* gives the path of its whole tree and *put* gives it
 back. A *diff* is a tar archive of what a layer changes in its parent; *applying* it to an empty layer on an
-equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; any other error
-from an adapter is an error of the harness.
+equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; what is no
+answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error of
+the harness.
 """
 
 from __future__ import annotations
@@ -18,6 +19,19 @@ from conformance.tape import Called, Opened
 
 class DriverRefused(Exception):
     """The driver under test answered with an error; the text is the driver's own."""
+
+
+class DriverFailed(Exception):
+    """The driver did not answer a call as a driver does; this is never a refusal, and a test that meets it fails.
+
+    Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
+    code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
+    stack of a call that did not return, or the last output of a process; "" where there is none.
+    """
+
+    def __init__(self, text: str, detail: str = "") -> None:
+        super().__init__(text)
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class OpenRequest:
 
 
 class DriverUnderTest(Protocol):
-    """One driver opened on one home. Every method may raise DriverRefused."""
+    """One driver opened on one home. Every method may raise DriverRefused and DriverFailed."""
 
     @property
     def home(self) -> str:

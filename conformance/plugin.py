@@ -25,7 +25,7 @@ from conformance import bench as benches
 from conformance.adapters import UnknownDriver, connect
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
-from conformance.driver import DriverRefused, DriverSource
+from conformance.driver import DriverFailed, DriverRefused, DriverSource
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
 from conformance.lab import namespace
@@ -359,6 +359,8 @@ def _explained(
     match error:
         case Deviation():
             return Verdict.FAIL, str(error)
+        case DriverFailed():
+            return Verdict.FAIL, f"{error}\n{error.detail}".rstrip()
         case DriverRefused():
             return Verdict.FAIL, f"the driver refused a step that it must do: {error}"
         case FlakyFailure():
@@ -366,7 +368,7 @@ def _explained(
                 Verdict.FAIL,
                 f"failed, and then did not when the same steps were repeated: {error}\n{report.longreprtext}",
             )
-        case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused)):
+        case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
             # Whatever the harness draws for a history follows from what it drew before, and how far that came.
             said = "failed, and then in another place when the same steps were repeated in a fresh store"
             return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"

@@ -31,7 +31,7 @@ from hypothesis.errors import HypothesisException
 from conformance import plugin as suite
 from conformance import suites
 from conformance.adapters import connect
-from conformance.driver import DriverRefused
+from conformance.driver import DriverFailed, DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
 from conformance.kills import Kill, Seen, is_own_defect
@@ -283,7 +283,7 @@ class _Witness:
         self._suite.tries.on_failure = functools.partial(self._found, nodeid.rpartition("::")[2])
 
     def _found(self, test: str, error: Exception) -> None:
-        if isinstance(error, (Deviation, DriverRefused)) and not is_own_defect(str(error)):
+        if isinstance(error, (Deviation, DriverRefused, DriverFailed)) and not is_own_defect(str(error)):
             requirements = error.requirements if isinstance(error, Leak) else self._requirements[test]
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conformance.driver import Change, DriverRefused, DriverUnderTest
+from conformance.driver import Change, DriverFailed, DriverRefused, DriverUnderTest
 from conformance.tape import Beyond, Called, Tape
 from conformance.timing import Stopwatch
 
@@ -32,7 +32,7 @@ class WatchedDriver:
                 result = call()
             answer = _answer(result)
             return result
-        except DriverRefused as error:
+        except (DriverRefused, DriverFailed) as error:
             refused = str(error)
             raise
         finally:
