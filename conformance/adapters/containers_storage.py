@@ -8,31 +8,37 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl
+from typing import Final
 
+from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.dialects.containers_storage import ContainersStorage
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
 _LIMITS = 300  # seconds; a command that takes longer hangs
+KEYS: Final = (
+    Key("binary", "the containers-storage command, by its path or for the PATH"),
+    Key("storage-opt", "an option of containers-storage, such as overlay.mount_program=PATH", repeatable=True),
+)
 
 
 def source(arguments: str) -> DriverSource:
     """``DRIVER[?binary=PATH&storage-opt=KEY=VALUE]``; raises OSError when there is no such command."""
-    driver, _, query = arguments.partition("?")
-    words = parse_qsl(query, strict_parsing=bool(query))
-    binary = dict(words).get("binary", "containers-storage")
+    connection = parse_arguments("containers-storage", arguments)
+    driver = connection.name
+    binary = absolute_command(connection.value("binary", "containers-storage"))
     found = shutil.which(binary)
     if found is None:
         raise OSError(f"there is no command {binary!r}; on Debian and Ubuntu: apt-get install containers-storage")
-    options = [value for key, value in words if key == "storage-opt"]
-    info = DriverInfo(f"containers-storage:{arguments}", _version_of(found), _declined(driver, options))
-    command = _Command(found, driver or "overlay", tuple(options))
+    options = connection.values("storage-opt")
+    declined = _declined(driver, options) | declined_in(connection)
+    info = DriverInfo(f"containers-storage:{arguments}", _version_of(found), declined)
+    command = _Command(found, driver or "overlay", options)
     return DriverSource(
         info,
         lambda request: _ContainersStorage(command, request),
         attempt=command.attempt,
-        dialect=ContainersStorage(binary, driver or "overlay", tuple(options)),
+        dialect=ContainersStorage(binary, driver or "overlay", options),
     )
 
 

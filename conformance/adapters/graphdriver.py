@@ -23,8 +23,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
+from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.dialects.graphdriver import Plugin
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
@@ -34,19 +35,19 @@ _CALL_LIMIT: Final = 300.0  # seconds; a call that takes longer hangs
 _BLOCK: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
+KEYS: Final = (Key("command", "the command that starts a plugin, with {socket} where the path of its socket goes"),)
 
 
 def source(arguments: str) -> DriverSource:
     """``SOCKET`` or ``?command=COMMAND[&decline=CAPABILITY:REASON]``; raises OSError or ValueError."""
-    path, _, query = arguments.partition("?")
-    words = parse_qsl(query, strict_parsing=bool(query))
-    command = shlex.split(dict(words).get("command", ""))
+    connection = parse_arguments("graphdriver", arguments)
+    path, command = connection.name, shlex.split(connection.value("command"))
     if bool(path) == bool(command):
         raise ValueError("name a socket (graphdriver:/path.sock) or a command (graphdriver:?command=... {socket})")
     if command and ("{socket}" not in " ".join(command) or shutil.which(command[0]) is None):
         raise ValueError(f"{command[0]!r} should be a command, and one of its words hold {{socket}}")
-    declined = dict(one.partition(":")[::2] for key, one in words if key == "decline")
-    info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined)
+    command[:1] = map(absolute_command, command[:1])
+    info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined_in(connection))
     if path:
         return DriverSource(info, lambda request: _Plugin(_Running(path), request), dialect=Plugin(path))
     return DriverSource(

@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import parse_qsl
+from typing import Final
 
+from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.adapters.containerd import messages
 from conformance.adapters.containerd.client import Client, load_grpc
 from conformance.adapters.containerd.daemon import Daemon, Setup
@@ -42,6 +43,13 @@ _DECLINED = {
 }
 
 
+KEYS: Final = (
+    Key("binary", "the containerd command, by its path or for the PATH"),
+    Key("address", "the socket of a containerd that is running"),
+    Key("proxy", "the socket of a snapshotter outside of containerd, which is plugged in"),
+)
+
+
 def source(arguments: str) -> DriverSource:
     """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS]``; raises OSError, ImportError or ValueError.
 
@@ -49,18 +57,15 @@ def source(arguments: str) -> DriverSource:
     directory; ``address`` names one that is running instead, and has to see the same mounts. ``proxy`` is the
     socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER.
     """
-    snapshotter, _, query = arguments.partition("?")
-    options = dict(parse_qsl(query, strict_parsing=bool(query)))
-    unknown = options.keys() - {"binary", "address", "proxy"}
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} is none of binary, address and proxy")
+    connection = parse_arguments("containerd", arguments)
     load_grpc()
-    address, proxy = options.get("address", ""), options.get("proxy", "")
-    if address and options.keys() > {"address"}:
+    address, proxy = connection.value("address"), connection.value("proxy")
+    if address and (proxy or connection.value("binary")):
         raise ValueError("address names a containerd that is running; binary and proxy are for one of our own")
-    binary, version = ("", _version_at(address)) if address else _found(options.get("binary", "containerd"))
-    setup = Setup(binary, snapshotter or "overlayfs", proxy)
-    info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address))
+    command = absolute_command(connection.value("binary", "containerd"))
+    binary, version = ("", _version_at(address)) if address else _found(command)
+    setup = Setup(binary, connection.name or "overlayfs", proxy)
+    info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     return _Opener(setup, address).source(info)
 
 
