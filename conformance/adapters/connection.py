@@ -149,11 +149,13 @@ def writable_in(connection: Connection) -> tuple[Path, ...]:
 
 
 def checked_paths(said: Sequence[str]) -> tuple[Path, ...]:
-    """Paths that are absolute and there; raises BadConnection."""
+    """Paths that are absolute and exist, the root directory apart; raises BadConnection."""
     for path in said:
         if not os.path.isabs(path) or not os.path.lexists(path):
             problem = "is not there" if os.path.isabs(path) else "is relative"
             raise BadConnection(f"writable={path} {problem}; name an absolute path that exists")
+        if os.path.realpath(path) == "/":
+            raise BadConnection("writable=/ would protect nothing; name the paths that the driver writes to")
     return tuple(map(Path, said))
 
 
