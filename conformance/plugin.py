@@ -25,7 +25,7 @@ from conformance import bench as benches
 from conformance.adapters import UnknownDriver, connect
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
-from conformance.driver import DriverFailed, DriverRefused, DriverSource
+from conformance.driver import DriverFailed, DriverRefused, DriverSource, TimeUp
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
 from conformance.lab import namespace
@@ -50,9 +50,10 @@ def start(config: pytest.Config) -> None:
     """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
     stack = ExitStack()
     try:
-        source = connect(config.getoption("driver"))
         handed = getattr(config, "workerinput", {}).get(_SESSION)
         session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
+        source = connect(config.getoption("driver"))
     except (UnknownDriver, KeyError) as error:
         stack.close()
         raise pytest.UsageError(str(error)) from error
@@ -78,6 +79,7 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         tuple(config.getoption("backing")),
         config.getoption("conformance_deadline"),
         _replay(config.getoption("conformance_replay")),
+        config.getoption("conformance_call_timeout"),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:
@@ -197,6 +199,14 @@ class ConformancePlugin:
         if self._log:
             self._log.news()
             self._log.write(item.name)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged."""
+        try:
+            return (yield)
+        except TimeUp as error:
+            pytest.skip(UNTESTED + str(error))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

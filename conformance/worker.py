@@ -52,6 +52,7 @@ class Task:
     replay: Mapping[str, Any] = field(default_factory=dict)
     unshrunk: tuple[str, ...] = ()
     replay_only: bool = False
+    call_timeout: float = 60.0
 
 
 class _Listener:
@@ -124,6 +125,7 @@ def main() -> None:
     log = Path(task.scratch) / "log"
     try:
         namespace.die_with_parent(task.parent)
+        namespace.enter_pid_namespace()  # so that nothing outlives it
         connect(task.driver).close()  # so that a wrong name is refused before anything is made
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
@@ -189,7 +191,7 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
     words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
-    words += [f"--hypothesis-seed={task.seed + number}"]
+    words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
     words += [f"--backing={name}" for name in task.backings]
     words += [f"--requirement={one}" for one in task.selected]
     if deadline is not None:
