@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.driver import Change, DriverSource, DriverUnderTest, OpenRequest
+from conformance.driver import Change, DriverSource, DriverUnderTest, OpenRequest, ProcessOfDriver
 from conformance.findings import Finding, InWords, NotContained
 from conformance.lab import mountinfo
 from conformance.workbench import Deviation
@@ -131,6 +131,11 @@ class ContainedDriver:
     @property
     def image_store(self) -> str:
         return self._driver.image_store
+
+    @property
+    def process(self) -> ProcessOfDriver | None:
+        found: ProcessOfDriver | None = getattr(self._driver, "process", None)
+        return found
 
     def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
         self._driver.create(layer_id, parent, options)

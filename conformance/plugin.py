@@ -27,7 +27,7 @@ from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
 from conformance.contained import Escaped, contained
-from conformance.driver import DriverFailed, DriverRefused, DriverSource
+from conformance.driver import DriverFailed, DriverRefused, DriverSource, TimeUp
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
 from conformance.lab import namespace, readonly
@@ -57,6 +57,7 @@ def start(config: pytest.Config) -> None:
         handed = getattr(config, "workerinput", {}).get(_SESSION)
         # The driver's code is imported after this process was confined.
         session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
         source = contained(connect(config.getoption("driver")))
         if not handed:
             readonly.allow(one for one in source.writable if readonly.is_read_only(one))
@@ -86,6 +87,7 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         config.getoption("conformance_deadline"),
         _replay(config.getoption("conformance_replay")),
         writable_of(config.getoption("driver")),
+        config.getoption("conformance_call_timeout"),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:
@@ -220,6 +222,14 @@ class ConformancePlugin:
         if self._log:
             self._log.news()
             self._log.write(item.name)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged."""
+        try:
+            return (yield)
+        except TimeUp as error:
+            pytest.skip(UNTESTED + str(error))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.lab import backing, devices, kernellog, namespace, pretend, readonly
+from conformance.driver import CallLimit
+from conformance.lab import backing, devices, kernellog, namespace, pretend, readonly, supervised
 from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
 
 _NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
@@ -79,6 +80,12 @@ class Session:
     notes: tuple[str, ...]
     deadline: float | None = None  # of time.monotonic(), which all processes of one machine share
     replay: Replay = field(default_factory=Replay)
+    call_timeout: float = CallLimit().seconds
+
+    @property
+    def limit(self) -> CallLimit:
+        """How long a call of the driver may take."""
+        return CallLimit(self.call_timeout, self.deadline)
 
     @property
     def privileged(self) -> bool:
@@ -109,6 +116,7 @@ class Wish:
     deadline: float | None = None
     replay: Replay = field(default_factory=Replay)
     writable: tuple[Path, ...] = ()  # directories that stay writable beside the scratch directory
+    call_timeout: float = CallLimit().seconds
 
 
 def confine(writable: Sequence[Path]) -> tuple[str, list[str]]:
@@ -150,6 +158,10 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     except namespace.NoNamespace as error:
         notes.append(f"{_UNPROTECTED}: {error}")
         lacking["mounts"] = str(error)
+    if "mounts" not in lacking and (reason := supervised.why_not()):
+        notes.append(
+            f"{reason}: what a driver starts and leaves may outlive it, and a driver can signal the harness"
+        )
     if lane != "root":
         lacking["root"] = "not real root; run as root (sudo)"
         lacking["loop"] = "loop devices take real root; run as root (sudo)"
@@ -176,6 +188,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         tuple(dict.fromkeys(notes)),
         wish.deadline,
         wish.replay,
+        wish.call_timeout,
     )
 
 

@@ -92,6 +92,7 @@ def main() -> None:
     task = Trials(**fields, jobs=jobs)
     try:
         namespace.die_with_parent(task.parent)
+        namespace.enter_pid_namespace()  # so that nothing outlives it
         os.environ[basis.BASIS] = task.basis
         _import_everything(task)
         _try_all(task, events)
@@ -112,8 +113,6 @@ def _import_everything(task: Trials) -> None:
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
     basis.basis()
-    for connection in dict.fromkeys(job.connection for job in task.jobs):
-        connect(connection).close()
 
 
 def _try_all(task: Trials, events: IO[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conformance.driver import Change, DriverFailed, DriverRefused, DriverUnderTest
+from conformance.driver import Change, DriverFailed, DriverRefused, DriverUnderTest, ProcessOfDriver
 from conformance.tape import Beyond, Called, Tape
 from conformance.timing import Stopwatch
 
@@ -48,6 +48,12 @@ class WatchedDriver:
     @property
     def image_store(self) -> str:
         return self._driver.image_store
+
+    @property
+    def process(self) -> ProcessOfDriver | None:
+        """The process that calls are done in, where it can be looked at."""
+        found: ProcessOfDriver | None = getattr(self._driver, "process", None)
+        return found
 
     def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
         self._watched(

@@ -52,6 +52,7 @@ class Task:
     replay: Mapping[str, Any] = field(default_factory=dict)
     unshrunk: tuple[str, ...] = ()
     replay_only: bool = False
+    call_timeout: float = 60.0
 
 
 class _Listener:
@@ -123,11 +124,12 @@ def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
     log = Path(task.scratch) / "log"
     try:
+        namespace.die_with_parent(task.parent)
+        outside = namespace.enter_pid_namespace()  # so that nothing outlives it
         with suppress(namespace.NoNamespace):  # the run says so when it is prepared
             confine([Path(task.scratch), *writable_of(task.driver)])
-        namespace.die_with_parent(
-            task.parent
-        )  # after the change of user namespace, which makes the kernel forget it
+        if outside:
+            namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
         connect(task.driver).close()  # so that a wrong name is refused before anything is made
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
@@ -193,7 +195,7 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
     words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
-    words += [f"--hypothesis-seed={task.seed + number}"]
+    words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
     words += [f"--backing={name}" for name in task.backings]
     words += [f"--requirement={one}" for one in task.selected]
     if deadline is not None:

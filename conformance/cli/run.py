@@ -56,6 +56,7 @@ class Asked:
     seed: int
     known: tuple[Expectation, ...]
     expectations_file: Path | None
+    call_timeout: float = 60.0
 
 
 @main.command(short_help="Judge a driver.")
@@ -64,6 +65,14 @@ class Asked:
     "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
 )
 @click.option("--budget", type=Duration(), help="Go on with new examples until this time is spent, such as 10m.")
+@click.option(
+    "--call-timeout",
+    type=click.FloatRange(0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a call of the driver may take.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Tests at a time.")
 @click.option(
     "--backing",
@@ -120,6 +129,7 @@ def run(
     driver: str,
     profile: str,
     budget: float | None,
+    call_timeout: float,
     jobs: int,
     backings: tuple[str, ...],
     ids: tuple[str, ...],
@@ -149,6 +159,7 @@ def run(
         random.SystemRandom().randrange(2**32) if seed is None else seed,
         known,
         expectations_file,
+        call_timeout,
     )
     console = Console(highlight=False)
     events = _events(events_to, asked)
@@ -187,6 +198,7 @@ def judge(
         asked.budget,
         replay=cases,
         unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
+        call_timeout=asked.call_timeout,
     )
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:

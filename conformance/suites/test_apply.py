@@ -22,9 +22,9 @@ from conformance.workbench import Deviation, Workbench, same_tree
 
 
 @contextmanager
-def child_of_standard(bench: Bench) -> Iterator[Workbench]:
+def child_of_standard(bench: Bench, umask: int | None = None) -> Iterator[Workbench]:
     """A store with the layer "base" as in STANDARD, applied as an archive may be, and an empty "child" on it."""
-    with bench.store() as store:
+    with bench.store(umask=umask) as store:
         store.create("base")
         store.change("base", STANDARD)
         store.create("child", "base")
@@ -353,14 +353,8 @@ def test_other_marks_are_metadata(bench: Bench) -> None:
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-UMASK")
 def test_the_umask_has_no_say(bench: Bench) -> None:
-    with child_of_standard(bench) as store:
-        entries = [tars.file("f", mode=0o666), tars.directory("x", 0o777)]
-        store.tell("umask 077")
-        old = os.umask(0o077)
-        try:
-            store.applied("child", entries)
-        finally:
-            os.umask(old)
+    with child_of_standard(bench, umask=0o077) as store:
+        store.applied("child", [tars.file("f", mode=0o666), tars.directory("x", 0o777)])
         tree = store.observed("child")
         modes = {path: tree.nodes[path].mode & 0o7777 for path in (b"f", b"x")}
         if modes != {b"f": 0o666, b"x": 0o777}:

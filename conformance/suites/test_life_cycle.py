@@ -56,18 +56,13 @@ def test_an_id_is_taken_once(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-LIFE-ROOT-OPEN")
 @pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
 def test_the_root_of_a_layer_may_be_entered(bench: Bench, mask: int) -> None:
-    before = os.umask(mask)
-    try:
-        with bench.store() as store:
-            store.tell(f"with the umask {mask:03o}:")
-            for layer_id in store.build([(), ()]):
-                store.tell(f"get {layer_id}")
-                mode = os.stat(store.driver.get(layer_id)).st_mode & 0o7777
-                store.driver.put(layer_id)
-                if mode & 0o555 != 0o555:
-                    raise Deviation(f"the root of {layer_id} has mode {mode:04o}; expected r-x for everybody")
-    finally:
-        os.umask(before)
+    with bench.store(umask=mask) as store:
+        for layer_id in store.build([(), ()]):
+            store.tell(f"get {layer_id}")
+            mode = os.stat(store.driver.get(layer_id)).st_mode & 0o7777
+            store.driver.put(layer_id)
+            if mode & 0o555 != 0o555:
+                raise Deviation(f"the root of {layer_id} has mode {mode:04o}; expected r-x for everybody")
 
 
 @pytest.mark.smoke
@@ -332,10 +327,10 @@ def test_no_descriptor_stays_open(bench: Bench) -> None:
                 store.apply(f"copy-{number}", store.diff("layer-0"))
 
         use(0)
-        before = len(os.listdir("/proc/self/fd"))
+        before = bench.state_of(store.driver).descriptors
         for number in range(1, 6):
             use(number)
-        opened = len(os.listdir("/proc/self/fd")) - before
+        opened = bench.state_of(store.driver).descriptors - before
         if opened > 0:
             raise Deviation(f"five rounds of get, put, diff and apply left {opened} descriptors open")
 
@@ -347,14 +342,14 @@ def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
     bench.need("diff")
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"large", b"large" * 100_000, 0o644)]])
-        before = len(os.listdir("/proc/self/fd"))
+        before = bench.state_of(store.driver).descriptors
         for _ in range(5):
             store.tell("diff layer-1 into /dev/full, which takes nothing")
             try:
                 store.driver.diff("layer-1", "layer-0", Path("/dev/full"))
             except (DriverRefused, OSError) as error:
                 store.tell(f"  given up: {error}")
-        opened = len(os.listdir("/proc/self/fd")) - before
+        opened = bench.state_of(store.driver).descriptors - before
         if opened > 0:
             raise Deviation(f"five diffs that were not read to their end left {opened} descriptors open")
         store.check_tree("layer-1")
