@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from conformance.lab.removal import remove_tree
 
 _PREFIX: Final = "overlay-conformance-run-"
 _LOCK: Final = "lock"
@@ -57,6 +58,6 @@ def _remove(path: Path) -> None:
     # The lock goes last: as long as anything is left, the next run can find and sweep it.
     for entry in path.iterdir():
         if entry.name != _LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     (path / _LOCK).unlink()
     path.rmdir()
