@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from conformance.driver import (
 from conformance.findings import StillMounted
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
+from conformance.lab.removal import remove_tree
 from conformance.session import Place, Session
 from conformance.spec import Capability, Requirement
 from conformance.tape import Beyond, Called, Opened
@@ -258,7 +258,7 @@ class Bench:
             yield directory
         finally:
             namespace.unmount_below(directory)
-            shutil.rmtree(directory)
+            remove_tree(directory)
 
     def open_at(self, directory: Path) -> DriverUnderTest:
         """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""

@@ -9,12 +9,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from skips import allowed_skips, forbidden
 
 from refdriver import trees
 from refdriver.linux import libc
 
 
+class NoForbiddenSkips:
+    """Fails a run with CI=true if a test was skipped that tests/allowed-skips.toml does not name."""
+
+    def __init__(self) -> None:
+        self._skipped: list[tuple[str, str]] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not hasattr(report, "wasxfail"):
+            self._note(report)
+
+    def _note(self, report: pytest.CollectReport | pytest.TestReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self._skipped.append((report.nodeid, report.longrepr[2].removeprefix("Skipped: ")))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        if forbidden(self._skipped, allowed_skips()) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return (yield)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = forbidden(self._skipped, allowed_skips())
+        if lines:
+            terminalreporter.section("skips that tests/allowed-skips.toml does not allow", red=True)
+            terminalreporter.write_line("\n".join(lines))
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    # With xdist the controller sees all reports, and its workers have a workerinput.
+    if os.environ.get("CI") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NoForbiddenSkips(), "no-forbidden-skips")
     config.addinivalue_line("markers", "mounts: makes real mounts, so it needs root")
     # A shell without job control starts what is in the background with Ctrl-C ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -93,6 +93,69 @@ def test_bootstrap_without_a_word_says_what_it_does() -> None:
         assert command.strip() in done.stderr
 
 
+APT_GET = """\
+#!/bin/sh
+case $* in *install*) ;; *) exit ;; esac
+echo "$*" >"$CALLS/installed"
+cp /usr/sbin/policy-rc.d "$CALLS/policy" 2>/dev/null
+eval "$APT"
+"""
+
+
+@pytest.fixture
+def bare_system(tmp_path: Path) -> Path:
+    """A checkout whose Python packages are there, and an apt that installs nothing."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name, text in {
+        ".ci/bootstrap": (ROOT / ".ci/bootstrap").read_text(),
+        ".venv/bin/python": "#!/bin/sh\n",
+        ".venv/bin/tox": '#!/bin/sh\n[ ! -e /usr/sbin/policy-rc.d ] || touch "$CALLS/policy-is-left"\n',
+        "bin/apt-get": APT_GET,
+        "bin/apt-cache": "#!/bin/sh\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv/made-in").write_text(f"{tmp_path}\n")
+    stamp = subprocess.run(["cksum", "pyproject.toml"], cwd=tmp_path, capture_output=True, check=True).stdout
+    (tmp_path / ".venv/installed-tox").write_bytes(stamp)
+    return tmp_path
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize(("answer", "code"), [("true", 0), ("false", 0), ("kill -INT $PPID", 130)])
+def test_the_tests_command_installs_every_driver_and_starts_no_service(
+    bare_system: Path, scratch: Path, answer: str, code: int
+) -> None:
+    """In mounts of its own, where /usr/sbin can be written to and no program is found that has to be installed."""
+    for name in ("upper", "work"):
+        (scratch / name).mkdir()
+    programs = ("containerd", "fuse-overlayfs")
+    there = [found for name in programs if (found := shutil.which(name, path="/usr/bin:/bin"))]
+    inside = [
+        "set -e",
+        *(f"mount --bind /dev/null {program}" for program in there),
+        f"mount -t overlay none -o lowerdir=/usr/sbin,upperdir={scratch}/upper,workdir={scratch}/work /usr/sbin",
+        "rm -f /usr/sbin/policy-rc.d",
+        "exec .ci/bootstrap test",
+    ]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", "\n".join(inside)],
+        cwd=bare_system,
+        env={**os.environ, "PATH": f"{bare_system}/bin:/usr/bin:/bin", "CALLS": str(bare_system), "APT": answer},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    asked = (bare_system / "installed").read_text().split()
+    assert "--no-install-recommends" in asked
+    assert set(programs) <= set(asked)
+    assert "exit 101" in (bare_system / "policy").read_text()
+    assert not (bare_system / "policy-is-left").exists()
+    assert not (scratch / "upper/policy-rc.d").is_file()
+
+
 def imported(path: Path) -> Iterator[str]:
     """The packages that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -13,12 +13,22 @@ from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
 
 _PROLOGUE = """\
-# start STORE DIRECTORY: a containerd of its own for each store
+# The daemon looks for programs itself, so it needs a PATH also where this shell has its own.
+export PATH="${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}"
+ctr=%(ctr)s
+# ctr 2 unpacks with the default snapshotter only, unless it does the import itself.
+local_import=
+if "$ctr" images import --help 2>&1 | grep -q -e '--local'; then local_import=--local; fi
+case $(uname -m) in
+x86_64) architecture=amd64 ;; aarch64) architecture=arm64 ;; i?86) architecture=386 ;; armv*) architecture=arm ;;
+*) architecture=$(uname -m) ;;
+esac
+%(config)s# start STORE DIRECTORY: a containerd of its own for each store
 start() {
     mkdir -p "$work/$1.run"
     cat >"$work/$1.toml" <<END
 version = 2
-root = '$2/root'
+%(imports)sroot = '$2/root'
 state = "$work/$1.run/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [grpc]
@@ -28,7 +38,7 @@ address = "$work/$1.run/sock.ttrpc"
 END
     %(binary)s --config "$work/$1.toml" >"$work/$1.log" 2>&1 &
     echo $! >"$work/$1.pid"
-    until ctr --address "$work/$1.run/sock" version >/dev/null 2>&1; do
+    until "$ctr" --address "$work/$1.run/sock" version >/dev/null 2>&1; do
         kill -0 "$(cat "$work/$1.pid")" 2>/dev/null || { cat "$work/$1.log"; return 1; }
         sleep 0.05
     done
@@ -37,7 +47,7 @@ END
 ct() {
     store=$1
     shift
-    ctr --address "$work/$store.run/sock" --namespace repro snapshots --snapshotter %(snapshotter)s "$@"
+    "$ctr" --address "$work/$store.run/sock" --namespace repro snapshots --snapshotter %(snapshotter)s "$@"
 }
 # there STORE KEY
 there_is() { ct "$1" info "$2" >/dev/null 2>&1; }
@@ -94,12 +104,12 @@ apply() {
         ids="$ids${ids:+,}\\"sha256:$digest\\""
         if [ -z "$chain" ]; then chain=sha256:$digest; else chain=sha256:$(printf '%%s %%s' "$chain" "sha256:$digest" | sha256sum | cut -d' ' -f1); fi
     done
-    blob "{\\"architecture\\":\\"$(ctr version | sed -n 's/.*Arch[^:]*: *//p' | head -n 1)\\",\\"os\\":\\"linux\\",\\"config\\":{},\\"rootfs\\":{\\"type\\":\\"layers\\",\\"diff_ids\\":[$ids]}}"
+    blob "{\\"architecture\\":\\"$architecture\\",\\"os\\":\\"linux\\",\\"config\\":{},\\"rootfs\\":{\\"type\\":\\"layers\\",\\"diff_ids\\":[$ids]}}"
     blob "{\\"schemaVersion\\":2,\\"mediaType\\":\\"application/vnd.oci.image.manifest.v1+json\\",\\"config\\":{\\"mediaType\\":\\"application/vnd.oci.image.config.v1+json\\",\\"digest\\":\\"sha256:$blob\\",\\"size\\":$size},\\"layers\\":[$layers]}"
     printf '{"imageLayoutVersion":"1.0.0"}' >"$work/image/oci-layout"
     printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%%s","size":%%s,"annotations":{"io.containerd.image.name":"repro.invalid/%%s:1"}}]}' "$blob" "$size" "$2" >"$work/image/index.json"
     (cd "$work/image" && tar -cf "$work/image.tar" oci-layout index.json blobs) || return 1
-    ctr --address "$work/$1.run/sock" --namespace repro images import --all-platforms --snapshotter %(snapshotter)s "$work/image.tar" || return 1
+    "$ctr" --address "$work/$1.run/sock" --namespace repro images import $local_import --all-platforms --snapshotter %(snapshotter)s "$work/image.tar" || return 1
     ct "$1" rm "active/$2" && ct "$1" prepare "active/$2" "$chain" >/dev/null
 }
 # blob TEXT: a file of the image, named by its digest
@@ -109,6 +119,7 @@ blob() {
     printf %%s "$1" >"$work/image/blobs/sha256/$blob"
 }
 """
+_END = "END_OF_CONFIGURATION"
 _EPILOGUE = """\
 for file in "$work"/*.pid; do
     [ ! -f "$file" ] || { kill "$(cat "$file")" 2>/dev/null; wait "$(cat "$file")" 2>/dev/null; }
@@ -117,17 +128,26 @@ done"""
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """The daemon's command, and the snapshotter."""
+    """The daemon's command, the snapshotter, the ctr that belongs to the daemon, and a configuration that is added."""
 
     binary: str
     snapshotter: str
+    ctr: str = "ctr"
+    config: str = ""
 
     @property
     def needs(self) -> Sequence[str]:
-        return (self.binary, "ctr", "tar", "mountpoint")
+        return (self.binary, self.ctr, "tar", "mountpoint")
 
     def prologue(self) -> str:
-        return _PROLOGUE % {"binary": quoted(self.binary), "snapshotter": quoted(self.snapshotter)}
+        words = {"binary": self.binary, "snapshotter": self.snapshotter, "ctr": self.ctr}
+        config = _added(self.config) if self.config else ""
+        imports = 'imports = ["$work/added.toml"]\n' if self.config else ""
+        return _PROLOGUE % {
+            **{key: quoted(word) for key, word in words.items()},
+            "config": config,
+            "imports": imports,
+        }
 
     def home(self, store: str, below: str) -> str:
         directory = f"$work/{store}{'/' + below if below else ''}"
@@ -157,3 +177,9 @@ class Containerd:
 
     def epilogue(self) -> str:
         return _EPILOGUE
+
+
+def _added(config: str) -> str:
+    if _END in config.splitlines():
+        raise NoScript(f"the configuration of containerd has a line {_END}")
+    return f"cat >\"$work/added.toml\" <<'{_END}'\n{config.rstrip()}\n{_END}\n"

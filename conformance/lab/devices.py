@@ -26,7 +26,9 @@ _TARGETS: Final = ("flakey", "log-writes")
 _SECTOR: Final = 512
 _LOOP_CTL_GET_FREE: Final = 0x4C82  # linux/loop.h
 _LOOP_CONFIGURE: Final = 0x4C0A  # since Linux 5.8
+_LO_FLAGS_READ_ONLY: Final = 1
 _LO_FLAGS_AUTOCLEAR: Final = 4
+_LO_FLAGS_DIRECT_IO: Final = 16
 # struct loop_config: the file, the size of a block, struct loop_info64 with its flags at 52, and 64 bytes reserved
 _LOOP_CONFIG: Final = struct.Struct("II52xI176x64x")
 _TRIES: Final = 50  # another process may take the free device that we were told of
@@ -78,18 +80,23 @@ def sync_filesystem(directory: Path) -> None:
 
 
 @contextmanager
-def loop_device(file: Path) -> Iterator[str]:
-    """A loop device over a file, ``/dev/loopN``; it is freed when it is left and nobody else has it open."""
-    with file.open("r+b") as backing:
-        fd, path = _configured(backing.fileno())
+def loop_device(file: Path, read_only: bool = False, direct_io: bool = False) -> Iterator[str]:
+    """A loop device over a file, ``/dev/loopN``; it is freed when it is left and nobody else has it open.
+
+    Raises OSError, and DeviceFailed when no device stays free.
+    """
+    flags = _LO_FLAGS_AUTOCLEAR
+    flags |= (_LO_FLAGS_READ_ONLY if read_only else 0) | (_LO_FLAGS_DIRECT_IO if direct_io else 0)
+    with file.open("rb" if read_only else "r+b") as backing:
+        fd, path = _configured(backing.fileno(), flags)
     try:
         yield path
     finally:
         os.close(fd)
 
 
-def _configured(backing: int) -> tuple[int, str]:
-    config = _LOOP_CONFIG.pack(backing, 0, _LO_FLAGS_AUTOCLEAR)
+def _configured(backing: int, flags: int) -> tuple[int, str]:
+    config = _LOOP_CONFIG.pack(backing, 0, flags)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(_TRIES):

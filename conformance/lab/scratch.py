@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.lab import mountinfo, namespace
+from conformance.lab.removal import remove_tree
 
 _PREFIX: Final = "overlay-conformance-run-"
 _LOCK: Final = "lock"
@@ -62,7 +62,7 @@ def _remove(path: Path, above: int | None) -> None:
     # The lock goes last: as long as anything is left, the next run can find and sweep it.
     for entry in path.iterdir():
         if entry.name != _LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     (path / _LOCK).unlink()
     if any(one.point == str(path) for one in mountinfo.mounts()):  # on itself, by this process
         namespace.unmount(path)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Final
 
 from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.adapters.containerd import messages
 from conformance.adapters.containerd.client import Client, load_grpc
+from conformance.adapters.containerd.configuration import read_configuration
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.driver import Store
+from conformance.adapters.containerd.formatting import CannotMount
 from conformance.dialects.containerd import Containerd
-from conformance.driver import DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.driver import DriverFailed, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.lab.removal import remove_tree
 
 _OUTSIDE = "the home belongs to a process outside of the store's directory"
 _DECLINED = {
@@ -41,30 +45,46 @@ _DECLINED = {
     "metadata": "containerd does not say where a snapshot's directories are",
     "options": "containerd's snapshotters are configured by the daemon's file, not by KEY=VALUE words",
 }
+# Snapshotters whose mounts are a bind mount or the kernel's overlay, which every host of the suite makes.
+_PLAIN_MOUNTS = frozenset({"overlayfs", "native", "btrfs"})
+_NO_OVERLAY = {
+    "native": "copies layers",
+    "btrfs": "makes each layer a subvolume",
+    "blockfile": "copies the file with the layer's filesystem",
+    "devmapper": "makes each layer a thin volume",
+    "zfs": "makes each layer a dataset",
+}
 
 
 KEYS: Final = (
     Key("binary", "the containerd command, by its path or for the PATH"),
     Key("address", "the socket of a containerd that is running"),
     Key("proxy", "the socket of a snapshotter outside of containerd, which is plugged in"),
+    Key("config", "a file of containerd's configuration, for a snapshotter that takes one"),
 )
 
 
 def source(arguments: str) -> DriverSource:
-    """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS]``; raises OSError, ImportError or ValueError.
+    """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS&config=FILE]``.
+
+    Raises OSError, ImportError or ValueError.
 
     Each store has a containerd of its own (that takes a seventh of a second), with its root below the store's
     directory; ``address`` names one that is running instead, and has to see the same mounts. ``proxy`` is the
-    socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER.
+    socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER. ``config`` is a file of
+    containerd's configuration (containerd-config.toml(5)), for a snapshotter that takes one.
     """
     connection = parse_arguments("containerd", arguments)
     load_grpc()
     address, proxy = connection.value("address"), connection.value("proxy")
-    if address and (proxy or connection.value("binary")):
-        raise ValueError("address names a containerd that is running; binary and proxy are for one of our own")
+    config = connection.value("config")
+    if address and (proxy or config or connection.value("binary")):
+        raise ValueError(
+            "address names a containerd that is running; binary, proxy and config are for one of our own"
+        )
     command = absolute_command(connection.value("binary", "containerd"))
     binary, version = ("", _version_at(address)) if address else _found(command)
-    setup = Setup(binary, connection.name or "overlayfs", proxy)
+    setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config))
     info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     return _Opener(setup, address).source(info)
 
@@ -76,18 +96,45 @@ class _Opener:
         self._setup = setup
         self._address = address
         self._daemons: list[Daemon] = []
+        self._mountable = setup.snapshotter in _PLAIN_MOUNTS
 
     def source(self, info: DriverInfo) -> DriverSource:
         setup = self._setup
         # One that runs already has layers that a script has no business with.
-        dialect = None if self._address or setup.proxy else Containerd(setup.binary, setup.snapshotter)
+        dialect = None if self._address or setup.proxy else _dialect(setup)
         return DriverSource(info, self._open, self._close, dialect=dialect)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
+        if not self._mountable:
+            self._try_mounts(request.directory)
+            self._mountable = True
         return Store(lambda: self._reach(request.directory), self._setup, request.directory)
+
+    def _try_mounts(self, directory: Path) -> None:
+        """Raise DriverRefused if the mounts of this snapshotter cannot be made here, before a test meets them."""
+        place = Path(tempfile.mkdtemp(prefix="mounts-", dir=directory))
+        try:
+            store = Store(lambda: self._reach(place), self._setup, place)
+            try:
+                store.create("base", "")
+                store.create("child", "base")
+                for layer_id in ("base", "child"):
+                    store.get(layer_id)
+                    store.put(layer_id)
+            except CannotMount as error:
+                name = self._setup.snapshotter
+                raise DriverRefused(
+                    f"the mounts of containerd's snapshotter {name} cannot be made: {error}"
+                ) from error
+            except (DriverRefused, DriverFailed):
+                pass  # of the driver, which tests will judge
+            finally:
+                store.close()
+        finally:
+            remove_tree(place)
 
     def _reach(self, directory: Path) -> tuple[str, Daemon | None]:
         if self._address:
@@ -112,6 +159,11 @@ def _found(command: str) -> tuple[str, str]:
     return binary, match[0] if match else "unknown"
 
 
+def _dialect(setup: Setup) -> Containerd:
+    beside = Path(setup.binary).with_name("ctr")  # a daemon is asked by the ctr of its own version
+    return Containerd(setup.binary, setup.snapshotter, str(beside) if beside.exists() else "ctr", setup.config)
+
+
 def _version_at(address: str) -> str:
     client = Client(address, "conformance")
     try:
@@ -124,9 +176,11 @@ def _version_at(address: str) -> str:
 
 def _declined(setup: Setup, address: str) -> dict[str, str]:
     declined = dict(_DECLINED)
-    if setup.snapshotter == "native":
-        copies = "the native snapshotter copies layers; it mounts no overlay"
-        declined |= {"overlay": copies, "kernel-overlay": copies}
+    if setup.snapshotter in _NO_OVERLAY:
+        how = f"the {setup.snapshotter} snapshotter {_NO_OVERLAY[setup.snapshotter]}; it mounts no overlay"
+        declined |= {"overlay": how, "kernel-overlay": how}
+    if setup.snapshotter == "fuse-overlayfs":
+        declined["kernel-overlay"] = "fuse-overlayfs stands in for the kernel's overlay"
     if address or setup.proxy:
         declined["own-home"] = _OUTSIDE
     return declined

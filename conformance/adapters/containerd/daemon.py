@@ -53,11 +53,15 @@ _STARTER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containe
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a daemon is started with: the command, and a snapshotter of another process if there is one."""
+    """What a daemon is started with: the command, the snapshotter, and the socket of one in another process.
+
+    ``config`` is the text of a configuration of containerd (TOML) that is added to the adapter's own.
+    """
 
     binary: str
     snapshotter: str
     proxy: str = ""
+    config: str = ""
 
 
 class Daemon:
@@ -94,11 +98,14 @@ class Daemon:
             "version = 2",
             f"root = {quoted(self._root)}",
             f"state = {quoted(self._run / 'state')}",
-            f"disabled_plugins = {json.dumps(_UNUSED)}",
+            f"disabled_plugins = {json.dumps(unused_plugins(setup.snapshotter))}",
             f"[grpc]\naddress = {quoted(self.address)}",
             f"[ttrpc]\naddress = {quoted(self.address + '.ttrpc')}",
             '[debug]\nlevel = "warn"',
         ]
+        if setup.config:
+            (self._run / "added.toml").write_text(setup.config, "utf-8")
+            lines.insert(1, f"imports = [{quoted(f'/proc/self/fd/{self._fd}/added.toml')}]")
         if setup.proxy:
             lines.append(f"[proxy_plugins.{quoted(setup.snapshotter)}]")
             lines.append(f'type = "snapshot"\naddress = {quoted(setup.proxy)}')
@@ -145,6 +152,11 @@ class Daemon:
         self._fd = -1
         detach_below(self._directory)
         shutil.rmtree(self._run)
+
+
+def unused_plugins(snapshotter: str) -> list[str]:
+    """Plugins that a daemon for one snapshotter does without."""
+    return [name for name in _UNUSED if name != f"io.containerd.snapshotter.v1.{snapshotter}"]
 
 
 def _is_utf8(path: Path) -> bool:

@@ -18,8 +18,9 @@ from conformance.adapters.containerd import messages, mounting
 from conformance.adapters.containerd.client import Client
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.messages import Mount
+from conformance.adapters.containerd.mounting import Mounted
 from conformance.adapters.containerd.services import Content, Snapshots, collect_garbage, plugin_of
-from conformance.driver import Change, DriverRefused
+from conformance.driver import Change, DriverFailed, DriverRefused
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class _Held:
     """A layer that was got: where, what is mounted there, the view that it is seen through, and how often."""
 
     point: Path
-    mounts: list[Mount]
+    mounted: Mounted
     view: str
     count: int
 
@@ -88,13 +89,28 @@ class Store:
         point = self._directory / "mnt" / hashlib.sha256(layer_id.encode()).hexdigest()[:32]
         point.mkdir(parents=True)
         try:
-            mounting.mount_all(mounts, point)
-        except OSError as error:
+            self._check(mounts)
+            mounted = mounting.mount_all(mounts, point)
+        except BaseException as error:
             point.rmdir()
             self._forget(view)
-            raise DriverRefused(f"what containerd says to mount cannot be mounted: {error}: {mounts}") from error
-        self._held[layer_id] = _Held(point, mounts, view, 0)
+            if isinstance(error, OSError):
+                raise DriverRefused(
+                    f"what containerd says to mount cannot be mounted: {error}: {mounts}"
+                ) from error
+            raise
+        self._held[layer_id] = _Held(point, mounted, view, 0)
         return self._held[layer_id]
+
+    def _check(self, mounts: list[Mount]) -> None:
+        """Raise DriverFailed if a tree would be one outside of the store, which a test would write to."""
+        if self._daemon is None or self._setup.proxy:
+            return  # the snapshots of another process are where it has them
+        for path in (path for mount in mounts for path in mounting.written_paths(mount)):
+            if not mounting.is_within(path, self._directory):
+                raise DriverFailed(
+                    f"containerd says to mount {path}, which is outside of its root {self._directory}/root"
+                )
 
     def put(self, layer_id: str) -> None:
         held = self._held.get(layer_id)
@@ -104,7 +120,7 @@ class Store:
             held.count -= 1
             return
         try:
-            mounting.unmount_all(held.mounts, held.point)
+            held.mounted.unmount()
         except OSError as error:
             raise DriverRefused(f"{held.point} cannot be unmounted: {error}") from error
         del self._held[layer_id]
@@ -169,7 +185,8 @@ class Store:
     def _unmount(self) -> None:
         mounting.detach_below(self._directory / "mnt")
         for held in self._held.values():
-            held.point.rmdir()
+            for directory in (*held.mounted.directories, held.point):
+                directory.rmdir()
         self._held.clear()
 
     def _remove_all(self) -> None:

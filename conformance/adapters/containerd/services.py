@@ -133,12 +133,20 @@ def collect_garbage(client: Client) -> None:
 
 
 def plugin_of(client: Client, snapshotter: str) -> messages.Plugin:
-    """What containerd says about a snapshotter; raises Refused if it is not to be had."""
-    wanted = ("io.containerd.snapshotter.v1", snapshotter)
-    answer = client.call("introspection/Plugins", messages.Filters([f"id=={snapshotter}"]), messages.Plugins)
-    found = [plugin for plugin in answer.plugins if (plugin.type, plugin.id) == wanted]
-    if not found:
-        raise Refused("NOT_FOUND", f"this containerd has no snapshotter {snapshotter!r}")
-    if found[0].init_err.code:
-        raise Refused("UNAVAILABLE", f"snapshotter {snapshotter}: {found[0].init_err.message}")
-    return found[0]
+    """What containerd says about a snapshotter; raises Refused, with containerd's reason, if it is not usable."""
+    answer = client.call("introspection/Plugins", messages.Filters(), messages.Plugins)
+    known = {plugin.id: plugin for plugin in answer.plugins if plugin.type == "io.containerd.snapshotter.v1"}
+    if snapshotter not in known:
+        usable = sorted(name for name, plugin in known.items() if not plugin.init_err.code)
+        raise Refused(
+            "NOT_FOUND",
+            f"this containerd has no snapshotter {snapshotter!r}; it can use: {', '.join(usable) or 'none'}",
+        )
+    failure = known[snapshotter].init_err
+    if failure.code:
+        raise Refused(
+            "UNAVAILABLE",
+            f"containerd did not load the snapshotter {snapshotter!r}: {failure.message};"
+            " if it takes a configuration, name a file of it by config=FILE",
+        )
+    return known[snapshotter]
