@@ -106,9 +106,13 @@ class _InProcess:
     def image_store(self) -> str:
         return str(self._request.directory)
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         if options is None:
             self._ask(lambda: self._driver.create(layer_id, parent))
+        elif not read_write:
+            self._ask(lambda: self._driver.create(layer_id, parent, dict(options)))
         else:
             self._ask(lambda: self._driver.create_read_write(layer_id, parent, dict(options)))
 
