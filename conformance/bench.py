@@ -34,7 +34,7 @@ from conformance.spec import Capability, Requirement
 from conformance.tape import Beyond, Called, Opened
 from conformance.timing import Stopwatch, Tries
 from conformance.watched import WatchedDriver
-from conformance.workbench import Leak, Story, Workbench, entry_names
+from conformance.workbench import Leak, SharedUpper, Story, Workbench, entry_names
 
 DECLINED = "declined: "
 NOT_APPLICABLE = "not applicable: "
@@ -63,6 +63,25 @@ _T = TypeVar("_T")
 
 class CannotReplay(Exception):
     """What was drawn when a case was recorded is not what this version of the suite draws."""
+
+
+class Uppers:
+    """Whether two mounts below a directory ever had one upper directory, looked for after each get.
+
+    The kernel warns of it ("upperdir is in-use as upperdir/workdir of another mount"), but its log is that of the
+    whole machine and names no path. A relative upper directory is told by its mount point.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.shared = ""
+
+    def look(self) -> None:
+        """Note the first one that is shared."""
+        mounts = namespace.overlays_below(self._directory)
+        found = [(upper if upper.startswith("/") else target) for target, upper in mounts if upper]
+        twice = sorted({one for one in found if found.count(one) > 1})
+        self.shared = self.shared or ", ".join(twice)
 
 
 class Bench:
@@ -167,7 +186,9 @@ class Bench:
             below = "" if home == directory else f"/{os.path.relpath(home, directory)}"
             self._stores[str(directory)] = (name or "store") + below
             driver = self._opened(request, directory)
-            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store")
+            uppers = Uppers(directory)
+            look = uppers.look if self.has("own-mounts") else lambda: None
+            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store", look)
             workbench = Workbench(
                 watched, directory, self.story, name, lambda: self._beside(request), self._left_out
             )
@@ -183,6 +204,8 @@ class Bench:
                     workbench.driver.leave()
                 raise
             workbench.driver.close()
+            if uppers.shared:
+                raise SharedUpper(f"one upper directory was that of two mounts: {uppers.shared}")
             left = namespace.mounts_below(directory)
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"

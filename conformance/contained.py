@@ -137,8 +137,10 @@ class ContainedDriver:
         found: ProcessOfDriver | None = getattr(self._driver, "process", None)
         return found
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
-        self._driver.create(layer_id, parent, options)
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        self._driver.create(layer_id, parent, options, read_write=read_write)
 
     def remove(self, layer_id: str) -> None:
         self._driver.remove(layer_id)

@@ -131,8 +131,14 @@ class DriverUnderTest(Protocol):
     def image_store(self) -> str:
         """What another store is given as an image store, so that it reads this one's layers."""
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
-        """Make an empty layer; ``parent`` is "" for a base layer; ``options`` are those of a read-write layer."""
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        """Make an empty layer; ``parent`` is "" for a base layer.
+
+        Without ``options`` it is a layer of an image. ``options`` are those of a read-write layer, or of a layer of
+        an image if not ``read_write``.
+        """
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer."""

@@ -81,6 +81,11 @@ class StillMounted:
 
 
 @dataclass(frozen=True, slots=True)
+class MountedTwice:
+    """More than one mount is on the tree that was got last."""
+
+
+@dataclass(frozen=True, slots=True)
 class TreeGone:
     """The tree that was got last is not there any more after all the steps, seen by an entry of it."""
 
@@ -126,6 +131,7 @@ Finding = (
     | OutsideChanged
     | WrongChange
     | StillMounted
+    | MountedTwice
     | WrongAnswer
     | TreeGone
     | BytesDiffer

@@ -90,6 +90,7 @@ class _Host:
         self._openings: dict[int, _Opening] = {}
         self._calls: dict[str, Callable[..., Any]] = {
             "create": lambda driver, layer, parent: driver.create(layer, parent),
+            "create_with_options": lambda driver, layer, parent, options: driver.create(layer, parent, options),
             "create_read_write": lambda driver, layer, parent, options: driver.create_read_write(
                 layer, parent, options
             ),
@@ -105,7 +106,9 @@ class _Host:
             "changes": lambda driver, layer, parent: _changes(driver.changes(layer, parent)),
             "cleanup": lambda driver: driver.cleanup(),
         }
-        self._without_answer = frozenset(("create", "create_read_write", "remove", "put", "cleanup"))
+        self._without_answer = frozenset(
+            ("create", "create_with_options", "create_read_write", "remove", "put", "cleanup")
+        )
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; whatever the driver raises is in it."""

@@ -33,7 +33,7 @@ from conformance.health import is_beyond_trust
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
-from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
+from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver, with_cut_short
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
@@ -259,7 +259,8 @@ class ConformancePlugin:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdicts in one line, after pytest's own."""
-        results = judge(self.session.selected, self.outcomes)
+        selected = self.session.selected
+        results = judge(selected, with_cut_short(self.outcomes, selected))
         counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
         share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
@@ -269,7 +270,7 @@ class ConformancePlugin:
         )
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
-        requirements = requirements_of(item)
+        requirements = declared = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Deviation):
             charged = error.requirements or requirements
@@ -298,6 +299,7 @@ class ConformancePlugin:
             said,
             self._fixtures.story.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
+            cut=tuple(one for one in declared if one not in requirements),
         )
 
     def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:

@@ -31,7 +31,6 @@ from hypothesis.errors import HypothesisException
 from conformance import plugin as suite
 from conformance import suites
 from conformance.adapters import connect
-from conformance.contained import Escaped
 from conformance.driver import DriverFailed, DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
@@ -42,7 +41,7 @@ from conformance.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_setti
 from conformance.results import TestOutcome, Verdict
 from conformance.spec import load_requirements
 from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Leak
+from conformance.workbench import Deviation
 from conformance.worker import ENDED_WELL, Task, arguments, tell
 
 _TOLD: Final = "told"
@@ -284,7 +283,8 @@ class _Witness:
 
     def _found(self, test: str, error: Exception) -> None:
         if isinstance(error, (Deviation, DriverRefused, DriverFailed)) and not is_own_defect(str(error)):
-            requirements = error.requirements if isinstance(error, (Leak, Escaped)) else self._requirements[test]
+            named = error.requirements if isinstance(error, Deviation) else ()
+            requirements = named or self._requirements[test]
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 
     def _note(self, outcome: TestOutcome) -> None:

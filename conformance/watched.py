@@ -18,8 +18,16 @@ _SHORT = (bool, int, str)
 class WatchedDriver:
     """Calls of another thread than the first go on tape as beyond a script: their order is chance."""
 
-    def __init__(self, driver: DriverUnderTest, watch: Stopwatch, tape: Tape, store: str) -> None:
+    def __init__(
+        self,
+        driver: DriverUnderTest,
+        watch: Stopwatch,
+        tape: Tape,
+        store: str,
+        after_get: Callable[[], None] = lambda: None,
+    ) -> None:
         self._driver = driver
+        self._after_get = after_get
         self._watch = watch
         self._tape = tape
         self._store = store
@@ -55,20 +63,25 @@ class WatchedDriver:
         found: ProcessOfDriver | None = getattr(self._driver, "process", None)
         return found
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         self._watched(
             "create",
-            lambda: self._driver.create(layer_id, parent, options),
+            lambda: self._driver.create(layer_id, parent, options, read_write=read_write),
             layer=layer_id,
             parent=parent,
             options=options,
+            read_write=read_write,
         )
 
     def remove(self, layer_id: str) -> None:
         self._watched("remove", lambda: self._driver.remove(layer_id), layer=layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
-        return self._watched("get", lambda: self._driver.get(layer_id, label), layer=layer_id, label=label)
+        root = self._watched("get", lambda: self._driver.get(layer_id, label), layer=layer_id, label=label)
+        self._after_get()
+        return root
 
     def put(self, layer_id: str) -> None:
         self._watched("put", lambda: self._driver.put(layer_id), layer=layer_id)
@@ -114,7 +127,7 @@ class WatchedDriver:
 
     def reopen(self) -> WatchedDriver:
         again = self._watched("reopen", self._driver.reopen)
-        return WatchedDriver(again, self._watch, self._tape, self._store)
+        return WatchedDriver(again, self._watch, self._tape, self._store, self._after_get)
 
     def leave(self) -> None:
         with self._watch.in_driver():

@@ -214,11 +214,14 @@ class _Plugin:
     def image_store(self) -> str:
         return str(self._request.directory)
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         if options is None:
             self._call("Create", ID=layer_id, Parent=parent)
         else:
-            self._call("CreateReadWrite", ID=layer_id, Parent=parent, StorageOpt=dict(options))
+            verb = "CreateReadWrite" if read_write else "Create"
+            self._call(verb, ID=layer_id, Parent=parent, StorageOpt=dict(options))
 
     def remove(self, layer_id: str) -> None:
         self._call("Remove", ID=layer_id)

@@ -149,9 +149,13 @@ class _Hosted:
     def process(self) -> ProcessOfDriver:
         return self._host
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         if options is None:
             self._ask("create", layer=layer_id, parent=parent)
+        elif not read_write:
+            self._ask("create_with_options", layer=layer_id, parent=parent, options=dict(options))
         else:
             self._ask("create_read_write", layer=layer_id, parent=parent, options=dict(options))
 

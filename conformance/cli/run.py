@@ -35,7 +35,7 @@ from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run, digest_of, write
-from conformance.results import TestOutcome, Verdict
+from conformance.results import TestOutcome, Verdict, with_cut_short
 from conformance.spec import Requirement, load_requirements
 from conformance.worker import Task
 
@@ -205,6 +205,7 @@ def judge(
         heard = Together(progress, events) if events else progress
         told = follow("conformance.worker", asdict(task), heard)
         told.outcomes += fared(told)
+    told.outcomes = with_cut_short(told.outcomes, asked.requirements)
     opened = told.opened
     # The version of the driver is known now; an entry about another version is no matter of this run.
     holding = [one for one in applicable if one.holds(platform.release(), opened.get("version", ""))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import resource
 import signal
 from contextlib import suppress
@@ -178,6 +179,28 @@ def mounts_below(directory: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
     return [os.fsdecode(target) for target in targets if target.startswith(os.fsencode(directory) + b"/")]
+
+
+def overlays_below(directory: Path) -> list[tuple[str, str]]:
+    """Mount point and upper directory ("" if there is none) of each overlay below a directory (proc(5), mountinfo).
+
+    The upper directory is as it was given to the kernel, so it may be relative.
+    """
+    found = []
+    prefix = os.fsencode(directory) + b"/"
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        target, kind = _unescaped(before.split(b" ")[4]), after.split(b" ")
+        if kind[0] == b"overlay" and target.startswith(prefix):
+            options = b" ".join(kind[2:]).split(b",")  # commas of a value are escaped
+            upper = next((one.partition(b"=")[2] for one in options if one.startswith(b"upperdir=")), b"")
+            found.append((os.fsdecode(target), os.fsdecode(_unescaped(upper))))
+    return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    """A field of mountinfo with its octal escapes resolved."""
+    return re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), text)
 
 
 def unmount_below(directory: Path) -> None:

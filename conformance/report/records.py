@@ -137,6 +137,7 @@ def _records_of(part: Part) -> list[dict[str, Any]]:
 def _of_outcome(outcome: TestOutcome) -> dict[str, Any]:
     said = outcome.as_json()
     del said["case"]  # it is in the folder of the failure
+    del said["cut"]  # it became outcomes of its own (results.with_cut_short)
     return said
 
 

@@ -38,6 +38,7 @@ _DECLINED = {
     "processes": "one daemon owns the database of a home",
     "shared-home": "the adapter's own books of what is mounted are for one caller at a time",
     "layer-options": "containerd's snapshots take labels, and no storage options",
+    "own-mounts": "containerd leaves mounting to its clients, so the mounts are the adapter's",
     "id-maps": "containerd maps owners when a container starts, not in its snapshots",
     "image-stores": "containerd's snapshotters read no other store's layers",
     "labels": "containerd's snapshotters take no SELinux label for a mount",
