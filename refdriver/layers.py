@@ -215,6 +215,8 @@ class LayerStore:
         """The chain of a new layer on ``parent``; raises LayerNotFound, BrokenLayer or MaxDepthExceeded."""
         layer = self.find(parent)
         chain = (f"{LINK_DIRECTORY}/{self.read_short_name(layer)}", *self.read_chain(layer))
+        # A kill leaves a layer without its short link, and containers-storage 1.64 needs that of a lower.
+        self._read_short_link(layer, layer.store, chain[0])
         if len(chain) > MAX_LOWERS:
             raise MaxDepthExceeded(
                 f"max depth exceeded: a layer on {parent!r} would have {len(chain)} lowers and the limit is"

@@ -92,6 +92,15 @@ def test_a_killed_create(driver: Driver, home: Path) -> None:
     assert every_moment(home, create, check) > 20
 
 
+def test_a_layer_on_one_that_a_kill_left_without_short_link(driver: Driver, home: Path) -> None:
+    """The short link is there before the layer that names it."""
+    driver.create("base")
+    short = home / "l" / (home / "base" / "link").read_text()
+    short.unlink()
+    driver.create("child", "base")
+    assert os.readlink(short) == "../base/diff"
+
+
 def test_a_killed_remove(driver: Driver, home: Path) -> None:
     build_chain(driver, 2)
     before = everything_in(home)

@@ -11,6 +11,7 @@ import resource
 import signal
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_full_disk_fails_the_create(scratch: Path) -> None:
         number = 0
         while True:
             before = everything_in(home)
-            if errno_of(lambda number=number: driver.create(f"layer-{number}", "base")) == errno.ENOSPC:
+            if errno_of(partial(driver.create, f"layer-{number}", "base")) == errno.ENOSPC:
                 break
             number += 1
             (home / "base" / "diff" / f"{number}").touch()  # an odd number of inodes a turn
