@@ -121,8 +121,8 @@ class _Host:
             return {"failed": f"{do} answered with a wrong type: {error}"}
         except BaseException as error:
             said = f"{_name_of(error)}: {_text_of(error)}"
-            if is_refusal(error):
-                return {"refused": said}
+            if is_refusal(error) or (do == "describe" and isinstance(error, Exception)):
+                return {"refused": said}  # a module that cannot be imported is not judged
             return {"failed": f"{do} raised {said} (which is no refusal)", "detail": _traceback()}
 
     def _done(self, do: str, on: int, arguments: dict[str, Any]) -> Any:
