@@ -176,7 +176,8 @@ class DriverSource:
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
-    ``dialect`` is how the script of a failure reaches it; None if there is no way.
+    ``dialect`` is how the script of a failure reaches it; None if there is no way. ``next_step`` says what to try
+    when the driver cannot be used, such as a command; "" if there is nothing to say.
     """
 
     info: DriverInfo
@@ -184,3 +185,4 @@ class DriverSource:
     close: Callable[[], None] = lambda: None
     attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None
     dialect: Dialect | None = None
+    next_step: str = ""

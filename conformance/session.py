@@ -62,7 +62,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why."""
+    """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why.
+
+    ``stores`` is a directory for stores beside those of the places, on a filesystem that can hold layers.
+    """
 
     driver: str
     profile: str
@@ -74,6 +77,7 @@ class Session:
     notes: tuple[str, ...]
     deadline: float | None = None  # of time.monotonic(), which all processes of one machine share
     replay: Replay = field(default_factory=Replay)
+    stores: str = ""
 
     @property
     def privileged(self) -> bool:
@@ -141,6 +145,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         tuple(dict.fromkeys(notes)),
         wish.deadline,
         wish.replay,
+        str(stores),
     )
 
 

@@ -57,7 +57,8 @@ def connect(connection: str) -> DriverSource:
         raise UnknownDriver(
             f"{connection!r} names no driver{suggestion(kind, KINDS)}; write"
             " python:MODULE:CLASS (python:refdriver:Driver), containers-storage:DRIVER"
-            " (containers-storage:overlay), graphdriver:SOCKET, graphdriver:?command=COMMAND or containerd:SNAPSHOTTER (containerd:overlayfs)"
+            " (containers-storage:overlay), graphdriver:SOCKET,"
+            " graphdriver:?command=COMMAND or containerd:SNAPSHOTTER (containerd:overlayfs)"
         )
     try:
         if kind in KINDS:

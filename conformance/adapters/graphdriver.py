@@ -49,12 +49,18 @@ def source(arguments: str) -> DriverSource:
     command[:1] = map(absolute_command, command[:1])
     info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined_in(connection))
     if path:
-        return DriverSource(info, lambda request: _Plugin(_Running(path), request), dialect=Plugin(path))
+        return DriverSource(
+            info,
+            lambda request: _Plugin(_Running(path), request),
+            dialect=Plugin(path),
+            next_step=f"ask it by hand: curl --unix-socket {shlex.quote(path)} -d '{{}}' http://x/Plugin.Activate",
+        )
     return DriverSource(
         info,
         lambda request: _Plugin(_Started(command), request),
         attempt=lambda request, prefix: _attempt([*prefix, *command], request),
         dialect=Plugin(command=tuple(command)),
+        next_step=f"start it by hand, with the path of a socket for {{socket}}: {shlex.join(command)}",
     )
 
 

@@ -50,7 +50,17 @@ def source(arguments: str) -> DriverSource:
         return _attempt(module_name, class_name, request, prefix)
 
     dialect = PythonClass(module_name, class_name)
-    return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt, dialect=dialect)
+    return DriverSource(
+        info,
+        lambda request: _InProcess(factory, request),
+        attempt=attempt,
+        dialect=dialect,
+        next_step=(
+            f"open it by hand: {sys.executable} -c"
+            f" 'import {module_name}; {module_name}.{class_name}(\"/tmp/by-hand\")';"
+            " docs/adapters.md lists the methods that the class needs"
+        ),
+    )
 
 
 def _class_of(module_name: str, class_name: str) -> Callable[..., Any]:
