@@ -28,6 +28,7 @@ from conformance.driver import DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
+from conformance.preflight import Unusable, preflight
 from conformance.session import Session, Wish, confine, prepare
 from conformance.spec import load_capabilities, load_requirements
 from conformance.strategies import chains
@@ -69,8 +70,8 @@ def main() -> None:
             found, story = compare(task)
         tell(events, "difference", found=found, steps=story)
         tell(events, "finished")
-    except UnknownDriver as error:
-        tell(events, "failed", message=str(error))
+    except (UnknownDriver, Unusable) as error:
+        tell(events, "failed", message=str(error), of_driver=True)
     except BaseException:
         tell(events, "failed", message=traceback.format_exc())
 
@@ -84,7 +85,7 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     story = Story()
     with ExitStack() as stack:
         benches = [
-            _bench(session, name, story, stack, directory)
+            _bench(replace(session, driver=name), story, stack, directory)
             for name, directory in ((task.first, "first"), (task.second, "second"))
         ]
 
@@ -109,10 +110,15 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     return "", []
 
 
-def _bench(session: Session, name: str, story: Story, stack: ExitStack, directory: str) -> Bench:
-    source = contained(connect(name))
+def _bench(session: Session, story: Story, stack: ExitStack, directory: str) -> Bench:
+    """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
+    source = contained(connect(session.driver))
     stack.callback(source.close)
     fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
+    outcome = preflight(fixtures)
+    if outcome:
+        failed = ", ".join(outcome.requirements)
+        raise Unusable(f"{session.driver} cannot be compared: it fails {failed}\n  {outcome.reason}")
     return Bench(fixtures, session.places[0], directory)
 
 

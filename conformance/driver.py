@@ -239,7 +239,8 @@ class DriverSource:
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
     ``dialect`` is how the script of a failure reaches it; None if there is no way. ``writable`` are directories
     outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
-    whether OpenRequest.umask is heeded.
+    whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a
+    command; "" if there is nothing to say.
     """
 
     info: DriverInfo
@@ -249,3 +250,4 @@ class DriverSource:
     dialect: Dialect | None = None
     writable: tuple[Path, ...] = ()
     sets_umask: bool = False
+    next_step: str = ""

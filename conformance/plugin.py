@@ -33,6 +33,7 @@ from conformance.health import is_beyond_trust
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
+from conformance.preflight import Unusable, preflight
 from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver, with_cut_short
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
@@ -65,7 +66,8 @@ def start(config: pytest.Config) -> None:
         stack.close()
         raise pytest.UsageError(str(error)) from error
     stack.callback(source.close)
-    config.pluginmanager.register(ConformancePlugin(session, source, stack), NAME)
+    tried = bool(handed) or config.option.collectonly or config.getoption("conformance_no_preflight")
+    config.pluginmanager.register(ConformancePlugin(session, source, stack, tried=tried), NAME)
 
 
 def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
@@ -118,9 +120,14 @@ def _replay(file: str | None) -> Replay:
 
 
 class ConformancePlugin:
-    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it."""
+    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it.
 
-    def __init__(self, session: Session, source: DriverSource, stack: ExitStack) -> None:
+    ``on_unusable`` hears why a driver failed the preflight, which is left out if it was ``tried`` before.
+    """
+
+    def __init__(self, session: Session, source: DriverSource, stack: ExitStack, *, tried: bool = False) -> None:
+        self._tried = tried
+        self.on_unusable: Callable[[str], None] = lambda _: None
         self.session = session
         self.source = source
         self.outcomes: list[TestOutcome] = []
@@ -142,6 +149,21 @@ class ConformancePlugin:
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
         load_settings(self.session.examples)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Do the preflight, before pytest-xdist starts workers; a driver that fails it is not judged."""
+        if self._tried:
+            return
+        try:
+            outcome = preflight(self._fixtures)
+        except Unusable as unusable:
+            self.on_unusable(str(unusable))
+            raise pytest.UsageError(str(unusable)) from unusable
+        if outcome:
+            self.outcomes.append(outcome)
+            self.on_outcome(outcome)
+            pytest.exit(f"{_for_people(outcome)}\nNothing else was judged.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""

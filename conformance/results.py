@@ -26,6 +26,7 @@ class Verdict(enum.Enum):
     UNTESTED = "UNTESTED"
 
 
+PREFLIGHT: Final = "preflight"  # the name of the test that is the preflight (conformance.preflight)
 # What did not run hides what passed besides: half of the tests of a requirement are no pass.
 _BY_WEIGHT: Final = (
     *(Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdict.UNTESTED),

@@ -68,7 +68,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why."""
+    """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why.
+
+    ``stores`` is a directory for stores beside those of the places, on a filesystem that can hold layers.
+    """
 
     driver: str
     profile: str
@@ -81,6 +84,7 @@ class Session:
     deadline: float | None = None  # of time.monotonic(), which all processes of one machine share
     replay: Replay = field(default_factory=Replay)
     call_timeout: float = CallLimit().seconds
+    stores: str = ""
 
     @property
     def limit(self) -> CallLimit:
@@ -189,6 +193,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         wish.deadline,
         wish.replay,
         wish.call_timeout,
+        str(stores),
     )
 
 

@@ -202,6 +202,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
         EXAMPLES[task.profile],
         job.seed,
         (job.backing,),
+        preflight=False,  # a fault is killed by what it is named for
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -36,7 +36,7 @@ class Task:
 
     ``replay`` has what was drawn for tests of stored cases (see conformance.session.Replay): they are run first,
     and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
-    requirements are known, and not made smaller.
+    requirements are known, and not made smaller. Without ``preflight`` the tests are run on any driver.
     """
 
     driver: str
@@ -53,6 +53,7 @@ class Task:
     unshrunk: tuple[str, ...] = ()
     replay_only: bool = False
     call_timeout: float = 60.0
+    preflight: bool = True
 
 
 class _Listener:
@@ -64,6 +65,7 @@ class _Listener:
         self._replayed = replayed
         self._final = final
         self.generated = False
+        self.unusable = ""  # why the driver failed the preflight
         self.settled: list[str] = []
         self._drawn: set[str] = set()
 
@@ -74,6 +76,7 @@ class _Listener:
         session, info = plugin.session, plugin.source.info
         plugin.on_start = lambda test: tell(self._events, "test", name=test)
         plugin.on_outcome = self._tell_outcome
+        plugin.on_unusable = self._is_unusable
         if self._round == 0:
             tell(
                 self._events,
@@ -86,6 +89,9 @@ class _Listener:
                 lacking=dict(session.lacking),
                 notes=list(session.notes),
             )
+
+    def _is_unusable(self, why: str) -> None:
+        self.unusable = why
 
     def _tell_outcome(self, outcome: TestOutcome) -> None:
         if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
@@ -137,7 +143,7 @@ def main() -> None:
             with redirect_stdout(file), redirect_stderr(file):
                 _run(task, events)
     except UnknownDriver as error:
-        tell(events, "failed", message=str(error))
+        tell(events, "failed", message=str(error), of_driver=True)
     except BaseException:
         tell(events, "failed", message=traceback.format_exc())
 
@@ -155,6 +161,7 @@ def _run(task: Task, events: IO[str]) -> None:
         replay = Replay(task.replay, only=True, unshrunk=task.unshrunk)
         if not _round(task, events, listener, "replay", replay, None) or task.replay_only:
             return
+        task = replace(task, preflight=False)
         settled = tuple(listener.settled)
     number = 0
     while True:
@@ -162,6 +169,7 @@ def _run(task: Task, events: IO[str]) -> None:
         replay = Replay(settled=settled, unshrunk=task.unshrunk)
         if not _round(task, events, listener, number, replay, deadline):
             return
+        task = replace(task, preflight=False)
         number += 1
         # Smoke asks whether the adapter is right, which more examples say nothing of.
         if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
@@ -179,6 +187,9 @@ def _round(
     file.write_text(json.dumps(asdict(replay)))
     words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
     code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
+    if listener.unusable:
+        tell(events, "failed", message=listener.unusable, of_driver=True)
+        return False
     if code not in ENDED_WELL:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text()
@@ -198,6 +209,8 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
     words += [f"--backing={name}" for name in task.backings]
     words += [f"--requirement={one}" for one in task.selected]
+    if not task.preflight:
+        words.append("--conformance-no-preflight")
     if deadline is not None:
         words.append(f"--conformance-deadline={deadline}")
     if task.jobs > 1:

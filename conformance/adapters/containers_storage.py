@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,15 @@ def source(arguments: str) -> DriverSource:
         lambda request: _ContainersStorage(command, request),
         attempt=command.attempt,
         dialect=ContainersStorage(binary, driver or "overlay", options),
+        next_step=_next_step(command, found),
+    )
+
+
+def _next_step(command: _Command, binary: str) -> str:
+    words = command.words(OpenRequest(Path("/tmp/by-hand")))
+    return (
+        f"try it by hand: {shlex.join([*words, 'status'])}\n"
+        f"the drivers of {binary} are overlay and vfs, and others as it was built"
     )
 
 

@@ -50,13 +50,19 @@ def source(arguments: str) -> DriverSource:
     command[:1] = map(absolute_command, command[:1])
     info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined_in(connection))
     if path:
-        return DriverSource(info, lambda request: _Plugin(Running(path), request), dialect=Plugin(path))
+        return DriverSource(
+            info,
+            lambda request: _Plugin(Running(path), request),
+            dialect=Plugin(path),
+            next_step=f"ask it by hand: curl --unix-socket {shlex.quote(path)} -d '{{}}' http://x/Plugin.Activate",
+        )
     return DriverSource(
         info,
         lambda request: _Plugin(Started(command, request.limit, umask=request.umask), request),
         attempt=lambda request, prefix: _attempt(command, request, prefix),
         dialect=Plugin(command=tuple(command)),
         sets_umask=True,
+        next_step=f"start it by hand, with the path of a socket for {{socket}}: {shlex.join(command)}",
     )
 
 

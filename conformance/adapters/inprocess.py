@@ -70,6 +70,11 @@ def source(arguments: str) -> DriverSource:
         attempt=attempt,
         dialect=PythonClass(module_name, class_name),
         sets_umask=True,
+        next_step=(
+            f"open it by hand: {sys.executable} -c"
+            f" 'import {module_name}; {module_name}.{class_name}(\"/tmp/by-hand\")';"
+            " docs/adapters.md lists the methods that the class needs"
+        ),
     )
 
 

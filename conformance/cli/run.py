@@ -35,7 +35,7 @@ from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run, digest_of, write
-from conformance.results import TestOutcome, Verdict, with_cut_short
+from conformance.results import PREFLIGHT, TestOutcome, Verdict, with_cut_short
 from conformance.spec import Requirement, load_requirements
 from conformance.worker import Task
 
@@ -168,13 +168,14 @@ def run(
         if not no_evidence:
             part = _with_evidence(part, evidence, results_file, directory, console)
     if told.failure:
-        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+        click.echo(told.complaint, err=True)
     if results_file:
         write(results_file, [part])
     code = part.exit_code or (1 if matchless else 0)
     if events:
         events.end(code)
-    print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
+    if not told.of_driver:  # nothing was judged then, and the complaint has said why
+        print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
     for line in matchless:
         click.echo(f"overlay-conformance: {expectations_file}: {line}", err=True)
     sys.exit(code)
@@ -204,7 +205,7 @@ def judge(
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
         heard = Together(progress, events) if events else progress
         told = follow("conformance.worker", asdict(task), heard)
-        told.outcomes += fared(told)
+        told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
     told.outcomes = with_cut_short(told.outcomes, asked.requirements)
     opened = told.opened
     # The version of the driver is known now; an entry about another version is no matter of this run.
@@ -226,13 +227,19 @@ def judge(
         selected=tuple(asked.requirements),
         declined=opened.get("declined", {}),
         lacking=opened.get("lacking", {}),
-        notes=tuple(opened.get("notes", ())),
+        notes=(*opened.get("notes", ()), *_ended_early(told)),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
         failure=told.failure,
         overlay=overlaymodule.parameters(),
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
+
+
+def _ended_early(told: Followed) -> list[str]:
+    if any(one.test == PREFLIGHT for one in told.outcomes):
+        return ["the run ended with the preflight, in which the driver deviates: nothing else was judged"]
+    return []
 
 
 @contextmanager

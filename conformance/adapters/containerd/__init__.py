@@ -103,7 +103,8 @@ class _Opener:
         setup = self._setup
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else _dialect(setup)
-        return DriverSource(info, self._open, self._close, dialect=dialect)
+        following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
+        return DriverSource(info, self._open, self._close, dialect=dialect, next_step=following)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
