@@ -19,6 +19,7 @@ _MS_BIND: Final = 4096
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +38,11 @@ def die_with_parent(parent: int) -> None:
     _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     if os.getppid() != parent:  # it ended before
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def set_subreaper(on: bool) -> None:
+    """Become the parent of orphans among the descendants of this process, or no longer (prctl(2))."""
+    _call(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def enter_private_mounts() -> str:

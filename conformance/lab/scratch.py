@@ -5,14 +5,19 @@ A run holds a lock on a file in its directory (flock(2)); a directory whose lock
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from conformance.lab import namespace
 
 _PREFIX: Final = "overlay-conformance-run-"
 _LOCK: Final = "lock"
@@ -29,8 +34,13 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield path
     finally:
-        _remove(path)
-        os.close(fd)
+        try:
+            _remove(path)
+        except OSError as error:
+            # It says nothing about the driver, and the next run tries again.
+            sys.stderr.write(f"overlay-conformance: {path} could not be removed: {error.strerror}\n")
+        finally:
+            os.close(fd)
 
 
 def sweep(where: Path) -> list[Path]:
@@ -46,17 +56,32 @@ def sweep(where: Path) -> list[Path]:
         except BlockingIOError:
             continue
         else:
-            _remove(path)
-            swept.append(path)
+            with suppress(OSError):  # what cannot be removed stays for the next run, and is no reason against this
+                _remove(path)
+                swept.append(path)
         finally:
             os.close(fd)
     return swept
 
 
 def _remove(path: Path) -> None:
+    # Of a run that had no mounts of its own; through a mount, others' files would be removed.
+    namespace.unmount_below(path)
     # The lock goes last: as long as anything is left, the next run can find and sweep it.
     for entry in path.iterdir():
         if entry.name != _LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            _remove_tree(entry)
     (path / _LOCK).unlink()
     path.rmdir()
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a tree of any depth; raises OSError. shutil.rmtree recurses, with a descriptor for each level."""
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except (OSError, RecursionError):
+        done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+        if done.returncode:
+            raise OSError(
+                errno.ENOTEMPTY, done.stderr.decode(errors="backslashreplace").strip(), str(path)
+            ) from None
