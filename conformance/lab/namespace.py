@@ -24,6 +24,7 @@ _MS_BIND: Final = 4096
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -109,6 +110,11 @@ def _end_with(status: int) -> None:
 def process_id() -> int:
     """The id of this process in /proc, which is another one than getpid(2) in a PID namespace without its own."""
     return int(os.readlink("/proc/self"))
+
+
+def set_subreaper(on: bool) -> None:
+    """Become the parent of orphans among the descendants of this process, or no longer (prctl(2))."""
+    _call(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def enter_private_mounts() -> str:
