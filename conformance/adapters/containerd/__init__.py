@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 from conformance.adapters.containerd import messages
@@ -76,18 +75,18 @@ class _Opener:
         setup = self._setup
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else Containerd(setup.binary, setup.snapshotter)
-        return DriverSource(info, self._open, self._close, dialect=dialect)
+        return DriverSource(info, self._open, self._close, dialect=dialect, sets_umask=not self._address)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
-        return Store(lambda: self._reach(request.directory), self._setup, request.directory)
+        return Store(lambda: self._reach(request), self._setup, request.directory, request.limit)
 
-    def _reach(self, directory: Path) -> tuple[str, Daemon | None]:
+    def _reach(self, request: OpenRequest) -> tuple[str, Daemon | None]:
         if self._address:
             return self._address, None
-        daemon = Daemon(self._setup, directory)
+        daemon = Daemon(self._setup, request.directory, request.limit, request.umask)
         self._daemons = [*(one for one in self._daemons if one.running), daemon]
         return daemon.address, daemon
 
