@@ -300,12 +300,17 @@ class ConformancePlugin:
             self._log.write(item.name)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self) -> Generator[None, None, None]:
-        """A test that the end of the run cut short is not judged."""
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged; one in which a call hung has failed by that."""
         try:
             return (yield)
         except TimeUp as error:
             pytest.skip(UNTESTED + str(error))
+        except BaseException as error:
+            used = getattr(item, "funcargs", {}).get("bench")
+            if isinstance(used, Bench) and used.hung and not isinstance(error, KeyboardInterrupt):
+                raise used.hung from None
+            raise
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -50,7 +50,8 @@ class Host:
         self._main_thread = threading.main_thread()
         self._free: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._ended = ""
+        self._ended = False
+        self._failure: DriverFailed | None = None
 
         def start(options: Options) -> list[str]:
             descriptors = [str(theirs.fileno()), str(control.fileno())]
@@ -67,8 +68,8 @@ class Host:
                 raise DriverFailed(f"no process for the driver: {error}") from error
 
     @property
-    def ended(self) -> str:
-        """How it ended, "" while it runs."""
+    def ended(self) -> bool:
+        """Whether it has ended."""
         return self._ended
 
     def ask(self, limit: CallLimit, do: str, **arguments: Any) -> Any:
@@ -76,7 +77,7 @@ class Host:
         seconds = limit.left()
         content = json.dumps({"do": do, **arguments}).encode("ascii")
         if self._ended:
-            raise DriverFailed(f"cannot do {do}: the driver's process {self._ended} before")
+            raise self._before()
         deadline = time.monotonic() + seconds
         with self._connection() as connection:
             try:
@@ -127,32 +128,39 @@ class Host:
         while len(self._free) < callers:
             self._free.append(self._another())
 
+    def _before(self) -> DriverFailed:
+        """For a call to a process that has ended: the failure that ended it, which is still what failed."""
+        if self._failure is None:
+            return DriverFailed("the driver's process was ended before")
+        return DriverFailed(str(self._failure), self._failure.detail, hangs=self._failure.hangs)
+
     def _hangs(self, limit: CallLimit, do: str) -> DriverFailed:
         stack = self.process.stack(STACK)
-        self._end("was ended by the harness, as it did not answer,")
-        return limit.exceeded(do, stack)
+        self._end()
+        return self._failed(limit.exceeded(do, stack))
 
     def _died(self, do: str) -> DriverFailed:
         status = self.process.wait(_REPORT_LIMIT)
         output = self.process.output()
-        if status is None:
-            self._end("was ended by the harness, as it closed its descriptors,")
-            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
         if self._ended:  # by another thread, whose call says why
-            return DriverFailed(f"cannot do {do}: the driver's process {self._ended} meanwhile", output)
-        if status == LOST:
-            self._end("lost its descriptors")
-            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
-        self._end(how_it_ended(status))
-        return DriverFailed(f"the driver's process {how_it_ended(status)} in {do}", output)
+            return self._before()
+        if status in (None, LOST):
+            return self._failed(DriverFailed(f"the driver closed descriptors of its process in {do}", output))
+        assert status is not None, "it has ended"
+        return self._failed(DriverFailed(f"the driver's process {how_it_ended(status)} in {do}", output))
 
     def _babbles(self, do: str, what: object) -> DriverFailed:
-        self._end("was ended by the harness, as its answer was none,")
-        return DriverFailed(f"the driver's process answered {do} with something else than an answer: {what}")
+        return self._failed(DriverFailed(f"the driver's process sent no answer to {do}: {what}"))
 
-    def _end(self, how: str) -> None:
+    def _failed(self, failure: DriverFailed) -> DriverFailed:
+        """End the process; the failure, or the one of another thread that came before it."""
         with self._lock:
-            self._ended = self._ended or how
+            self._failure = self._failure or failure
+        self._end()
+        return self._before()
+
+    def _end(self) -> None:
+        self._ended = True
         self.process.kill()
         self._close()
 
@@ -163,11 +171,11 @@ class Host:
 
     def end(self) -> None:
         """End it, with all that it started."""
-        self._end("was ended")
+        self._end()
 
     def forget(self) -> None:
         """In a forked child of the harness: leave it to the parent."""
-        self._ended = "belongs to another process, and so"
+        self._ended = True
         self.process.forget()
         self._close()
 
