@@ -22,6 +22,8 @@ from conformance.driver import (
     DriverUnderTest,
     IdRange,
     OpenRequest,
+    ProcessOfDriver,
+    ProcessState,
 )
 from conformance.findings import StillMounted
 from conformance.lab import namespace
@@ -32,7 +34,7 @@ from conformance.spec import Capability, Requirement
 from conformance.tape import Beyond, Called, Opened
 from conformance.timing import Stopwatch, Tries
 from conformance.watched import WatchedDriver
-from conformance.workbench import Leak, Story, Workbench, entry_names
+from conformance.workbench import Leak, SharedUpper, Story, Workbench, entry_names
 
 DECLINED = "declined: "
 NOT_APPLICABLE = "not applicable: "
@@ -61,6 +63,25 @@ _T = TypeVar("_T")
 
 class CannotReplay(Exception):
     """What was drawn when a case was recorded is not what this version of the suite draws."""
+
+
+class Uppers:
+    """Whether two mounts below a directory ever had one upper directory, looked for after each get.
+
+    The kernel warns of it ("upperdir is in-use as upperdir/workdir of another mount"), but its log is that of the
+    whole machine and names no path. A relative upper directory is told by its mount point.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.shared = ""
+
+    def look(self) -> None:
+        """Note the first one that is shared."""
+        mounts = namespace.overlays_below(self._directory)
+        found = [(upper if upper.startswith("/") else target) for target, upper in mounts if upper]
+        twice = sorted({one for one in found if found.count(one) > 1})
+        self.shared = self.shared or ", ".join(twice)
 
 
 class Bench:
@@ -144,25 +165,35 @@ class Bench:
         options: Sequence[str] = (),
         id_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
+        umask: int | None = None,
     ) -> Iterator[Workbench]:
         """A fresh store, gone afterwards. The first of an example begins its story.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
-        Raises Leak if the driver leaves mounts behind when it is closed.
+        Raises Leak if the driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the
+        test is left where it cannot be set.
         """
+        if umask is not None and not self._fixtures.source.sets_umask:
+            not_applicable("the umask of the driver's process cannot be set: the harness did not start it")
         if name in ("", "origin"):
             self.story.begin()
         with self.directory() as directory:
             home = path(directory) if path else directory
             home.mkdir(parents=True, exist_ok=True)
-            request = OpenRequest(home, tuple(options), tuple(id_map), tuple(Path(one) for one in image_stores))
+            stores = tuple(Path(one) for one in image_stores)
+            limit = self._fixtures.session.limit
+            request = OpenRequest(home, tuple(options), tuple(id_map), stores, umask, limit)
             below = "" if home == directory else f"/{os.path.relpath(home, directory)}"
             self._stores[str(directory)] = (name or "store") + below
             driver = self._opened(request, directory)
-            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store")
+            uppers = Uppers(directory)
+            look = uppers.look if self.has("own-mounts") else lambda: None
+            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store", look)
             workbench = Workbench(
                 watched, directory, self.story, name, lambda: self._beside(request), self._left_out
             )
+            if umask is not None:
+                workbench.tell(f"the umask of the driver's process is {umask:03o}")
             try:
                 yield workbench
             except BaseException:
@@ -173,10 +204,20 @@ class Bench:
                     workbench.driver.leave()
                 raise
             workbench.driver.close()
+            if uppers.shared:
+                raise SharedUpper(f"one upper directory was that of two mounts: {uppers.shared}")
             left = namespace.mounts_below(directory)
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
                 raise Leak(said, StillMounted())
+
+    def state_of(self, driver: DriverUnderTest) -> ProcessState:
+        """That of the driver's process just now; leaves the test where it cannot be looked at."""
+        process: ProcessOfDriver | None = getattr(driver, "process", None)
+        if process is None:
+            not_applicable("no process of the driver, that lasts from call to call, can be looked at")
+        assert process is not None, "the test was left"
+        return process.state()
 
     def _beside(self, request: OpenRequest) -> DriverUnderTest:
         self.story.tape.add(Beyond("the home was opened by a second driver at a time"))
@@ -246,7 +287,7 @@ class Bench:
         """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
         self.story.tape.add(Beyond("the store is on a disk whose power is cut"))
         with self._fixtures.watch.in_driver():
-            driver = self._fixtures.source.open(OpenRequest(directory))
+            driver = self._fixtures.source.open(OpenRequest(directory, limit=self._fixtures.session.limit))
         return WatchedDriver(driver, self._fixtures.watch, self.story.tape, "store")
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
@@ -255,7 +296,7 @@ class Bench:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
         self.story.tape.add(Beyond("the driver was opened in a process of its own, on a kernel that was pretended"))
         with self._fixtures.watch.in_driver():
-            return self._fixtures.source.attempt(request, prefix)
+            return self._fixtures.source.attempt(replace(request, limit=self._fixtures.session.limit), prefix)
 
 
 def _is_utf8(path: bytes) -> bool:

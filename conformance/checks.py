@@ -17,6 +17,7 @@ from conformance.findings import (
     FilesDiffer,
     Finding,
     InWords,
+    MountedTwice,
     NotDone,
     OutsideChanged,
     RootReplaced,
@@ -82,6 +83,8 @@ def _look_at_the_end(finding: Finding, steps: Sequence[Step]) -> Look:
             return Look(end, lambda dialect: _files(finding, dialect, steps))
         case StillMounted():
             return Look(end, lambda _: _mounted(finding))
+        case MountedTwice():
+            return Look(_last_get(steps), lambda _: _mounted_twice())
         case TreeGone():
             return Look(end, lambda _: _gone(finding))
         case BytesDiffer():
@@ -347,6 +350,11 @@ def _mounted(finding: StillMounted) -> Iterator[str]:
         return
     yield "left=$(cut -d' ' -f5 /proc/self/mountinfo | grep \"^$work/.*/.\" || true)"
     yield '[ -z "$left" ] || deviates "still mounted: $left"'
+
+
+def _mounted_twice() -> Iterator[str]:
+    yield "mounts=$(cut -d' ' -f5 /proc/self/mountinfo | grep -cxF -e \"$tree\")"
+    yield '[ "$mounts" -le 1 ] || deviates "$mounts mounts are on $tree"'
 
 
 def _answer(steps: Sequence[Step]) -> Look:

@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,15 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance import ops
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
+from conformance.contained import contained
 from conformance.driver import DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
-from conformance.session import Session, Wish, prepare
+from conformance.preflight import Unusable, preflight
+from conformance.session import Session, Wish, confine, prepare
 from conformance.spec import load_capabilities, load_requirements
 from conformance.strategies import chains
 from conformance.timing import Stopwatch
@@ -58,27 +60,32 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     task = Comparison(**json.loads(sys.stdin.read()))
     try:
+        names = (task.first, task.second)
+        with suppress(namespace.NoNamespace):  # which prepare() tells
+            confine([Path(task.scratch), *(path for name in names for path in writable_of(name))])
         namespace.die_with_parent(task.parent)
-        for name in (task.first, task.second):
+        for name in names:
             connect(name).close()
         with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
             found, story = compare(task)
         tell(events, "difference", found=found, steps=story)
         tell(events, "finished")
-    except UnknownDriver as error:
-        tell(events, "failed", message=str(error))
+    except (UnknownDriver, Unusable) as error:
+        tell(events, "failed", message=str(error), of_driver=True)
     except BaseException:
         tell(events, "failed", message=traceback.format_exc())
 
 
 def compare(task: Comparison) -> tuple[str, list[str]]:
     """What differs, "" if nothing does, and the steps that show it."""
-    wish = Wish(task.first, "standard", task.examples, (), ())
-    session = prepare(wish, Path(task.scratch))
+    writable = tuple(path for name in (task.first, task.second) for path in writable_of(name))
+    scratch = Path(task.scratch)
+    wish = Wish(task.first, "standard", task.examples, (), (), writable=(scratch, *writable))
+    session = prepare(wish, scratch)
     story = Story()
     with ExitStack() as stack:
         benches = [
-            _bench(session, name, story, stack, directory)
+            _bench(replace(session, driver=name), story, stack, directory)
             for name, directory in ((task.first, "first"), (task.second, "second"))
         ]
 
@@ -103,10 +110,15 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     return "", []
 
 
-def _bench(session: Session, name: str, story: Story, stack: ExitStack, directory: str) -> Bench:
-    source = connect(name)
+def _bench(session: Session, story: Story, stack: ExitStack, directory: str) -> Bench:
+    """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
+    source = contained(connect(session.driver))
     stack.callback(source.close)
     fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
+    outcome = preflight(fixtures)
+    if outcome:
+        failed = ", ".join(outcome.requirements)
+        raise Unusable(f"{session.driver} cannot be compared: it fails {failed}\n  {outcome.reason}")
     return Bench(fixtures, session.places[0], directory)
 
 

@@ -3,12 +3,13 @@
 Words. A *layer* is made on a parent, or on nothing. *get* gives the path of its whole tree and *put* gives it
 back. A *diff* is a tar archive of what a layer changes in its parent; *applying* it to an empty layer on an
 equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; what is no
-answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error of
-the harness.
+answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error
+of the harness.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,46 @@ class DriverFailed(Exception):
     def __init__(self, text: str, detail: str = "") -> None:
         super().__init__(text)
         self.detail = detail
+
+
+class TimeUp(BaseException):
+    """The time of the run ended during a call: nobody is to blame, and nothing is judged. No test may catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimit:
+    """How long a driver may take for one call: ``seconds``, and no longer than to the end of the run.
+
+    ``deadline`` is of time.monotonic(), None for a run without a budget.
+    """
+
+    seconds: float = 60.0
+    deadline: float | None = None
+
+    def left(self) -> float:
+        """Seconds for a call that begins now; raises TimeUp."""
+        if self.deadline is None:
+            return self.seconds
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeUp("the time of this run (--budget) was up before a call of the driver")
+        return min(self.seconds, left)
+
+    def exceeded(self, call: str, detail: str = "") -> DriverFailed:
+        """What to raise for a call that did not return in time; raises TimeUp itself if the run ended it."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise TimeUp(f"the time of this run (--budget) was up during {call}")
+        return DriverFailed(f"did not answer {call} within {self.seconds:g} s (--call-timeout)", detail)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """What a call of a driver should leave as it was. ``root`` is device and inode; ``descriptors`` a number."""
+
+    cwd: str
+    root: tuple[int, int]
+    umask: int
+    descriptors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +107,17 @@ class OpenRequest:
 
     ``directory`` is empty, or was used by the same driver before; the adapter keeps everything of the store
     below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
-    ``id_map`` maps owners, users and groups alike; ``image_stores`` are what other stores call theirs.
+    ``id_map`` maps owners, users and groups alike; ``image_stores`` are what other stores call theirs. ``umask``
+    is that of the driver's process while it has the store open, None for the usual one (DriverSource.sets_umask).
+    ``limit`` holds for opening, and for every call afterwards.
     """
 
     directory: Path
     options: tuple[str, ...] = ()
     id_map: tuple[IdRange, ...] = ()
     image_stores: tuple[Path, ...] = ()
+    umask: int | None = None
+    limit: CallLimit = field(default_factory=CallLimit)
 
 
 class DriverUnderTest(Protocol):
@@ -86,8 +131,14 @@ class DriverUnderTest(Protocol):
     def image_store(self) -> str:
         """What another store is given as an image store, so that it reads this one's layers."""
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
-        """Make an empty layer; ``parent`` is "" for a base layer; ``options`` are those of a read-write layer."""
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        """Make an empty layer; ``parent`` is "" for a base layer.
+
+        Without ``options`` it is a layer of an image. ``options`` are those of a read-write layer, or of a layer of
+        an image if not ``read_write``.
+        """
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer."""
@@ -127,6 +178,16 @@ class DriverUnderTest(Protocol):
 
     def close(self) -> None:
         """Let go of the home, with nothing left mounted."""
+
+
+class ProcessOfDriver(Protocol):
+    """The process that a driver's calls are done in; an opened driver has it as ``process`` where there is one.
+
+    It is no part of DriverUnderTest: most drivers run where nobody can look.
+    """
+
+    def state(self) -> ProcessState:
+        """What it has just now; raises DriverFailed when it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +237,10 @@ class DriverSource:
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
-    ``dialect`` is how the script of a failure reaches it; None if there is no way.
+    ``dialect`` is how the script of a failure reaches it; None if there is no way. ``writable`` are directories
+    outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
+    whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a
+    command; "" if there is nothing to say.
     """
 
     info: DriverInfo
@@ -184,3 +248,6 @@ class DriverSource:
     close: Callable[[], None] = lambda: None
     attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None
     dialect: Dialect | None = None
+    writable: tuple[Path, ...] = ()
+    sets_umask: bool = False
+    next_step: str = ""

@@ -21,7 +21,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from conformance.case import BadCase, Case
 from conformance.lab.backing import BACKINGS, HOST
-from conformance.results import TestOutcome, Verdict
+from conformance.results import PREFLIGHT, TestOutcome, Verdict
 from conformance.spec import Requirement
 
 FORMAT: Final = 1
@@ -58,9 +58,13 @@ class Expectation:
         return within(self.kernel, kernel) and within(self.driver_version, driver_version)
 
     def is_about(self, outcome: TestOutcome) -> bool:
-        """Whether an outcome is of the requirement, the filesystem and the tests of this entry."""
+        """Whether an outcome is of the requirement, the filesystem and the tests of this entry.
+
+        A run ends with a preflight that fails, so such a failure is never an expected one.
+        """
         return (
-            self.requirement in outcome.requirements
+            outcome.test != PREFLIGHT
+            and self.requirement in outcome.requirements
             and (not self.backing or outcome.backing in self.backing)
             and fnmatch.fnmatchcase(outcome.test, self.test)
         )
@@ -202,7 +206,7 @@ def updated(text: str, outcomes: Sequence[TestOutcome], cases: Mapping[str, str]
             del entries[number]
     failed: dict[str, TestOutcome] = {}
     for outcome in outcomes:
-        if outcome.verdict is Verdict.FAIL:
+        if outcome.verdict is Verdict.FAIL and outcome.test != PREFLIGHT:
             for one in outcome.requirements:
                 failed.setdefault(one, outcome)
     there = {entry["requirement"] for entry in entries}

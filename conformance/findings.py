@@ -81,6 +81,11 @@ class StillMounted:
 
 
 @dataclass(frozen=True, slots=True)
+class MountedTwice:
+    """More than one mount is on the tree that was got last."""
+
+
+@dataclass(frozen=True, slots=True)
 class TreeGone:
     """The tree that was got last is not there any more after all the steps, seen by an entry of it."""
 
@@ -106,6 +111,11 @@ class WrongAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class NotContained:
+    """The last get answered no path of a directory below the store's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class InWords:
     """What is wrong is told in words only; no script can look for it."""
 
@@ -121,9 +131,11 @@ Finding = (
     | OutsideChanged
     | WrongChange
     | StillMounted
+    | MountedTwice
     | WrongAnswer
     | TreeGone
     | BytesDiffer
     | DiffDisagrees
+    | NotContained
     | InWords
 )

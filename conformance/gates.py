@@ -100,6 +100,15 @@ def wanted(cell: Cell, *, gates_kernel: bool = True) -> Wanted:
     return Wanted(True)
 
 
+def gate_of(cell: Cell) -> str:
+    """The gate that a cell is about, by the end of its requirement's id (OVL-GATE-...)."""
+    if cell.filesystem in _REFUSED:
+        return "BACKING"
+    if cell.filesystem == "btrfs":
+        return "BTRFS"
+    return "KERNEL-FORM" if cell.release in (*VENDOR_FORMS, *UNPARSABLE) else "KERNEL-OLD"
+
+
 def _spellings(filesystem: str) -> tuple[str, ...]:
     return (filesystem, filesystem.removesuffix("fs")) if filesystem == "overlayfs" else (filesystem,)
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +23,18 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 
 from conformance import bench as benches
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
-from conformance.driver import DriverFailed, DriverRefused, DriverSource
+from conformance.contained import Escaped, contained
+from conformance.driver import DriverFailed, DriverRefused, DriverSource, TimeUp
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
-from conformance.lab import namespace
+from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
-from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
+from conformance.preflight import Unusable, preflight
+from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver, with_cut_short
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
@@ -42,6 +45,8 @@ EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 UNTESTED: Final = "untested: "
+# Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
+_REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
 _RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
 
@@ -50,14 +55,19 @@ def start(config: pytest.Config) -> None:
     """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
     stack = ExitStack()
     try:
-        source = connect(config.getoption("driver"))
         handed = getattr(config, "workerinput", {}).get(_SESSION)
+        # The driver's code is imported after this process was confined.
         session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
+        source = contained(connect(config.getoption("driver")))
+        if not handed:
+            readonly.allow(one for one in source.writable if readonly.is_read_only(one))
     except (UnknownDriver, KeyError) as error:
         stack.close()
         raise pytest.UsageError(str(error)) from error
     stack.callback(source.close)
-    config.pluginmanager.register(ConformancePlugin(session, source, stack), NAME)
+    tried = bool(handed) or config.option.collectonly or config.getoption("conformance_no_preflight")
+    config.pluginmanager.register(ConformancePlugin(session, source, stack, tried=tried), NAME)
 
 
 def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
@@ -78,14 +88,31 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         tuple(config.getoption("backing")),
         config.getoption("conformance_deadline"),
         _replay(config.getoption("conformance_replay")),
+        writable_of(config.getoption("driver")),
+        config.getoption("conformance_call_timeout"),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:
         parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
         directory = stack.enter_context(scratch_directory(Path(parent)))
+        wish = replace(wish, writable=(Path(directory), *wish.writable, *_written_by_pytest(config)))
+    else:
+        wish = replace(wish, writable=(Path(directory).parent, *wish.writable))  # of the worker, with its own files
     scratch = Path(directory)
     stack.callback(namespace.unmount_below, scratch)
     return prepare(wish, scratch)
+
+
+def _written_by_pytest(config: pytest.Config) -> list[Path]:
+    """Where pytest and its plugins write: reports, caches and what they leave beside the tests.
+
+    "/" is not among them, whoever starts pytest there: all else would be writable with it.
+    """
+    files = [config.getoption(name, None) for name in _REPORTS]
+    named = [config.invocation_params.dir / one for one in files if isinstance(one, (str, Path)) and one]
+    existing = [next(one for one in path.resolve().parents if one.is_dir()) for path in named]
+    places = [config.invocation_params.dir, config.rootpath, *existing]
+    return [one for one in dict.fromkeys(one.resolve() for one in places) if one != Path("/")]
 
 
 def _replay(file: str | None) -> Replay:
@@ -93,9 +120,14 @@ def _replay(file: str | None) -> Replay:
 
 
 class ConformancePlugin:
-    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it."""
+    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it.
 
-    def __init__(self, session: Session, source: DriverSource, stack: ExitStack) -> None:
+    ``on_unusable`` hears why a driver failed the preflight, which is left out if it was ``tried`` before.
+    """
+
+    def __init__(self, session: Session, source: DriverSource, stack: ExitStack, *, tried: bool = False) -> None:
+        self._tried = tried
+        self.on_unusable: Callable[[str], None] = lambda _: None
         self.session = session
         self.source = source
         self.outcomes: list[TestOutcome] = []
@@ -117,6 +149,21 @@ class ConformancePlugin:
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
         load_settings(self.session.examples)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Do the preflight, before pytest-xdist starts workers; a driver that fails it is not judged."""
+        if self._tried:
+            return
+        try:
+            outcome = preflight(self._fixtures)
+        except Unusable as unusable:
+            self.on_unusable(str(unusable))
+            raise pytest.UsageError(str(unusable)) from unusable
+        if outcome:
+            self.outcomes.append(outcome)
+            self.on_outcome(outcome)
+            pytest.exit(f"{_for_people(outcome)}\nNothing else was judged.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""
@@ -199,6 +246,14 @@ class ConformancePlugin:
             self._log.write(item.name)
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged."""
+        try:
+            return (yield)
+        except TimeUp as error:
+            pytest.skip(UNTESTED + str(error))
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -226,7 +281,8 @@ class ConformancePlugin:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdicts in one line, after pytest's own."""
-        results = judge(self.session.selected, self.outcomes)
+        selected = self.session.selected
+        results = judge(selected, with_cut_short(self.outcomes, selected))
         counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
         share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
@@ -236,10 +292,13 @@ class ConformancePlugin:
         )
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
-        requirements = requirements_of(item)
+        requirements = declared = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Deviation):
-            requirements = error.requirements or requirements
+            charged = error.requirements or requirements
+            # Where the requirement that it is charged to was not selected, the test fails all the same.
+            if not isinstance(error, Escaped) or set(charged) & set(self.session.selected):
+                requirements = charged
         verdict, reason = _explained(error, report, self.tries.error)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
@@ -262,6 +321,7 @@ class ConformancePlugin:
             said,
             self._fixtures.story.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
+            cut=tuple(one for one in declared if one not in requirements),
         )
 
     def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:

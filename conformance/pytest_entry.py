@@ -26,11 +26,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--requirement", action="append", default=[], metavar="ID", help="only this requirement (repeatable)"
     )
+    group.addoption(
+        "--conformance-call-timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a call of the driver may take (60)",
+    )
     group.addoption("--conformance-scratch", metavar="DIRECTORY", help="where to make stores")
     # For the worker of the command line, which owns the directory and has a deadline.
     group.addoption("--conformance-directory", help=argparse.SUPPRESS)
     group.addoption("--conformance-deadline", type=float, help=argparse.SUPPRESS)
     group.addoption("--conformance-replay", help=argparse.SUPPRESS)
+    group.addoption("--conformance-no-preflight", action="store_true", help=argparse.SUPPRESS)
 
 
 @pytest.hookimpl(tryfirst=True)

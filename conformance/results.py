@@ -26,6 +26,7 @@ class Verdict(enum.Enum):
     UNTESTED = "UNTESTED"
 
 
+PREFLIGHT: Final = "preflight"  # the name of the test that is the preflight (conformance.preflight)
 # What did not run hides what passed besides: half of the tests of a requirement are no pass.
 _BY_WEIGHT: Final = (
     *(Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdict.UNTESTED),
@@ -41,6 +42,7 @@ class TestOutcome:
     kernel's. ``kernel`` is what the kernel's log said meanwhile; ``facts`` is what was seen where the requirements
     leave it open, such as which of two errors came. ``case`` is what a failure can be repeated from
     (see conformance.case); ``evidence`` is the folder that it was written to, relative to the result file.
+    ``cut`` are requirements of the test that it did not judge, because it failed by ``requirements`` first.
     """
 
     __test__ = False  # pytest would take it for a test class
@@ -57,6 +59,7 @@ class TestOutcome:
     facts: tuple[str, ...] = ()
     case: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     evidence: str = ""
+    cut: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As an object of JSON."""
@@ -65,7 +68,7 @@ class TestOutcome:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> TestOutcome:
         """Back from :meth:`as_json`."""
-        lists = {name: tuple(fields.get(name, ())) for name in ("requirements", "steps", "kernel", "facts")}
+        lists = {name: tuple(fields.get(name, ())) for name in ("requirements", "steps", "kernel", "facts", "cut")}
         return cls(**{**fields, **lists, "verdict": Verdict(fields["verdict"])})
 
 
@@ -85,6 +88,23 @@ def judge(requirements: Iterable[str], outcomes: Iterable[TestOutcome]) -> list[
         for requirement in by_requirement.keys() & set(outcome.requirements):
             by_requirement[requirement].append(outcome)
     return [_judge_one(requirement, found) for requirement, found in by_requirement.items()]
+
+
+def with_cut_short(outcomes: Iterable[TestOutcome], selected: Iterable[str]) -> list[TestOutcome]:
+    """The outcomes, and one for each selected requirement that only tests which failed by another were about.
+
+    Such a test judges nothing else: the requirement is UNTESTED, and the reason names the failure.
+    """
+    found = list(outcomes)
+    judged = {requirement for outcome in found for requirement in outcome.requirements}
+    wanted = set(selected) - judged
+    cut = {requirement: outcome for outcome in found for requirement in outcome.cut if requirement in wanted}
+    return [*found, *(_cut_short(requirement, outcome) for requirement, outcome in cut.items())]
+
+
+def _cut_short(requirement: str, outcome: TestOutcome) -> TestOutcome:
+    said = f"{outcome.test} failed by {', '.join(outcome.requirements)}, and did not judge this"
+    return TestOutcome(outcome.test, (requirement,), Verdict.UNTESTED, said, backing=outcome.backing)
 
 
 def _judge_one(requirement: str, outcomes: list[TestOutcome]) -> RequirementResult:

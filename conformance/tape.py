@@ -31,7 +31,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A call of a driver; ``refused`` is the driver's complaint, ``answer`` what it gave, where that is short."""
+    """A call of a driver; ``refused`` is the driver's complaint, ``answer`` what it gave, where that is short.
+
+    ``read_write`` says of which kind of layer the options of ``create`` are.
+    """
 
     store: str
     verb: str
@@ -42,6 +45,7 @@ class Called:
     options: Mapping[str, str] | None = None
     refused: str | None = None
     answer: Any = None
+    read_write: bool = True
 
 
 @dataclass(frozen=True, slots=True)

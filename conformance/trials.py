@@ -41,7 +41,7 @@ from conformance.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_setti
 from conformance.results import TestOutcome, Verdict
 from conformance.spec import load_requirements
 from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Leak
+from conformance.workbench import Deviation
 from conformance.worker import ENDED_WELL, Task, arguments, tell
 
 _TOLD: Final = "told"
@@ -91,6 +91,7 @@ def main() -> None:
     task = Trials(**fields, jobs=jobs)
     try:
         namespace.die_with_parent(task.parent)
+        namespace.enter_pid_namespace()  # so that nothing outlives it
         os.environ[basis.BASIS] = task.basis
         _import_everything(task)
         _try_all(task, events)
@@ -111,8 +112,6 @@ def _import_everything(task: Trials) -> None:
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
     basis.basis()
-    for connection in dict.fromkeys(job.connection for job in task.jobs):
-        connect(connection).close()
 
 
 def _try_all(task: Trials, events: IO[str]) -> None:
@@ -203,6 +202,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
         EXAMPLES[task.profile],
         job.seed,
         (job.backing,),
+        preflight=False,  # a fault is killed by what it is named for
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
@@ -284,7 +284,8 @@ class _Witness:
 
     def _found(self, test: str, error: Exception) -> None:
         if isinstance(error, (Deviation, DriverRefused, DriverFailed)) and not is_own_defect(str(error)):
-            requirements = error.requirements if isinstance(error, Leak) else self._requirements[test]
+            named = error.requirements if isinstance(error, Deviation) else ()
+            requirements = named or self._requirements[test]
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 
     def _note(self, outcome: TestOutcome) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conformance.driver import Change, DriverFailed, DriverRefused, DriverUnderTest
+from conformance.driver import Change, DriverFailed, DriverRefused, DriverUnderTest, ProcessOfDriver
 from conformance.tape import Beyond, Called, Tape
 from conformance.timing import Stopwatch
 
@@ -18,8 +18,16 @@ _SHORT = (bool, int, str)
 class WatchedDriver:
     """Calls of another thread than the first go on tape as beyond a script: their order is chance."""
 
-    def __init__(self, driver: DriverUnderTest, watch: Stopwatch, tape: Tape, store: str) -> None:
+    def __init__(
+        self,
+        driver: DriverUnderTest,
+        watch: Stopwatch,
+        tape: Tape,
+        store: str,
+        after_get: Callable[[], None] = lambda: None,
+    ) -> None:
         self._driver = driver
+        self._after_get = after_get
         self._watch = watch
         self._tape = tape
         self._store = store
@@ -49,20 +57,31 @@ class WatchedDriver:
     def image_store(self) -> str:
         return self._driver.image_store
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    @property
+    def process(self) -> ProcessOfDriver | None:
+        """The process that calls are done in, where it can be looked at."""
+        found: ProcessOfDriver | None = getattr(self._driver, "process", None)
+        return found
+
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         self._watched(
             "create",
-            lambda: self._driver.create(layer_id, parent, options),
+            lambda: self._driver.create(layer_id, parent, options, read_write=read_write),
             layer=layer_id,
             parent=parent,
             options=options,
+            read_write=read_write,
         )
 
     def remove(self, layer_id: str) -> None:
         self._watched("remove", lambda: self._driver.remove(layer_id), layer=layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
-        return self._watched("get", lambda: self._driver.get(layer_id, label), layer=layer_id, label=label)
+        root = self._watched("get", lambda: self._driver.get(layer_id, label), layer=layer_id, label=label)
+        self._after_get()
+        return root
 
     def put(self, layer_id: str) -> None:
         self._watched("put", lambda: self._driver.put(layer_id), layer=layer_id)
@@ -108,7 +127,7 @@ class WatchedDriver:
 
     def reopen(self) -> WatchedDriver:
         again = self._watched("reopen", self._driver.reopen)
-        return WatchedDriver(again, self._watch, self._tape, self._store)
+        return WatchedDriver(again, self._watch, self._tape, self._store, self._after_get)
 
     def leave(self) -> None:
         with self._watch.in_driver():

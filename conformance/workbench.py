@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from conformance import ops, tars
@@ -36,10 +37,29 @@ class Deviation(AssertionError):
         self.requirements = requirements or self.requirements
 
 
+@contextmanager
+def charged_to(*requirements: str) -> Iterator[None]:
+    """A deviation in this block violates these requirements, unless it names others itself.
+
+    For tests of several requirements: a failure is charged to what it violates, and to nothing else.
+    """
+    try:
+        yield
+    except Deviation as deviation:
+        deviation.requirements = deviation.requirements or requirements
+        raise
+
+
 class Leak(Deviation):
     """The driver left something behind; this is judged by a requirement of its own, whatever the test was about."""
 
     requirements = ("OVL-LIFE-NO-LEAKS",)
+
+
+class SharedUpper(Deviation):
+    """Two mounts had one upper directory; this is judged by a requirement of its own, as a leak is."""
+
+    requirements = ("OVL-MOUNT-UPPER-ONCE",)
 
 
 class Story:
@@ -270,14 +290,27 @@ class Workbench:
         raise Deviation(f"{what}: expected a refusal, but the driver did it", Accepted())
 
 
-def same_tree(what: str, expected: Snapshot, actual: Snapshot, *, times: str = "known", links: bool = True) -> None:
-    """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count."""
+def same_tree(
+    what: str,
+    expected: Snapshot,
+    actual: Snapshot,
+    *,
+    times: str = "known",
+    links: bool = True,
+    times_of: str = "OVL-APPLY-FILE-TIMES",
+) -> None:
+    """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count.
+
+    Where nothing but times of files differs (``times`` is "files"), that is charged to ``times_of``.
+    """
     if not links:
         expected, actual = expected.without_links(), actual.without_links()
     found = compared(expected, actual, times=times)
     if found:
         lines = [f"{what} is not what was expected:", *differences(expected, actual, times=times)]
-        raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual))
+        only_times = times == "files" and all(one.what == "mtime" for one in found)
+        charged = (times_of,) if only_times else ()
+        raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual), charged)
 
 
 def members(archive: Path) -> list[tarfile.TarInfo]:

@@ -11,18 +11,18 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
 import pytest
 
 from conformance import plugin as suite
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.lab import namespace
 from conformance.results import TestOutcome, Verdict
-from conformance.session import Replay
+from conformance.session import Replay, confine
 
 _SUITES: Final = Path(__file__).parent / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
@@ -36,7 +36,7 @@ class Task:
 
     ``replay`` has what was drawn for tests of stored cases (see conformance.session.Replay): they are run first,
     and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
-    requirements are known, and not made smaller.
+    requirements are known, and not made smaller. Without ``preflight`` the tests are run on any driver.
     """
 
     driver: str
@@ -52,6 +52,8 @@ class Task:
     replay: Mapping[str, Any] = field(default_factory=dict)
     unshrunk: tuple[str, ...] = ()
     replay_only: bool = False
+    call_timeout: float = 60.0
+    preflight: bool = True
 
 
 class _Listener:
@@ -63,6 +65,7 @@ class _Listener:
         self._replayed = replayed
         self._final = final
         self.generated = False
+        self.unusable = ""  # why the driver failed the preflight
         self.settled: list[str] = []
         self._drawn: set[str] = set()
 
@@ -73,6 +76,7 @@ class _Listener:
         session, info = plugin.session, plugin.source.info
         plugin.on_start = lambda test: tell(self._events, "test", name=test)
         plugin.on_outcome = self._tell_outcome
+        plugin.on_unusable = self._is_unusable
         if self._round == 0:
             tell(
                 self._events,
@@ -85,6 +89,9 @@ class _Listener:
                 lacking=dict(session.lacking),
                 notes=list(session.notes),
             )
+
+    def _is_unusable(self, why: str) -> None:
+        self.unusable = why
 
     def _tell_outcome(self, outcome: TestOutcome) -> None:
         if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
@@ -124,6 +131,11 @@ def main() -> None:
     log = Path(task.scratch) / "log"
     try:
         namespace.die_with_parent(task.parent)
+        outside = namespace.enter_pid_namespace()  # so that nothing outlives it
+        with suppress(namespace.NoNamespace):  # the run says so when it is prepared
+            confine([Path(task.scratch), *writable_of(task.driver)])
+        if outside:
+            namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
         connect(task.driver).close()  # so that a wrong name is refused before anything is made
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
@@ -131,7 +143,7 @@ def main() -> None:
             with redirect_stdout(file), redirect_stderr(file):
                 _run(task, events)
     except UnknownDriver as error:
-        tell(events, "failed", message=str(error))
+        tell(events, "failed", message=str(error), of_driver=True)
     except BaseException:
         tell(events, "failed", message=traceback.format_exc())
 
@@ -149,6 +161,7 @@ def _run(task: Task, events: IO[str]) -> None:
         replay = Replay(task.replay, only=True, unshrunk=task.unshrunk)
         if not _round(task, events, listener, "replay", replay, None) or task.replay_only:
             return
+        task = replace(task, preflight=False)
         settled = tuple(listener.settled)
     number = 0
     while True:
@@ -156,6 +169,7 @@ def _run(task: Task, events: IO[str]) -> None:
         replay = Replay(settled=settled, unshrunk=task.unshrunk)
         if not _round(task, events, listener, number, replay, deadline):
             return
+        task = replace(task, preflight=False)
         number += 1
         # Smoke asks whether the adapter is right, which more examples say nothing of.
         if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
@@ -173,6 +187,9 @@ def _round(
     file.write_text(json.dumps(asdict(replay)))
     words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
     code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
+    if listener.unusable:
+        tell(events, "failed", message=listener.unusable, of_driver=True)
+        return False
     if code not in ENDED_WELL:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text()
@@ -189,9 +206,11 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
     words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
-    words += [f"--hypothesis-seed={task.seed + number}"]
+    words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
     words += [f"--backing={name}" for name in task.backings]
     words += [f"--requirement={one}" for one in task.selected]
+    if not task.preflight:
+        words.append("--conformance-no-preflight")
     if deadline is not None:
         words.append(f"--conformance-deadline={deadline}")
     if task.jobs > 1:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
-from refdriver import gates, probes, trees
+from refdriver import files, gates, probes, trees
 from refdriver.archive.pack import pack_changes, pack_tree
 from refdriver.archive.source import Readable
 from refdriver.archive.stream import ArchiveStream
@@ -23,9 +22,11 @@ from refdriver.errors import BadOption, LayerExists, LayerInUse, NeedsRoot, Quot
 from refdriver.home import Home
 from refdriver.idmap import IdMaps, MapLike
 from refdriver.layermounts import LayerMounts
-from refdriver.layers import Layer, LayerStore, check_id
+from refdriver.layers import Layer, LayerStore, check_id, remove_short_link
 from refdriver.linux import libc
 from refdriver.locks import HomeLocks
+from refdriver.migration import move_earlier_state
+from refdriver.nativediff import NativeDiff
 from refdriver.options import Options, parse_layer_options, parse_options
 from refdriver.overlayxattr import TRUSTED, USER
 from refdriver.quota import ProjectQuota
@@ -62,17 +63,21 @@ class Driver:
         self._overlay = USER if self._user_namespace else TRUSTED
         self._backing = _pass_gates(self._home, self._options, self._user_namespace)
         self._stores = tuple(f"{store}/{self.name}" for store in self._options.image_stores)
-        self._native_lock = threading.Lock()
-        self._native_probed = False
-        self._native_refusal: str | None = None
         self._make_home()
         self._locks = HomeLocks(self._home.lock_file)
         self._layers = LayerStore(self._home.path, self._stores, self._ids.root)
-        self._staging = Staging(self._home.staging, self._home.links, self._locks)
+        self._staging = Staging(self._home.staging, self._home.links, self._locks, self._ids.root)
         self._mounts = LayerMounts(
-            self._home, self._layers, self._staging, self._ids.root, userxattr=self._user_namespace
+            self._home, self._layers, self._staging, self._locks, self._ids.root, userxattr=self._user_namespace
         )
-        self._supports_d_type, self._quota = self._open()
+        self._native_diff = NativeDiff(self._home.path, self._mounting_area, self._overlay)
+        try:
+            # Alone: of two processes that open a home at once, one would mount it over the other's mounts.
+            with self._locks.home_mount():
+                self._supports_d_type, self._quota = self._open()
+        except BaseException:
+            self._locks.close()
+            raise
 
     def _make_home(self) -> None:
         try:
@@ -86,26 +91,26 @@ class Driver:
             raise
 
     def _open(self) -> tuple[bool, ProjectQuota | None]:
-        mounted = self._home.make_private()
+        mounted = self._mounts.open_home()
         try:
+            move_earlier_state(self._home, self._ids.root)
             self._staging.sweep()
             with self._staging.area() as area:
                 d_type = probes.supports_d_type(area)
                 if self._user_namespace:
                     probes.check_user_namespace_overlay(area)
                 quota = self._open_quota(area)
-            if not d_type:
-                _LOG.warning(
-                    "%s has no d_type support (xfs made with ftype=0?): whiteouts may show as files; use a"
-                    " filesystem with d_type",
-                    gates.filesystem_name(self._backing),
-                )
-            return d_type, quota
         except BaseException:
-            self._locks.close()
             if mounted:
                 self._home.unmount()
             raise
+        if not d_type:
+            _LOG.warning(
+                "%s has no d_type support (xfs made with ftype=0?): whiteouts may show as files; use a"
+                " filesystem with d_type",
+                gates.filesystem_name(self._backing),
+            )
+        return d_type, quota
 
     def _open_quota(self, area: str) -> ProjectQuota | None:
         if self._backing != gates.XFS_MAGIC or self._user_namespace:
@@ -132,15 +137,24 @@ class Driver:
         self._locks.close()
 
     def cleanup(self) -> None:
-        """Unmount the home's own private mount; raises LayerInUse while layers are mounted in it."""
-        self._home.unmount()
+        """Unmount the home's own private mount; raises LayerInUse while layers are mounted in it.
+
+        Mounts that a killed diff left are undone before; raises MountFailed if that cannot be done.
+        """
+        self._staging.sweep()
+        for layer_id in self._mounts.mounted_layers():
+            with self._locks.layer(layer_id):
+                if self._layers.exists(layer_id):
+                    self._mounts.drop_unused(self._layers.find(layer_id))
+        with self._locks.home_mount():
+            self._home.unmount()
 
     def status(self) -> list[tuple[str, str]]:
         """What there is to know about this instance, as pairs of a name and a value."""
         pairs = [
             ("Backing Filesystem", gates.filesystem_name(self._backing)),
             ("Supports d_type", _word(self._supports_d_type)),
-            ("Native Overlay Diff", _word(self._native_diff_refusal() is None)),
+            ("Native Overlay Diff", _word(self._native_diff.works())),
         ]
         if self._user_namespace:
             pairs.append(
@@ -205,17 +219,25 @@ class Driver:
             trees.make_directory(staged, 0o700, self._ids.root)
             if self._quota:
                 self._quota.limit(staged, size)
-            self._layers.build(staged, layer_id, chain)
+            self._layers.build(staged, chain)
             target = f"{self._home.path}/{layer_id}"
             if self._quota:
                 self._quota.move_in(staged, target)
             else:
                 libc.renameat2(staged, target, libc.RENAME_NOREPLACE)
+            try:
+                self._layers.make_short_link(layer_id)
+            except BaseException:
+                if self._quota:
+                    self._quota.let_in(os.path.dirname(staged))
+                os.rename(target, staged)  # where the area takes it away
+                raise
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer and its short link, unmounting it first; one that is not there is no error.
 
-        Raises LayerInUse when layers are built on it, ReadOnlyLayer for one of an image store, BrokenLayer.
+        Raises LayerInUse when layers are built on it, ReadOnlyLayer for one of an image store, BrokenLayer, and
+        MountFailed when it cannot be unmounted.
         """
         with self._locks.layer(layer_id), self._staging.area() as area, self._locks.structure():
             if not self._layers.exists(layer_id):
@@ -229,7 +251,8 @@ class Driver:
             if self._quota:
                 self._quota.release(layer.directory)
                 self._quota.let_in(area)
-            # From here the layer is gone; the area takes its content and its short link away.
+            remove_short_link(self._home.links, layer.directory, layer_id)
+            # From here the layer is gone; the area takes its content away.
             os.rename(layer.directory, staged_layer(area, layer_id))
 
     def get(self, layer_id: str, mount_label: str = "") -> str:
@@ -247,7 +270,10 @@ class Driver:
             return self._mounts.get(self._layers.find(layer_id), mount_label)
 
     def put(self, layer_id: str) -> None:
-        """Undo one :meth:`get`; the last one unmounts. One too many does nothing. Raises LayerNotFound."""
+        """Undo one :meth:`get`; the last one unmounts. One too many does nothing.
+
+        Raises LayerNotFound, and MountFailed when the layer stays mounted: it is counted still, so put it again.
+        """
         if self._layers.base_tree(layer_id) is not None or not self._layers.find(layer_id).has_lowers:
             return
         with self._locks.layer(layer_id):
@@ -277,7 +303,7 @@ class Driver:
         with self._locks.layer(layer_id):
             layer = self._layers.find(layer_id)
             self._check_writable(layer, "changed")
-            if self._mounts.users(layer):
+            if self._mounts.in_use(layer):
                 raise LayerInUse(f"layer {layer_id!r} is mounted; put it before applying an archive to it")
             native = self._layers.is_direct_parent(layer, parent)
             with self._staging.area() as area:
@@ -335,30 +361,32 @@ class Driver:
         return root, self._borrow_tree(borrowed, parent) if parent else None
 
     def _borrow_tree(self, borrowed: ExitStack, layer_id: str) -> str:
-        root = self.get(layer_id)
-        borrowed.callback(self.put, layer_id)
+        base = self._layers.base_tree(layer_id)
+        if base is not None:
+            return base
+        layer = self._layers.find(layer_id)
+        if not layer.has_lowers:
+            return layer.diff
+        with self._locks.layer(layer_id):
+            root = self._mounts.borrow(layer)
+        borrowed.callback(self._give_back, layer)
         return root
+
+    def _give_back(self, layer: Layer) -> None:
+        with self._locks.layer(layer.layer_id):
+            self._mounts.give_back(layer)
+
+    @contextmanager
+    def _mounting_area(self) -> Iterator[str]:
+        with self._staging.area() as area, self._mounts.in_private_home():
+            yield area
 
     def _native_diff_tells(self, layer: Layer, parent: str) -> bool:
         """Whether the layer's own directory holds all there is to say about its difference from ``parent``."""
         if not self._layers.is_direct_parent(layer, parent):
             return False
         # A base layer is never mounted, so no feature of a mount can have touched it.
-        return not parent or self._native_diff_refusal() is None
-
-    def _native_diff_refusal(self) -> str | None:
-        with self._native_lock:
-            if not self._native_probed:
-                with self._staging.area() as area:
-                    self._native_refusal = probes.why_native_diff_is_wrong(area, self._overlay)
-                self._native_probed = True
-                if self._native_refusal:
-                    _LOG.warning(
-                        "not using native diff on %s, so diffs are slower: %s",
-                        self._home.path,
-                        self._native_refusal,
-                    )
-            return self._native_refusal
+        return not parent or self._native_diff.works()
 
     def _check_writable(self, layer: Layer, participle: str) -> None:
         if not layer.writable:
@@ -391,9 +419,8 @@ def _pass_gates(home: Home, options: Options, user_namespace: bool) -> int:
 
 def _empty(work: str) -> None:
     # The kernel keeps notes there about the upper that it served (index=on) and refuses another one with them.
-    if os.path.isdir(work):
-        for name in os.listdir(work):
-            trees.remove_tree(f"{work}/{name}")
+    for name in files.names_in(work):
+        trees.remove_tree(f"{work}/{name}")
 
 
 def _word(value: bool) -> str:

@@ -2,6 +2,11 @@
 
 The home is bind-mounted on itself and made private (mount_namespaces(7)), so that layer mounts do not spread
 to other namespaces, where they would keep layers busy that are long unmounted here.
+
+containers-storage takes every directory in a home for a layer: its ``check`` lists it, and its repair of short
+links fails on one without ``link``. No version does so with ``l``. ``check`` skips ``staging`` too, and from 1.64
+on the repair does. So this driver's own files are files in the home, and its directories are in ``staging``, which
+exists only while it is not empty. Their names begin with ``refdriver``: containers-storage uses ``staging`` too.
 """
 
 from __future__ import annotations
@@ -9,9 +14,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from refdriver import trees
+from refdriver import files, trees
 from refdriver.errors import LayerInUse, NotSupported
-from refdriver.layers import LINK_DIRECTORY, STATE_DIRECTORY
+from refdriver.layers import LINK_DIRECTORY
 from refdriver.linux import libc, mountinfo
 
 
@@ -29,33 +34,38 @@ class Home:
     @property
     def lock_file(self) -> str:
         """One file for all locks between processes."""
-        return f"{self.path}/{STATE_DIRECTORY}/lock"
-
-    @property
-    def reference_counts(self) -> str:
-        """One file a mounted layer."""
-        return f"{self.path}/{STATE_DIRECTORY}/counts"
+        return f"{self.path}/.refdriver.lock"
 
     @property
     def staging(self) -> str:
         """Layers in the making, and in the unmaking."""
-        return f"{self.path}/{STATE_DIRECTORY}/staging"
+        return f"{self.path}/staging"
 
     @property
     def read_only_mounts(self) -> str:
         """Mount points of layers of image stores, whose own directories stay untouched."""
-        return f"{self.path}/{STATE_DIRECTORY}/merged"
+        return f"{self.staging}/refdriver.mounts"
+
+    @property
+    def earlier_read_only_mounts(self) -> str:
+        """Where those mount points were before version 0.2."""
+        return f"{self.earlier_state}/merged"
+
+    @property
+    def earlier_state(self) -> str:
+        """The directory that held all this before version 0.2; see :mod:`refdriver.migration`."""
+        return f"{self.path}/.refdriver"
 
     def nearest_existing_parent(self) -> str:
         """The directory whose filesystem the home is going to be on."""
         path = os.path.dirname(self.path)
-        while not os.path.isdir(path):
+        while not files.is_directory(path):
             path = os.path.dirname(path)
         return path
 
     def make(self, root: tuple[int, int]) -> None:
         """Make whatever is missing of the home's own directories, 0700, owned by mapped root."""
-        for path in (self.path, self.links, self.reference_counts, self.staging, self.read_only_mounts):
+        for path in (self.path, self.links):
             trees.make_directories(path, 0o700, root)
 
     def make_private(self) -> bool:
@@ -74,6 +84,15 @@ class Home:
                 " of your own ('unshare --mount', with --user --map-root-user if you are not root)"
             ) from error
         return mounted
+
+    def mount_id(self) -> int:
+        """The id of the mount that the home's path leads to, as in mountinfo (proc(5))."""
+        fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+                return int(next(line for line in file if line.startswith("mnt_id:")).split()[1])
+        finally:
+            os.close(fd)
 
     def unmount(self) -> None:
         """Undo :meth:`make_private`; a filesystem that was mounted there by others stays.

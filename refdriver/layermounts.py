@@ -1,17 +1,26 @@
-"""Mounting the layers of one home, once each however many use them."""
+"""Mounting the layers of one home, once each however many use them.
+
+There are two kinds of use. A get is counted on disk until its put, over processes and restarts. A diff borrows: it
+uses the same mount, uncounted, and a lock that the kernel drops with its process says that it does. So a mount with
+no count and no borrower was left by a process that was killed, and whoever finds it unmounts it.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from refdriver import trees
+from refdriver import files, trees
+from refdriver.errors import MountFailed
 from refdriver.home import Home
 from refdriver.labels import label_option
 from refdriver.layers import Layer, LayerStore
-from refdriver.linux import libc
+from refdriver.linux import libc, mountinfo
+from refdriver.locks import HomeLocks
 from refdriver.mounts import MountRequest, mount_overlay
-from refdriver.refcounts import ReferenceCounts
+from refdriver.refcounts import ReferenceCounts, is_overlay
 from refdriver.staging import Staging
 
 _LOG = logging.getLogger("refdriver")
@@ -21,18 +30,29 @@ class LayerMounts:
     """The mounts of one home's layers. The caller holds the lock of the layer that it names."""
 
     def __init__(
-        self, home: Home, layers: LayerStore, staging: Staging, root: tuple[int, int], userxattr: bool
+        self,
+        home: Home,
+        layers: LayerStore,
+        staging: Staging,
+        locks: HomeLocks,
+        root: tuple[int, int],
+        userxattr: bool,
     ) -> None:
         self._home = home
         self._layers = layers
         self._staging = staging
+        self._locks = locks
         self._root = root
         self._option = "userxattr" if userxattr else ""
-        self._counts = ReferenceCounts(home.reference_counts)
+        self._counts = ReferenceCounts(home.path)
+        self._home_mount_id = 0
 
     def target(self, layer: Layer) -> str:
         """Where a layer is mounted. One of an image store gets a mount point in the home."""
-        return layer.merged if layer.writable else f"{self._home.read_only_mounts}/{layer.layer_id}"
+        if layer.writable:
+            return layer.merged
+        earlier = f"{self._home.earlier_read_only_mounts}/{layer.layer_id}"
+        return earlier if is_overlay(earlier) else f"{self._home.read_only_mounts}/{layer.layer_id}"
 
     def users(self, layer: Layer) -> int:
         """How many uses of the layer's mount have not been put."""
@@ -43,30 +63,108 @@ class LayerMounts:
         target = self.target(layer)
         label = label_option(mount_label)
         users = self.users(layer)
-        if not users:
+        if not users and not is_overlay(target):
             self._mount(layer, label)
         self._counts.store(layer.layer_id, users + 1)
         return target
 
     def put(self, layer: Layer) -> None:
-        """Count one use less, and unmount after the last; without a use it does nothing."""
+        """Count one use less, and unmount after the last; without a use it does nothing. Raises MountFailed."""
         users = self.users(layer)
-        if users > 1:
+        if users > 1 or (users and self._locks.is_borrowed(layer.layer_id)):
             self._counts.store(layer.layer_id, users - 1)
-        else:
+        elif users:
             self.drop(layer)
+        else:
+            self.drop_unused(layer)
+
+    def borrow(self, layer: Layer) -> str:
+        """Mount the layer for a reader of this process, uncounted; pair it with :meth:`give_back`.
+
+        Raises MountFailed or BrokenLayer.
+        """
+        target = self.target(layer)
+        # Before the mount is made: at no moment is it there uncounted while its user lives.
+        self._locks.borrow(layer.layer_id)
+        try:
+            if not is_overlay(target):
+                self._counts.store(layer.layer_id, 0)
+                self._mount(layer, "")
+        except BaseException:
+            self._locks.give_back(layer.layer_id)
+            if not is_overlay(target):
+                self._counts.forget(layer.layer_id)
+            raise
+        return target
+
+    def give_back(self, layer: Layer) -> None:
+        """Undo one :meth:`borrow`. What was read is read: a failure to unmount is logged."""
+        self._locks.give_back(layer.layer_id)
+        try:
+            self.drop_unused(layer)
+        except MountFailed as error:
+            _LOG.warning("%s", error)
+
+    def in_use(self, layer: Layer) -> bool:
+        """Whether somebody uses the layer's mount; a mount that nobody uses is undone. Raises MountFailed."""
+        return self.users(layer) > 0 or not self.drop_unused(layer)
+
+    def drop_unused(self, layer: Layer) -> bool:
+        """Unmount the layer if no get and no borrower uses it; whether it is not mounted then."""
+        if not is_overlay(self.target(layer)):
+            return True
+        if self.users(layer) or self._locks.is_borrowed(layer.layer_id):
+            return False
+        self.drop(layer)
+        return True
 
     def drop(self, layer: Layer) -> None:
-        """Unmount the layer whoever uses it; a failure is logged."""
+        """Unmount the layer whoever uses it; raises MountFailed, and its count stays, if it is mounted still."""
         target = self.target(layer)
-        if self.users(layer):
+        if is_overlay(target):
             try:
                 libc.umount(target, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
             except OSError as error:
-                _LOG.warning("cannot unmount %s: %s", target, error.strerror)
+                if is_overlay(target):
+                    raise MountFailed(
+                        f"cannot unmount {target}: {error.strerror}; the layer stays mounted and counted, so put"
+                        " it again"
+                    ) from error
         self._counts.forget(layer.layer_id)
-        if not layer.writable and os.path.isdir(target):
-            os.rmdir(target)
+        if not layer.writable:
+            for directory in (target, os.path.dirname(target), os.path.dirname(os.path.dirname(target))):
+                files.remove_empty(directory)
+
+    def mounted_layers(self) -> list[str]:
+        """The ids of layers that something is mounted for in this mount namespace."""
+        found = []
+        for mount in mountinfo.below(mountinfo.read_mounts(), self._home.path):
+            directory, name = os.path.split(mount.target)
+            if directory in (self._home.read_only_mounts, self._home.earlier_read_only_mounts):
+                found.append(name)
+            elif name == "merged" and os.path.dirname(directory) == self._home.path:
+                found.append(os.path.basename(directory))
+        return found
+
+    def open_home(self) -> bool:
+        """Make the home a private mount; whether it was none. The caller holds the home's mount alone."""
+        mounted = self._home.make_private()
+        self._home_mount_id = self._home.mount_id()
+        return mounted
+
+    @contextmanager
+    def in_private_home(self) -> Iterator[None]:
+        """Whatever is mounted in the home inside stays in this mount namespace, and no cleanup tears it away.
+
+        A cleanup by another process may have undone the home's own mount since this driver was opened.
+        """
+        while True:
+            with self._locks.mounting():
+                if self._home.mount_id() == self._home_mount_id:
+                    yield
+                    return
+            with self._locks.home_mount():
+                self.open_home()
 
     def mount_staged(self, layer: Layer, upper: str, work: str, target: str) -> None:
         """Mount what the layer would be with another upper."""
@@ -77,17 +175,20 @@ class LayerMounts:
         lowers = tuple(lower.link for lower in self._layers.lowers(layer))
         target = self.target(layer)
         options = (self._option, label)
-        # containers-storage removes a layer's mount point when it unmounts.
-        trees.make_directories(target, 0o700, self._root)
         if layer.writable:
+            # containers-storage removes a layer's mount point when it unmounts.
+            trees.make_directories(target, 0o700, self._root)
             trees.make_directories(layer.work, 0o700, self._root)
             self._mount_overlay(MountRequest(lowers, layer.diff, layer.work, target, options))
         else:
+            if not files.is_directory(target):
+                self._staging.make_directory(target)
             # Without an upper the kernel writes nothing: image stores stay as they are.
             self._mount_overlay(MountRequest((layer.diff, *lowers), "", "", target, options))
 
     def _mount_overlay(self, request: MountRequest) -> None:
-        mount_overlay(request, self._home.path, self._staging.area)
+        with self.in_private_home():
+            mount_overlay(request, self._home.path, self._staging.area)
         if not request.work:
             return
         try:

@@ -1,9 +1,14 @@
 """The layout on disk: which layers there are, where, and what they are built on.
 
-A home holds ``<id>/{diff,link}`` for a base layer and ``<id>/{diff,link,lower,work,merged}`` for a layer
+A home holds ``<id>/{diff,link,work,empty}`` for a base layer and ``<id>/{diff,link,lower,work,merged}`` for a layer
 with a parent; ``l/<short>`` is a symlink to ``../<id>/diff``. ``lower`` names the chain by short links,
 uppermost first, so that the option data of a mount stays short whatever the ids are. Additional image stores
-hold the same layout and are only read.
+hold the same layout and are only read. This driver does not mount base layers; containers-storage does, and needs
+their ``empty`` and ``work`` for it.
+
+containers-storage 1.64 and later writes ``lower-layers`` beside ``lower``: the ids of the same chain. It reads that
+first and does without it. This driver does not write it: a short link names one layer of one store, and an id may
+name a layer in each store. It reads the file where there is one, and refuses a layer whose two files disagree.
 
 Whatever is read back from disk is checked before it becomes part of a path.
 """
@@ -11,26 +16,32 @@ Whatever is read back from disk is checked before it becomes part of a path.
 from __future__ import annotations
 
 import base64
+import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from refdriver import trees
+from refdriver import files, trees
 from refdriver.errors import BadLayerId, BrokenLayer, LayerNotFound, MaxDepthExceeded
+from refdriver.linux import libc
 
 LINK_DIRECTORY: Final = "l"
-STATE_DIRECTORY: Final = ".refdriver"  # locks, reference counts and staging: this driver's own
 MAX_LOWERS: Final = 128
 SHORT_NAME_LENGTH: Final = 26
 _SHORT_NAME: Final = re.compile(rf"[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _SHORT_LINK: Final = re.compile(rf"{LINK_DIRECTORY}/[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _LINK_TARGET: Final = re.compile(r"\.\./([^/\0]+)/diff")
 _ID_SHAPE: Final = re.compile(r"[^/\0.][^/\0]{0,254}")
-_RESERVED: Final = frozenset({LINK_DIRECTORY, "staging", "backingFsBlockDev"})
+_RESERVED: Final = frozenset({LINK_DIRECTORY, "staging", "tempdirs", "backingFsBlockDev"})
 _NAME_MAX: Final = 255
-_LOWER_FILE_MAX: Final = 65536  # bytes; ten times what 128 lowers take
+_LOWER_IDS: Final = "lower-layers"
+_NO_FILE: Final = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a symlink, a directory, a socket
+_LOG: Final = logging.getLogger("refdriver")
+_LOWER_FILE_MAX: Final = 65536  # bytes; ten times what 128 lowers take, twice what 128 ids of 255 bytes take
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +74,8 @@ class Layer:
 
     @property
     def has_lowers(self) -> bool:
-        """Whether the layer has a parent; a base layer is not mounted."""
-        return os.access(f"{self.store}/{self.layer_id}/lower", os.F_OK)
+        """Whether the layer has a parent; a base layer is not mounted. Raises OSError."""
+        return _has_lowers(f"{self.store}/{self.layer_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ class LayerStore:
     def exists(self, layer_id: str) -> bool:
         """Whether there is such a layer anywhere."""
         check_id(layer_id)
-        return any(os.access(f"{store}/{layer_id}", os.F_OK) for store in self._all_stores)
+        return any(libc.exists(f"{store}/{layer_id}") for store in self._all_stores)
 
     def find(self, layer_id: str) -> Layer:
         """The layer, from the home or from the first image store that has it; raises LayerNotFound."""
@@ -124,13 +135,14 @@ class LayerStore:
     def base_tree(self, layer_id: str) -> str | None:
         """The diff of a base layer of the home, None for every other; the short way for what is asked most."""
         directory = f"{self._home}/{check_id(layer_id)}"
-        if os.access(f"{directory}/diff", os.F_OK) and not os.access(f"{directory}/lower", os.F_OK):
+        # That it is there, os.access can tell; what it says of a file that is not there may be any error.
+        if os.access(f"{directory}/diff", os.F_OK) and not _has_lowers(directory):
             return f"{directory}/diff"
         return None
 
     def _lookup(self, layer_id: str) -> Layer | None:
         for store in self._all_stores:
-            if os.access(f"{store}/{layer_id}", os.F_OK):
+            if libc.exists(f"{store}/{layer_id}"):
                 return Layer(layer_id, store, store == self._home)
         return None
 
@@ -156,7 +168,7 @@ class LayerStore:
         """The ``l/<short>`` entries of ``lower``, uppermost first, none for a base layer; raises BrokenLayer."""
         text = _read_small(layer, "lower")
         if text is None:
-            return ()
+            return self._chain_by_ids(layer)
         chain = tuple(text.split(":"))
         for entry in chain:
             if not _SHORT_LINK.fullmatch(entry):
@@ -170,9 +182,27 @@ class LayerStore:
             )
         return chain
 
+    def _chain_by_ids(self, layer: Layer) -> tuple[str, ...]:
+        text = _read_small(layer, _LOWER_IDS)
+        if text is None:
+            return ()
+        try:
+            found = [self.find(layer_id) for layer_id in text.split(":")]
+        except (BadLayerId, LayerNotFound) as error:
+            raise BrokenLayer(f"layer {layer.layer_id!r}: {layer.directory}/{_LOWER_IDS}: {error}") from error
+        return tuple(f"{LINK_DIRECTORY}/{self.read_short_name(lower)}" for lower in found)
+
     def lowers(self, layer: Layer) -> tuple[Lower, ...]:
         """The chain with each short link resolved in the store that holds it; raises BrokenLayer."""
-        return tuple(self._resolve(layer, short) for short in self.read_chain(layer))
+        found = tuple(self._resolve(layer, short) for short in self.read_chain(layer))
+        ids = _read_small(layer, _LOWER_IDS) if found else None
+        # Compared as a whole: an id may hold a colon.
+        if ids is not None and ids != ":".join(lower.layer.layer_id for lower in found):
+            raise BrokenLayer(
+                f"layer {layer.layer_id!r}: {layer.directory}/{_LOWER_IDS} holds {ids[:80]!r}, and lower leads to"
+                f" {':'.join(lower.layer.layer_id for lower in found)[:80]!r}; make the layer again"
+            )
+        return found
 
     def is_direct_parent(self, layer: Layer, parent: str) -> bool:
         """Whether ``parent`` ("" for none) is what the layer was built on."""
@@ -185,6 +215,8 @@ class LayerStore:
         """The chain of a new layer on ``parent``; raises LayerNotFound, BrokenLayer or MaxDepthExceeded."""
         layer = self.find(parent)
         chain = (f"{LINK_DIRECTORY}/{self.read_short_name(layer)}", *self.read_chain(layer))
+        # A kill leaves a layer without its short link, and containers-storage 1.64 needs that of a lower.
+        self._read_short_link(layer, layer.store, chain[0])
         if len(chain) > MAX_LOWERS:
             raise MaxDepthExceeded(
                 f"max depth exceeded: a layer on {parent!r} would have {len(chain)} lowers and the limit is"
@@ -197,49 +229,53 @@ class LayerStore:
         short = self._short_name_or_none(layer)
         if short is None:
             return []
-        entry = f"{LINK_DIRECTORY}/{short}"
         # Read as it is: a damaged file of another layer must neither hide a child nor stop a removal.
+        named = ("lower", f"{LINK_DIRECTORY}/{short}"), (_LOWER_IDS, layer.layer_id)
         return sorted(
             other.layer_id
             for other in self.all_of_home()
-            if other != layer and entry in (_read_small(other, "lower") or "").split(":")
+            if other != layer and any(entry in (_read_small(other, name) or "").split(":") for name, entry in named)
         )
 
-    def build(self, directory: str, layer_id: str, chain: Sequence[str]) -> None:
-        """Fill a staged layer's directory and make its short link, which leads nowhere until the layer moves in.
-
-        ``link`` is written first: it tells a sweep which short link to take away.
-        """
-        short = self._claim_short_name(directory)
+    def build(self, directory: str, chain: Sequence[str]) -> None:
+        """Fill a staged layer's directory; the layer that moves in has no short link yet."""
+        self._claim_short_name(directory)
         trees.make_directory(f"{directory}/diff", 0o755, self._root)
+        trees.make_directory(f"{directory}/work", 0o700, self._root)
         if chain:
-            trees.make_directory(f"{directory}/work", 0o700, self._root)
             trees.make_directory(f"{directory}/merged", 0o700, self._root)
             _write(f"{directory}/lower", ":".join(chain), 0o666)
-        os.symlink(f"../{layer_id}/diff", f"{self._home}/{LINK_DIRECTORY}/{short}")
+        else:
+            trees.make_directory(f"{directory}/empty", 0o700, self._root)
+
+    def make_short_link(self, layer_id: str) -> None:
+        """Make the short link of a layer that has moved in.
+
+        After that, not before: what a kill leaves is then a layer without one, which every reader of this layout
+        repairs, and never a short link without a layer, on which the repair of containers-storage fails.
+        """
+        layer = Layer(layer_id, self._home, writable=True)
+        os.symlink(f"../{layer_id}/diff", f"{self._home}/{LINK_DIRECTORY}/{self.read_short_name(layer)}")
 
     def _claim_short_name(self, directory: str) -> str:
         short = new_short_name()
-        while os.path.lexists(f"{self._home}/{LINK_DIRECTORY}/{short}"):
+        while files.read_link(f"{self._home}/{LINK_DIRECTORY}/{short}") is not None:
             short = new_short_name()
         _write(f"{directory}/link", short, 0o644)
         return short
 
     def _resolve(self, layer: Layer, short: str) -> Lower:
         for store in self._all_stores:
-            try:
-                target = os.readlink(f"{store}/{short}")
-            except FileNotFoundError:
+            target = self._read_short_link(layer, store, short)
+            if target is None:
                 continue
-            except OSError as error:
-                raise BrokenLayer(f"layer {layer.layer_id!r}: {store}/{short} is no symlink: {error}") from error
             match = _LINK_TARGET.fullmatch(target)
             if match is None:
                 raise BrokenLayer(
                     f"layer {layer.layer_id!r}: short link {store}/{short} leads to {target!r}, not to ../ID/diff"
                 )
             lower = Layer(_checked_target(layer, match[1]), store, writable=store == self._home)
-            if not os.path.isdir(lower.diff):
+            if not files.is_directory(lower.diff):
                 raise BrokenLayer(f"layer {layer.layer_id!r}: its lower {lower.layer_id!r} has no {lower.diff}")
             return Lower(short, lower)
         raise BrokenLayer(
@@ -247,16 +283,49 @@ class LayerStore:
             f" ({', '.join(self._all_stores)})"
         )
 
+    def _read_short_link(self, layer: Layer, store: str, short: str) -> str | None:
+        """Where a short link of a store leads, None if it has none; a missing one of the home is made again."""
+        try:
+            target = files.read_link(f"{store}/{short}")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise BrokenLayer(f"layer {layer.layer_id!r}: {store}/{short} is no symlink: {error}") from error
+        if target is None and store == self._home:
+            return self._repair_short_link(short)
+        return target
+
+    def _repair_short_link(self, short: str) -> str | None:
+        """Make a missing short link of the home again, if the ``link`` of exactly one layer names it."""
+        name = short.removeprefix(f"{LINK_DIRECTORY}/")
+        owners = [layer for layer in self.all_of_home() if self._says_short_name(layer, name)]
+        if len(owners) != 1:
+            return None
+        target = f"../{owners[0].layer_id}/diff"
+        with suppress(FileExistsError):  # somebody else was faster
+            os.symlink(target, f"{self._home}/{short}")
+        _LOG.warning("short link %s/%s was missing and is made again, to %s", self._home, short, target)
+        return target
+
+    def _says_short_name(self, layer: Layer, name: str) -> bool:
+        try:
+            return _read_small(layer, "link") == name
+        except BrokenLayer:
+            return False
+
     def _short_name_or_none(self, layer: Layer) -> str | None:
         # A layer without a link file was damaged by hand; nothing can be mounted on it.
         return None if _read_small(layer, "link") is None else self.read_short_name(layer)
 
     def _short_name_that_leads_to(self, layer: Layer) -> str | None:
         directory = f"{layer.store}/{LINK_DIRECTORY}"
-        for name in sorted(os.listdir(directory)):
-            path = f"{directory}/{name}"
-            if os.path.islink(path) and os.readlink(path) == f"../{layer.layer_id}/diff":
-                return name
+        for name in sorted(files.names_in(directory)):
+            try:
+                if files.read_link(f"{directory}/{name}") == f"../{layer.layer_id}/diff":
+                    return name
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # no symlink, and so no short link
+                    raise
         return None
 
 
@@ -271,28 +340,40 @@ def _described(text: str | None) -> str:
     return "is missing" if text is None else f"holds {text[:80]!r}"
 
 
+def _has_lowers(directory: str) -> bool:
+    return libc.exists(f"{directory}/lower") or libc.exists(f"{directory}/{_LOWER_IDS}")
+
+
 def _read_small(layer: Layer, name: str) -> str | None:
-    """The text of a file of the layer, None if there is none; raises BrokenLayer for what is no small file."""
+    """The text of a file of the layer, None if there is none; raises OSError, and BrokenLayer for no small file."""
     path = f"{layer.directory}/{name}"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        data = files.read_whole(path, _LOWER_FILE_MAX)
     except OSError as error:
-        raise BrokenLayer(f"layer {layer.layer_id!r}: cannot open {path}: {error.strerror}") from error
-    try:
-        data = os.read(fd, _LOWER_FILE_MAX)
-    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
         raise BrokenLayer(f"layer {layer.layer_id!r}: cannot read {path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-    return os.fsdecode(data)
+    if data is not None and len(data) > _LOWER_FILE_MAX:
+        raise BrokenLayer(f"layer {layer.layer_id!r}: {path} is larger than {_LOWER_FILE_MAX} bytes")
+    return None if data is None else os.fsdecode(data)
+
+
+def remove_short_link(link_directory: str, directory: str, layer_id: str) -> None:
+    """Remove the short link that the ``link`` file in a layer's directory names, if it is this layer's own.
+
+    Nothing is removed where there is no such file, no short name in it, or no such link; raises OSError.
+    """
+    try:
+        name = (files.read_whole(f"{directory}/link", SHORT_NAME_LENGTH) or b"").decode("ascii", "replace")
+        if not _SHORT_NAME.fullmatch(name) or files.read_link(f"{link_directory}/{name}") != f"../{layer_id}/diff":
+            return
+    except OSError as error:
+        if error.errno in (*_NO_FILE, errno.EINVAL):  # no file, or no symlink
+            return
+        raise
+    trees.remove_file(f"{link_directory}/{name}")
 
 
 def _write(path: str, text: str, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        os.write(fd, text.encode("ascii"))
-        os.fsync(fd)  # before the layer is renamed into its place: a power cut must not leave it with an empty file
-    finally:
-        os.close(fd)
+    # On the disk before the layer is renamed into its place: a power cut must not leave it with an empty file.
+    files.create_synced(path, text.encode("ascii"), mode)

@@ -6,7 +6,12 @@ no lock file each. Which byte belongs to a name is a hash of it; two names that 
 for each other. Such a lock belongs to the open file, not to a thread, so threads are kept apart by an
 ordinary lock for each name.
 
-Order, so that no two callers wait for each other: a layer first, then the structure (which layers there are).
+Two locks are shared. Whoever mounts in the home shares the home's own mount; opening and cleanup, which make and
+undo it, hold it alone. Whoever reads a layer through a mount that is not counted (a diff) borrows the layer: the
+kernel drops that with the process too, so a mount that was borrowed by a killed process is known to be unused.
+
+Order, so that no two callers wait for each other: a layer first, then a staging area, then the structure (which
+layers there are) or the home's mount. Opening holds the home's mount first, and then waits for no layer.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from typing import Final
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
 _OFFSET_MASK: Final = 2**62 - 1
 _STRUCTURE: Final = "structure"
+_HOME_MOUNT: Final = "home mount"
 
 
 @dataclass(slots=True)
@@ -40,6 +46,9 @@ class HomeLocks:
         self._path = path
         self._guard = threading.Lock()
         self._by_name: dict[str, _ThreadLock] = {}
+        self._home_mount = threading.Condition()
+        self._home_mount_users = 0
+        self._borrowed: dict[str, int] = {}
         self._open()
 
     def _open(self) -> None:
@@ -79,7 +88,65 @@ class HomeLocks:
 
     def release_staging_area(self, token: str) -> None:
         """Undo :meth:`try_staging_area`."""
-        fcntl.fcntl(self._own_fd(), fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, "staging:" + token))
+        _release(self._own_fd(), "staging:" + token)
+
+    @contextmanager
+    def mounting(self) -> Iterator[None]:
+        """Share the home's own mount: it stays as it is while something is mounted in the home."""
+        fd = self._own_fd()
+        with self._home_mount:
+            if not self._home_mount_users:
+                _wait_for(fd, fcntl.F_RDLCK, _HOME_MOUNT)
+            self._home_mount_users += 1
+        try:
+            yield
+        finally:
+            with self._home_mount:
+                self._home_mount_users -= 1
+                if not self._home_mount_users:
+                    _release(self._own_fd(), _HOME_MOUNT)
+                    self._home_mount.notify_all()
+
+    @contextmanager
+    def home_mount(self) -> Iterator[None]:
+        """Hold the home's own mount alone: nobody opens, cleans up or mounts a layer meanwhile."""
+        fd = self._own_fd()
+        with self._home_mount:
+            while self._home_mount_users:
+                self._home_mount.wait()
+            _wait_for(fd, fcntl.F_WRLCK, _HOME_MOUNT)
+            try:
+                yield
+            finally:
+                _release(fd, _HOME_MOUNT)
+
+    def borrow(self, layer_id: str) -> None:
+        """Begin to read a layer through a mount that is not counted. The caller holds the layer."""
+        fd = self._own_fd()
+        with self._guard:
+            if not self._borrowed.get(layer_id):
+                # Nobody takes this byte for writing, so this waits for nobody.
+                _wait_for(fd, fcntl.F_RDLCK, "borrowed:" + layer_id)
+            self._borrowed[layer_id] = self._borrowed.get(layer_id, 0) + 1
+
+    def give_back(self, layer_id: str) -> None:
+        """Undo one :meth:`borrow`. The caller holds the layer."""
+        fd = self._own_fd()
+        with self._guard:
+            left = self._borrowed.pop(layer_id, 1) - 1
+            if left:
+                self._borrowed[layer_id] = left
+            else:
+                _release(fd, "borrowed:" + layer_id)
+
+    def is_borrowed(self, layer_id: str) -> bool:
+        """Whether a thread or a process that lives has borrowed the layer. The caller holds the layer."""
+        fd = self._own_fd()
+        with self._guard:
+            if self._borrowed.get(layer_id):
+                return True
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, "borrowed:" + layer_id))
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
     @contextmanager
     def _hold(self, name: str) -> Iterator[None]:
@@ -89,11 +156,11 @@ class HomeLocks:
         try:
             with entry.lock:
                 fd = self._own_fd()
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _request(fcntl.F_WRLCK, name))
+                _wait_for(fd, fcntl.F_WRLCK, name)
                 try:
                     yield
                 finally:
-                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, name))
+                    _release(fd, name)
         finally:
             with self._guard:
                 entry.users -= 1
@@ -107,7 +174,18 @@ class HomeLocks:
                 if self._pid != os.getpid():
                     self._closer()
                     self._open()
+                    # What the parent holds and has borrowed is the parent's.
+                    self._home_mount_users = 0
+                    self._borrowed.clear()
         return self._fd
+
+
+def _wait_for(fd: int, kind: int, name: str) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _request(kind, name))
+
+
+def _release(fd: int, name: str) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, name))
 
 
 def _request(kind: int, name: str) -> bytes:

@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 from refdriver import trees
@@ -136,7 +136,9 @@ class ProjectQuota:
         with os.scandir(self._home) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    yield _project_of(entry.path).number
+                    # The staging directory is removed whenever it is empty; the layers stay while this runs.
+                    with suppress(FileNotFoundError):
+                        yield _project_of(entry.path).number
 
     def _make_device_node(self) -> None:
         # Made anew each time: the home may have moved to another device, or device numbers may have changed.

@@ -158,7 +158,9 @@ def _run_kernel(
                 if REQUIREMENT in cell.requirements and asked.profile != "smoke":  # smoke has no test of it
                     guest, left = _reset(cell, guest, asked, place, tell)
                 well = _run_cell(cell, guest, asked, stop, tell, left)
-                done = Done(cell, time.monotonic() - began, _counts(results_of(cell, asked)))
+                (part,) = read(results_of(cell, asked))
+                failure = " ".join(part.run.failure.split())
+                done = Done(cell, time.monotonic() - began, _counts(part), lost=failure)
             except (MachineFailed, BadResults, subprocess.CalledProcessError) as failed:
                 if stop.is_set():  # that may be why
                     break
@@ -330,8 +332,7 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
     return not ill, part.run.seconds
 
 
-def _counts(file: Path) -> dict[str, int]:
-    (part,) = read(file)
+def _counts(part: Part) -> dict[str, int]:
     found: dict[str, int] = {}
     for result in part.results():
         found[result.verdict.value] = found.get(result.verdict.value, 0) + 1

@@ -60,6 +60,7 @@ def _lines(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> Iterat
         yield from _between_backings(matrix, columns)
         yield from _failures(matrix, columns)
     yield from _times(timings)
+    yield from _not_judged(matrix.runs)
     yield from _runs(matrix.runs)
 
 
@@ -222,6 +223,15 @@ def _time(step: str, found: Sequence[float]) -> str:
     if not found:
         return f"| {step} | 0 | | |"
     return f"| {step} | {len(found)} | {statistics.median(found):.1f} | {max(found):.1f} |"
+
+
+def _not_judged(runs: Iterable[Run]) -> Iterator[str]:
+    """Cells that ended without a verdict on everything, such as those whose driver failed the preflight."""
+    for run in sorted(runs, key=lambda one: (one.connection, _in_order(one.kernel), one.backings)):
+        if run.failure:
+            where = f"{_short(run.kernel)}, {', '.join(run.backings)}"
+            yield f"- not judged whole: {_cell(run.connection)} on {where}: {_cell(' '.join(run.failure.split()))}"
+            yield ""
 
 
 def _runs(runs: Iterable[Run]) -> Iterator[str]:

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import codecs
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl
+from typing import Final
 
+from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.dialects.containers_storage import ContainersStorage
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
 _LIMITS = 300  # seconds; a command that takes longer hangs
+KEYS: Final = (
+    Key("binary", "the containers-storage command, by its path or for the PATH"),
+    Key("storage-opt", "an option of containers-storage, such as overlay.mount_program=PATH", repeatable=True),
+)
 
 
 def source(arguments: str) -> DriverSource:
     """``DRIVER[?binary=PATH&storage-opt=KEY=VALUE]``; raises OSError when there is no such command."""
-    driver, _, query = arguments.partition("?")
-    words = parse_qsl(query, strict_parsing=bool(query))
-    binary = dict(words).get("binary", "containers-storage")
+    connection = parse_arguments("containers-storage", arguments)
+    driver = connection.name
+    binary = absolute_command(connection.value("binary", "containers-storage"))
     found = shutil.which(binary)
     if found is None:
         raise OSError(f"there is no command {binary!r}; on Debian and Ubuntu: apt-get install containers-storage")
-    options = [value for key, value in words if key == "storage-opt"]
-    info = DriverInfo(f"containers-storage:{arguments}", _version_of(found), _declined(driver, options))
-    command = _Command(found, driver or "overlay", tuple(options))
+    options = connection.values("storage-opt")
+    version = _version_of(found)
+    declined = _declined(driver, options, version) | declined_in(connection)
+    info = DriverInfo(f"containers-storage:{arguments}", version, declined)
+    command = _Command(found, driver or "overlay", options)
     return DriverSource(
         info,
         lambda request: _ContainersStorage(command, request),
         attempt=command.attempt,
-        dialect=ContainersStorage(binary, driver or "overlay", tuple(options)),
+        dialect=ContainersStorage(binary, driver or "overlay", options),
+        next_step=_next_step(command, found),
+    )
+
+
+def _next_step(command: _Command, binary: str) -> str:
+    words = command.words(OpenRequest(Path("/tmp/by-hand")))
+    return (
+        f"try it by hand: {shlex.join([*words, 'status'])}\n"
+        f"the drivers of {binary} are overlay and vfs, and others as it was built"
     )
 
 
@@ -51,7 +68,13 @@ def _version_of(binary: str) -> str:
     return subprocess.run(shown, capture_output=True, text=True, check=False).stdout or "unknown"
 
 
-def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
+def _permits_zfs(version: str) -> bool:
+    """Whether this version opens on zfs (containers/storage#1432 is in 1.44); so does one that nobody can tell."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or tuple(map(int, numbers.groups())) >= (1, 44)
+
+
+def _declined(driver: str, options: Sequence[str], version: str) -> dict[str, str]:
     """What the command, or the driver behind it, does not offer by design."""
     declined = {
         "applied-size": "the applydiff command prints no size",
@@ -62,15 +85,20 @@ def _declined(driver: str, options: Sequence[str]) -> dict[str, str]:
         "id-maps": "the command maps the owners of single layers, and not of a store",
         "labels": "the command takes a label when a layer is made, and not when it is mounted",
         "layer-options": "the command has no read-write layers with storage options of their own",
+        "create-options": "the command takes no storage options of a layer",
+        "limit-128": "a chain may have 500 lowers since 2019, checked by the mount (containers/storage#489, #1392)",
         "bare-home": "containers/storage keeps a list of its layers beside them (overlay-layers/layers.json)",
         "gates-kernel": "containers/storage no longer compares kernel releases; it probes what it needs",
     }
+    if _permits_zfs(version):
+        declined["gates-zfs"] = "zfs has room for overlay since OpenZFS 2.2, and is taken (containers/storage#1432)"
     if driver in ("vfs", "btrfs"):
         copies = f"the {driver} driver makes whole trees; it mounts no overlay, so it has no limit of depth"
         declined |= dict.fromkeys(
             ("overlay", "kernel-overlay", "home-layout", "limit-128", "gates-backing", "options", "image-stores"),
             copies,
         )
+        declined["own-mounts"] = copies
     if any("mount_program" in one for one in options):
         program = "a mount program stands in for the kernel's overlay"
         declined |= dict.fromkeys(("kernel-overlay", "gates-backing"), program)
@@ -131,7 +159,10 @@ class _ContainersStorage:
     def image_store(self) -> str:
         return str(self._root)
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        del read_write  # no options are taken for either kind
         if options:
             raise DriverRefused("the containers-storage command takes no options for a layer")
         kind = ["--readonly"] if options is None else []  # an image's, which may be written all the same

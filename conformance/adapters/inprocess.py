@@ -1,4 +1,4 @@
-"""A driver that is a Python class, called in this process.
+"""A driver that is a Python class, called in a process of its own (conformance.host).
 
 The class is opened with a home and has create, create_read_write, remove, get, put, exists, status, metadata,
 diff (a binary stream to read and close), apply_diff (takes one), diff_size, changes (entries with ``path`` as
@@ -10,36 +10,72 @@ names in ``declined_capabilities``, a mapping of a capability's name to the reas
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
+import itertools
 import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
+from conformance.adapters.connection import Key, checked_declined, declined_in, parse_arguments
+from conformance.adapters.hosting import Host, Hosts
 from conformance.dialects.python import PythonClass
-from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.driver import (
+    Answer,
+    CallLimit,
+    Change,
+    DriverFailed,
+    DriverInfo,
+    DriverRefused,
+    DriverSource,
+    OpenRequest,
+    ProcessOfDriver,
+)
+from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
+from conformance.lab.supervisor import Options
 
-_T = TypeVar("_T")
+KEYS: Final[tuple[Key, ...]] = ()  # those of every kind only
+_KINDS: Final = ("add", "modify", "delete")
 
 
 def source(arguments: str) -> DriverSource:
-    """``MODULE:CLASS``; raises ImportError, AttributeError or ValueError."""
-    module_name, _, class_name = arguments.partition(":")
+    """``MODULE:CLASS``; raises ImportError or ValueError."""
+    connection = parse_arguments("python", arguments)
+    module_name, _, class_name = connection.name.partition(":")
     if not module_name or not class_name:
         raise ValueError("write python:MODULE:CLASS")
-    factory = getattr(importlib.import_module(module_name), class_name)
-    declined = getattr(factory, "declined_capabilities", {})
-    info = DriverInfo(f"python:{arguments}", _version_of(module_name), dict(declined))
+    hosts = Hosts(lambda: Host(module_name, class_name))
+    numbers = itertools.count(1)
+    try:
+        described = hosts.current().ask(CallLimit(), "describe")
+        where = f"{module_name}.{class_name}.declined_capabilities"
+        version, declined = _text(described["version"], "describe"), _words(described["declined"], "describe")
+        declined = checked_declined(declined, where) | declined_in(connection)
+    except (DriverRefused, DriverFailed) as error:
+        hosts.close()
+        detail = error.detail if isinstance(error, DriverFailed) else ""
+        raise ImportError(f"{error}\n{detail}".rstrip()) from error
+    except BaseException:
+        hosts.close()
+        raise
+    info = DriverInfo(f"python:{arguments}", version, declined)
 
     def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
         return _attempt(module_name, class_name, request, prefix)
 
-    dialect = PythonClass(module_name, class_name)
-    return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt, dialect=dialect)
+    return DriverSource(
+        info,
+        lambda request: _Hosted(hosts, numbers, request),
+        close=hosts.close,
+        attempt=attempt,
+        dialect=PythonClass(module_name, class_name),
+        sets_umask=True,
+        next_step=(
+            f"open it by hand: {sys.executable} -c"
+            f" 'import {module_name}; {module_name}.{class_name}(\"/tmp/by-hand\")';"
+            " docs/adapters.md lists the methods that the class needs"
+        ),
+    )
 
 
 def _home_of(request: OpenRequest) -> str:
@@ -62,41 +98,49 @@ def words_of(request: OpenRequest) -> dict[str, Any]:
 
 def _attempt(module_name: str, class_name: str, request: OpenRequest, prefix: Sequence[str]) -> Answer:
     task = {"module": module_name, "class": class_name, "home": _home_of(request), "words": words_of(request)}
-    done = subprocess.run(
-        [*prefix, sys.executable, "-m", "conformance.opening"],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Answer(done.returncode == 0, done.stdout + done.stderr)
+    command = (sys.executable, "-m", "conformance.opening", json.dumps(task))
+    seconds = request.limit.left()
+    try:
+        process = Supervised(Options(0, command), prefix=prefix)
+    except NotStarted as error:
+        raise DriverFailed(f"no process for the driver: {error}") from error
+    try:
+        status = process.wait(seconds)
+        if status is None:
+            raise request.limit.exceeded("open", process.stack())
+        if status < 0:
+            raise DriverFailed(f"the driver's process {how_it_ended(status)} in open", process.output())
+        if status not in (0, 1):
+            raise DriverFailed(_last_line(process.output()) or f"open {how_it_ended(status)}", process.output())
+        return Answer(status == 0, process.output())
+    finally:
+        process.kill()
 
 
-def _version_of(module_name: str) -> str:
-    package = module_name.partition(".")[0]
-    # What is installed in place (pip install --editable) is in no distribution's list of packages.
-    own = getattr(importlib.import_module(package), "__version__", None)
-    distributions = importlib.metadata.packages_distributions().get(package, [])
-    return str(own) if own else importlib.metadata.version(distributions[0]) if distributions else "unknown"
+def _last_line(text: str) -> str:
+    return (text.splitlines() or [""])[-1]
 
 
-class _InProcess:
+class _Hosted:
+    """One opening in the driver's process."""
+
     def __init__(
-        self, factory: Callable[..., Any], request: OpenRequest, asked: dict[str, Any] | None = None
+        self, hosts: Hosts, numbers: Iterator[int], request: OpenRequest, reopens: tuple[Host, int] | None = None
     ) -> None:
-        self._factory = factory
+        self._hosts = hosts
+        self._numbers = numbers
         self._request = request
         self._home = _home_of(request)
-        # The same objects for every opening, as a caller has them who keeps its options.
-        self._asked = words_of(request) if asked is None else asked
-        self._driver: Any = self._ask(lambda: factory(self._home, **self._asked))
+        self._number = next(numbers)
+        if reopens:
+            self._host, opening = reopens
+            self._ask("reopen", opening=opening)
+        else:
+            self._host = hosts.current()
+            self._ask("open", home=self._home, asked=words_of(request), umask=request.umask)
 
-    def _ask(self, call: Callable[[], _T]) -> _T:
-        # Whatever a driver raises is its answer, even if it is a defect of its code.
-        try:
-            return call()
-        except Exception as error:
-            raise DriverRefused(f"{type(error).__name__}: {error}") from error
+    def _ask(self, do: str, **arguments: Any) -> Any:
+        return self._host.ask(self._request.limit, do, on=self._number, **arguments)
 
     @property
     def home(self) -> str:
@@ -106,59 +150,99 @@ class _InProcess:
     def image_store(self) -> str:
         return str(self._request.directory)
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    @property
+    def process(self) -> ProcessOfDriver:
+        return self._host
+
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
         if options is None:
-            self._ask(lambda: self._driver.create(layer_id, parent))
+            self._ask("create", layer=layer_id, parent=parent)
+        elif not read_write:
+            self._ask("create_with_options", layer=layer_id, parent=parent, options=dict(options))
         else:
-            self._ask(lambda: self._driver.create_read_write(layer_id, parent, dict(options)))
+            self._ask("create_read_write", layer=layer_id, parent=parent, options=dict(options))
 
     def remove(self, layer_id: str) -> None:
-        self._ask(lambda: self._driver.remove(layer_id))
+        self._ask("remove", layer=layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
-        words = (layer_id, label) if label else (layer_id,)
-        return str(self._ask(lambda: self._driver.get(*words)))
+        answer: str = self._ask("get", layer=layer_id, label=label)
+        return answer  # of whatever type: conformance.contained judges it
 
     def put(self, layer_id: str) -> None:
-        self._ask(lambda: self._driver.put(layer_id))
+        self._ask("put", layer=layer_id)
 
     def exists(self, layer_id: str) -> bool:
-        return bool(self._ask(lambda: self._driver.exists(layer_id)))
+        found = self._ask("exists", layer=layer_id)
+        if not isinstance(found, bool):
+            raise _wrong("exists", "bool", found)
+        return found
 
     def status(self) -> Mapping[str, str]:
-        return dict(self._ask(lambda: self._driver.status()))
+        return _words(self._ask("status"), "status")
 
     def metadata(self, layer_id: str) -> Mapping[str, str]:
-        return dict(self._ask(lambda: self._driver.metadata(layer_id)))
+        return _words(self._ask("metadata", layer=layer_id), "metadata")
 
     def diff(self, layer_id: str, parent: str, archive: Path) -> None:
-        def read_all() -> None:
-            with self._driver.diff(layer_id, parent) as stream, archive.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
-
-        self._ask(read_all)
+        self._ask("diff", layer=layer_id, parent=parent, archive=str(archive))
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
-        with archive.open("rb", buffering=0) as file:
-            size: int | None = self._ask(lambda: self._driver.apply_diff(layer_id, parent, file))
-            return size
+        size = self._ask("apply_diff", layer=layer_id, parent=parent, archive=str(archive))
+        return None if size is None else _size(size, "apply_diff")
 
     def diff_size(self, layer_id: str, parent: str) -> int:
-        return int(self._ask(lambda: self._driver.diff_size(layer_id, parent)))
+        return _size(self._ask("diff_size", layer=layer_id, parent=parent), "diff_size")
 
     def changes(self, layer_id: str, parent: str) -> list[Change]:
-        found = self._ask(lambda: self._driver.changes(layer_id, parent))
-        return [Change(change.path, change.kind.name.lower()) for change in found]
+        found = self._ask("changes", layer=layer_id, parent=parent)
+        if not isinstance(found, list):
+            raise _wrong("changes", "a list", found)
+        return [_change(one) for one in found]
 
-    def reopen(self) -> _InProcess:
-        self.leave()
-        return _InProcess(self._factory, self._request, self._asked)
+    def reopen(self) -> _Hosted:
+        return _Hosted(self._hosts, self._numbers, self._request, (self._host, self._number))
 
     def close(self) -> None:
-        self._ask(lambda: self._driver.cleanup())
+        self._ask("cleanup")
         self.leave()
 
     def leave(self) -> None:
-        close = getattr(self._driver, "close", None)
-        if close is not None:
-            self._ask(close)
+        self._ask("leave")
+
+
+def _wrong(do: str, expected: str, value: object) -> DriverFailed:
+    return DriverFailed(f"{do} answered with a wrong type: expected {expected}, got {type(value).__name__}")
+
+
+def _text(value: object, do: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(do, "str", value)
+    return value
+
+
+def _size(value: object, do: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(do, "int", value)
+    return value
+
+
+def _words(value: object, do: str) -> dict[str, str]:
+    expected = "pairs of str"
+    if not isinstance(value, list):
+        raise _wrong(do, expected, value)
+    found = {}
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise _wrong(do, expected, pair)
+        found[_text(pair[0], do)] = _text(pair[1], do)
+    return found
+
+
+def _change(value: object) -> Change:
+    match value:
+        case [str(path), str(kind)] if kind in _KINDS:
+            return Change(path.encode("latin-1", "replace"), kind)
+    raise DriverFailed(f"changes answered with an entry of no known kind: {str(value)[:200]}")

@@ -16,12 +16,21 @@ from conformance.results import TestOutcome
 
 @dataclass(slots=True)
 class Followed:
-    """What a worker told until it ended; ``failure`` is empty if it ended well."""
+    """What a worker told until it ended; ``failure`` is empty if it ended well.
+
+    The failure is the driver's, and not the harness's, with ``of_driver``: it cannot be reached or used.
+    """
 
     outcomes: list[TestOutcome] = field(default_factory=list)
     opened: dict[str, Any] = field(default_factory=dict)
     failure: str = "the worker ended without a word"
     events: list[dict[str, Any]] = field(default_factory=list)
+    of_driver: bool = False
+
+    @property
+    def complaint(self) -> str:
+        """The failure, in the words of a command."""
+        return f"overlay-conformance: {'' if self.of_driver else 'the harness failed: '}{self.failure}"
 
 
 def follow(
@@ -53,6 +62,7 @@ def follow(
                     told.opened |= event
                 case "failed":
                     told.failure = event["message"]
+                    told.of_driver = event.get("of_driver", False)
                     break
                 case _:
                     told.events.append(event)

@@ -20,7 +20,7 @@ from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.lab.backing import HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.results import TestOutcome, Verdict
+from conformance.results import PREFLIGHT, TestOutcome, Verdict
 from conformance.worker import Task
 
 _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
@@ -76,6 +76,11 @@ def answer(outcomes: Sequence[TestOutcome], failure: str, stored: Case) -> tuple
     """FIXED, STILL or ERROR, and why."""
     if failure:
         return "ERROR", failure
+    early = [one for one in outcomes if one.test == PREFLIGHT]
+    if early and not set(early[0].requirements) & set(stored.requirements):
+        return "ERROR", early[0].reason
+    if stored.test == PREFLIGHT and not early:
+        return "FIXED", ""
     if not outcomes:
         return "ERROR", f"this version of the suite has no test {stored.test}; use the one that wrote the case"
     for outcome in outcomes:

@@ -35,7 +35,7 @@ from conformance.lab.scratch import scratch_directory
 from conformance.plugin import EXAMPLES
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run, digest_of, write
-from conformance.results import TestOutcome, Verdict
+from conformance.results import PREFLIGHT, TestOutcome, Verdict, with_cut_short
 from conformance.spec import Requirement, load_requirements
 from conformance.worker import Task
 
@@ -56,6 +56,7 @@ class Asked:
     seed: int
     known: tuple[Expectation, ...]
     expectations_file: Path | None
+    call_timeout: float = 60.0
 
 
 @main.command(short_help="Judge a driver.")
@@ -64,6 +65,14 @@ class Asked:
     "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
 )
 @click.option("--budget", type=Duration(), help="Go on with new examples until this time is spent, such as 10m.")
+@click.option(
+    "--call-timeout",
+    type=click.FloatRange(0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a call of the driver may take.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Tests at a time.")
 @click.option(
     "--backing",
@@ -120,6 +129,7 @@ def run(
     driver: str,
     profile: str,
     budget: float | None,
+    call_timeout: float,
     jobs: int,
     backings: tuple[str, ...],
     ids: tuple[str, ...],
@@ -149,6 +159,7 @@ def run(
         random.SystemRandom().randrange(2**32) if seed is None else seed,
         known,
         expectations_file,
+        call_timeout,
     )
     console = Console(highlight=False)
     events = _events(events_to, asked)
@@ -157,13 +168,14 @@ def run(
         if not no_evidence:
             part = _with_evidence(part, evidence, results_file, directory, console)
     if told.failure:
-        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+        click.echo(told.complaint, err=True)
     if results_file:
         write(results_file, [part])
     code = part.exit_code or (1 if matchless else 0)
     if events:
         events.end(code)
-    print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
+    if not told.of_driver:  # nothing was judged then, and the complaint has said why
+        print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
     for line in matchless:
         click.echo(f"overlay-conformance: {expectations_file}: {line}", err=True)
     sys.exit(code)
@@ -187,12 +199,14 @@ def judge(
         asked.budget,
         replay=cases,
         unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
+        call_timeout=asked.call_timeout,
     )
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
         heard = Together(progress, events) if events else progress
         told = follow("conformance.worker", asdict(task), heard)
-        told.outcomes += fared(told)
+        told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
+    told.outcomes = with_cut_short(told.outcomes, asked.requirements)
     opened = told.opened
     # The version of the driver is known now; an entry about another version is no matter of this run.
     holding = [one for one in applicable if one.holds(platform.release(), opened.get("version", ""))]
@@ -213,13 +227,19 @@ def judge(
         selected=tuple(asked.requirements),
         declined=opened.get("declined", {}),
         lacking=opened.get("lacking", {}),
-        notes=tuple(opened.get("notes", ())),
+        notes=(*opened.get("notes", ()), *_ended_early(told)),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
         failure=told.failure,
         overlay=overlaymodule.parameters(),
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
+
+
+def _ended_early(told: Followed) -> list[str]:
+    if any(one.test == PREFLIGHT for one in told.outcomes):
+        return ["the run ended with the preflight, in which the driver deviates: nothing else was judged"]
+    return []
 
 
 @contextmanager

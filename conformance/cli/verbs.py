@@ -51,7 +51,7 @@ def compare(
         about = {"version": COMPARISON, "first": first, "second": second, "seed": seed, "examples": examples}
         json_file.write_text(json.dumps({**about, "exit_code": code, **found}, indent=1) + "\n")
     if told.failure:
-        click.echo(f"overlay-conformance: the harness failed: {told.failure}", err=True)
+        click.echo(told.complaint, err=True)
     elif found["found"]:
         click.echo(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
         for number, step in enumerate(found["steps"], 1):

@@ -100,7 +100,8 @@ class Plugin:
         both = _json({"ID": step.layer, "Parent": step.parent})
         if step.verb == "create" and step.options is not None:
             said = {"ID": step.layer, "Parent": step.parent, "StorageOpt": dict(step.options)}
-            return f"call {step.store} GraphDriver.CreateReadWrite {_json(said)}"
+            call = "CreateReadWrite" if step.read_write else "Create"
+            return f"call {step.store} GraphDriver.{call} {_json(said)}"
         query = urlencode({"id": step.layer, "parent": step.parent})
         commands = {
             "create": f"call {step.store} GraphDriver.Create {both}",

@@ -32,7 +32,8 @@ def do(store, verb, words):
         return driver.close() if hasattr(driver, "close") else ""
     layer, parent = words.get("layer", ""), words.get("parent", "")
     if verb == "create" and words.get("options") is not None:
-        return driver.create_read_write(layer, parent, words["options"])
+        create = driver.create_read_write if words.get("read_write", True) else driver.create
+        return create(layer, parent, words["options"])
     if verb == "create":
         return driver.create(layer, parent)
     if verb == "get":
@@ -119,7 +120,7 @@ class PythonClass:
         if step.archive:
             said["archive"] = f"@work@/{step.archive}"
         if step.options is not None:
-            said["options"] = dict(step.options)
+            said |= {"options": dict(step.options), "read_write": step.read_write}
         return _driver(said)
 
     def epilogue(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import IO, Any, ClassVar, Final, Literal
 
 from conformance.different.different import Different
@@ -101,6 +103,31 @@ def _cut(part: Part, form: Literal[0, 1, 2]) -> Part:
     seconds, _, fraction = records.get("mtime", str(int(part.member.mtime))).partition(".")
     down = 1 if seconds.startswith("-") and fraction.strip("0") else 0
     return part.changed(form, mtime=int(seconds) - down, pax_headers=without(records, "mtime"))
+
+
+class RoundsTimes(Faithful):
+    """The times in a diff are rounded to the nearest second."""
+
+    declined_capabilities: ClassVar = _WHOLE_SECONDS
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """A half and more goes up."""
+
+        def rounded(part: Part) -> Part:
+            records = part.member.pax_headers
+            seconds = round(Decimal(records.get("mtime", str(int(part.member.mtime)))))
+            return part.changed(mtime=seconds, pax_headers=without(records, "mtime"))
+
+        with self.inner.diff(layer_id, parent) as stream:
+            return archive(map(rounded, parts(stream)))
+
+
+class TakesArchivesWithoutAnEnd(Faithful):
+    """The end of the data is taken for the end of an archive, where it is between two entries."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply the archive with an end of its own."""
+        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(archive.read() + bytes(1024))))
 
 
 class WritesGnuHeaders(Faithful):
@@ -200,6 +227,17 @@ DIFFERENT: Final = (
         CutsTimes,
         "ustar headers: whole seconds",
         (*_DIFFS, "OVL-META-TIMES", "OVL-CHANGES"),
+    ),
+    Different(
+        RoundsTimes,
+        "Go's archive/tar since 1.10 rounds what a header has no room for",
+        (*_DIFFS, "OVL-META", "OVL-CHAIN-DIFF-DEEP", "OVL-LIFE-HISTORY", "OVL-PARALLEL-DIFF", "OVL-STORE"),
+        forgoes=("OVL-META-TIMES-DOWN",),
+    ),
+    Different(
+        TakesArchivesWithoutAnEnd,
+        "GNU tar, and layers in the wild (quay/claircore#683); OVL-APPLY-NO-END: refused, or applied whole",
+        ("OVL-APPLY", "OVL-HOSTILE"),
     ),
     Different(
         WritesGnuHeaders,

@@ -182,6 +182,17 @@ class RefusesToRemoveMounted(Faithful):
         self.inner.remove(layer_id)
 
 
+class KeepsADirectoryForRemovals(Faithful):
+    """The first removal makes a directory, in which nothing stays."""
+
+    def remove(self, layer_id: str) -> None:
+        """A place to remove from."""
+        there = self.inner.exists(layer_id)
+        self.inner.remove(layer_id)
+        if there:
+            os.makedirs(f"{self.home}/tempdirs", exist_ok=True)
+
+
 DIFFERENT: Final = (
     Different(
         MountsByTheNewCalls,
@@ -204,5 +215,10 @@ DIFFERENT: Final = (
         RefusesToRemoveMounted,
         "OVL-LIFE-REMOVE-MOUNTED: removes it, or is refused",
         ("OVL-LIFE", "OVL-MOUNT", "OVL-PARALLEL"),
+    ),
+    Different(
+        KeepsADirectoryForRemovals,
+        "containers-storage 1.64: 'tempdirs'",
+        ("OVL-LIFE", "OVL-RESTART-FOREIGN", "OVL-STORE"),
     ),
 )

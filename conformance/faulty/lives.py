@@ -124,7 +124,7 @@ class KnowsChildrenOfThisOpening(Patched):
     """Who is built on a layer is remembered, and so not known after the home was opened again."""
 
     place = "layers:LayerStore.built_on"
-    also = "layers:LayerStore.build"
+    also = "layers:LayerStore.make_short_link"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ class KnowsChildrenOfThisOpening(Patched):
     def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Remember."""
         _ALIVE.append(args[0])
-        _MADE.setdefault(id(args[0]), set()).add(args[2])
+        _MADE.setdefault(id(args[0]), set()).add(args[1])
         return original(*args, **kwargs)
 
 

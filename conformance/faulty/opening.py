@@ -33,7 +33,7 @@ class LeavesProbeOnReopen(Patched):
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Try in the home, and clean up only what was empty."""
-        home = Path(args[0]).parents[2]
+        home = Path(args[0]).parents[1]
         if os.listdir(home / "l"):
             tempfile.mkdtemp(prefix="d-type-check", dir=home)
         return original(*args, **kwargs)

@@ -135,15 +135,15 @@ class TakesFilesForLayers(Patched):
 class LinksWhenNeeded(Patched):
     """The short link of a layer is made with the first layer that is built on it."""
 
-    place = "layers:LayerStore.build"
+    place = "layers:LayerStore.make_short_link"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Those of the chain, and not the layer's own."""
-        store, directory, layer_id, chain = args
-        original(store, directory, layer_id, chain, **kwargs)
-        own = Path(directory, "link").read_text()
-        os.unlink(f"{store._home}/l/{own}")
+        del original, kwargs
+        store, layer_id = args
+        lower = Path(store._home, layer_id, "lower")
+        chain = lower.read_text().split(":") if lower.exists() else []
         for link in Path(store._home).glob("*/link"):
             path = f"{store._home}/l/{link.read_text()}"
             if f"l/{link.read_text()}" in chain and not os.path.lexists(path):
@@ -159,8 +159,8 @@ class WritesTheParentOnly(Patched):
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """One entry."""
-        store, directory, layer_id, chain = args
-        return original(store, directory, layer_id, chain[:1], **kwargs)
+        store, directory, chain = args
+        return original(store, directory, chain[:1], **kwargs)
 
     @staticmethod
     def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -181,7 +181,7 @@ class MakesWorkWhenNeeded(Patched):
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """All but that."""
         original(*args, **kwargs)
-        if args[3]:
+        if args[2]:
             os.rmdir(f"{args[1]}/work")
 
 

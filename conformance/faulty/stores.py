@@ -21,7 +21,7 @@ class GivesChildrenToTheHost(Patched):
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Base layers only are given away."""
         original(*args, **kwargs)
-        if args[3]:
+        if args[2]:
             os.chown(f"{args[1]}/diff", 0, 0)
 
 
@@ -300,7 +300,7 @@ class SeesNoTypeInAnEmptyHome(Patched):
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look into the home, which is empty at first."""
-        return bool(os.listdir(Path(args[0]).parents[2] / "l")) and original(*args, **kwargs)
+        return bool(os.listdir(Path(args[0]).parents[1] / "l")) and original(*args, **kwargs)
 
 
 class SaysNativeAfterADiff(Faithful):

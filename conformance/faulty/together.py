@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from conformance.faulty.basis import Faithful, Patched
@@ -111,8 +112,8 @@ class LocksThreadsOnly(Patched):
         """Whatever is in staging is left over."""
         del original, kwargs
         staging = args[0]
-        for token in os.listdir(staging._directory):
-            staging._discard(os.path.join(staging._directory, token))
+        for path in Path(staging._directory).glob("refdriver-*"):
+            staging._discard(str(path))
 
 
 FAULTS: Final = (

@@ -1,8 +1,9 @@
 """Loop devices and devices of the device mapper, which the kernel takes back when the run ends, however it ends.
 
 A loop device is set to be freed with its last user (loop(4), LO_FLAGS_AUTOCLEAR), a mapped device to be removed
-with it (dmsetup(8), remove --deferred). Between its making and that, a kill leaves a mapped device behind; its name
-tells the process that made it, and the next run removes it.
+with it (dmsetup(8), remove --deferred). Between its making and that, a kill leaves a mapped device behind; the
+process that made it holds an abstract socket (unix(7)) of the same name, and the next run removes what has none. A
+process id would not do: each run has a PID namespace of its own.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -119,7 +121,10 @@ class Mapped:
     def __init__(self, size: int, target: str) -> None:
         sweep()
         self._sectors = size // _SECTOR
-        self._name = f"{_PREFIX}{os.getpid()}-{_start_of(os.getpid())}-{os.urandom(4).hex()}"
+        self._name = f"{_PREFIX}{os.urandom(8).hex()}"
+        held = _hold(self._name)
+        assert held, "the name is of chance"
+        self._held = held
         _dmsetup("create", self._name, "--noudevsync", "--table", self._table(target))
         try:
             minor = _dmsetup("info", "-c", "--noheadings", "-o", "minor", self._name).strip()
@@ -129,6 +134,7 @@ class Mapped:
         except BaseException:
             with suppress(DeviceFailed):
                 _dmsetup("remove", "--noudevsync", self._name)
+            self._held.close()
             raise
 
     def _table(self, target: str) -> str:
@@ -149,6 +155,7 @@ class Mapped:
         _dmsetup("message", self._name, "0", "@cancel_deferred_remove")  # which would be done later than we go on
         os.close(self._fd)
         _dmsetup("remove", "--noudevsync", self._name)
+        self._held.close()
 
 
 def sweep() -> list[str]:
@@ -156,20 +163,28 @@ def sweep() -> list[str]:
     swept = []
     for line in _dmsetup("ls").splitlines():
         name = line.split()[0]
-        maker = name.removeprefix(_PREFIX).split("-")
-        if name.startswith(_PREFIX) and _start_of(int(maker[0])) != maker[1]:
+        if not name.startswith(_PREFIX):
+            continue
+        with _hold(name) or nullcontext() as held:
+            if held is None:
+                continue  # its run is under way
             with suppress(DeviceFailed):  # in use still: it goes with its last user
                 _dmsetup("remove", "--noudevsync", name)
                 swept.append(name)
     return swept
 
 
-def _start_of(pid: int) -> str:
-    """When a process began, in ticks since the machine did (proc(5)); "" if there is none."""
+def _hold(name: str) -> socket.socket | None:
+    """The abstract socket of this name; None if a living process has it."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+        held.bind(f"\0{name}")
+    except OSError as error:
+        held.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return held
 
 
 def _dmsetup(*words: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
+import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +17,9 @@ OVERLAYFS: Final = 0x794C7630
 XFS: Final = 0x58465342
 _CLONE_NEWNS: Final = 0x20000
 _CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWPID: Final = 0x20000000
 _MS_REC_PRIVATE: Final = 16384 | (1 << 18)
+_MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
 _MS_BIND: Final = 4096
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
@@ -39,6 +44,73 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def enter_pid_namespace() -> str:
+    """Go on as a child in a PID namespace; why there is none, "" if there is one.
+
+    The kernel ends everything in it when its init ends (pid_namespaces(7)), so nothing that this process starts
+    outlives it, or the process that called this. That one only waits from here on, ends as the child does, and
+    passes on what it is sent by SIGTERM, SIGINT and SIGHUP, unless a terminal sent it to all. Without the right to
+    make a PID namespace, a user namespace is made first, which :func:`enter_private_mounts` goes on with.
+    """
+    parent = os.getppid()
+    try:
+        if os.geteuid() != 0:
+            _enter_user_namespace()
+        _call(_LIBC.unshare(_CLONE_NEWPID))
+    except OSError as error:
+        return f"no PID namespace: {os.strerror(error.errno or errno.EPERM)}"
+    die_with_parent(parent)  # again: credentials that changed may have undone it
+    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    reads, writes = os.pipe2(os.O_CLOEXEC)
+    outside = os.fork()
+    if outside:
+        os.close(writes)
+        _wait_for(outside, signals)
+        status = int.from_bytes(os.read(reads, 4) or signal.SIGKILL.to_bytes(4, "little"), "little")
+        _end_with(status)
+    _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    os.close(reads)
+    inside = os.fork()
+    if inside:
+        os.write(writes, _wait_for(inside, signals).to_bytes(4, "little"))
+        os._exit(0)
+    os.close(writes)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return ""
+
+
+def _wait_for(child: int, signals: set[signal.Signals]) -> int:
+    """The wait status of a child, while all others are reaped too and signals are passed on to it."""
+    while True:
+        info = signal.sigwaitinfo(signals)
+        if info.si_signo != signal.SIGCHLD:
+            if info.si_code <= 0:  # of a process (sigaction(2), SI_USER), and not of a terminal
+                os.kill(child, info.si_signo)
+            continue
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == child:
+                    return ended[1]
+
+
+def _end_with(status: int) -> None:
+    """End as a child did that had this wait status."""
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+def process_id() -> int:
+    """The id of this process in /proc, which is another one than getpid(2) in a PID namespace without its own."""
+    return int(os.readlink("/proc/self"))
+
+
 def enter_private_mounts() -> str:
     """Move this process into mounts of its own; "root" or "user-namespace", whichever it took.
 
@@ -50,6 +122,9 @@ def enter_private_mounts() -> str:
             _enter_user_namespace()
         _call(_LIBC.unshare(_CLONE_NEWNS))
         _call(_LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None))
+        if process_id() != os.getpid():
+            # Where it is refused, as /proc is masked in a container, process ids of /proc are those of outside.
+            _LIBC.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC), None)
     except OSError as error:
         raise NoNamespace(
             f"cannot make a mount namespace: {os.strerror(error.errno or errno.EPERM)}; run as root (sudo), or"
@@ -104,6 +179,28 @@ def mounts_below(directory: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
     return [os.fsdecode(target) for target in targets if target.startswith(os.fsencode(directory) + b"/")]
+
+
+def overlays_below(directory: Path) -> list[tuple[str, str]]:
+    """Mount point and upper directory ("" if there is none) of each overlay below a directory (proc(5), mountinfo).
+
+    The upper directory is as it was given to the kernel, so it may be relative.
+    """
+    found = []
+    prefix = os.fsencode(directory) + b"/"
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        target, kind = _unescaped(before.split(b" ")[4]), after.split(b" ")
+        if kind[0] == b"overlay" and target.startswith(prefix):
+            options = b" ".join(kind[2:]).split(b",")  # commas of a value are escaped
+            upper = next((one.partition(b"=")[2] for one in options if one.startswith(b"upperdir=")), b"")
+            found.append((os.fsdecode(target), os.fsdecode(_unescaped(upper))))
+    return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    """A field of mountinfo with its octal escapes resolved."""
+    return re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), text)
 
 
 def unmount_below(directory: Path) -> None:

@@ -147,7 +147,7 @@ def _runs(matrix: Matrix) -> Iterator[str]:
         yield (
             f"Run {run.id}: overlay-conformance {run.suite}, specification {run.specification}, seed {run.seed},"
             f" {run.examples} examples, {run.seconds:.0f} s, {run.started}"
-            + (f"; **the harness failed**: {_cell(run.failure.splitlines()[0])}" if run.failure else "")
+            + (f"; **the run failed**: {_cell(run.failure.splitlines()[0])}" if run.failure else "")
         )
         yield ""
 

@@ -61,7 +61,7 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
             places[column] = (part.run.kernel, column.backing.removesuffix(f" {said}"), said)
             outcomes.setdefault(column, []).extend(found)
             named = [one for outcome in found for one in outcome.requirements]
-            selected.setdefault(column, {}).update(dict.fromkeys([*part.run.selected, *named]))
+            selected.setdefault(column, {}).update(dict.fromkeys([*part.to_judge, *named]))
     cells: dict[tuple[str, Column], Cell] = {}
     for column, found in outcomes.items():
         for result in judge(selected[column], found):

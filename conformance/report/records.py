@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
-from conformance.results import RequirementResult, TestOutcome, Verdict, exit_code, judge
+from conformance.results import PREFLIGHT, RequirementResult, TestOutcome, Verdict, exit_code, judge
 from conformance.spec import Requirement, load_capabilities
 
 FORMAT: Final = 1
@@ -76,10 +76,16 @@ class Part:
     run: Run
     outcomes: tuple[TestOutcome, ...]
 
+    @property
+    def to_judge(self) -> tuple[str, ...]:
+        """The requirements that were selected; none where the run ended with the preflight, or before it."""
+        ended = not self.outcomes if self.run.failure else any(one.test == PREFLIGHT for one in self.outcomes)
+        return () if ended else self.run.selected
+
     def results(self) -> list[RequirementResult]:
-        """One verdict for each requirement that was selected, or that an outcome is about."""
+        """One verdict for each requirement that was to be judged, or that an outcome is about."""
         said = [one for outcome in self.outcomes for one in outcome.requirements]
-        results = judge(dict.fromkeys([*self.run.selected, *sorted(set(said))]), self.outcomes)
+        results = judge(dict.fromkeys([*self.to_judge, *sorted(set(said))]), self.outcomes)
         if self.run.profile == "smoke":  # a choice of tests, so what they leave out is not a finding
             results = [result for result in results if result.outcomes]
         return results
@@ -137,6 +143,7 @@ def _records_of(part: Part) -> list[dict[str, Any]]:
 def _of_outcome(outcome: TestOutcome) -> dict[str, Any]:
     said = outcome.as_json()
     del said["case"]  # it is in the folder of the failure
+    del said["cut"]  # it became outcomes of its own (results.with_cut_short)
     return said
 
 

@@ -65,7 +65,7 @@ BOUNDARIES: Final = (
         "a-lower-directory-moved",  # a kernel may refuse this with EXDEV
         ((_mkdir(b"d"), _file(b"d/f"), _mkdir(b"d/e")), (ops.Rename(b"d", b"t"),)),
     ),
-    Case("OVL-APPLY-FILE-TIMES", "of-every-kind", (_KINDS_OF_OLD, (ops.SetTimes(b"s", _LATER),))),
+    Case("OVL-APPLY-FILE-TIMES", "of-every-kind", (_KINDS_OF_OLD, (ops.SetTimes(b"s", _LATER),)), times="files"),
     Case(
         "OVL-OPAQUE-DEEP",
         "what-two-layers-hold",

@@ -19,6 +19,16 @@ def stays_as_it_was(store: Workbench, before: set[str]) -> None:
         raise Deviation(said, FilesDiffer(gone, came))
 
 
+def came_empty(store: Workbench, before: set[str]) -> set[str]:
+    """Directories of the home itself that came since and hold nothing: a driver may make some for its own work."""
+    came = everything_below(store.driver.home) - before
+    return {
+        path
+        for path in came
+        if os.path.dirname(path) == store.driver.home and os.path.isdir(path) and not os.listdir(path)
+    }
+
+
 def below_home(store: Workbench, paths: Iterable[str]) -> tuple[str, ...]:
     """The uppermost of paths, relative to the home, but for short links, whose names are others each time."""
     relative = sorted(os.path.relpath(path, store.driver.home) for path in paths)

@@ -28,10 +28,12 @@ from conformance.workbench import Deviation, same_tree
 def test_a_case_is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> None:
     chain = case.chain if bench.privileged else without_owners(case.chain)
     times = "known" if case.times == "fine" else case.times
-    check_fewest(bench, chain, lambda fewer: _is_the_same_after_diff_and_apply(bench, fewer, times))
+    check_fewest(
+        bench, chain, lambda fewer: _is_the_same_after_diff_and_apply(bench, fewer, times, case.requirement)
+    )
 
 
-def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], times: str) -> None:
+def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], times: str, requirement: str) -> None:
     links = bench.has("lower-links")
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
@@ -40,7 +42,9 @@ def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], time
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
             expected, found = store.expected(layer_id).without_directory_times(), copy.observed(layer_id)
-            same_tree(f"{layer_id} after diff and apply", expected, found, times=times, links=links)
+            same_tree(
+                f"{layer_id} after diff and apply", expected, found, times=times, links=links, times_of=requirement
+            )
 
 
 def without_owners(chain: Sequence[Layer]) -> list[Layer]:

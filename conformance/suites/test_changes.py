@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance import ops
-from conformance.bench import Bench
+from conformance.bench import Bench, not_applicable
 from conformance.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.model import Node, Snapshot
 from conformance.strategies import STANDARD, chains
@@ -69,6 +70,33 @@ def test_directories_above_several_changes_are_listed_once(bench: Bench) -> None
     ]
     with bench.store() as store:
         store.build([STANDARD, above])
+        explain("layer-1", store.expected("layer-0"), store.expected("layer-1"), changes_of(store, "layer-1"))
+
+
+_BECOMES_A_DIRECTORY: Sequence[Sequence[ops.Operation]] = (
+    (ops.CreateFile(b"x", b"a file", 0o644),),
+    (ops.Unlink(b"x"), ops.MakeDirectory(b"x", 0o755), ops.CreateFile(b"x/in", b"in", 0o644)),
+)
+_LOOP_CHANGES: Sequence[Sequence[ops.Operation]] = (
+    (ops.MakeSymlink(b"x", b"x"), ops.MakeSymlink(b"y", b"z"), ops.MakeSymlink(b"z", b"y")),
+    (ops.Unlink(b"x"), ops.MakeSymlink(b"x", b"./x"), ops.Unlink(b"y"), ops.MakeSymlink(b"y", b"./z")),
+)
+_BECOMES_A_SYMLINK: Sequence[Sequence[ops.Operation]] = (
+    (ops.MakeDirectory(b"x", 0o755), ops.CreateFile(b"x/in", b"in", 0o644)),
+    (ops.RemoveTree(b"x"), ops.MakeSymlink(b"x", b"missing")),
+)
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
+@pytest.mark.parametrize(
+    "chain",
+    [_BECOMES_A_DIRECTORY, _LOOP_CHANGES, _BECOMES_A_SYMLINK],
+    ids=["a-file-becomes-a-directory-with-a-child", "a-symlink-loop-changes", "a-directory-becomes-a-symlink"],
+)
+def test_changes_explain_another_kind(bench: Bench, chain: Sequence[Sequence[ops.Operation]]) -> None:
+    with bench.store() as store:
+        store.build(chain)
         explain("layer-1", store.expected("layer-0"), store.expected("layer-1"), changes_of(store, "layer-1"))
 
 
@@ -201,6 +229,20 @@ def test_a_change_of_mode_alone_is_seen(bench: Bench) -> None:
         expects(store, "layer-1", {operation.path: "modify" for operation in change})
 
 
+@pytest.mark.requirement("OVL-CHANGES-METADATA")
+def test_another_owner_of_a_directory_is_seen(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, one_more_owner(bench)])
+        expects(store, "layer-1", {b"d": "modify"})
+
+
+def one_more_owner(bench: Bench) -> list[ops.Operation]:
+    """Give a directory to another owner; leaves the test where only root's files can be made."""
+    if not bench.privileged:
+        not_applicable("foreign owners need root")
+    return [ops.Chown(b"d", 1000, 1000)]
+
+
 @pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
 @given(data=st.data())
 def test_changes_against_any_layer_below_explain(bench: Bench, data: st.DataObject) -> None:
@@ -229,17 +271,38 @@ def test_changes_and_diff_name_the_same(bench: Bench, data: st.DataObject) -> No
     chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
-            changes = changes_of(store, layer_id)
-            names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}
-            brought = {name for name in names if b"/.wh." not in b"/" + name}
-            added = {path for path, kind in changes.items() if kind == "add"}
-            if added - brought:
-                said = f"{layer_id} adds {sorted(added - brought)}, which its diff lacks"
-                raise Deviation(said, DiffDisagrees(min(added - brought), added=True))
-            lacking = brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes)
-            if lacking:
-                said = f"the diff of {layer_id} brings {sorted(lacking)}, which its changes lack or call deleted"
-                raise Deviation(said, DiffDisagrees(min(lacking), added=False))
+            name_the_same(store, layer_id)
+
+
+@pytest.mark.requirement("OVL-CHANGES-DIFF")
+@pytest.mark.parametrize(
+    "what", ["owner-of-a-directory", "file-to-directory", "symlink-loop", "directory-to-symlink"]
+)
+def test_changes_and_diff_name_the_same_of(bench: Bench, what: str) -> None:
+    chains = {
+        "file-to-directory": _BECOMES_A_DIRECTORY,
+        "symlink-loop": _LOOP_CHANGES,
+        "directory-to-symlink": _BECOMES_A_SYMLINK,
+    }
+    chain = chains[what] if what in chains else (STANDARD, one_more_owner(bench))
+    with bench.store() as store:
+        store.build(chain)
+        name_the_same(store, "layer-1")
+
+
+def name_the_same(store: Workbench, layer_id: str) -> None:
+    """Raises Deviation for a path that one of the two brings and the other lacks."""
+    changes = changes_of(store, layer_id)
+    names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}
+    brought = {name for name in names if b"/.wh." not in b"/" + name}
+    added = {path for path, kind in changes.items() if kind == "add"}
+    if added - brought:
+        said = f"{layer_id} adds {sorted(added - brought)}, which its diff lacks"
+        raise Deviation(said, DiffDisagrees(min(added - brought), added=True))
+    lacking = brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes)
+    if lacking:
+        said = f"the diff of {layer_id} brings {sorted(lacking)}, which its changes lack or call deleted"
+        raise Deviation(said, DiffDisagrees(min(lacking), added=False))
 
 
 def parents(changes: dict[bytes, str]) -> set[bytes]:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from hypothesis import strategies as st
 from conformance import ops
 from conformance.bench import Bench
 from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.interpret import perform
+from conformance.lab import namespace
 from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
 from conformance.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
@@ -31,9 +32,9 @@ _LARGE = 2 << 20  # bytes
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Call all of them at a time, each in a thread; what each returned, a refusal included.
+    """Call all of them concurrently, each in a thread; what each returned, a refusal included.
 
-    Threads take turns as often as they can: a driver in this process would mostly be done with a call in one turn.
+    Threads take turns as often as they can, so that no call is done before the others are under way.
     """
     gate = threading.Barrier(len(calls))
     before = sys.getswitchinterval()
@@ -270,10 +271,12 @@ def test_processes_share_a_home(bench: Bench) -> None:
 
 def in_child(task: Callable[[], int]) -> int:
     """Do something in a process of its own, which ends with what it returns; the process's id."""
+    harness = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
+        namespace.die_with_parent(harness)
         os._exit(task())
     except BaseException:
         os._exit(2)
@@ -284,13 +287,15 @@ def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
     """What one of the processes does, when nobody holds the other end of the pipe any more."""
     waiting, go = gate
     os.close(go)
+    with opened(store):  # what has to be started to reach the driver is there before the gate opens
+        pass
     os.read(waiting, 1)
     for layer in range(10):
         with opened(store) as driver:
             layer_id = f"p{number}-{layer}"
             driver.create(layer_id, "layer-0")
             root = driver.get(layer_id)
-            Path(root, "own").touch()
+            perform(root, ops.CreateFile(b"own", b"", 0o644))
             driver.put(layer_id)
     with opened(store) as driver:
         try:

@@ -20,8 +20,10 @@ from conformance.driver import DriverRefused
 from conformance.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
 from conformance.observe import names_differ
 from conformance.strategies import STANDARD
+from conformance.suites.test_changes import changes_of
+from conformance.suites.test_changes import wrong as wrong_change
 from conformance.tars import BLOCK, Entry
-from conformance.workbench import Deviation, Workbench, entry_names
+from conformance.workbench import Deviation, Workbench, charged_to, entry_names
 
 SECRET = b"the host's own words"
 _SIZE_FIELD = 124  # offset in a header (tar(5))
@@ -167,18 +169,21 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")
 @pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
 def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
-    with targets(bench) as (store, outside):
+    linked = ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")  # a further name is a link count too
+    with charged_to("OVL-HOSTILE-HARD-LINK-MODE"), targets(bench) as (store, outside):
         target = {"absolute": f"{outside.path}/secret", "dots": up_to(outside) + "/secret", "symlink": "s/secret"}[
             way
         ]
         first = [tars.symlink("s", str(outside.path))] if way == "symlink" else []
         # Then written through, and given another mode: an entry of the same name replaces it.
         try_to_apply(store, "child", [*first, tars.hard_link("h", target)])
-        outside.check()
+        with charged_to(*linked):
+            outside.check()
         try_to_apply(store, "child", [*first, tars.hard_link("h", target), tars.file("h", b"overwritten", 0o4777)])
         secrets = [path for path, node in store.observed("child").nodes.items() if node.content == SECRET]
         if secrets:
-            raise Deviation(f"the layer shows a file of the host under {secrets}")
+            said = f"the layer shows a file of the host under {secrets}"
+            raise Deviation(said, requirements=("OVL-HOSTILE-HARD-LINK",))
         still_well(store)
 
 
@@ -223,8 +228,13 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT")
-@pytest.mark.parametrize("mark", [".wh.secret", ".wh..wh..opq"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        pytest.param(".wh.secret", marks=pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-OUT")),
+        pytest.param(".wh..wh..opq", marks=pytest.mark.requirement("OVL-HOSTILE-OPAQUE-OUT")),
+    ],
+)
 @pytest.mark.parametrize("way", ["archive", "layer", "dots"])
 def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> None:
     with targets(bench) as (store, outside):
@@ -397,3 +407,20 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
             found = [change.path for change in store.driver.changes("child", "base")]
             if any(b"secret" in path or path.startswith(b"/d/s") for path in found):
                 raise Deviation(f"changes name what lies behind a symlink: {found}", WrongAnswer())
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
+def test_changes_follow_no_symlink_of_a_lower(bench: Bench) -> None:
+    """What is below the name of a lower's symlink is new, whatever the host has where the symlink leads."""
+    bench.need("changes")
+    above: list[ops.Operation] = [
+        ops.Unlink(b"s"),
+        ops.MakeDirectory(b"s", 0o755),
+        ops.CreateFile(b"s/passwd", b"of the layer", 0o644),
+    ]
+    with bench.store() as store:
+        store.build([[ops.MakeSymlink(b"s", b"/etc")], above])
+        found = changes_of(store, "layer-1")
+        if found.get(b"s/passwd") != "add":
+            raise wrong_change("layer-1", b"s/passwd", "add", found)

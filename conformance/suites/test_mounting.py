@@ -10,11 +10,11 @@ import pytest
 from conformance import ops
 from conformance.bench import Bench, not_applicable
 from conformance.driver import DriverRefused
-from conformance.findings import StillMounted, TreeGone, WrongAnswer
+from conformance.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
 from conformance.lab import namespace
 from conformance.observe import observe
 from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench, entry_names, same_tree
+from conformance.workbench import Deviation, Workbench, charged_to, entry_names, same_tree
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _SHORT = len("/l/") + 26  # of a lower, after the home
@@ -27,6 +27,13 @@ def mounts_below(directory: str) -> list[str]:
     return [fields[4] for fields in map(str.split, overlays) if fields[4].startswith(directory + "/")]
 
 
+def mounted_once(store: Workbench, root: str) -> None:
+    """One mount at most is on a tree that was got, by /proc/self/mountinfo; raises Deviation."""
+    mounts = [target for target in mounts_below(store.driver.home) if target == root]
+    if len(mounts) > 1:
+        raise Deviation(f"{len(mounts)} mounts are on {root}, one over the other; expected one", MountedTwice())
+
+
 def two_layers(store: Workbench) -> None:
     store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
@@ -37,20 +44,21 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
         store.tell("get layer-1, three times")
-        paths = [store.driver.get("layer-1") for _ in range(3)]
-        if len(set(paths)) > 1:
-            raise Deviation(f"one layer was mounted on several paths: {paths}")
-        for left in (2, 1):
-            store.tell(f"put layer-1, {left} left")
-            store.driver.put("layer-1")
-            if not os.path.exists(f"{paths[0]}/new"):
-                raise Deviation(f"the tree is gone after a put, with {left} gets not put yet", TreeGone(b"new"))
+        with charged_to("OVL-MOUNT-ONCE"):
+            paths = [store.driver.get("layer-1") for _ in range(3)]
+            if len(set(paths)) > 1:
+                raise Deviation(f"one layer was mounted on several paths: {paths}")
+            mounted_once(store, paths[0])
+            for left in (2, 1):
+                store.tell(f"put layer-1, {left} left")
+                store.driver.put("layer-1")
+                if not os.path.exists(f"{paths[0]}/new"):
+                    said = f"the tree is gone after a put, with {left} gets not put yet"
+                    raise Deviation(said, TreeGone(b"new"))
         store.tell("put layer-1, the last")
         store.driver.put("layer-1")
-        if mounts_below(store.driver.home):
-            raise Deviation(
-                f"still mounted after the last put: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
-            )
+        with charged_to("OVL-MOUNT-LAST-PUT"):
+            says_so_rightly(store)
 
 
 @pytest.mark.smoke
@@ -79,7 +87,8 @@ def says_so_rightly(store: Workbench) -> None:
     """Nothing is mounted after a put that was not refused; raises Deviation."""
     left = mounts_below(store.driver.home)
     if left:
-        raise Deviation(f"the put was said to be done, and this is mounted still: {left}")
+        said = f"the put was said to be done, and this is mounted still: {left}"
+        raise Deviation(said, StillMounted(overlays=True))
 
 
 @pytest.mark.smoke
@@ -99,6 +108,7 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.tell("get layer-1, twice")
         root = store.driver.get("layer-1")
         store.driver.get("layer-1")
+        mounted_once(store, root)
         store.tell("put layer-1")
         store.driver.put("layer-1")
         if not os.path.exists(f"{root}/new"):
@@ -214,6 +224,22 @@ def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -
         two_layers(store)
         store.create("layer-2", "layer-1")
         store.check_tree("layer-2")
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-MOUNT-UPPER-ONCE")
+def test_no_two_mounts_have_one_upper(bench: Bench) -> None:
+    """The bench looks after every get of every test; this one gets as much as it can together."""
+    with bench.store() as store:
+        two_layers(store)
+        store.create("child", "layer-1")
+        for layer_id in ("layer-1", "child", "layer-1"):
+            store.tell(f"get {layer_id}")
+            store.driver.get(layer_id)
+        if bench.has("diff"):
+            store.diff("child", "layer-0")
+        for layer_id in ("layer-1", "child", "layer-1"):
+            store.driver.put(layer_id)
 
 
 @pytest.mark.smoke
@@ -379,22 +405,19 @@ def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-MOUNT-CWD")
 def test_the_caller_stays_where_it_is(bench: Bench) -> None:
     """A long home makes a driver mount by relative paths, and unpacking may change the root."""
-    with bench.store(
-        "origin", lambda directory: directory / ("h" * 200) if bench.has("own-home") else directory
-    ) as store:
-        cwd, root, mask = os.getcwd(), os.stat("/").st_ino, os.umask(0o027)
-        try:
-            ids = with_a_file_each(store, 30)
-            if bench.has("labels") and bench.why_not("selinux"):
-                label = "system_u:object_r:container_file_t:s0"
-                store.must_refuse(
-                    f"get {ids[-1]} with the label {label}", call=lambda: store.driver.get(ids[-1], label)
-                )
-            if bench.has("diff") and bench.has("apply"):
-                store.create("copy")
-                store.apply("copy", store.diff(ids[0]))
-            found = (os.getcwd(), os.stat("/").st_ino, os.umask(0o027))
-        finally:
-            os.umask(mask)
-        if found != (cwd, root, 0o027):
-            raise Deviation(f"expected working directory, root and umask {(cwd, root, 0o027)}, found {found}")
+    name = "h" * 200 if bench.has("own-home") else ""
+    with bench.store("origin", lambda directory: directory / name, umask=0o027) as store:
+        before = bench.state_of(store.driver)
+        ids = with_a_file_each(store, 30)
+        if bench.has("labels") and bench.why_not("selinux"):
+            label = "system_u:object_r:container_file_t:s0"
+            store.must_refuse(
+                f"get {ids[-1]} with the label {label}", call=lambda: store.driver.get(ids[-1], label)
+            )
+        if bench.has("diff") and bench.has("apply"):
+            store.create("copy")
+            store.apply("copy", store.diff(ids[0]))
+        after = bench.state_of(store.driver)
+        expected, found = ((one.cwd, one.root, oct(one.umask)) for one in (before, after))
+        if found != expected:
+            raise Deviation(f"expected working directory, root and umask {expected}, found {found}")

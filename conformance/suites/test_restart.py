@@ -13,15 +13,8 @@ from conformance.bench import Bench
 from conformance.driver import DriverRefused
 from conformance.findings import FilesDiffer, TreeDiffers
 from conformance.observe import names_differ
-from conformance.strategies import STANDARD
+from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 from conformance.workbench import Deviation, Workbench, same_tree
-
-
-def three_layers(store: Workbench) -> Path:
-    """layer-0 to layer-2, each with something of its own, and one beside them, the first by name; the home."""
-    store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]])
-    store.create("beside", "layer-0")  # in no chain: what is mended at random leads to it
-    return Path(store.driver.home)
 
 
 def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
@@ -29,11 +22,6 @@ def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
     store.tell(f"{what}, and open the home again")
     store.tamper(harm)
     store.driver = store.driver.reopen()
-
-
-def written(path: bytes, content: bytes) -> list[ops.Operation]:
-    """A file, written anew."""
-    return [ops.Unlink(path), ops.CreateFile(path, content, 0o644)]
 
 
 def names_are_wrong(said: str, expected: Iterable[bytes], actual: Iterable[bytes]) -> Deviation:
@@ -74,6 +62,7 @@ def try_to_remove(store: Workbench, layer_id: str) -> None:
     ids=["empty", "newline", "dot", "up", "slash", "long"],
 )
 def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
+    needs_link_files(bench)
     with bench.store() as store:
         home = three_layers(store)
         links = set(os.listdir(home / "l"))
@@ -93,6 +82,7 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-RESTART-LINK-GONE")
 def test_a_missing_link_harms_no_other(bench: Bench) -> None:
+    needs_link_files(bench)
     with bench.store() as store:
         three_layers(store)
         harmed(store, "remove layer-1/link", [ops.Unlink(b"layer-1/link")])
@@ -114,6 +104,7 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-RESTART-SHORT-LINK-GONE")
 def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
+    needs_short_links(bench)
     with bench.store() as store:
         three_layers(store)
         harmed(store, "remove the short link of layer-1", [ops.Unlink(b"l/{link:layer-1}")])
@@ -125,10 +116,12 @@ def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-RESTART-LOWER-CUT")
 @pytest.mark.parametrize("keep", [0, 1, 10, 28, 30], ids=str)
 def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
-    """Of two lowers in 57 bytes the first takes 28: cut there, it looks whole."""
+    """Of two lowers in 57 bytes the first takes 28: cut there, it looks whole. Of two ids in 15 it takes 7."""
+    name = chain_file(bench)
+    size = keep if name == "lower" else {10: 4, 28: 7, 30: 9}.get(keep, keep)
     with bench.store() as store:
         three_layers(store)
-        harmed(store, f"cut layer-2/lower to {keep} bytes", [ops.Truncate(b"layer-2/lower", keep)])
+        harmed(store, f"cut layer-2/{name} to {size} bytes", [ops.Truncate(f"layer-2/{name}".encode(), size)])
         try:
             shown = set(store.observed("layer-2").nodes)
         except DriverRefused as refused:
@@ -137,23 +130,34 @@ def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
             # Nothing on disk says that a lower which ends between two entries was longer; all else is seen.
             wanted = set(store.expected("layer-2").nodes)
             if keep != 28 and shown != wanted:
-                raise names_are_wrong(f"layer-2, whose 'lower' was cut, shows {sorted(shown)}", wanted, shown)
+                raise names_are_wrong(f"layer-2, whose {name!r} was cut, shows {sorted(shown)}", wanted, shown)
         store.check_tree("layer-1")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-ASTRAY")
 @pytest.mark.parametrize("way", ["lower-absolute", "lower-dots", "short-link"])
 def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
+    name = "lower"
+    if way == "short-link":
+        needs_short_links(bench)
+    else:
+        name = chain_file(bench)
     with bench.store() as store:
         home = three_layers(store)
         outside = store.directory / "outside"
-        store.tamper(
-            [ops.MakeDirectory(b"outside", 0o755), ops.CreateFile(b"outside/host", b"", 0o644)], "directory"
-        )
+        # Either a lower itself, or what an id has its tree in.
+        made: list[ops.Operation] = [
+            ops.MakeDirectory(b"outside", 0o755),
+            ops.MakeDirectory(b"outside/diff", 0o755),
+        ]
+        made += [ops.CreateFile(b"outside/host", b"", 0o644), ops.CreateFile(b"outside/diff/host", b"", 0o644)]
+        store.tamper(made, "directory")
         astray = os.path.relpath(outside, home / "l").encode()  # as a path in the store may lead, from l
+        as_id = b"layer-1:" + os.path.relpath(outside, home).encode()
+        file = f"layer-2/{name}".encode()
         harm: dict[str, list[ops.Operation]] = {
-            "lower-absolute": written(b"layer-2/lower", bytes(outside)),
-            "lower-dots": written(b"layer-2/lower", b"l/" + astray),
+            "lower-absolute": written(file, bytes(outside)),
+            "lower-dots": written(file, b"l/" + astray if name == "lower" else as_id),
             "short-link": [ops.Unlink(b"l/{link:layer-1}"), ops.MakeSymlink(b"l/{link:layer-1}", astray)],
         }
         harmed(store, f"make {way} of layer-2 lead to {outside}", harm[way])

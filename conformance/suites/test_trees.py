@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conformance import ops
 from conformance.bench import Bench
 from conformance.strategies import CAPABILITY, STANDARD, chains
-from conformance.workbench import Deviation
+from conformance.workbench import Deviation, charged_to
 
 
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
@@ -19,10 +19,17 @@ from conformance.workbench import Deviation
 def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject) -> None:
     chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store() as store:
-        ids = store.build(chain)
-        # From the top down, so that every layer below has had others written over it.
-        for layer_id in reversed(ids):
-            store.check_tree(layer_id)
+        ids: list[str] = []
+        for number, operations in enumerate(chain):
+            ids.append(store.create(f"layer-{number}", ids[-1] if ids else ""))
+            with charged_to("OVL-TREE-ERRNO"):
+                store.change(ids[-1], operations)
+            with charged_to("OVL-TREE-MODEL"):
+                store.check_tree(ids[-1])
+        # Each was right when it was made; since then others were written over it.
+        for layer_id in reversed(ids[:-1]):
+            with charged_to("OVL-TREE-PARENT-UNTOUCHED"):
+                store.check_tree(layer_id)
 
 
 @pytest.mark.requirement("OVL-WHITEOUT-HIDES")

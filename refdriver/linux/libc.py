@@ -1,8 +1,9 @@
-"""mount(2), umount2(2), unshare(2), syncfs(2) and getdents64(2) through the C library."""
+"""mount(2), umount2(2), unshare(2), syncfs(2), access(2) and getdents64(2) through the C library."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ AT_FDCWD: Final = -100
 DT_UNKNOWN: Final = 0
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR)
 _DIRENT: Final = struct.Struct("=QqHB")  # struct linux_dirent64: inode, offset, record length, type
 _MAGIC_MASK: Final = 0xFFFFFFFF  # f_type is a signed long on some machines
 
@@ -62,6 +64,19 @@ def renameat2(source: str | bytes, target: str | bytes, flags: int) -> None:
         _LIBC.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)),
         target,
     )
+
+
+def exists(path: str | bytes) -> bool:
+    """Whether a path, symlinks followed, names something (access(2)); raises OSError when that cannot be known.
+
+    ``os.access`` and ``os.path.exists`` answer False for every error, EIO and EACCES among them.
+    """
+    if _LIBC.access(os.fsencode(path), os.F_OK) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_THERE:
+        return False
+    raise OSError(number, os.strerror(number), path)
 
 
 def syncfs(fd: int) -> None:

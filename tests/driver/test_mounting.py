@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_a_mount_that_nobody_counted_counts_as_one(home: Path) -> None:
     with Driver(home) as driver:
         build_chain(driver, 2)
         merged = driver.get("layer-1")
-    assert list((home / ".refdriver" / "counts").iterdir()) == []
+    assert list(home.glob(".refdriver.uses-*")) == []
     with Driver(home) as driver:
         driver.get("layer-1")
         driver.put("layer-1")
@@ -83,22 +83,28 @@ def test_an_unmount_from_outside_is_noticed(driver: Driver, home: Path) -> None:
     assert mounted_below(home) == []
 
 
-def test_a_failed_unmount_is_logged(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("call", ["put", "remove"])
+def test_a_failed_unmount_is_refused_and_counted(
+    driver: Driver, home: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     build_chain(driver, 2)
-    driver.get("layer-1")
+    merged = driver.get("layer-1")
 
     def refuse(target: str, _flags: int = 0) -> None:
         raise OSError(16, "busy", target)
 
     # The kernel does not refuse a lazy unmount, so this one failure is made up.
     monkeypatch.setattr(libc, "umount", refuse)
-    with caplog.at_level(logging.WARNING):
-        driver.put("layer-1")
-    assert "cannot unmount" in caplog.text
+    with pytest.raises(errors.MountFailed, match=re.escape(merged)):
+        getattr(driver, call)("layer-1")
     monkeypatch.undo()
+    assert mounted_below(home) == [merged]
+    driver.get("layer-1")
     driver.put("layer-1")
+    assert mounted_below(home) == [merged]
+    driver.put("layer-1")
+    assert mounted_below(home) == []
+    assert read(driver, "layer-1") == chain_content(2)
 
 
 def test_a_failed_mount_counts_nothing(driver: Driver, home: Path) -> None:

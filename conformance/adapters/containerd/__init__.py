@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import parse_qsl
+from typing import Final
 
+from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.adapters.containerd import messages
 from conformance.adapters.containerd.client import Client, load_grpc
 from conformance.adapters.containerd.configuration import read_configuration
@@ -37,6 +38,7 @@ _DECLINED = {
     "processes": "one daemon owns the database of a home",
     "shared-home": "the adapter's own books of what is mounted are for one caller at a time",
     "layer-options": "containerd's snapshots take labels, and no storage options",
+    "own-mounts": "containerd leaves mounting to its clients, so the mounts are the adapter's",
     "id-maps": "containerd maps owners when a container starts, not in its snapshots",
     "image-stores": "containerd's snapshotters read no other store's layers",
     "labels": "containerd's snapshotters take no SELinux label for a mount",
@@ -55,6 +57,14 @@ _NO_OVERLAY = {
 }
 
 
+KEYS: Final = (
+    Key("binary", "the containerd command, by its path or for the PATH"),
+    Key("address", "the socket of a containerd that is running"),
+    Key("proxy", "the socket of a snapshotter outside of containerd, which is plugged in"),
+    Key("config", "a file of containerd's configuration, for a snapshotter that takes one"),
+)
+
+
 def source(arguments: str) -> DriverSource:
     """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS&config=FILE]``.
 
@@ -65,20 +75,18 @@ def source(arguments: str) -> DriverSource:
     socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER. ``config`` is a file of
     containerd's configuration (containerd-config.toml(5)), for a snapshotter that takes one.
     """
-    snapshotter, _, query = arguments.partition("?")
-    options = dict(parse_qsl(query, strict_parsing=bool(query)))
-    unknown = options.keys() - {"binary", "address", "proxy", "config"}
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} is none of binary, address, proxy and config")
+    connection = parse_arguments("containerd", arguments)
     load_grpc()
-    address, proxy = options.get("address", ""), options.get("proxy", "")
-    if address and options.keys() > {"address"}:
+    address, proxy = connection.value("address"), connection.value("proxy")
+    config = connection.value("config")
+    if address and (proxy or config or connection.value("binary")):
         raise ValueError(
             "address names a containerd that is running; binary, proxy and config are for one of our own"
         )
-    binary, version = ("", _version_at(address)) if address else _found(options.get("binary", "containerd"))
-    setup = Setup(binary, snapshotter or "overlayfs", proxy, read_configuration(options.get("config", "")))
-    info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address))
+    command = absolute_command(connection.value("binary", "containerd"))
+    binary, version = ("", _version_at(address)) if address else _found(command)
+    setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config))
+    info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     return _Opener(setup, address).source(info)
 
 
@@ -95,7 +103,8 @@ class _Opener:
         setup = self._setup
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else _dialect(setup)
-        return DriverSource(info, self._open, self._close, dialect=dialect)
+        following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
+        return DriverSource(info, self._open, self._close, dialect=dialect, next_step=following)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):

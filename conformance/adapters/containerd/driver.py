@@ -60,7 +60,10 @@ class Store:
     def image_store(self) -> str:
         return ""  # declined: snapshotters read no other store
 
-    def create(self, layer_id: str, parent: str, options: Mapping[str, str] | None = None) -> None:
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        del read_write  # no options are taken for either kind
         if options:
             raise DriverRefused(f"containerd's snapshotters take no options of a layer: {dict(options)}")
         if self.exists(layer_id):

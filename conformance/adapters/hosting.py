@@ -1,0 +1,238 @@
+"""The process of a Python driver, from the side of the harness: see conformance.host for the other side.
+
+What comes back is not trusted: it is parsed as JSON, bounded, and its types are checked. A process that died or
+does not answer is ended, with all that it started, and the next opening has a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from conformance.adapters.processes import state_of
+from conformance.driver import CallLimit, DriverFailed, DriverRefused, ProcessState
+from conformance.host import LOST, MOST, STACK
+from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
+from conformance.lab.supervisor import Options
+
+_BOOT: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from conformance.host import main; main()"
+)
+_MOST_MEMORY: Final = 8 << 30  # bytes
+_MOST_FILE: Final = 8 << 30
+_REPORT_LIMIT: Final = 5.0  # seconds to hear how a process ended that closed its end of the socket
+
+
+def _limits() -> tuple[tuple[int, int], ...]:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (
+        (resource.RLIMIT_AS, min(memory // 2, _MOST_MEMORY)),
+        (resource.RLIMIT_FSIZE, _MOST_FILE),
+        (resource.RLIMIT_CORE, 0),
+    )
+
+
+class Host:
+    """One process. Calls of several threads are concurrent in it: each has a connection for as long as it takes."""
+
+    def __init__(self, module: str, name: str) -> None:
+        main, theirs = socket.socketpair()
+        self._control, control = socket.socketpair()
+        self._main = main
+        self._main_thread = threading.main_thread()
+        self._free: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._ended = ""
+
+        def start(options: Options) -> list[str]:
+            descriptors = [str(theirs.fileno()), str(control.fileno())]
+            words = [sys.executable, "-c", _BOOT, json.dumps(sys.path), options.as_json()]
+            return [*words, *descriptors, module, name]
+
+        with theirs, control:
+            try:
+                self.process = Supervised(
+                    Options(0, limits=_limits()), start=start, pass_fds=[theirs.fileno(), control.fileno()]
+                )
+            except NotStarted as error:
+                self._close()
+                raise DriverFailed(f"no process for the driver: {error}") from error
+
+    @property
+    def ended(self) -> str:
+        """How it ended, "" while it runs."""
+        return self._ended
+
+    def ask(self, limit: CallLimit, do: str, **arguments: Any) -> Any:
+        """The answer to a call; raises DriverRefused, DriverFailed and TimeUp."""
+        seconds = limit.left()
+        content = json.dumps({"do": do, **arguments}).encode("ascii")
+        if self._ended:
+            raise DriverFailed(f"cannot do {do}: the driver's process {self._ended} before")
+        deadline = time.monotonic() + seconds
+        with self._connection() as connection:
+            try:
+                connection.settimeout(seconds)
+                connection.sendall(len(content).to_bytes(4, "little") + content)
+                answer = _frame(connection, deadline)
+            except TimeoutError:
+                raise self._hangs(limit, do) from None
+            except OSError:
+                raise self._died(do) from None
+            except ValueError as error:
+                raise self._babbles(do, error) from None
+        return self._taken(do, answer)
+
+    def _taken(self, do: str, answer: dict[str, Any]) -> Any:
+        match answer:
+            case {"done": done}:
+                return done
+            case {"refused": str(text)}:
+                raise DriverRefused(text)
+            case {"failed": str(text)}:
+                detail = answer.get("detail", "")
+                raise DriverFailed(text, detail if isinstance(detail, str) else "")
+            case {"broken": str(text)}:
+                raise OSError(text)
+        raise self._babbles(do, "an object without an answer")
+
+    @contextmanager
+    def _connection(self) -> Iterator[socket.socket]:
+        if threading.current_thread() is self._main_thread:
+            yield self._main
+            return
+        with self._lock:
+            connection = self._free.pop() if self._free else None
+        connection = connection or self._another()
+        yield connection  # one on which something went wrong is used no more
+        with self._lock:
+            self._free.append(connection)
+
+    def _another(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock, suppress(OSError):  # if it has ended, the call will say so
+            socket.send_fds(self._control, [b"x"], [theirs.fileno()])
+        return ours
+
+    def ready(self, callers: int) -> None:
+        """Make connections for as many threads, so that their first calls are concurrent already."""
+        while len(self._free) < callers:
+            self._free.append(self._another())
+
+    def _hangs(self, limit: CallLimit, do: str) -> DriverFailed:
+        stack = self.process.stack(STACK)
+        self._end("was ended by the harness, as it did not answer,")
+        return limit.exceeded(do, stack)
+
+    def _died(self, do: str) -> DriverFailed:
+        status = self.process.wait(_REPORT_LIMIT)
+        output = self.process.output()
+        if status is None:
+            self._end("was ended by the harness, as it closed its descriptors,")
+            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
+        if self._ended:  # by another thread, whose call says why
+            return DriverFailed(f"cannot do {do}: the driver's process {self._ended} meanwhile", output)
+        if status == LOST:
+            self._end("lost its descriptors")
+            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
+        self._end(how_it_ended(status))
+        return DriverFailed(f"the driver's process {how_it_ended(status)} in {do}", output)
+
+    def _babbles(self, do: str, what: object) -> DriverFailed:
+        self._end("was ended by the harness, as its answer was none,")
+        return DriverFailed(f"the driver's process answered {do} with something else than an answer: {what}")
+
+    def _end(self, how: str) -> None:
+        with self._lock:
+            self._ended = self._ended or how
+        self.process.kill()
+        self._close()
+
+    def _close(self) -> None:
+        for one in (self._main, self._control, *self._free):
+            one.close()
+        self._free.clear()
+
+    def end(self) -> None:
+        """End it, with all that it started."""
+        self._end("was ended")
+
+    def forget(self) -> None:
+        """In a forked child of the harness: leave it to the parent."""
+        self._ended = "belongs to another process, and so"
+        self.process.forget()
+        self._close()
+
+    def state(self) -> ProcessState:
+        """What the process has just now; raises DriverFailed."""
+        return state_of(self.process.pid)
+
+
+def _frame(connection: socket.socket, deadline: float) -> dict[str, Any]:
+    """An object; raises TimeoutError, OSError, or ValueError for what is none."""
+    size = int.from_bytes(_received(connection, 4, deadline), "little")
+    if size > MOST:
+        raise ValueError(f"more than {MOST} bytes")
+    found = json.loads(_received(connection, size, deadline))
+    if not isinstance(found, dict):
+        raise ValueError("no object of JSON")
+    return found
+
+
+def _received(connection: socket.socket, size: int, deadline: float) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        data = connection.recv(min(size - len(found), 1 << 20))
+        if not data:
+            raise ConnectionError("closed")
+        found += data
+    return bytes(found)
+
+
+class Hosts:
+    """The process that a source has just now.
+
+    There is another one after it died, in another mount namespace, whose mounts it would not see, and in a forked
+    process.
+    """
+
+    def __init__(self, start: Callable[[], Host]) -> None:
+        self._start = start
+        self._host: Host | None = None
+        self._whose: tuple[int, int] = (0, 0)
+        self._lock = threading.Lock()
+
+    def current(self) -> Host:
+        """It, started if there is none; raises DriverFailed."""
+        whose = (os.getpid(), os.stat("/proc/thread-self/ns/mnt").st_ino)
+        with self._lock:
+            if self._host and (self._host.ended or whose != self._whose):
+                self._drop(self._host)
+            if self._host is None:
+                self._host, self._whose = self._start(), whose
+            return self._host
+
+    def _drop(self, host: Host) -> None:
+        self._host = None
+        if os.getpid() == self._whose[0]:
+            host.end()
+        else:
+            host.forget()
+
+    def close(self) -> None:
+        """End it."""
+        with self._lock:
+            if self._host:
+                self._drop(self._host)
