@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conformance import ops
+from conformance.attribution import of_the_driver
 from conformance.driver import (
     Answer,
     DriverFailed,
@@ -148,6 +149,7 @@ class Bench:
         """A fresh store, gone afterwards. The first of an example begins its story.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
+        An OSError about what is in the store is a deviation of the driver (conformance.attribution).
         Raises Leak if the driver leaves mounts behind when it is closed.
         """
         if name in ("", "origin"):
@@ -164,7 +166,8 @@ class Bench:
                 watched, directory, self.story, name, lambda: self._beside(request), self._left_out
             )
             try:
-                yield workbench
+                with of_the_driver(directory):
+                    yield workbench
             except BaseException:
                 self._keep_names()
                 self.story.tape.stop()

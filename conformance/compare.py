@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance import ops
 from conformance.adapters import UnknownDriver, connect
 from conformance.bench import Bench, Fixtures
-from conformance.driver import DriverRefused
+from conformance.driver import DriverFailed, DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
@@ -153,6 +153,8 @@ def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
         return do(store)
     except DriverRefused:
         return "refused"
+    except DriverFailed as failed:
+        return f"no answer: {failed}"
     except Deviation as deviation:
         return f"an operation went wrong: {deviation}"
 
