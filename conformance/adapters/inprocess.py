@@ -20,16 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from conformance.adapters.connection import (
-    BadConnection,
-    Key,
-    checked_declined,
-    declined_in,
-    parse_arguments,
-    suggestion,
-)
+from conformance.adapters.connection import Key, checked_declined, declined_in, parse_arguments
 from conformance.dialects.python import PythonClass
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.loading import class_of
 
 _T = TypeVar("_T")
 KEYS: Final[tuple[Key, ...]] = ()  # those of every kind only
@@ -41,7 +35,7 @@ def source(arguments: str) -> DriverSource:
     module_name, _, class_name = connection.name.partition(":")
     if not module_name or not class_name:
         raise ValueError("write python:MODULE:CLASS")
-    factory = _class_of(module_name, class_name)
+    factory = class_of(module_name, class_name)
     where = f"{module_name}.{class_name}.declined_capabilities"
     declined = checked_declined(getattr(factory, "declined_capabilities", {}), where) | declined_in(connection)
     info = DriverInfo(f"python:{arguments}", _version_of(module_name), declined)
@@ -61,30 +55,6 @@ def source(arguments: str) -> DriverSource:
             " docs/adapters.md lists the methods that the class needs"
         ),
     )
-
-
-def _class_of(module_name: str, class_name: str) -> Callable[..., Any]:
-    """The class; raises ImportError or BadConnection, with what the module's own code raised."""
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise ImportError(
-                f"{error}; install the package, or name the directory that holds it: PYTHONPATH=DIRECTORY"
-            ) from error
-        raise ImportError(f"{error}, which {module_name} imports; install it") from error
-    except (Exception, SystemExit) as error:
-        raise ImportError(
-            f"importing {module_name} failed: {type(error).__name__}: {error};"
-            f" 'python -c \"import {module_name}\"' shows where"
-        ) from error
-    try:
-        found: Callable[..., Any] = getattr(module, class_name)
-    except AttributeError as error:
-        raise BadConnection(f"{error}{suggestion(class_name, dir(module))}") from error
-    if not callable(found):
-        raise BadConnection(f"{module_name}.{class_name} is {type(found).__name__}, and no class")
-    return found
 
 
 def _home_of(request: OpenRequest) -> str:
