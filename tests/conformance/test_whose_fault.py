@@ -152,19 +152,17 @@ KEEPING = {
 
 
 def handlers() -> list[tuple[str, str, ast.ExceptHandler | ast.With]]:
-    """Every ``except`` and ``with suppress`` of the tests, with its file and function."""
+    """Every ``except`` and ``with`` of the tests, with its file and the innermost function around it."""
     roots = [Path(str(one.__file__)).parent for one in (suites, machines)]
     files = [*(path for root in roots for path in sorted(root.glob("*.py"))), Path(str(compare.__file__))]
-    found: list[tuple[str, str, ast.ExceptHandler | ast.With]] = []
+    found: dict[int, tuple[str, str, ast.ExceptHandler | ast.With]] = {}
     for path in files:
-        for function in ast.walk(ast.parse(path.read_text())):
+        for function in ast.walk(ast.parse(path.read_text())):  # outer functions first
             if isinstance(function, ast.FunctionDef):
-                found += [
-                    (path.name, function.name, node)
-                    for node in ast.walk(function)
-                    if isinstance(node, (ast.ExceptHandler, ast.With))
-                ]
-    return found
+                for node in ast.walk(function):
+                    if isinstance(node, (ast.ExceptHandler, ast.With)):
+                        found[id(node)] = (path.name, function.name, node)
+    return list(found.values())
 
 
 def names_in(node: ast.AST | None) -> set[str]:
@@ -207,6 +205,7 @@ class Between(Driver):
     """Its home is whole during a call, and changed between two."""
 
     def __init__(self, home, **asked):
+        self.where = Path(home)
         self.away = Path(home).parent / "away"
         self.away.mkdir(exist_ok=True)
         self.whole(Path(home))
@@ -217,9 +216,8 @@ class Between(Driver):
         for kept in sorted(self.away.iterdir()):
             layer, _, name = kept.name.partition("=")
             if (home / layer).is_dir():
-                kept.replace(home / layer / name)
-            else:
-                kept.unlink()
+                shutil.copy(kept, home / layer / name)  # the home is a mount of its own
+            kept.unlink()
 
     def changed(self, home):
         for file in sorted(home.glob(f"*/{self.file}")):
@@ -232,7 +230,7 @@ class Between(Driver):
 
 def around(name):
     def call(self, *words, **more):
-        home = Path(self.home)
+        home = self.where
         self.whole(home)
         try:
             return getattr(Driver, name)(self, *words, **more)
@@ -277,15 +275,14 @@ class TreeGone(Driver):
         return root
 
 class HomeWithoutLinks(Between):
-    """The directory of short links is elsewhere between two calls."""
+    """The directory of short links has another name between two calls."""
     file = "no-such-file"
     def changed(self, home):
         if (home / "l").is_dir():
-            (home / "l").rename(home.parent / "links")
+            (home / "l").rename(home / ".links")
     def whole(self, home):
-        if (home.parent / "links").is_dir():
-            (home / "l").rmdir() if (home / "l").is_dir() else None
-            (home.parent / "links").rename(home / "l")
+        if (home / ".links").is_dir():
+            (home / ".links").rename(home / "l")
 
 class SaysNothing(Driver):
     def metadata(self, layer_id):
