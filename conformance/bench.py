@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conformance import ops
+from conformance.attribution import of_the_driver
 from conformance.driver import (
     Answer,
     DriverFailed,
@@ -177,6 +178,7 @@ class Bench:
         """A fresh store, gone afterwards. The first of an example begins its story.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
+        An OSError about what is in the store is a deviation of the driver (conformance.attribution).
         Raises Leak if the driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the
         test is left where it cannot be set.
         """
@@ -204,7 +206,8 @@ class Bench:
             if umask is not None:
                 workbench.tell(f"the umask of the driver's process is {umask:03o}")
             try:
-                yield workbench
+                with of_the_driver(directory):
+                    yield workbench
             except BaseException:
                 self._keep_names()
                 self.story.tape.stop()

@@ -22,7 +22,7 @@ from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
 from conformance.channel import opened
 from conformance.contained import contained
-from conformance.driver import DriverRefused
+from conformance.driver import DriverFailed, DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
@@ -157,6 +157,8 @@ def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
         return do(store)
     except DriverRefused:
         return "refused"
+    except DriverFailed as failed:
+        return f"no answer: {failed}"
     except Deviation as deviation:
         return f"an operation went wrong: {deviation}"
 

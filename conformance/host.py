@@ -14,7 +14,6 @@ other connection comes as a descriptor over the control socket and has a thread 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import faulthandler
 import importlib
 import importlib.metadata
@@ -27,11 +26,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any, Final
 
 from conformance.defects import is_refusal
 from conformance.lab.supervisor import Options, supervise
+from conformance.loading import class_of
 
 MOST: Final = 64 << 20  # bytes of an answer
 STACK: Final = signal.SIGUSR2  # prints the stacks of all threads, also while C code holds the interpreter's lock
@@ -149,31 +148,13 @@ class _Host:
     def _factory(self) -> Callable[..., Any]:
         """The class; raises _Broken, with what to do next, if there is none."""
         try:
-            found: Callable[..., Any] = getattr(_module_named(self._module), self._name)
-        except AttributeError as error:
-            close = difflib.get_close_matches(self._name, dir(sys.modules[self._module]), 1)
-            raise _Broken(f"{error}{f' (did you mean {close[0]!r}?)' if close else ''}") from error
-        if not callable(found):
-            raise _Broken(f"{self._module}.{self._name} is {_name_of(found)}, and no class")
-        return found
+            return class_of(self._module, self._name)
+        except ImportError as error:
+            raise _Broken(str(error)) from error
 
     def _described(self) -> dict[str, Any]:
         declined = getattr(self._factory(), "declined_capabilities", {})
         return {"version": _version_of(self._module), "declined": _words(declined)}
-
-
-def _module_named(name: str) -> ModuleType:
-    """The module; raises _Broken with what its own code raised, and the next step."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            said = f"{error}; install the package, or name the directory that holds it: PYTHONPATH=DIRECTORY"
-            raise _Broken(said) from error
-        raise _Broken(f"{error}, which {name} imports; install it") from error
-    except (Exception, SystemExit) as error:
-        said = f"importing {name} failed: {_name_of(error)}: {_text_of(error)}"
-        raise _Broken(f"{said}; 'python -c \"import {name}\"' shows where") from error
 
 
 def _version_of(module_name: str) -> str:

@@ -419,7 +419,7 @@ def test_a_snapshotter_that_is_not_to_be_had_is_refused(scratch: Path) -> None:
         ("containerd:overlayfs?binary=/no/such/binary", "apt-get install containerd"),
         ("containerd:overlayfs?address=/no/such/socket", "no containerd answers"),
         ("containerd:overlayfs?address=/a&proxy=/b", "one of our own"),
-        ("containerd:overlayfs?root=/a", "none of binary, address, proxy and config"),
+        ("containerd:overlayfs?root=/a", "there is no option 'root'"),
     ],
 )
 def test_what_cannot_be_reached_says_why(connection: str, advice: str) -> None:
