@@ -186,7 +186,7 @@ class StumblesOverFilesBelow(Patched):
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look below it all the same."""
-        walk, path, upper, below = args
+        walk, _, upper, below = args
         if below is not None and not below.is_directory and os.path.isdir(upper) and os.listdir(upper):
             raise module_of(walk).UnreadableLayer(f"lstat {below.path!r}: not a directory")
         return original(*args, **kwargs)
