@@ -6,6 +6,7 @@ does not answer is ended, with all that it started, and the next opening has a n
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -50,6 +51,7 @@ class Host:
         self._main_thread = threading.main_thread()
         self._free: list[socket.socket] = []
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._ended = False
         self._failure: DriverFailed | None = None
 
@@ -75,7 +77,8 @@ class Host:
     def ask(self, limit: CallLimit, do: str, **arguments: Any) -> Any:
         """The answer to a call; raises DriverRefused, DriverFailed and TimeUp."""
         seconds = limit.left()
-        content = json.dumps({"do": do, **arguments}).encode("ascii")
+        number = next(self._numbers)
+        content = json.dumps({"number": number, "do": do, **arguments}).encode("ascii")
         if self._ended:
             raise self._before()
         deadline = time.monotonic() + seconds
@@ -90,6 +93,8 @@ class Host:
                 raise self._died(do) from None
             except ValueError as error:
                 raise self._babbles(do, error) from None
+        if answer.get("number") != number:
+            raise self._babbles(do, "the answer to another call")
         return self._taken(do, answer)
 
     def _taken(self, do: str, answer: dict[str, Any]) -> Any:
