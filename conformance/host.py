@@ -4,8 +4,8 @@ A driver is not trusted: it runs below a supervisor (conformance.lab.supervisor)
 the harness checks (conformance.adapters.hosting). Frames are four bytes of length (little-endian) and an object.
 
 A request has a ``number``, ``do``, the opening that it is about as ``on``, and the arguments. The answer has the
-same number, and one of ``done``, the answer of the call; ``refused``, the driver's own words; ``failed``, what is no
-answer of a driver, with ``detail``; ``broken``, an error that is not the driver's.
+same number, and one of ``done``, the answer of the call; ``refused``, the driver's own words; ``failed``, what is
+no answer of a driver, with ``detail``; ``broken``, an error that is not the driver's.
 
 The harness's main thread is served by this process's main thread, for drivers that care (signal(2) handlers). Any
 other connection comes as a descriptor over the control socket and has a thread of its own.
