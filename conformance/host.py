@@ -251,10 +251,10 @@ def _serve(host: _Host, connection: socket.socket) -> None:
     own = os.getpid()
     try:
         while True:
-            head = _received(connection, 4)
-            if not head:
+            content = _request(connection)
+            if not content:
                 return
-            request = json.loads(_received(connection, int.from_bytes(head, "little")))
+            request = json.loads(content)
             number = request.pop("number")
             answer = host.answer(request)
             if os.getpid() != own:
@@ -268,14 +268,12 @@ def _serve(host: _Host, connection: socket.socket) -> None:
         os._exit(LOST)
 
 
-def _received(connection: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        data = connection.recv(size - len(found))
-        if not data:
-            return b""
-        found += data
-    return found
+def _request(connection: socket.socket) -> bytes:
+    """The whole of a request, as the other side sends one at a time; nothing at the end."""
+    found = connection.recv(_BLOCK)
+    while found and (len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little")):
+        found += connection.recv(_BLOCK)
+    return found[4:]
 
 
 def _let_in(host: _Host, control: socket.socket) -> None:

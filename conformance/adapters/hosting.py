@@ -29,6 +29,7 @@ _BOOT: Final = (
 )
 _MOST_MEMORY: Final = 8 << 30  # bytes
 _MOST_FILE: Final = 8 << 30
+_BLOCK: Final = 1 << 16
 _REPORT_LIMIT: Final = 5.0  # seconds to hear how a process ended that closed its end of the socket
 
 
@@ -190,28 +191,32 @@ class Host:
 
 
 def _frame(connection: socket.socket, deadline: float) -> dict[str, Any]:
-    """An object; raises TimeoutError, OSError, or ValueError for what is none."""
-    size = int.from_bytes(_received(connection, 4, deadline), "little")
-    if size > MOST:
-        raise ValueError(f"more than {MOST} bytes")
-    found = json.loads(_received(connection, size, deadline))
-    if not isinstance(found, dict):
-        raise ValueError("no object of JSON")
-    return found
+    """The object that is all that comes; raises TimeoutError, OSError, or ValueError for something else.
 
-
-def _received(connection: socket.socket, size: int, deadline: float) -> bytes:
-    found = bytearray()
-    while len(found) < size:
+    The socket's timeout is for the first piece of it, which mostly is the whole.
+    """
+    found = bytearray(_piece(connection))
+    while len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little"):
+        if int.from_bytes(found[:4], "little") > MOST:
+            raise ValueError(f"more than {MOST} bytes")
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         connection.settimeout(left)
-        data = connection.recv(min(size - len(found), 1 << 20))
-        if not data:
-            raise ConnectionError("closed")
-        found += data
-    return bytes(found)
+        found += _piece(connection)
+    if len(found) > 4 + int.from_bytes(found[:4], "little"):
+        raise ValueError("more than one answer")
+    answer = json.loads(found[4:])
+    if not isinstance(answer, dict):
+        raise ValueError("no object of JSON")
+    return answer
+
+
+def _piece(connection: socket.socket) -> bytes:
+    data = connection.recv(_BLOCK)
+    if not data:
+        raise ConnectionError("closed")
+    return data
 
 
 class Hosts:
