@@ -3,9 +3,9 @@
 A driver is not trusted: it runs below a supervisor (conformance.lab.supervisor), and what goes back is JSON, which
 the harness checks (conformance.adapters.hosting). Frames are four bytes of length (little-endian) and an object.
 
-A request has ``do``, the opening that it is about as ``on``, and the arguments. The answer is one of ``done``, the
-answer of the call; ``refused``, the driver's own words; ``failed``, what is no answer of a driver, with ``detail``;
-``broken``, an error that is not the driver's.
+A request has a ``number``, ``do``, the opening that it is about as ``on``, and the arguments. The answer has the
+same number, and one of ``done``, the answer of the call; ``refused``, the driver's own words; ``failed``, what is
+no answer of a driver, with ``detail``; ``broken``, an error that is not the driver's.
 
 The harness's main thread is served by this process's main thread, for drivers that care (signal(2) handlers). Any
 other connection comes as a descriptor over the control socket and has a thread of its own.
@@ -258,28 +258,32 @@ def _traceback() -> str:
 
 def _serve(host: _Host, connection: socket.socket) -> None:
     """Answer requests until the other side closes its end."""
+    own = os.getpid()
     try:
         while True:
-            head = _received(connection, 4)
-            if not head:
+            content = _request(connection)
+            if not content:
                 return
-            request = json.loads(_received(connection, int.from_bytes(head, "little")))
-            content = json.dumps(host.answer(request)).encode("ascii")
+            request = json.loads(content)
+            number = request.pop("number")
+            answer = host.answer(request)
+            if os.getpid() != own:
+                os._exit(0)  # a child that the driver forked, and that came back from the call too
+            content = json.dumps({"number": number, **answer}).encode("ascii")
             if len(content) > MOST:
-                content = json.dumps({"failed": f"answered with more than {MOST} bytes"}).encode("ascii")
+                answer = {"failed": f"the driver answered with more than {MOST} bytes"}
+                content = json.dumps({"number": number, **answer}).encode("ascii")
             connection.sendall(len(content).to_bytes(4, "little") + content)
     except BaseException:
         os._exit(LOST)
 
 
-def _received(connection: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        data = connection.recv(size - len(found))
-        if not data:
-            return b""
-        found += data
-    return found
+def _request(connection: socket.socket) -> bytes:
+    """The whole of a request, as the other side sends one at a time; nothing at the end."""
+    found = connection.recv(_BLOCK)
+    while found and (len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little")):
+        found += connection.recv(_BLOCK)
+    return found[4:]
 
 
 def _let_in(host: _Host, control: socket.socket) -> None:

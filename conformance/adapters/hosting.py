@@ -6,6 +6,7 @@ does not answer is ended, with all that it started, and the next opening has a n
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -28,6 +29,7 @@ _BOOT: Final = (
 )
 _MOST_MEMORY: Final = 8 << 30  # bytes
 _MOST_FILE: Final = 8 << 30
+_BLOCK: Final = 1 << 16
 _REPORT_LIMIT: Final = 5.0  # seconds to hear how a process ended that closed its end of the socket
 
 
@@ -50,6 +52,7 @@ class Host:
         self._main_thread = threading.main_thread()
         self._free: list[socket.socket] = []
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._ended = False
         self._failure: DriverFailed | None = None
 
@@ -75,7 +78,8 @@ class Host:
     def ask(self, limit: CallLimit, do: str, **arguments: Any) -> Any:
         """The answer to a call; raises DriverRefused, DriverFailed and TimeUp."""
         seconds = limit.left()
-        content = json.dumps({"do": do, **arguments}).encode("ascii")
+        number = next(self._numbers)
+        content = json.dumps({"number": number, "do": do, **arguments}).encode("ascii")
         if self._ended:
             raise self._before()
         deadline = time.monotonic() + seconds
@@ -90,6 +94,8 @@ class Host:
                 raise self._died(do) from None
             except ValueError as error:
                 raise self._babbles(do, error) from None
+        if answer.get("number") != number:
+            raise self._babbles(do, "the answer to another call")
         return self._taken(do, answer)
 
     def _taken(self, do: str, answer: dict[str, Any]) -> Any:
@@ -185,28 +191,32 @@ class Host:
 
 
 def _frame(connection: socket.socket, deadline: float) -> dict[str, Any]:
-    """An object; raises TimeoutError, OSError, or ValueError for what is none."""
-    size = int.from_bytes(_received(connection, 4, deadline), "little")
-    if size > MOST:
-        raise ValueError(f"more than {MOST} bytes")
-    found = json.loads(_received(connection, size, deadline))
-    if not isinstance(found, dict):
-        raise ValueError("no object of JSON")
-    return found
+    """The object that is all that comes; raises TimeoutError, OSError, or ValueError for something else.
 
-
-def _received(connection: socket.socket, size: int, deadline: float) -> bytes:
-    found = bytearray()
-    while len(found) < size:
+    The socket's timeout is for the first piece of it, which mostly is the whole.
+    """
+    found = bytearray(_piece(connection))
+    while len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little"):
+        if int.from_bytes(found[:4], "little") > MOST:
+            raise ValueError(f"more than {MOST} bytes")
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         connection.settimeout(left)
-        data = connection.recv(min(size - len(found), 1 << 20))
-        if not data:
-            raise ConnectionError("closed")
-        found += data
-    return bytes(found)
+        found += _piece(connection)
+    if len(found) > 4 + int.from_bytes(found[:4], "little"):
+        raise ValueError("more than one answer")
+    answer = json.loads(found[4:])
+    if not isinstance(answer, dict):
+        raise ValueError("no object of JSON")
+    return answer
+
+
+def _piece(connection: socket.socket) -> bytes:
+    data = connection.recv(_BLOCK)
+    if not data:
+        raise ConnectionError("closed")
+    return data
 
 
 class Hosts:
