@@ -9,6 +9,8 @@ be locked is left over.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Final
 from refdriver import trees
 from refdriver.locks import HomeLocks
 
+_LOG = logging.getLogger("refdriver")
 _LAYERS: Final = "layers"  # of an area: the layers in it, by id
 
 
@@ -37,7 +40,11 @@ class Staging:
 
     @contextmanager
     def area(self) -> Iterator[str]:
-        """An empty directory (0700), gone at the end with all that is in it still."""
+        """An empty directory (0700), gone at the end with all that is in it still.
+
+        What was done in it is done by then: an area that cannot be removed is logged, and the next open tries
+        again. Raised, it would make a caller repeat what succeeded.
+        """
         token = secrets.token_hex(8)
         path = os.path.join(self._directory, token)
         with self._locks.staging_area(token):
@@ -45,22 +52,31 @@ class Staging:
             try:
                 yield path
             finally:
-                self._discard(path)
+                self._try_to_discard(path)
 
     def sweep(self) -> None:
         """Clear away the areas of processes that were killed."""
         for token in os.listdir(self._directory):
             if self._locks.try_staging_area(token):
                 try:
-                    self._discard(os.path.join(self._directory, token))
+                    self._try_to_discard(os.path.join(self._directory, token))
                 finally:
                     self._locks.release_staging_area(token)
 
+    def _try_to_discard(self, area: str) -> None:
+        try:
+            self._discard(area)
+        except OSError as error:
+            _LOG.warning("cannot remove %s, which is no longer used; the next open tries again: %s", area, error)
+
     def _discard(self, area: str) -> None:
         # A layer in an area is in no home, so its short link leads nowhere and goes first.
-        if os.path.isdir(f"{area}/{_LAYERS}"):
-            for layer_id in os.listdir(f"{area}/{_LAYERS}"):
-                self._remove_short_link(f"{area}/{_LAYERS}/{layer_id}", layer_id)
+        try:
+            layers = os.listdir(f"{area}/{_LAYERS}")
+        except FileNotFoundError:
+            layers = []
+        for layer_id in layers:
+            self._remove_short_link(f"{area}/{_LAYERS}/{layer_id}", layer_id)
         trees.remove_tree(area)
 
     def _remove_short_link(self, directory: str, layer_id: str) -> None:
@@ -70,5 +86,10 @@ class Staging:
             # The file may say anything; only a link that is this layer's own is taken away.
             if "/" not in name and os.readlink(f"{self._link_directory}/{name}") == f"../{layer_id}/diff":
                 os.unlink(f"{self._link_directory}/{name}")
-        except (OSError, ValueError):
-            return  # no file, no such link, or no link name at all: nothing of this layer is in l/
+        except ValueError:
+            return  # no name of a file
+        except OSError as error:
+            # No file, no such link, or no link at all: nothing of this layer is in l/. With any other error the
+            # area stays as it is, so that the link can still be found.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.EISDIR):
+                raise
