@@ -28,7 +28,8 @@ def test_that_is_known_to_fail():
 def test_the_list_names_tests_that_are_there() -> None:
     for skip in allowed_skips():
         file, _, name = skip.test.partition("::")
-        text = (ROOT / file).read_text()
+        text = "".join(path.read_text() for path in ROOT.glob(file))
+        assert text
         assert name == "*" or f"def {name.rstrip('*')}(" in text
         assert skip.why
 
