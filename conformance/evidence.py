@@ -72,7 +72,8 @@ def folder_name(outcome: TestOutcome) -> str:
     whole = f"{outcome.requirements[0]}-{outcome.test}"
     plain = re.sub(r"[^A-Za-z0-9_.=-]+", "_", whole.removesuffix("]").replace("[", "."))[:150]
     # Two names that differ in what was replaced here are told apart by a few letters of their digest.
-    return plain if plain == whole else f"{plain}.{hashlib.sha256(whole.encode()).hexdigest()[:4]}"
+    digest = hashlib.sha256(whole.encode(errors="backslashreplace")).hexdigest()
+    return plain if plain == whole else f"{plain}.{digest[:4]}"
 
 
 def write_folder(
@@ -122,7 +123,13 @@ def write_kernel_folder(
     (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
     (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
     sentences = [f"**{requirements[one].level}**: {requirements[one].sentence}" for one in outcome.requirements]
-    lines = [f"# {', '.join(outcome.requirements)}", "", *sentences, "", f"Linux {about.kernel} did otherwise:"]
+    lines = [
+        f"# {', '.join(outcome.requirements)}",
+        "",
+        *sentences,
+        "",
+        f"Linux {markdown(about.kernel)} did otherwise:",
+    ]
     lines += ["", *fenced(outcome.reason), "", "`kernel.log` is what it wrote."]
     (folder / "failure.md").write_text("\n".join(lines) + "\n")
     return folder

@@ -323,6 +323,9 @@ class ConformancePlugin:
             setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
                 report.longrepr = _for_people(outcome)
+            if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
+                report.outcome, report.longrepr = "failed", _for_people(outcome)
+                vars(report).pop("wasxfail", None)
         return report
 
     @pytest.hookimpl(wrapper=True)
