@@ -3,8 +3,8 @@
 Words. A *layer* is made on a parent, or on nothing. *get* gives the path of its whole tree and *put* gives it
 back. A *diff* is a tar archive of what a layer changes in its parent; *applying* it to an empty layer on an
 equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; what is no
-answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error of
-the harness.
+answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error
+of the harness.
 """
 
 from __future__ import annotations
