@@ -51,12 +51,12 @@ class Home:
 
     @property
     def earlier_read_only_mounts(self) -> str:
-        """Where those mount points were before version 0.2."""
+        """Where those mount points were up to version 0.3."""
         return f"{self.earlier_state}/merged"
 
     @property
     def earlier_state(self) -> str:
-        """The directory that held all this before version 0.2; see :mod:`refdriver.migration`."""
+        """The directory that held all this up to version 0.3; see :mod:`refdriver.migration`."""
         return f"{self.path}/.refdriver"
 
     def nearest_existing_parent(self) -> str:
