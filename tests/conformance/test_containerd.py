@@ -68,14 +68,16 @@ def nothing_left(scratch: Path) -> None:
 
 
 def daemons_of(scratch: Path) -> list[int]:
-    """Processes that hold something below a directory open; a daemon always has its log."""
+    """Processes of containerd that hold something below a directory open; a daemon always has its directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            held = os.readlink(process / "fd/1")
+            if Path(os.readlink(process / "exe")).name != "containerd":
+                continue
+            held = [os.readlink(one) for one in (process / "fd").iterdir()]
         except OSError:
             continue
-        if held.startswith(f"{scratch}/"):
+        if any(one.startswith(f"{scratch}/") for one in held):
             found.append(int(process.name))
     return found
 
@@ -278,7 +280,7 @@ def test_a_daemon_dies_with_the_process_that_started_it(scratch: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        (daemon,) = [pid for pid in daemons_of(scratch) if pid != process.pid]
+        (daemon,) = daemons_of(scratch)
         watched = os.pidfd_open(daemon)
         process.kill()
     try:
