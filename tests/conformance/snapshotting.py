@@ -44,14 +44,16 @@ def nothing_left(scratch: Path) -> None:
 
 
 def daemons_of(scratch: Path) -> list[int]:
-    """Processes that hold something below a directory open; a daemon always has its log."""
+    """Processes of containerd that hold something below a directory open; a daemon always has its directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            held = os.readlink(process / "fd/1")
+            if Path(os.readlink(process / "exe")).name != "containerd":
+                continue
+            held = [os.readlink(one) for one in (process / "fd").iterdir()]
         except OSError:
             continue
-        if held.startswith(f"{scratch}/"):
+        if any(one.startswith(f"{scratch}/") for one in held):
             found.append(int(process.name))
     return found
 
