@@ -256,11 +256,11 @@ def test_a_closed_pipe_is_no_verdict(scratch: Path) -> None:
 
 
 def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
-    """The path of the evidence is a file, so no folder can be made there."""
-    (scratch / "evidence").write_text("")
+    """The parent of the evidence is a file, so no folder can be made there."""
+    (scratch / "file").write_text("")
     (scratch / "hangs.py").write_text(HANGS)
     path = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
-    words = ["run", "python:hangs:Hangs", "--requirement", WRONG, "--evidence", str(scratch / "evidence")]
+    words = ["run", "python:hangs:Hangs", "--requirement", WRONG, "--evidence", str(scratch / "file" / "evidence")]
     done = subprocess.run(
         [*COMMAND, *words, "--scratch", str(scratch)],
         env={**os.environ, "PYTHONPATH": path},
