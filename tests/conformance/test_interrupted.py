@@ -22,6 +22,7 @@ from conformance.case import Case
 from conformance.cli.following import Followed, follow
 from conformance.collected import Collected, Inventory
 from conformance.findings import InWords
+from conformance.lab.scratch import sweep
 from conformance.results import TestOutcome, Verdict, shares_of
 
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -256,11 +257,11 @@ def test_a_closed_pipe_is_no_verdict(scratch: Path) -> None:
 
 
 def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
-    """The path of the evidence is a file, so no folder can be made there."""
-    (scratch / "evidence").write_text("")
+    """The parent of the evidence is a file, so no folder can be made there."""
+    (scratch / "file").write_text("")
     (scratch / "hangs.py").write_text(HANGS)
     path = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
-    words = ["run", "python:hangs:Hangs", "--requirement", WRONG, "--evidence", str(scratch / "evidence")]
+    words = ["run", "python:hangs:Hangs", "--requirement", WRONG, "--evidence", str(scratch / "file" / "evidence")]
     done = subprocess.run(
         [*COMMAND, *words, "--scratch", str(scratch)],
         env={**os.environ, "PYTHONPATH": path},
@@ -271,6 +272,26 @@ def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "could not be written: NotADirectoryError" in done.stdout
     assert "does not conform" in done.stdout
+
+
+@pytest.mark.mounts
+def test_what_a_killed_run_left_is_swept_however_deep_and_not_through_mounts(scratch: Path) -> None:
+    left, others = scratch / "overlay-conformance-run-killed", scratch / "others"
+    (left / "bound").mkdir(parents=True)
+    others.mkdir()
+    (left / "lock").touch()
+    (others / "file").touch()
+    subprocess.run(["mount", "--bind", others, left / "bound"], check=True)
+    above = os.open(left, os.O_RDONLY)
+    for _ in range(1500):  # shutil.rmtree recurses, and Python's limit is 1000
+        os.mkdir("d", dir_fd=above)
+        below = os.open("d", os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.close(above)
+    assert sweep(scratch) == [left]
+    assert [path.name for path in scratch.rglob("*")] == ["others", "file"]
+    assert str(left) not in Path("/proc/self/mountinfo").read_text()
 
 
 # ---- The events of a worker that is none.
