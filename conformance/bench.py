@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conformance import ops
+from conformance.attribution import of_the_driver
 from conformance.driver import (
     Answer,
     DriverFailed,
@@ -61,6 +62,10 @@ class Fixtures:
 _T = TypeVar("_T")
 
 
+class GivenUp(BaseException):
+    """A call hung before in this test, and any other example would take as long; hypothesis lets this through."""
+
+
 class CannotReplay(Exception):
     """What was drawn when a case was recorded is not what this version of the suite draws."""
 
@@ -104,6 +109,7 @@ class Bench:
         self._place = place
         self._directory = Path(place.directory) / name
         self._made = 0
+        self.hung: DriverFailed | None = None  # of an earlier example of this test
         self.privileged = fixtures.session.privileged
         self.story = fixtures.story
         self.tries = fixtures.tries
@@ -137,6 +143,8 @@ class Bench:
 
         Raises CannotReplay if the test draws more often than it did then.
         """
+        if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays on tape
+            return data.draw(strategy)
         drawn = self.story.tape.drawn
         if self._drawn_for is not data:  # hypothesis makes one for each example
             self._drawn_for = data
@@ -170,11 +178,14 @@ class Bench:
         """A fresh store, gone afterwards. The first of an example begins its story.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
+        An OSError about what is in the store is a deviation of the driver (conformance.attribution).
         Raises Leak if the driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the
         test is left where it cannot be set.
         """
         if umask is not None and not self._fixtures.source.sets_umask:
             not_applicable("the umask of the driver's process cannot be set: the harness did not start it")
+        if self.hung:
+            raise GivenUp
         if name in ("", "origin"):
             self.story.begin()
         with self.directory() as directory:
@@ -195,7 +206,8 @@ class Bench:
             if umask is not None:
                 workbench.tell(f"the umask of the driver's process is {umask:03o}")
             try:
-                yield workbench
+                with of_the_driver(directory):
+                    yield workbench
             except BaseException:
                 self._keep_names()
                 self.story.tape.stop()
@@ -279,6 +291,10 @@ class Bench:
         directory.mkdir(parents=True)
         try:
             yield directory
+        except DriverFailed as failure:
+            if failure.hangs:
+                self.hung = failure
+            raise
         finally:
             namespace.unmount_below(directory)
             remove_tree(directory)

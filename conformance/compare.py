@@ -8,9 +8,6 @@ of layers that shows a difference is what is told.
 from __future__ import annotations
 
 import functools
-import json
-import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
@@ -23,8 +20,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance import ops
 from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
+from conformance.channel import opened
 from conformance.contained import contained
-from conformance.driver import DriverRefused
+from conformance.driver import DriverFailed, DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
@@ -57,8 +55,8 @@ class Difference(Exception):
 
 def main() -> None:
     """Compare two drivers; exits with 0 when all events are told, whatever they say."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    task = Comparison(**json.loads(sys.stdin.read()))
+    events, fields = opened()
+    task = Comparison(**fields)
     try:
         names = (task.first, task.second)
         with suppress(namespace.NoNamespace):  # which prepare() tells
@@ -159,6 +157,8 @@ def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
         return do(store)
     except DriverRefused:
         return "refused"
+    except DriverFailed as failed:
+        return f"no answer: {failed}"
     except Deviation as deviation:
         return f"an operation went wrong: {deviation}"
 

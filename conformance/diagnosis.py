@@ -5,13 +5,11 @@ It reads its task from standard input and tells one event, like the worker of a 
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.channel import opened
 from conformance.lab import namespace
 from conformance.lab.backing import BACKINGS
 from conformance.session import Session, Wish, prepare
@@ -29,8 +27,8 @@ class Diagnosis:
 
 def main() -> None:
     """Diagnose one lane; exits with 0 when the event is told."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    task = Diagnosis(**json.loads(sys.stdin.read()))
+    events, fields = opened()
+    task = Diagnosis(**fields)
     try:
         namespace.die_with_parent(task.parent)
         # The filesystem of the directory is "host"; the others are made in it, where that can be done.

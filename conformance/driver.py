@@ -27,12 +27,14 @@ class DriverFailed(Exception):
 
     Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
-    stack of a call that did not return, or the last output of a process; "" where there is none.
+    stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
+    that it took the whole limit of a call, so that nobody tries it again for a smaller example.
     """
 
-    def __init__(self, text: str, detail: str = "") -> None:
+    def __init__(self, text: str, detail: str = "", *, hangs: bool = False) -> None:
         super().__init__(text)
         self.detail = detail
+        self.hangs = hangs
 
 
 class TimeUp(BaseException):
@@ -62,7 +64,8 @@ class CallLimit:
         """What to raise for a call that did not return in time; raises TimeUp itself if the run ended it."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise TimeUp(f"the time of this run (--budget) was up during {call}")
-        return DriverFailed(f"did not answer {call} within {self.seconds:g} s (--call-timeout)", detail)
+        said = f"the driver did not answer {call} within {self.seconds:g} s (--call-timeout)"
+        return DriverFailed(said, detail, hangs=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -28,6 +29,7 @@ from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
 from conformance.model import Node, Snapshot
 from conformance.observe import Difference, shown
+from conformance.printable import cut, fenced, markdown, printable
 from conformance.repro import DEVIATES, Heading, script
 from conformance.results import TestOutcome
 from conformance.shell import NoScript
@@ -35,6 +37,7 @@ from conformance.spec import Requirement
 
 _LIMIT: Final = 300  # seconds for a script
 _TAIL: Final = 200  # lines of the kernel's log
+_LOG: Final = 1 << 20  # characters of what a script said
 _MEANING: Final = {
     "missing": "the entry was made, or was in a lower layer, and nothing has deleted it",
     "unexpected": "the entry was deleted, or nobody ever made it: what is deleted has come back, or leaked in",
@@ -79,8 +82,13 @@ def write_folder(
     about: About,
     dialect: Dialect | None,
     scratch: Path,
+    *,
+    untried: str = "",
 ) -> Path | None:
-    """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case."""
+    """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case.
+
+    ``untried`` says why no script is to be tried, and so none is written; "" where one is.
+    """
     if outcome.case is None:
         return None
     case = Case.from_json(outcome.case)
@@ -90,13 +98,15 @@ def write_folder(
     made.mkdir(parents=True)
     (made / "case.json").write_text(json.dumps(outcome.case, indent=1) + "\n")
     (made / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
-    (made / "kernel.log").write_text(_kernel_log(outcome))
+    (made / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
     if isinstance(case.finding, TreeDiffers) and case.finding.expected and case.finding.actual:
-        (made / "expected.txt").write_text(listing(case.finding.expected))
-        (made / "actual.txt").write_text(listing(case.finding.actual))
+        (made / "expected.txt").write_text(printable(listing(case.finding.expected), lines=True))
+        (made / "actual.txt").write_text(printable(listing(case.finding.actual), lines=True))
     if isinstance(case.finding, TreeDiffers):
-        (made / "difference.txt").write_text("\n".join(explained(case.finding.differences, case)) + "\n")
-    why_no_script = _write_script(made, case, requirements, about, dialect, scratch)
+        (made / "difference.txt").write_text(
+            printable("\n".join(explained(case.finding.differences, case)), lines=True) + "\n"
+        )
+    why_no_script = untried or _write_script(made, case, requirements, about, dialect, scratch)
     (made / "failure.md").write_text(_in_words(case, requirements, about, why_no_script))
     shutil.rmtree(folder, ignore_errors=True)
     made.rename(folder)
@@ -110,10 +120,10 @@ def write_kernel_folder(
     folder = directory / folder_name(outcome)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
-    (folder / "kernel.log").write_text(_kernel_log(outcome))
+    (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
     sentences = [f"**{requirements[one].level}**: {requirements[one].sentence}" for one in outcome.requirements]
     lines = [f"# {', '.join(outcome.requirements)}", "", *sentences, "", f"Linux {about.kernel} did otherwise:"]
-    lines += ["", "```", *outcome.reason.splitlines(), "```", "", "`kernel.log` is what it wrote."]
+    lines += ["", *fenced(outcome.reason), "", "`kernel.log` is what it wrote."]
     (folder / "failure.md").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -137,14 +147,14 @@ def _write_script(
     path.chmod(0o755)
     code, said = run_script(path, scratch)
     if code == DEVIATES:
-        (folder / "repro.log").write_text(said)
+        (folder / "repro.log").write_text(printable(cut(said, _LOG), lines=True))
         return ""
     keep = os.environ.get("OVERLAY_CONFORMANCE_KEEP_SCRIPTS")
     if keep:  # for those who work on the scripts
         path.rename(folder / "unconfirmed.sh")
     else:
         path.unlink()
-    last = "; ".join(said.strip().splitlines()[-3:])
+    last = "; ".join(cut(said).strip().splitlines()[-3:])
     return f"a script was written and did not show the failure when it was tried (it ended with {code}: {last})"
 
 
@@ -269,16 +279,17 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
             one = requirements[name]
             lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {one.source}", ""]
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
-    lines += [f"{about.driver} {about.version} on Linux {about.kernel}{where} does otherwise:", ""]
-    lines += ["```", *case.reason.splitlines(), "```", "", "The smallest steps that show it:", "", "```"]
-    lines += [f"{number:3}. {words}" for number, words in enumerate(case.words, 1)] + ["```", ""]
+    driver = markdown(f"{about.driver} {about.version}")
+    lines += [f"{driver} on Linux {markdown(about.kernel)}{where} does otherwise:", ""]
+    steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.words, 1))
+    lines += [*fenced(case.reason), "", "The smallest steps that show it:", "", *fenced(steps), ""]
     if isinstance(case.finding, TreeDiffers):
         lines += [
             "`difference.txt` explains each difference; `expected.txt` and `actual.txt` are the whole trees.",
             "",
         ]
     if why_no_script:
-        lines += [f"There is no script: {why_no_script}.", ""]
+        lines += [f"There is no script: {markdown(why_no_script)}.", ""]
     else:
         lines += [
             "`repro.sh` shows it without this project: POSIX shell, coreutils, mount and the driver's own commands."
@@ -290,6 +301,6 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
             "```",
             "",
         ]
-    again = f"overlay-conformance replay case.json '{case.driver}'"
-    lines += ["With this project:", "", "```sh", again, "```", ""]
+    again = f"overlay-conformance replay case.json {shlex.quote(case.driver)}"
+    lines += ["With this project:", "", *fenced(again, "sh"), ""]
     return "\n".join(lines)

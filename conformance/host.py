@@ -3,9 +3,9 @@
 A driver is not trusted: it runs below a supervisor (conformance.lab.supervisor), and what goes back is JSON, which
 the harness checks (conformance.adapters.hosting). Frames are four bytes of length (little-endian) and an object.
 
-A request has ``do``, the opening that it is about as ``on``, and the arguments. The answer is one of ``done``, the
-answer of the call; ``refused``, the driver's own words; ``failed``, what is no answer of a driver, with ``detail``;
-``broken``, an error that is not the driver's.
+A request has a ``number``, ``do``, the opening that it is about as ``on``, and the arguments. The answer has the
+same number, and one of ``done``, the answer of the call; ``refused``, the driver's own words; ``failed``, what is
+no answer of a driver, with ``detail``; ``broken``, an error that is not the driver's.
 
 The harness's main thread is served by this process's main thread, for drivers that care (signal(2) handlers). Any
 other connection comes as a descriptor over the control socket and has a thread of its own.
@@ -14,7 +14,6 @@ other connection comes as a descriptor over the control socket and has a thread 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import faulthandler
 import importlib
 import importlib.metadata
@@ -27,11 +26,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any, Final
 
 from conformance.defects import is_refusal
 from conformance.lab.supervisor import Options, supervise
+from conformance.loading import class_of
 
 MOST: Final = 64 << 20  # bytes of an answer
 STACK: Final = signal.SIGUSR2  # prints the stacks of all threads, also while C code holds the interpreter's lock
@@ -149,31 +148,13 @@ class _Host:
     def _factory(self) -> Callable[..., Any]:
         """The class; raises _Broken, with what to do next, if there is none."""
         try:
-            found: Callable[..., Any] = getattr(_module_named(self._module), self._name)
-        except AttributeError as error:
-            close = difflib.get_close_matches(self._name, dir(sys.modules[self._module]), 1)
-            raise _Broken(f"{error}{f' (did you mean {close[0]!r}?)' if close else ''}") from error
-        if not callable(found):
-            raise _Broken(f"{self._module}.{self._name} is {_name_of(found)}, and no class")
-        return found
+            return class_of(self._module, self._name)
+        except ImportError as error:
+            raise _Broken(str(error)) from error
 
     def _described(self) -> dict[str, Any]:
         declined = getattr(self._factory(), "declined_capabilities", {})
         return {"version": _version_of(self._module), "declined": _words(declined)}
-
-
-def _module_named(name: str) -> ModuleType:
-    """The module; raises _Broken with what its own code raised, and the next step."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            said = f"{error}; install the package, or name the directory that holds it: PYTHONPATH=DIRECTORY"
-            raise _Broken(said) from error
-        raise _Broken(f"{error}, which {name} imports; install it") from error
-    except (Exception, SystemExit) as error:
-        said = f"importing {name} failed: {_name_of(error)}: {_text_of(error)}"
-        raise _Broken(f"{said}; 'python -c \"import {name}\"' shows where") from error
 
 
 def _version_of(module_name: str) -> str:
@@ -277,28 +258,32 @@ def _traceback() -> str:
 
 def _serve(host: _Host, connection: socket.socket) -> None:
     """Answer requests until the other side closes its end."""
+    own = os.getpid()
     try:
         while True:
-            head = _received(connection, 4)
-            if not head:
+            content = _request(connection)
+            if not content:
                 return
-            request = json.loads(_received(connection, int.from_bytes(head, "little")))
-            content = json.dumps(host.answer(request)).encode("ascii")
+            request = json.loads(content)
+            number = request.pop("number")
+            answer = host.answer(request)
+            if os.getpid() != own:
+                os._exit(0)  # a child that the driver forked, and that came back from the call too
+            content = json.dumps({"number": number, **answer}).encode("ascii")
             if len(content) > MOST:
-                content = json.dumps({"failed": f"answered with more than {MOST} bytes"}).encode("ascii")
+                answer = {"failed": f"the driver answered with more than {MOST} bytes"}
+                content = json.dumps({"number": number, **answer}).encode("ascii")
             connection.sendall(len(content).to_bytes(4, "little") + content)
     except BaseException:
         os._exit(LOST)
 
 
-def _received(connection: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        data = connection.recv(size - len(found))
-        if not data:
-            return b""
-        found += data
-    return found
+def _request(connection: socket.socket) -> bytes:
+    """The whole of a request, as the other side sends one at a time; nothing at the end."""
+    found = connection.recv(_BLOCK)
+    while found and (len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little")):
+        found += connection.recv(_BLOCK)
+    return found[4:]
 
 
 def _let_in(host: _Host, control: socket.socket) -> None:

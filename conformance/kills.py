@@ -13,14 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from conformance.defects import DEFECTS
 from conformance.faulty.fault import Fault
 from conformance.results import TestOutcome, Verdict
 
 # A driver that runs into these has not been written with care; a fault is, and raises what drivers raise.
-_DEFECT: Final = re.compile(
-    r"(?<!\w)(AssertionError|AttributeError|ImportError|IndexError|KeyError|ModuleNotFoundError|NameError"
-    r"|NotImplementedError|RecursionError|TypeError|UnboundLocalError): "
-)
+_DEFECT: Final = re.compile(rf"(?<!\w)({'|'.join(sorted(one.__name__ for one in DEFECTS))}): ")
 
 
 class Fate(enum.Enum):

@@ -26,15 +26,26 @@ from conformance import bench as benches
 from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
+from conformance.collected import Collected, Inventory, without_outcome
 from conformance.contained import Escaped, contained
 from conformance.driver import DriverFailed, DriverRefused, DriverSource, TimeUp
+from conformance.ending import end_on_sigterm
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.preflight import Unusable, preflight
-from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver, with_cut_short
+from conformance.printable import cut, printable
+from conformance.results import (
+    RequirementResult,
+    TestOutcome,
+    Verdict,
+    exit_code,
+    judge,
+    share_in_driver,
+    with_cut_short,
+)
 from conformance.session import Place, Replay, Session, Wish, prepare
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.timing import Stopwatch
@@ -44,6 +55,7 @@ NAME: Final = "overlay-conformance-suite"
 EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
+_COLLECTED: Final = "conformance_collected"
 UNTESTED: Final = "untested: "
 # Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
 _REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
@@ -54,6 +66,8 @@ _UNSHRUNK: Final = "conformance_unshrunk"
 def start(config: pytest.Config) -> None:
     """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
     stack = ExitStack()
+    if hasattr(config, "workerinput"):
+        end_on_sigterm()
     try:
         handed = getattr(config, "workerinput", {}).get(_SESSION)
         # The driver's code is imported after this process was confined.
@@ -96,6 +110,7 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
         directory = stack.enter_context(scratch_directory(Path(parent)))
         wish = replace(wish, writable=(Path(directory), *wish.writable, *_written_by_pytest(config)))
+        config.option.conformance_directory = str(directory)
     else:
         wish = replace(wish, writable=(Path(directory).parent, *wish.writable))  # of the worker, with its own files
     scratch = Path(directory)
@@ -133,6 +148,13 @@ class ConformancePlugin:
         self.outcomes: list[TestOutcome] = []
         self.on_outcome: Callable[[TestOutcome], None] = lambda _: None
         self.on_start: Callable[[str], None] = lambda _: None
+        self.on_collected: Callable[[Inventory], None] = lambda _: None
+        self.exit_status = True  # whether pytest's exit status becomes that of the verdicts
+        self._inventory: Inventory | None = None
+        self._begun: set[str] = set()
+        self._failed = 0
+        self._interrupted = False
+        self._of_suite: dict[str, Counter[str]] = {}
         self._stack = stack
         self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
         self.tries = self._fixtures.tries
@@ -161,8 +183,8 @@ class ConformancePlugin:
             self.on_unusable(str(unusable))
             raise pytest.UsageError(str(unusable)) from unusable
         if outcome:
-            self.outcomes.append(outcome)
-            self.on_outcome(outcome)
+            self._take_inventory(Inventory())  # no test is missing where none was to run
+            self._take(outcome)
             pytest.exit(f"{_for_people(outcome)}\nNothing else was judged.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
@@ -171,8 +193,13 @@ class ConformancePlugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Hand the session to a worker of pytest-xdist."""
+        """Hand the session to a worker of pytest-xdist, and a file for what it collects.
+
+        pytest-xdist tells the controller node ids only, and of a worker that died nothing but these.
+        """
         node.workerinput[_SESSION] = json.dumps(self.session.as_json())
+        directory = Path(node.config.getoption("conformance_directory"))
+        node.workerinput[_COLLECTED] = str(directory / f"collected-{node.gateway.id}.json")
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Every test on every backing filesystem."""
@@ -185,6 +212,8 @@ class ConformancePlugin:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the tests of the selected requirements and of the profile; skip what cannot be tested here."""
+        for item in items:
+            self._of_suite.setdefault(place_of(item).backing, Counter()).update(set(requirements_of(item)))
         items_of_others = [item for item in items if not requirements_of(item)]
         kept = [item for item in items if self._is_selected(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
@@ -199,6 +228,30 @@ class ConformancePlugin:
                 item.add_marker(pytest.mark.skip(reason=reason))
             elif self._is_known(item):
                 _do_not_shrink(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which tests will run; a worker of pytest-xdist writes it to its file before it tells their ids."""
+        tests = {
+            item.nodeid: Collected(item.name, requirements_of(item), place_of(item).backing)
+            for item in session.items
+            if requirements_of(item)
+        }
+        inventory = Inventory(tests, self._of_suite)
+        file = getattr(session.config, "workerinput", {}).get(_COLLECTED)
+        if file:
+            Path(file).write_text(json.dumps(inventory.as_json()))
+        self._take_inventory(inventory)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any) -> None:
+        """Hear of what a worker of pytest-xdist collected; all collect the same."""
+        if self._inventory is None:
+            self._take_inventory(Inventory.from_json(json.loads(Path(node.workerinput[_COLLECTED]).read_text())))
+
+    def _take_inventory(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self.on_collected(inventory)
 
     def _is_selected(self, item: pytest.Item) -> bool:
         if not set(self.session.selected) & set(requirements_of(item)):
@@ -232,6 +285,7 @@ class ConformancePlugin:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell the progress."""
+        self._begun.add(nodeid)
         self.on_start(nodeid.rpartition("::")[2])
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -246,12 +300,17 @@ class ConformancePlugin:
             self._log.write(item.name)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self) -> Generator[None, None, None]:
-        """A test that the end of the run cut short is not judged."""
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged; one in which a call hung has failed by that."""
         try:
             return (yield)
         except TimeUp as error:
             pytest.skip(UNTESTED + str(error))
+        except BaseException as error:
+            used = getattr(item, "funcargs", {}).get("bench")
+            if isinstance(used, Bench) and used.hung and not isinstance(error, KeyboardInterrupt):
+                raise used.hung from None
+            raise
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -272,24 +331,90 @@ class ConformancePlugin:
         return _printable((yield))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hear of an outcome, of this process or of a worker."""
+        """Hear of an outcome, of this process or of a worker. A failed report without one is an ERROR.
+
+        pytest-xdist makes such a report of the test that a worker died in.
+        """
+        self._failed += report.outcome == "failed"
         fields = getattr(report, _OUTCOME, None)
         if fields:
-            outcome = TestOutcome.from_json(json.loads(fields))
-            self.outcomes.append(outcome)
-            self.on_outcome(outcome)
+            self._take(TestOutcome.from_json(json.loads(fields)))
+            return
+        test = self._inventory.tests.get(report.nodeid) if self._inventory else None
+        if test and report.outcome == "failed":
+            said = report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
+            self._take(test.without_outcome(Verdict.ERROR, f"the test reported no outcome: {said}"))
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    def _take(self, outcome: TestOutcome) -> None:
+        self.outcomes.append(outcome)
+        self.on_outcome(outcome)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Account for each test that was collected, and make pytest's exit status that of the verdicts."""
+        config = session.config
+        options = config.option
+        if hasattr(config, "workerinput") or options.collectonly or getattr(options, "setuponly", False):
+            return
+        limit = config.getoption("maxfail")
+        stopped = bool(session.shouldfail or session.shouldstop or (limit and self._failed >= limit))
+        for outcome in self._unaccounted(stopped, exitstatus):
+            self._take(outcome)
+        if self.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            session.exitstatus = self._exit_status(exitstatus, session)
+
+    def _unaccounted(self, stopped: bool, exitstatus: int) -> list[TestOutcome]:
+        """Outcomes of the tests that reported none. ``stopped`` is by an option of pytest, such as -x."""
+        if self._inventory is None:
+            return []
+        names = {test: nodeid for nodeid, test in self._inventory.tests.items()}
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        interrupted = self._interrupted
+
+        def lost(test: Collected) -> str:
+            if stopped or interrupted:
+                return ""
+            if names[test] in self._begun:
+                return "the test began and reported no outcome"
+            return "the test never began, although pytest ended as if all tests had run" if ended else ""
+
+        why = "the run was interrupted" if interrupted else "pytest ended before the test began"
+        return without_outcome(self._inventory.tests.values(), self.outcomes, lost, UNTESTED + why)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell Ctrl-C from pytest.exit and from pytest-xdist, which gives up when too many workers died."""
+        self._interrupted = type(excinfo.value) is KeyboardInterrupt
+
+    def _exit_status(self, status: int, session: pytest.Session) -> int:
+        """That of ``overlay-conformance run``, which hides none of pytest's own (docs/exit-codes.md)."""
+        code = exit_code(judge(self.session.selected, self.outcomes))
+        if self._inventory is None:
+            return 2
+        if code == 3:
+            others = len(self._inventory.tests) != session.testscollected  # of another project, in the same session
+            return status if others or status != pytest.ExitCode.OK else code
+        return max(code, int(status))
+
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """The verdicts in one line, after pytest's own."""
         selected = self.session.selected
         results = judge(selected, with_cut_short(self.outcomes, selected))
         counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
         share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
-        words = {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}
-        terminalreporter.write_line(
-            f"{self.session.driver}, lane {self.session.lane}: {said}; {share} -> {words[exit_code(results)]}"
-        )
+        line = f"{self.session.driver}, lane {self.session.lane}: {said}; {share}"
+        terminalreporter.write_line(printable(f"{line} -> {self._concluded(results, exitstatus)}"))
+
+    def _concluded(self, results: list[RequirementResult], exitstatus: int) -> str:
+        if self._interrupted:
+            return "interrupted, so nothing is concluded"
+        code = exit_code(results)
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
+        if self._inventory is None or (not ended and code != 1):
+            return "the harness failed"
+        if code == 0 and any(result.verdict is Verdict.UNTESTED and result.outcomes for result in results):
+            return "no deviation in what was reached"
+        return {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}[code]
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = declared = requirements_of(item)
@@ -313,8 +438,8 @@ class ConformancePlugin:
             item.name,
             requirements,
             verdict,
-            reason,
-            tuple(self._fixtures.story.lines) if failed else (),
+            cut(reason),
+            tuple(map(cut, self._fixtures.story.lines)) if failed else (),
             place_of(item).backing,
             round(seconds, 4),
             round(in_driver, 4),
@@ -332,8 +457,8 @@ class ConformancePlugin:
             requirements=requirements_of(item),
             backing=place_of(item).backing,
             driver=self.session.driver,
-            reason=reason,
-            words=tuple(self._fixtures.story.lines),
+            reason=cut(reason),
+            words=tuple(map(cut, self._fixtures.story.lines)),
             drawn=tuple(tape.drawn),
             steps=tuple(tape.steps),
             finding=_finding(error),
@@ -410,12 +535,14 @@ def _explained(
     error: BaseException | None, report: pytest.TestReport, first: Exception | None
 ) -> tuple[Verdict, str]:
     """A failure of the driver, or an error of the harness, in words; ``first`` is how the first example failed."""
+    if isinstance(error, pytest.xfail.Exception):
+        return Verdict.ERROR, f"pytest.xfail was called during the test, which the suite never does: {error}"
     if hasattr(report, "wasxfail"):
         return (Verdict.XFAIL if report.skipped else Verdict.XPASS), str(report.wasxfail)
     if report.outcome == "passed":
         return Verdict.PASS, ""
     if report.outcome == "skipped":
-        return _skipped(report)
+        return _skipped(report, error)
     match error:
         case Deviation():
             return Verdict.FAIL, str(error)
@@ -435,12 +562,35 @@ def _explained(
     return Verdict.ERROR, report.longreprtext
 
 
-def _skipped(report: pytest.TestReport) -> tuple[Verdict, str]:
+def _skipped(report: pytest.TestReport, error: BaseException | None) -> tuple[Verdict, str]:
+    """What a skip means. A driver that runs in this process can raise one, too, and that is no verdict."""
     text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
     reason = text.removeprefix("Skipped: ")
+    raised_in = _raised_in(error)
+    if not raised_in and not {"skip", "skipif"} & set(report.keywords):
+        return Verdict.ERROR, f"the test was skipped, and not by the suite: {reason}"
+    if raised_in and not raised_in.startswith("conformance."):
+        return Verdict.ERROR, f"the test was skipped by {raised_in}, and not by the suite: {reason}"
     if reason.startswith(benches.DECLINED):
         return Verdict.DECLINED, reason
-    return (Verdict.UNTESTED if reason.startswith(UNTESTED) else Verdict.NOT_APPLICABLE), reason
+    if reason.startswith(benches.NOT_APPLICABLE):
+        return Verdict.NOT_APPLICABLE, reason
+    if reason.startswith(UNTESTED):
+        return Verdict.UNTESTED, reason
+    if raised_in:
+        return Verdict.ERROR, f"the test was skipped for a reason that is none of the suite's: {reason}"
+    return Verdict.UNTESTED, UNTESTED + reason  # a mark of whoever runs pytest
+
+
+def _raised_in(error: BaseException | None) -> str:
+    """The module that raised an error, but for pytest's own; "" if it is pytest's, as for a test with a mark."""
+    frame, found = error.__traceback__ if error else None, ""
+    while frame:
+        name = str(frame.tb_frame.f_globals.get("__name__", "?"))
+        if name.partition(".")[0] not in ("_pytest", "pytest", "pluggy", "unittest", "hypothesis"):
+            found = name
+        frame = frame.tb_next
+    return found
 
 
 def _for_people(outcome: TestOutcome) -> str:

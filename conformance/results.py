@@ -32,6 +32,7 @@ _BY_WEIGHT: Final = (
     *(Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdict.UNTESTED),
     *(Verdict.PASS, Verdict.DECLINED, Verdict.NOT_APPLICABLE),
 )
+_RAN: Final = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdict.PASS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,42 @@ class RequirementResult:
     requirement: str
     verdict: Verdict
     outcomes: tuple[TestOutcome, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many tests of a requirement ran, of how many that the suite has; a test counts on each filesystem.
+
+    ``tests`` is 0 where nobody counted, as in result files of earlier versions.
+    """
+
+    ran: int
+    tests: int
+
+    def words(self, profile: str) -> str:
+        """For people, such as "1 of 3 tests, profile smoke"; "" where nobody counted."""
+        if not self.tests:
+            return ""
+        if self.ran < self.tests:
+            return f"{self.ran} of {self.tests} tests, profile {profile}"
+        return "1 test" if self.tests == 1 else f"{self.tests} tests"
+
+
+NOT_COUNTED: Final = Share(0, 0)
+
+
+def shares_of(outcomes: Iterable[TestOutcome], counts: Mapping[str, int]) -> dict[str, Share]:
+    """The share of each requirement that an outcome is of; ``counts`` says how many tests each has."""
+    ran: dict[str, set[tuple[str, str]]] = {}
+    for one in outcomes:
+        for requirement in one.requirements:
+            found = ran.setdefault(requirement, set())
+            if one.verdict in _RAN:
+                found.add((one.test, one.backing))
+    return {
+        requirement: Share(len(found), max(counts[requirement], len(found)) if counts.get(requirement) else 0)
+        for requirement, found in ran.items()
+    }
 
 
 def judge(requirements: Iterable[str], outcomes: Iterable[TestOutcome]) -> list[RequirementResult]:

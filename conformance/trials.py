@@ -31,6 +31,7 @@ from hypothesis.errors import HypothesisException
 from conformance import plugin as suite
 from conformance import suites
 from conformance.adapters import connect
+from conformance.channel import Channel, opened
 from conformance.driver import DriverFailed, DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
@@ -85,8 +86,7 @@ class Trials:
 
 def main() -> None:
     """Try all; exits with 0 when all events are told, whatever they say."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    fields = json.loads(sys.stdin.read())
+    events, fields = opened()
     jobs = tuple(Job(**{**one, "breaks": tuple(one["breaks"])}) for one in fields.pop("jobs"))
     task = Trials(**fields, jobs=jobs)
     try:
@@ -114,7 +114,7 @@ def _import_everything(task: Trials) -> None:
     basis.basis()
 
 
-def _try_all(task: Trials, events: IO[str]) -> None:
+def _try_all(task: Trials, events: Channel) -> None:
     waiting, running = deque(enumerate(task.jobs)), dict[int, tuple[Job, Path]]()
     tell(events, "collected", tests=len(task.jobs))
     while waiting or running:
@@ -123,7 +123,7 @@ def _try_all(task: Trials, events: IO[str]) -> None:
             scratch = Path(task.scratch) / f"trial-{number}"
             scratch.mkdir()
             tell(events, "test", name=job.fault)
-            running[_started(task, job, scratch)] = job, scratch
+            running[_started(task, job, scratch, events)] = job, scratch
         child, said = _ended()
         job, scratch = running.pop(child)
         seen = _read(scratch, job.budget, said)
@@ -131,13 +131,14 @@ def _try_all(task: Trials, events: IO[str]) -> None:
         shutil.rmtree(scratch)
 
 
-def _started(task: Trials, job: Job, scratch: Path) -> int:
+def _started(task: Trials, job: Job, scratch: Path, events: Channel) -> int:
     """A child for one trial, the first of a process group, which the kernel ends when its time is up."""
     server = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
+        events.close()
         os.setsid()
         signal.setitimer(signal.ITIMER_REAL, job.budget)  # SIGALRM is not handled: the process ends
         namespace.die_with_parent(server)

@@ -7,17 +7,20 @@ last, so that is the smallest sequence of operations.
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from conformance import ops, tars
 from conformance.driver import DriverRefused, DriverUnderTest
 from conformance.findings import Accepted, Finding, InWords, TreeDiffers, Unreadable, WrongOutcome
 from conformance.interpret import perform, with_links
-from conformance.model import Snapshot, Tree, Unspecified
+from conformance.model import Node, Snapshot, Tree, Unspecified
 from conformance.observe import compared, differences, observe
 from conformance.tape import Archived, Beyond, Did, Looked, Tampered, Tape
 
@@ -90,6 +93,17 @@ class Story:
     def tell(self, line: str) -> None:
         """One more step."""
         self.lines.append(line)
+
+
+class _Seen(dict[bytes, Node]):
+    """The nodes of a tree that a driver shows: a test that looks for a missing one has found a deviation."""
+
+    def __init__(self, nodes: Mapping[bytes, Node], layer_id: str) -> None:
+        super().__init__(nodes)
+        self._layer_id = layer_id
+
+    def __missing__(self, path: bytes) -> Node:
+        raise Deviation(f"the tree of {self._layer_id} has no {path!r}, which a test looks for")
 
 
 class Workbench:
@@ -203,7 +217,15 @@ class Workbench:
         """
         root = self.driver.home if where == "home" else os.fspath(self.directory)
         for operation in operations:
-            perform(root, with_links(operation, self.driver.home))
+            try:
+                perform(root, with_links(operation, self.driver.home))
+            except OSError as error:
+                if where != "home":
+                    raise
+                raise Deviation(
+                    f"a test changes the driver's files ({ops.describe(operation)}): expected them as the layout"
+                    f" of a home has them, and got: {error}"
+                ) from error
             self._story.tape.add(Tampered(self._store, where, operation))
 
     def parent_of(self, layer_id: str) -> str:
@@ -218,7 +240,7 @@ class Workbench:
         """The tree as the driver shows it."""
         root = self.driver.get(layer_id)
         try:
-            found = observe(root)
+            found = replace(observed := observe(root), nodes=_Seen(observed.nodes, layer_id))
             self._story.tape.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found
         except OSError as error:
@@ -318,7 +340,7 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
     try:
         with tarfile.open(archive) as tar:
             return tar.getmembers()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise Deviation(f"the diff is no archive that Python's tarfile reads: {error}") from error
 
 

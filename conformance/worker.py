@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import pytest
 
 from conformance import plugin as suite
 from conformance.adapters import UnknownDriver, connect, writable_of
+from conformance.channel import Writer, opened
+from conformance.collected import Inventory
+from conformance.ending import end_on_sigterm
 from conformance.lab import namespace
 from conformance.results import TestOutcome, Verdict
 from conformance.session import Replay, confine
@@ -59,13 +62,14 @@ class Task:
 class _Listener:
     """Follows a round in pytest and tells of it; ``generated`` says whether another round would find more."""
 
-    def __init__(self, events: IO[str], round_number: int, *, replayed: bool, final: bool) -> None:
+    def __init__(self, events: Writer, round_number: int, *, replayed: bool, final: bool) -> None:
         self._events = events
         self._round = round_number
         self._replayed = replayed
         self._final = final
         self.generated = False
         self.unusable = ""  # why the driver failed the preflight
+        self.collected = False
         self.settled: list[str] = []
         self._drawn: set[str] = set()
 
@@ -77,6 +81,8 @@ class _Listener:
         plugin.on_start = lambda test: tell(self._events, "test", name=test)
         plugin.on_outcome = self._tell_outcome
         plugin.on_unusable = self._is_unusable
+        plugin.on_collected = self._tell_collected
+        plugin.exit_status = False  # pytest's own says here whether pytest ended well
         if self._round == 0:
             tell(
                 self._events,
@@ -107,16 +113,11 @@ class _Listener:
         if self._round and not self._replayed:
             items[:] = drawn
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tell how many tests there are, in the first round; what more there is depends on time."""
+    def _tell_collected(self, inventory: Inventory) -> None:
+        """Tell which tests there are; after the first round, those of it that draw their examples."""
+        self.collected = True
         if self._round == 0:
-            tell(self._events, "collected", tests=len(session.items))
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """The same, where a worker of pytest-xdist collects."""
-        if self._round == 0:
-            tell(self._events, "collected", tests=len(ids))
+            tell(self._events, "collected", tests=len(inventory.tests), inventory=inventory.as_json())
 
 
 def _draws(item: pytest.Item) -> bool:
@@ -126,8 +127,9 @@ def _draws(item: pytest.Item) -> bool:
 
 def main() -> None:
     """Run one task; exits with 0 when all events are told, whatever they say."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    task = Task(**json.loads(sys.stdin.read()))
+    events, fields = opened()
+    task = Task(**fields)
+    end_on_sigterm()
     log = Path(task.scratch) / "log"
     try:
         namespace.die_with_parent(task.parent)
@@ -148,12 +150,12 @@ def main() -> None:
         tell(events, "failed", message=traceback.format_exc())
 
 
-def tell(events: IO[str], event: str, **fields: Any) -> None:
+def tell(events: Writer, event: str, **fields: Any) -> None:
     """One event, a line."""
     events.write(json.dumps({"event": event, **fields}) + "\n")
 
 
-def _run(task: Task, events: IO[str]) -> None:
+def _run(task: Task, events: Writer) -> None:
     deadline = time.monotonic() + task.budget if task.budget else None
     settled: tuple[str, ...] = ()
     if task.replay:
@@ -178,7 +180,7 @@ def _run(task: Task, events: IO[str]) -> None:
 
 
 def _round(
-    task: Task, events: IO[str], listener: _Listener, number: int | str, replay: Replay, deadline: float | None
+    task: Task, events: Writer, listener: _Listener, number: int | str, replay: Replay, deadline: float | None
 ) -> bool:
     """One run of pytest; whether it ended well. The end of a replay alone is the end of the task."""
     directory = Path(task.scratch) / f"round-{number}"
@@ -190,9 +192,9 @@ def _round(
     if listener.unusable:
         tell(events, "failed", message=listener.unusable, of_driver=True)
         return False
-    if code not in ENDED_WELL:
+    if code not in ENDED_WELL or not listener.collected:
         sys.stdout.flush()
-        text = (Path(task.scratch) / "log").read_text()
+        text = (Path(task.scratch) / "log").read_text(errors="backslashreplace")
         tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
         return False
     if task.replay_only:

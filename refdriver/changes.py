@@ -148,9 +148,16 @@ def _differ(old: _Node, new: _Node) -> bool:
         return True
     if not old.is_directory and (a.st_size != b.st_size or not _same_time(a.st_mtime_ns, b.st_mtime_ns)):
         return True
-    if stat.S_ISLNK(a.st_mode) and os.readlink(old.path) != os.readlink(new.path):
+    if stat.S_ISLNK(a.st_mode) and _target(old) != _target(new):
         return True
     return _carried_xattrs(old) != _carried_xattrs(new)
+
+
+def _target(node: _Node) -> bytes:
+    try:
+        return os.readlink(node.path)
+    except OSError as error:
+        raise _unreadable(node.path, error) from error
 
 
 def _same_time(a: int, b: int) -> bool:
@@ -209,13 +216,20 @@ def _inode_at(root: bytes, path: bytes) -> tuple[int, int] | None:
     *above, last = path.strip(b"/").split(b"/")
     for name in above:
         at += b"/" + name
-        if not os.path.lexists(at) or not stat.S_ISDIR(_lstat(at).st_mode):
+        status = _lstat_or_none(at)
+        if status is None or not stat.S_ISDIR(status.st_mode):
             return None
-    at += b"/" + last
-    if not os.path.lexists(at):
+    status = _lstat_or_none(at + b"/" + last)
+    return None if status is None or stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+def _lstat_or_none(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    status = _lstat(at)
-    return None if stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _names(directory: bytes) -> list[bytes]:
@@ -252,7 +266,7 @@ class _OverlayWalk:
 
     def _compare_one(self, path: bytes, upper: bytes, below: _Node | None) -> Change | _Descent | None:
         status = _lstat(upper)
-        if self.overlay.is_whiteout(status, upper):
+        if self._is_whiteout(status, upper):
             return Change(path, ChangeKind.DELETE) if below is not None else None
         if not stat.S_ISDIR(status.st_mode):
             return Change(path, ChangeKind.MODIFY if below is not None else ChangeKind.ADD)
@@ -263,7 +277,7 @@ class _OverlayWalk:
             same = not _differ(below, new) and _same_time(below.status.st_mtime_ns, status.st_mtime_ns)
             kind = None if same else ChangeKind.MODIFY
         shown = below if below is not None and below.is_directory else None
-        if shown is None or self.overlay.is_opaque(upper):
+        if shown is None or self._is_opaque(upper):
             return _Descent(path, kind, _compare_children(path, shown, new))
         return _Descent(path, kind, self.compare(path, upper, shown.directories))
 
@@ -275,21 +289,33 @@ class _OverlayWalk:
             path = lower + b"/" + name
             try:
                 status = os.lstat(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise _unreadable(path, error) from error
-            if self.overlay.is_whiteout(status, path) or (directories and not stat.S_ISDIR(status.st_mode)):
+            if self._is_whiteout(status, path) or (directories and not stat.S_ISDIR(status.st_mode)):
                 break
             if not stat.S_ISDIR(status.st_mode):
                 return _Node(path, status, dict)
             directories.append(path)
             first = first or status
-            if self.overlay.is_opaque(path):
+            if self._is_opaque(path):
                 break
         if first is None:
             return None
         return _Node(directories[0], first, lambda: self._merged_children(directories), tuple(directories))
+
+    def _is_opaque(self, path: bytes) -> bool:
+        try:
+            return self.overlay.is_opaque(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def _is_whiteout(self, status: os.stat_result, path: bytes) -> bool:
+        try:
+            return self.overlay.is_whiteout(status, path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def _merged_children(self, directories: Sequence[bytes]) -> dict[bytes, _Node]:
         names = {name for directory in directories for name in _names(directory)}

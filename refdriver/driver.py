@@ -18,7 +18,15 @@ from refdriver.archive.source import Readable
 from refdriver.archive.stream import ArchiveStream
 from refdriver.archive.unpack import Merged, Native, unpack
 from refdriver.changes import Change, overlay_changes, tree_changes
-from refdriver.errors import BadOption, LayerExists, LayerInUse, NeedsRoot, QuotaFailed, ReadOnlyLayer
+from refdriver.errors import (
+    BadOption,
+    LayerExists,
+    LayerInUse,
+    NeedsRoot,
+    QuotaFailed,
+    ReadOnlyLayer,
+    UnreadableLayer,
+)
 from refdriver.home import Home
 from refdriver.idmap import IdMaps, MapLike
 from refdriver.layermounts import LayerMounts
@@ -338,10 +346,17 @@ class Driver:
             libc.umount(merged, libc.MNT_DETACH)
 
     def diff_size(self, layer_id: str, parent: str = "") -> int:
-        """The size in bytes of what the layer changes in ``parent``: non-directories, each inode once."""
+        """The size in bytes of what the layer changes in ``parent``: non-directories, each inode once.
+
+        Raises LayerNotFound, also when the layer is removed meanwhile, and UnreadableLayer.
+        """
         layer = self._layers.find(layer_id)
         if self._native_diff_tells(layer, parent):
-            return layer_size(layer.diff)
+            try:
+                return layer_size(layer.diff)
+            except UnreadableLayer:
+                self._layers.find(layer_id)  # raises LayerNotFound when that is why
+                raise
         with ExitStack() as borrowed:
             root, old = self._borrow_trees(borrowed, layer_id, parent)
             return changes_size(root, tree_changes(old, root))

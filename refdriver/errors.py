@@ -74,7 +74,7 @@ class BrokenLayer(DriverError):
 
 
 class MountFailed(DriverError):
-    """The kernel refused the overlay mount, or its option data cannot fit."""
+    """The kernel refused to mount or unmount an overlay, or its option data cannot fit."""
 
     exit_code = 20
 

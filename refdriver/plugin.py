@@ -9,22 +9,26 @@ nobody takes it for whole. Names that are no UTF-8 are written with surrogate es
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from refdriver.archive.stream import LARGE
 from refdriver.changes import ChangeKind
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, DriverError
+from refdriver.httpmessage import BadMessage, Body
 from refdriver.idmap import IdMap
-from refdriver.unixhttp import Body, Handler, Server
+from refdriver.unixhttp import Handler, Server
 
+_LOG = logging.getLogger("refdriver")
 _T = TypeVar("_T")
 _CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.1+json"
 _REQUEST_MAX: Final = 1 << 22  # bytes of a JSON request; id maps and options are far smaller
+_QUERY_MAX: Final = 16  # fields; the protocol has two
 _KINDS: Final = {ChangeKind.MODIFY: 0, ChangeKind.ADD: 1, ChangeKind.DELETE: 2}
 _MAP_FIELDS: Final = (("container_id", "ContainerID"), ("host_id", "HostID"), ("size", "Size"))
 Fields = Mapping[str, Any]
@@ -47,7 +51,7 @@ class PluginServer:
         self._driver: Driver | None = None
         self._opened_with: tuple[Any, ...] = ()
         self._opening = threading.Lock()
-        self._server = Server(path, self._answer)
+        self._server = Server(path, self._answer, _is_transfer)
         self._calls: dict[str, Callable[[Fields], dict[str, Any]]] = {
             "Init": self._init,
             "Create": self._create,
@@ -75,8 +79,9 @@ class PluginServer:
         self._server.stop()
 
     def _answer(self, handler: Handler, path: str, body: Body) -> None:
-        url = urlsplit(path)
-        service, _, call = url.path.lstrip("/").partition(".")
+        # Not urlsplit, which takes "//[" for the beginning of an address and raises.
+        place, _, query = path.partition("?")
+        service, _, call = place.lstrip("/").partition(".")
         try:
             if (service, call) == ("Plugin", "Activate"):
                 body.drain()
@@ -84,21 +89,29 @@ class PluginServer:
             elif service == "GraphDriver" and call == "Diff":
                 self._diff(handler, _fields(body))
             elif service == "GraphDriver" and call == "ApplyDiff":
-                self._reply(handler, 200, self._apply_diff(parse_qs(url.query), body))
+                self._reply(handler, 200, self._apply_diff(_query(query), body))
             elif service == "GraphDriver" and call in self._calls:
                 fields = _fields(body)
                 self._reply(handler, 200, {"Err": "", **self._calls[call](fields)})
             else:
                 body.drain()
-                self._reply(handler, 404, {"Err": f"there is no call {url.path!r} in this protocol"})
+                self._reply(handler, 404, {"Err": f"there is no call {place!r} in this protocol"})
+        except BadMessage:
+            raise  # what came is no request; the server says so
         except _BadRequest as error:
             handler.close_connection = True
             self._reply(handler, 400, {"Err": str(error)})
         except self._refusals as error:
             if isinstance(error, ConnectionError):
                 raise
-            handler.close_connection = not body.ended
+            handler.close_connection = handler.close_connection or not body.ended
             self._reply(handler, 200, {"Err": self._said(error)})
+        except Exception as error:
+            # A defect of the driver. The caller gets an answer, the log has the reason, and the server goes on.
+            handler.close_connection = True
+            _LOG.warning("%s failed: %s: %s", place, type(error).__name__, error)
+            if not handler.headers_sent:
+                self._reply(handler, 500, {"Err": f"the driver failed: {type(error).__name__}: {error}"})
 
     def _said(self, error: Exception) -> str:
         # What another class raises may have no words of its own, such as a KeyError.
@@ -117,7 +130,7 @@ class PluginServer:
         home = _text(fields, "Home")
         if not home:
             raise _BadRequest("Init names no Home")
-        options = [_checked(option, str, "Opts") for option in _list(fields, "Opts")]
+        options = [_name(_checked(option, str, "Opts"), "Opts") for option in _list(fields, "Opts")]
         wanted = (home, tuple(options), _maps(fields, "UIDMaps"), _maps(fields, "GIDMaps"))
         with self._opening:
             if self._driver is not None and wanted != self._opened_with:
@@ -181,15 +194,15 @@ class PluginServer:
                     block = stream.read(LARGE)
                 handler.end_stream()
         except self._refusals as error:
-            if isinstance(error, ConnectionError):
+            if isinstance(error, (ConnectionError, BadMessage)):
                 raise
             if handler.headers_sent:
                 handler.close_connection = True
                 return
             self._reply(handler, 500, {"Err": self._said(error)})
 
-    def _apply_diff(self, query: Mapping[str, list[str]], body: Body) -> dict[str, Any]:
-        layer_id, parent = query.get("id", [""])[0], query.get("parent", [""])[0]
+    def _apply_diff(self, query: Mapping[str, str], body: Body) -> dict[str, Any]:
+        layer_id, parent = query.get("id", ""), query.get("parent", "")
         return {"Size": self._opened.apply_diff(layer_id, parent, body), "Err": ""}
 
 
@@ -204,8 +217,8 @@ def _fields(body: Body) -> Fields:
     text = b"".join(parts).strip()
     try:
         found = json.loads(text) if text else {}
-    except ValueError as error:
-        raise _BadRequest(f"the request is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _BadRequest(f"the request is no JSON that can be read: {error}") from error
     if found is None:
         return {}
     return _checked(found, dict, "the request")
@@ -218,7 +231,33 @@ def _checked(value: Any, kind: type[_T], name: str) -> _T:
 
 
 def _text(fields: Fields, name: str) -> str:
-    return _checked(fields.get(name) or "", str, name)
+    return _name(_checked(fields.get(name) or "", str, name), name)
+
+
+def _name(text: str, what: str) -> str:
+    """A text that can be a name for the kernel; raises BadOption, as any driver refuses such a name."""
+    try:
+        if b"\0" not in os.fsencode(text):
+            return text
+    except UnicodeEncodeError:
+        raise BadOption(f"{what} is {text!r}, which has a surrogate that stands for no byte (PEP 383)") from None
+    raise BadOption(f"{what} is {text!r}, which has a NUL byte")
+
+
+def _query(text: str) -> Mapping[str, str]:
+    """The fields of a query, each once; raises _BadRequest."""
+    try:
+        found = parse_qs(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=_QUERY_MAX)
+    except ValueError as error:
+        raise _BadRequest(f"the query cannot be read: {error}") from error
+    for name, values in found.items():
+        if len(values) > 1:
+            raise _BadRequest(f"the query has {name!r} more than once")
+    return {name: _name(values[0], name) for name, values in found.items()}
+
+
+def _is_transfer(path: str) -> bool:
+    return path.partition("?")[0] in ("/GraphDriver.Diff", "/GraphDriver.ApplyDiff")
 
 
 def _list(fields: Fields, name: str) -> Iterable[Any]:
@@ -227,7 +266,10 @@ def _list(fields: Fields, name: str) -> Iterable[Any]:
 
 def _options(fields: Fields) -> dict[str, str]:
     given = _checked(fields.get("StorageOpt") or {}, dict, "StorageOpt")
-    return {key: _checked(value, str, f"StorageOpt {key!r}") for key, value in given.items()}
+    return {
+        _name(key, "a key of StorageOpt"): _name(_checked(value, str, f"StorageOpt {key!r}"), f"StorageOpt {key!r}")
+        for key, value in given.items()
+    }
 
 
 def _maps(fields: Fields, name: str) -> tuple[IdMap, ...]:
@@ -237,5 +279,8 @@ def _maps(fields: Fields, name: str) -> tuple[IdMap, ...]:
 def _map(one: Fields, name: str) -> IdMap:
     numbers = []
     for lower, upper in _MAP_FIELDS:
-        numbers.append(_checked(one.get(lower, one.get(upper, 0)), int, f"{name} {lower}"))
+        number = _checked(one.get(lower, one.get(upper, 0)), int, f"{name} {lower}")
+        if not 0 <= number < 2**32:
+            raise _BadRequest(f"{name} {lower} is {number}; it must be from 0 to {2**32 - 1}")
+        numbers.append(number)
     return IdMap(*numbers)

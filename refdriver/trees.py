@@ -7,15 +7,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
+from refdriver.descent import READ, Descent
 from refdriver.linux import libc, mountinfo
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUSY_TRIES: Final = 5
 _BUSY_PAUSE: Final = 0.1  # seconds; another process's lazy unmount needs a moment to finish
-_DEEPEST_DESCENT: Final = 100  # open directories at once, well below the usual limit of 1024 files
 
 
 def make_directory(path: str, mode: int, owner: tuple[int, int]) -> None:
@@ -137,34 +136,44 @@ def remove_entry(name: str | bytes, directory: int | None = None) -> None:
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
-        with _opened(name, directory) as top:
-            # Whatever lies deeper than one descent goes is moved up to the top and found by the next turn.
-            while names := os.listdir(top):
-                for below in names:
-                    _remove_below(top, below, top, 0)
+        _remove_content(os.open(name, READ, dir_fd=directory))
         os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         return
 
 
-def _remove_below(directory: int, name: str, top: int, depth: int) -> None:
+def _remove_content(directory: int) -> None:
+    with Descent(directory) as way:
+        levels: list[tuple[str, Iterator[str]]] = [("", iter(os.listdir(way.here)))]
+        while levels:
+            here, names = levels[-1]
+            name = next(names, None)
+            if name is not None:
+                if _is_directory_to_empty(way.here, name):
+                    way.down(name)
+                    levels.append((name, iter(os.listdir(way.here))))
+                continue
+            levels.pop()
+            if levels:
+                way.up()
+                with suppress(FileNotFoundError):  # somebody else removes it too
+                    os.rmdir(here, dir_fd=way.here)
+
+
+def _is_directory_to_empty(directory: int, name: str) -> bool:
+    """Remove an entry that is no directory; whether it is one."""
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
-        if depth == _DEEPEST_DESCENT:
-            os.rename(name, f"deep-{os.urandom(16).hex()}", src_dir_fd=directory, dst_dir_fd=top)
-            return
-        with _opened(name, directory) as inner:
-            for below in os.listdir(inner):
-                _remove_below(inner, below, top, depth + 1)
-        os.rmdir(name, dir_fd=directory)
+        return True
     except FileNotFoundError:
-        return
+        return False
+    return False
 
 
 @contextmanager
-def _opened(path: str | bytes, directory: int | None = None) -> Iterator[int]:
-    fd = os.open(path, _DIRECTORY, dir_fd=directory)
+def _opened(path: str | bytes) -> Iterator[int]:
+    fd = os.open(path, READ)
     try:
         yield fd
     finally:

@@ -325,3 +325,58 @@ def terminal() -> Iterator[tuple[int, int]]:
     finally:
         for end in ends:
             os.close(end)
+
+
+@mounts
+@pytest.mark.parametrize("words", [("diff", "base"), ("get", "base"), ("--json", "create", "other"), ("status",)])
+def test_an_answer_for_a_closed_standard_output_is_an_error(run: Command, words: tuple[str, ...]) -> None:
+    run("create", "base")
+    lock = (run.home / ".refdriver" / "lock").read_bytes()
+    done = shell(run, f"{' '.join(words)} >&-")
+    assert done.returncode in (1, 2)
+    assert b"Traceback" not in done.stderr
+    assert b"refdriver: " in done.stderr or b"standard output is closed" in done.stderr
+    assert (run.home / ".refdriver" / "lock").read_bytes() == lock
+
+
+@mounts
+def test_closed_descriptors_are_no_files_of_the_home(run: Command, scratch: Path) -> None:
+    run("create", "base")
+    (Path(run("get", "base").decode().strip()) / "file").write_text("text")
+    before = {path.name: path.read_bytes() for path in (run.home / ".refdriver").iterdir() if path.is_file()}
+    assert shell(run, f"diff base -o {scratch}/a.tar <&- >&- 2>&-").returncode == 0
+    with tarfile.open(scratch / "a.tar") as archive:
+        assert archive.getnames() == ["file"]
+    assert shell(run, "create other <&- >&- 2>&-").returncode == 0
+    refused = shell(run, "apply-diff other <&-")
+    assert refused.returncode == 2
+    assert b"standard input is closed" in refused.stderr
+    assert shell(run, "remove missing/x 2>&-").returncode == errors.BadLayerId.exit_code
+    assert {
+        path.name: path.read_bytes() for path in (run.home / ".refdriver").iterdir() if path.is_file()
+    } == before
+
+
+def shell(run: Command, words: str) -> subprocess.CompletedProcess[bytes]:
+    """The command with redirections of a shell."""
+    line = f"exec {sys.executable} -m refdriver --home {run.home} {words}"
+    return subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_killed_command_leaves_no_file_beside_its_output(tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "a.tar").write_text("old")
+    code = f"""
+import os, signal
+from refdriver.cli.transfer import output
+with output("{tmp_path}/a.tar") as fd:
+    os.write(fd, b"new")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == (["a.tar"] if exists else [])
+    with output(str(tmp_path / "a.tar")) as fd:
+        os.write(fd, b"new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.tar": "new"}

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from conformance.adapters import commands
 from conformance.adapters.connection import Key, absolute_command, declined_in, parse_arguments
 from conformance.dialects.containers_storage import ContainersStorage
-from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.driver import Answer, Change, DriverFailed, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
-_LIMITS = 300  # seconds; a command that takes longer hangs
 KEYS: Final = (
     Key("binary", "the containers-storage command, by its path or for the PATH"),
     Key("storage-opt", "an option of containers-storage, such as overlay.mount_program=PATH", repeatable=True),
@@ -41,6 +41,7 @@ def source(arguments: str) -> DriverSource:
         lambda request: _ContainersStorage(command, request),
         attempt=command.attempt,
         dialect=ContainersStorage(binary, driver or "overlay", options),
+        sets_umask=True,
         next_step=_next_step(command, found),
     )
 
@@ -127,8 +128,8 @@ class _Command:
     def attempt(self, request: OpenRequest, prefix: Sequence[str]) -> Answer:
         """Open a store and close it, behind a command prefix."""
         words = [*prefix, *self.words(request), "status"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        return Answer(done.returncode == 0, done.stdout + done.stderr)
+        done = commands.run(words, request.limit, "status")
+        return Answer(done.status == 0, (done.stdout + done.stderr).decode("utf-8", "replace"))
 
 
 class _ContainersStorage:
@@ -136,19 +137,19 @@ class _ContainersStorage:
         self._root = request.directory / "graph"
         self._driver = command.driver
         self._command = command.words(request)
+        self._request = request
         self._ask("status")  # so that a store that cannot be opened is refused when it is opened
 
-    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*self._command, *words], capture_output=True, check=False, timeout=_LIMITS, stdin=subprocess.DEVNULL
-        )
+    def _run(self, *words: str) -> commands.Done:
+        limit, umask = self._request.limit, self._request.umask
+        return commands.run([*self._command, *words], limit, words[0], umask=umask)
 
     def _ask(self, *words: str) -> str:
         done = self._run(*words)
         output = done.stdout.decode("utf-8", "surrogateescape")
-        if done.returncode:
+        if done.status:
             complaint = (done.stderr.decode("utf-8", "replace") + output).strip()
-            raise DriverRefused(complaint or f"{words[0]} exited with {done.returncode}")
+            raise DriverRefused(complaint or f"{words[0]} exited with {done.status}")
         return output
 
     @property
@@ -180,12 +181,13 @@ class _ContainersStorage:
         self._ask("unmount", layer_id)
 
     def exists(self, layer_id: str) -> bool:
-        done = subprocess.run([*self._command, "exists", layer_id], capture_output=True, check=False)
-        return done.returncode == 0
+        return self._run("exists", layer_id).status == 0
 
     def status(self) -> Mapping[str, str]:
         said = self._run("status")  # which writes to standard error
-        lines = (line.partition(": ") for line in (said.stdout + said.stderr).decode().splitlines())
+        lines = (
+            line.partition(": ") for line in (said.stdout + said.stderr).decode("utf-8", "replace").splitlines()
+        )
         return {name.strip(): value for name, colon, value in lines if colon}
 
     def metadata(self, layer_id: str) -> Mapping[str, str]:
@@ -200,7 +202,10 @@ class _ContainersStorage:
         return int(output) if output.strip().isdigit() else None
 
     def diff_size(self, layer_id: str, parent: str) -> int:
-        return int(self._ask("diffsize", layer_id, *_named(parent)).split()[-1])
+        output = self._ask("diffsize", layer_id, *_named(parent))
+        if not (words := output.split()) or not words[-1].isdecimal():
+            raise DriverFailed(f"diffsize printed no size: {output[:200]!r}")
+        return int(words[-1])
 
     def changes(self, layer_id: str, parent: str) -> list[Change]:
         output = self._ask("changes", layer_id, *_named(parent))

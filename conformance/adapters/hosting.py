@@ -6,6 +6,7 @@ does not answer is ended, with all that it started, and the next opening has a n
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -28,6 +29,7 @@ _BOOT: Final = (
 )
 _MOST_MEMORY: Final = 8 << 30  # bytes
 _MOST_FILE: Final = 8 << 30
+_BLOCK: Final = 1 << 16
 _REPORT_LIMIT: Final = 5.0  # seconds to hear how a process ended that closed its end of the socket
 
 
@@ -50,7 +52,9 @@ class Host:
         self._main_thread = threading.main_thread()
         self._free: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._ended = ""
+        self._numbers = itertools.count(1)
+        self._ended = False
+        self._failure: DriverFailed | None = None
 
         def start(options: Options) -> list[str]:
             descriptors = [str(theirs.fileno()), str(control.fileno())]
@@ -67,16 +71,17 @@ class Host:
                 raise DriverFailed(f"no process for the driver: {error}") from error
 
     @property
-    def ended(self) -> str:
-        """How it ended, "" while it runs."""
+    def ended(self) -> bool:
+        """Whether it has ended."""
         return self._ended
 
     def ask(self, limit: CallLimit, do: str, **arguments: Any) -> Any:
         """The answer to a call; raises DriverRefused, DriverFailed and TimeUp."""
         seconds = limit.left()
-        content = json.dumps({"do": do, **arguments}).encode("ascii")
+        number = next(self._numbers)
+        content = json.dumps({"number": number, "do": do, **arguments}).encode("ascii")
         if self._ended:
-            raise DriverFailed(f"cannot do {do}: the driver's process {self._ended} before")
+            raise self._before()
         deadline = time.monotonic() + seconds
         with self._connection() as connection:
             try:
@@ -89,6 +94,8 @@ class Host:
                 raise self._died(do) from None
             except ValueError as error:
                 raise self._babbles(do, error) from None
+        if answer.get("number") != number:
+            raise self._babbles(do, "the answer to another call")
         return self._taken(do, answer)
 
     def _taken(self, do: str, answer: dict[str, Any]) -> Any:
@@ -127,32 +134,39 @@ class Host:
         while len(self._free) < callers:
             self._free.append(self._another())
 
+    def _before(self) -> DriverFailed:
+        """For a call to a process that has ended: the failure that ended it, which is still what failed."""
+        if self._failure is None:
+            return DriverFailed("the driver's process was ended before")
+        return DriverFailed(str(self._failure), self._failure.detail, hangs=self._failure.hangs)
+
     def _hangs(self, limit: CallLimit, do: str) -> DriverFailed:
         stack = self.process.stack(STACK)
-        self._end("was ended by the harness, as it did not answer,")
-        return limit.exceeded(do, stack)
+        self._end()
+        return self._failed(limit.exceeded(do, stack))
 
     def _died(self, do: str) -> DriverFailed:
         status = self.process.wait(_REPORT_LIMIT)
         output = self.process.output()
-        if status is None:
-            self._end("was ended by the harness, as it closed its descriptors,")
-            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
         if self._ended:  # by another thread, whose call says why
-            return DriverFailed(f"cannot do {do}: the driver's process {self._ended} meanwhile", output)
-        if status == LOST:
-            self._end("lost its descriptors")
-            return DriverFailed(f"the driver closed the descriptors of its process in {do}", output)
-        self._end(how_it_ended(status))
-        return DriverFailed(f"the driver's process {how_it_ended(status)} in {do}", output)
+            return self._before()
+        if status in (None, LOST):
+            return self._failed(DriverFailed(f"the driver closed descriptors of its process in {do}", output))
+        assert status is not None, "it has ended"
+        return self._failed(DriverFailed(f"the driver's process {how_it_ended(status)} in {do}", output))
 
     def _babbles(self, do: str, what: object) -> DriverFailed:
-        self._end("was ended by the harness, as its answer was none,")
-        return DriverFailed(f"the driver's process answered {do} with something else than an answer: {what}")
+        return self._failed(DriverFailed(f"the driver's process sent no answer to {do}: {what}"))
 
-    def _end(self, how: str) -> None:
+    def _failed(self, failure: DriverFailed) -> DriverFailed:
+        """End the process; the failure, or the one of another thread that came before it."""
         with self._lock:
-            self._ended = self._ended or how
+            self._failure = self._failure or failure
+        self._end()
+        return self._before()
+
+    def _end(self) -> None:
+        self._ended = True
         self.process.kill()
         self._close()
 
@@ -163,11 +177,11 @@ class Host:
 
     def end(self) -> None:
         """End it, with all that it started."""
-        self._end("was ended")
+        self._end()
 
     def forget(self) -> None:
         """In a forked child of the harness: leave it to the parent."""
-        self._ended = "belongs to another process, and so"
+        self._ended = True
         self.process.forget()
         self._close()
 
@@ -177,28 +191,32 @@ class Host:
 
 
 def _frame(connection: socket.socket, deadline: float) -> dict[str, Any]:
-    """An object; raises TimeoutError, OSError, or ValueError for what is none."""
-    size = int.from_bytes(_received(connection, 4, deadline), "little")
-    if size > MOST:
-        raise ValueError(f"more than {MOST} bytes")
-    found = json.loads(_received(connection, size, deadline))
-    if not isinstance(found, dict):
-        raise ValueError("no object of JSON")
-    return found
+    """The object that is all that comes; raises TimeoutError, OSError, or ValueError for something else.
 
-
-def _received(connection: socket.socket, size: int, deadline: float) -> bytes:
-    found = bytearray()
-    while len(found) < size:
+    The socket's timeout is for the first piece of it, which mostly is the whole.
+    """
+    found = bytearray(_piece(connection))
+    while len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little"):
+        if int.from_bytes(found[:4], "little") > MOST:
+            raise ValueError(f"more than {MOST} bytes")
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         connection.settimeout(left)
-        data = connection.recv(min(size - len(found), 1 << 20))
-        if not data:
-            raise ConnectionError("closed")
-        found += data
-    return bytes(found)
+        found += _piece(connection)
+    if len(found) > 4 + int.from_bytes(found[:4], "little"):
+        raise ValueError("more than one answer")
+    answer = json.loads(found[4:])
+    if not isinstance(answer, dict):
+        raise ValueError("no object of JSON")
+    return answer
+
+
+def _piece(connection: socket.socket) -> bytes:
+    data = connection.recv(_BLOCK)
+    if not data:
+        raise ConnectionError("closed")
+    return data
 
 
 class Hosts:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import sys
+import threading
+import traceback
+from contextlib import nullcontext
 from typing import Any, Final
 
 import click
 
+from conformance.cli.interruption import Interrupted, Interruption
+from conformance.printable import printable
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+_BROKEN_PIPE: Final = 141  # 128 and the number of SIGPIPE, as of a process that died of it
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in some versions of click
@@ -23,7 +33,47 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Verbs(click.Group):
+    """A group whose exit status 1 is the answer of a verb, never a signal, a closed pipe or an error in code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; its ``obj`` is the Interruption."""
+        interruption = ctx.obj = Interruption()
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a name
+        with interruption.handled() if in_main_thread else nullcontext():
+            try:
+                try:
+                    return super().invoke(ctx)
+                finally:
+                    sys.stdout.flush()
+            except BrokenPipeError:
+                # Whoever read, such as head, has enough; what is flushed at exit goes nowhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                sys.exit(_BROKEN_PIPE)
+            except Interrupted:
+                say_error(f"interrupted by {interruption.words}")
+                raise
+            except (click.ClickException, click.Abort, click.exceptions.Exit):
+                raise
+            except Exception:
+                say_error(f"the harness failed:\n{traceback.format_exc()}")
+                sys.exit(2)
+
+
+def say(text: str = "") -> None:
+    """Print text, of whomever it is, on standard output."""
+    click.echo(printable(text, lines=True))
+
+
+def say_error(text: str) -> None:
+    """Print text, of whomever it is, on standard error, with the name of the command."""
+    click.echo(f"overlay-conformance: {printable(text.rstrip(), lines=True)}", err=True)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="overlay-conformance", prog_name="overlay-conformance")
 def main() -> None:
     """Judge container-storage overlay drivers by what they do."""

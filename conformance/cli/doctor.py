@@ -22,6 +22,7 @@ from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.diagnosis import Diagnosis
 from conformance.lab.scratch import scratch_directory
+from conformance.printable import printable
 from conformance.spec import load_capabilities
 
 FORMAT: Final = 1
@@ -135,9 +136,9 @@ def _print(found: Sequence[Finding], smoke: bool) -> None:
         for one in findings:
             works = "yes" if one.works else "no"
             line = Text(f"  {works:4}", style=_COLOURS[works]).append(f"{one.what:32}", style="default")
-            line.append(f" {' '.join(one.reason.split())}", style="default")
+            line.append(f" {printable(' '.join(one.reason.split()))}", style="default")
             if one.remedy:
-                line.append(f"  -> {one.remedy}", style="bold")
+                line.append(f"  -> {printable(one.remedy)}", style="bold")
             line.rstrip()
             console.print(line)
     if smoke:

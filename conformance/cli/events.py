@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -35,6 +36,7 @@ class Events:
         else:
             self._out = open(where, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 # it is open until the end
         self._number = 0
+        self.lost = ""  # why nothing more is written, "" while it is
 
     def begin(self, driver: str, profile: str, requirements: int) -> None:
         """The first line, with the version of this format."""
@@ -56,10 +58,16 @@ class Events:
     def end(self, exit_code: int) -> None:
         """The last line; without it, the run was ended."""
         self._tell("end", exit_code=exit_code)
-        self._out.close()
+        with suppress(OSError):
+            self._out.close()
 
     def _tell(self, event: str, **fields: Any) -> None:
-        self._out.write(json.dumps({"event": event, **fields}) + "\n")
+        if self.lost:
+            return
+        try:
+            self._out.write(json.dumps({"event": event, **fields}) + "\n")
+        except OSError as error:  # whoever reads went away, which is no reason to end the run
+            self.lost = f"events could not be written: {error.strerror}"
 
 
 class Together:

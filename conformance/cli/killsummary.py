@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from conformance.alarms import Choice, Hearing, Standing
+from conformance.cli.base import say
 from conformance.kills import Fate, Kill, Specimen, Trial
 from conformance.report.killfile import KillReport
 
@@ -17,13 +16,13 @@ def print_kills(report: KillReport) -> None:
     choices = {one.name: one for one in report.choices}
     for hearing in report.hearings:
         for line in _heard(choices[hearing.different], hearing, seeded):
-            click.echo(line)
+            say(line)
     if report.matrix.faults:
         _print_trials(report, seeded)
     if report.hearings:
         standings = {one: sum(hearing.standing is one for hearing in report.hearings) for one in Standing}
         said = ", ".join(f"{count} {one.value}" for one, count in standings.items() if count)
-        click.echo(f"{len(choices)} drivers that are correct and different: {said}")
+        say(f"{len(choices)} drivers that are correct and different: {said}")
 
 
 def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
@@ -42,19 +41,17 @@ def _print_trials(report: KillReport, seeded: bool) -> None:
     matrix = report.matrix
     for fault in matrix.faults:
         for trial in matrix.of(fault):
-            click.echo(_line(fault, trial, seeded))
+            say(_line(fault, trial, seeded))
             for line in _remarks(fault, trial):
-                click.echo(_INDENT + line)
+                say(_INDENT + line)
     for requirement, said in report.gaps.items():
-        click.echo(f"{requirement}: {said}")
+        say(f"{requirement}: {said}")
     counts = {fate: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
     said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
     median, worst = matrix.median_and_worst()
     share = f"{matrix.share:.0%} of those that could be tried count as killed"
-    click.echo(f"{len(matrix.faults)} faults, profile {matrix.profile}: {said}; {share}")
-    click.echo(
-        f"time to the kill: median {median:.1f} s, worst {worst:.1f} s; all took {report.about.seconds:.0f} s"
-    )
+    say(f"{len(matrix.faults)} faults, profile {matrix.profile}: {said}; {share}")
+    say(f"time to the kill: median {median:.1f} s, worst {worst:.1f} s; all took {report.about.seconds:.0f} s")
 
 
 def _remarks(fault: Specimen, trial: Trial) -> list[str]:

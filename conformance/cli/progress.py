@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from conformance.printable import one_line
 from conformance.results import TestOutcome, Verdict
 
 _TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
@@ -43,7 +44,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """What is done now."""
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=one_line(text))
 
     def expect(self, total: int) -> None:
         """How many tests there are."""

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from conformance.case import BadCase, Case
-from conformance.cli.base import main
+from conformance.cli.base import main, say
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.lab.backing import HOST
@@ -49,9 +49,9 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
         verdict, reason = answer(told.outcomes, told.failure, stored)
         if verdict != "FIXED":
             break
-    click.echo(f"{verdict}: {', '.join(stored.requirements)} ({stored.test}) with {driver}")
+    say(f"{verdict}: {', '.join(stored.requirements)} ({stored.test}) with {driver}")
     if reason:
-        click.echo("  " + reason.replace("\n", "\n  "))
+        say("  " + reason.replace("\n", "\n  "))
     sys.exit(_CODES[verdict])
 
 

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ import click
 from rich.console import Console
 
 from conformance import expectations, health
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import connect
 from conformance.cli import completion
-from conformance.cli.base import Duration, main
+from conformance.cli.base import Duration, main, say_error
 from conformance.cli.events import Events, Together
 from conformance.cli.following import Followed, follow
+from conformance.cli.interruption import Interrupted, Interruption
 from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
+from conformance.driver import Dialect
 from conformance.evidence import About, write_folder, write_kernel_folder
 from conformance.expectations import BadExpectations, Expectation
 from conformance.lab import kernellog, overlaymodule
@@ -163,22 +165,38 @@ def run(
     )
     console = Console(highlight=False)
     events = _events(events_to, asked)
-    with scratch_directory(scratch) as directory:
-        part, told, matchless = judge(asked, directory, console, events)
-        if not no_evidence:
-            part = _with_evidence(part, evidence, results_file, directory, console)
-    if told.failure:
-        click.echo(told.complaint, err=True)
-    if results_file:
-        write(results_file, [part])
-    code = part.exit_code or (1 if matchless else 0)
-    if events:
-        events.end(code)
+    interruption = click.get_current_context().find_object(Interruption) or Interruption()
+    with interruption.deferred():
+        with scratch_directory(scratch) as directory:
+            part, told, matchless = judge(asked, directory, console, events)
+            if not no_evidence:
+                part = _with_evidence(part, evidence, results_file, directory, console, interruption)
+        if events and events.lost:
+            part = part.noting(events.lost)
+        unwritten = _written(results_file, part) if results_file else ""
+        # What was judged before a signal came is worth a summary, and is no conclusion.
+        code = 128 + interruption.signal if interruption.signal else part.exit_code or (1 if matchless else 0)
+        code = 2 if unwritten and code in (0, 1, 3) else code
+        if events:
+            events.end(code)
+    if told.failure and not told.interrupted:
+        say_error(told.complaint)
     if not told.of_driver:  # nothing was judged then, and the complaint has said why
         print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
     for line in matchless:
-        click.echo(f"overlay-conformance: {expectations_file}: {line}", err=True)
+        say_error(f"{expectations_file}: {line}")
+    if unwritten:
+        say_error(unwritten)
     sys.exit(code)
+
+
+def _written(results_file: Path, part: Part) -> str:
+    """Write the result file; why it could not be written, "" if it was."""
+    try:
+        write(results_file, [part])
+    except OSError as error:
+        return f"{results_file} could not be written: {error.strerror}; the verdicts are above"
+    return ""
 
 
 def judge(
@@ -205,6 +223,7 @@ def judge(
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
         heard = Together(progress, events) if events else progress
         told = follow("conformance.worker", asdict(task), heard)
+        told.account()
         told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
     told.outcomes = with_cut_short(told.outcomes, asked.requirements)
     opened = told.opened
@@ -232,6 +251,7 @@ def judge(
         seconds=round(time.monotonic() - began, 3),
         failure=told.failure,
         overlay=overlaymodule.parameters(),
+        tests=told.inventory.of_suite,
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
 
@@ -294,15 +314,28 @@ def results_root(results_file: Path | None) -> Path:
     return results_file.parent if results_file else Path()
 
 
-def _with_evidence(part: Part, evidence: Path, results_file: Path | None, scratch: Path, console: Console) -> Part:
-    """A folder for each failure, and the part with their names."""
-    failed = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL]
+def _with_evidence(
+    part: Part,
+    evidence: Path,
+    results_file: Path | None,
+    scratch: Path,
+    console: Console,
+    interruption: Interruption,
+) -> Part:
+    """A folder for each failure, and the part with their names. What cannot be written is a note, no error."""
     about = about_run(part.run)
-    kernels = [outcome for outcome in failed if outcome.test == health.TEST]
-    folders = {id(one): write_kernel_folder(evidence, one, load_requirements(), about) for one in kernels}
-    with_case = [outcome for outcome in failed if outcome.case]
+    folders: dict[int, Path] = {}
+    for outcome in part.outcomes:
+        if outcome.verdict is Verdict.FAIL and outcome.test == health.TEST:
+            try:
+                folders[id(outcome)] = write_kernel_folder(evidence, outcome, load_requirements(), about)
+            except Exception as error:
+                part = part.noting(_no_evidence(outcome, error))
+    with_case = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL and outcome.case]
     if with_case:
-        folders |= _folders(with_case, part.run.connection, evidence, about, scratch, console)
+        found, notes = _folders(with_case, part.run.connection, evidence, about, scratch, console, interruption)
+        folders |= found
+        part = part.noting(*notes)
     paths = {number: os.path.relpath(folder, results_root(results_file)) for number, folder in folders.items()}
     outcomes = tuple(
         replace(outcome, evidence=paths.get(id(outcome), outcome.evidence)) for outcome in part.outcomes
@@ -310,23 +343,55 @@ def _with_evidence(part: Part, evidence: Path, results_file: Path | None, scratc
     return Part(part.run, outcomes)
 
 
+def _no_evidence(outcome: TestOutcome, error: Exception) -> str:
+    return f"evidence of {outcome.test} could not be written: {type(error).__name__}: {error}"
+
+
 def _folders(
-    failed: Sequence[TestOutcome], connection: str, evidence: Path, about: About, scratch: Path, console: Console
-) -> dict[int, Path]:
-    """The folders of failures, by the identity of their outcomes."""
+    failed: Sequence[TestOutcome],
+    connection: str,
+    evidence: Path,
+    about: About,
+    scratch: Path,
+    console: Console,
+    interruption: Interruption,
+) -> tuple[dict[int, Path], list[str]]:
+    """The folders of failures by the identity of their outcomes, and a note for each that could not be written.
+
+    After a signal no more scripts are tried, as one may take minutes.
+    """
     try:
         source = connect(connection)
-    except UnknownDriver:
-        return {}
+    except Exception as error:
+        return {}, [f"no evidence was written: {type(error).__name__}: {error}"]
     folders: dict[int, Path] = {}
-    with Progress(console, "writing evidence") as progress:
+    notes: list[str] = []
+    with Progress(console, "writing evidence") as progress, closing(source):
         for number, outcome in enumerate(failed, 1):
             progress.say(f"evidence {number} of {len(failed)}: trying the script of {outcome.test}")
-            folder = write_folder(evidence, outcome, load_requirements(), about, source.dialect, scratch)
+            about_outcome = (evidence, outcome, load_requirements(), about, source.dialect, scratch)
+            try:
+                folder = _folder_in_time(about_outcome, interruption)
+            except Exception as error:
+                notes.append(_no_evidence(outcome, error))
+                continue
             if folder:
                 folders[id(outcome)] = folder
-    source.close()
-    return folders
+    return folders, notes
+
+
+def _folder_in_time(
+    about_outcome: tuple[Path, TestOutcome, Mapping[str, Requirement], About, Dialect | None, Path],
+    interruption: Interruption,
+) -> Path | None:
+    """A folder with a script that was tried, unless a signal comes or came: then without."""
+    if interruption.signal is None:
+        try:
+            with interruption.at_once():
+                return write_folder(*about_outcome)
+        except Interrupted:
+            say_error(f"interrupted by {interruption.words}; the other scripts are not tried")
+    return write_folder(*about_outcome, untried=f"the run was interrupted by {interruption.words}")
 
 
 def about_run(run_of: Run) -> About:

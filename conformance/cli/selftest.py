@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from conformance.alarms import Choice, Hearing, Standing, heard
-from conformance.cli.base import Duration, main
+from conformance.cli.base import Duration, main, say_error
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
@@ -162,7 +162,7 @@ def selftest(
         try:
             report = tried(asked, directory, Console(highlight=False))
         except HarnessFailed as error:
-            click.echo(f"overlay-conformance: the harness failed: {error}", err=True)
+            say_error(f"the harness failed: {error}")
             sys.exit(2)
     print_kills(report)
     if results_file:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.cli.base import say
+from conformance.printable import one_line
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run
 from conformance.results import RequirementResult, TestOutcome, Verdict, share_in_driver
@@ -40,45 +43,60 @@ _EXPLAINED: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
 def print_summary(console: Console, part: Part, *, code: int, evidence: Path | None = None) -> None:
     """Everything, the conclusion last. ``evidence`` is what paths of evidence are relative to, None for none."""
     results, run = part.results(), part.run
-    _print_table(console, results, load_requirements())
+    _print_table(console, results, load_requirements(), _passes(part))
     _print_capabilities(console, part)
     for outcome in _decisive(results):
         _print_outcome(outcome, run, evidence)
     for note in _notes(part, results):
-        click.echo(f"note: {note}")
+        say(f"note: {one_line(note)}")
     counts = Counter(result.verdict for result in results)
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
     where = f"on kernel {run.kernel}, {'+'.join(run.backings)}, lane {run.lane}"
     if part.outcomes:
         slowest = sorted(part.outcomes, key=lambda one: -one.seconds)[:_SLOWEST]
-        click.echo("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
-        click.echo(f"{share_in_driver(part.outcomes):.0%} of the tests' time was the driver's or the kernel's")
+        say("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
+        say(f"{share_in_driver(part.outcomes):.0%} of the tests' time was the driver's or the kernel's")
     version = "" if run.version == "unknown" else f" {run.version}"
-    click.echo(
-        f"{run.connection}{version} {where}, profile {run.profile}, seed {run.seed}:"
-        f" {said or 'nothing ran'} -> {_concluded(code, counts)}"
+    say(
+        one_line(
+            f"{run.connection}{version} {where}, profile {run.profile}, seed {run.seed}:"
+            f" {said or 'nothing ran'} -> {_concluded(code, counts, run)}"
+        )
     )
 
 
-def _concluded(code: int, counts: Mapping[Verdict, int]) -> str:
+def _passes(part: Part) -> dict[str, str]:
+    """Of how many of its tests a PASS is, for each requirement; "" where nobody counted."""
+    words = {one: share.words(part.run.profile) for one, share in part.shares().items()}
+    return {one: f"  ({said})" for one, said in words.items() if said}
+
+
+def _concluded(code: int, counts: Mapping[Verdict, int], run: Run) -> str:
+    if run.interrupted or code not in CONCLUSIONS:
+        return f"{run.failure or 'interrupted'}; this is not a conclusion"
     if code == 0 and counts[Verdict.UNTESTED]:
         return "no deviation in what was reached"
     return CONCLUSIONS[code]
 
 
 def _print_table(
-    console: Console, results: Sequence[RequirementResult], requirements: Mapping[str, Requirement]
+    console: Console,
+    results: Sequence[RequirementResult],
+    requirements: Mapping[str, Requirement],
+    passes: Mapping[str, str],
 ) -> None:
     if not console.is_terminal:
         # In a pipe there is no width to fit in: one line a requirement, for grep and diff.
         for result in results:
             sentence = requirements[result.requirement].sentence
-            click.echo(f"{result.verdict.value:15} {result.requirement:32} {sentence}")
+            said = passes.get(result.requirement, "") if result.verdict is Verdict.PASS else ""
+            say(f"{result.verdict.value:15} {result.requirement:32} {sentence}{said}")
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for result in results:
         verdict = Text(result.verdict.value, style=_COLOURS[result.verdict])
-        table.add_row(verdict, result.requirement, requirements[result.requirement].sentence)
+        said = passes.get(result.requirement, "") if result.verdict is Verdict.PASS else ""
+        table.add_row(verdict, Text(result.requirement), Text(requirements[result.requirement].sentence + said))
     console.print(table)
 
 
@@ -88,9 +106,14 @@ def _print_capabilities(console: Console, part: Part) -> None:
         return
     table = Table("capability", "declared", "probed", "effective", "reason", box=None, pad_edge=False)
     for one in rows:
-        table.add_row(*(Text(said) for said in (one.name, one.declared, one.probed, one.effective, one.reason)))
-    wide = console if console.is_terminal else Console(width=200, highlight=False)
+        said = (one.name, one.declared, one.probed, one.effective, one.reason)
+        table.add_row(*(Text(one_line(text)) for text in said))
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(width=200, highlight=False, file=io.StringIO())
     wide.print(table)
+    say(wide.file.getvalue().rstrip("\n") if isinstance(wide.file, io.StringIO) else "")
 
 
 def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
@@ -120,18 +143,18 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
 
 
 def _print_outcome(outcome: TestOutcome, run: Run, evidence: Path | None) -> None:
-    click.echo(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
-    click.echo("  " + outcome.reason.replace("\n", "\n  "))
+    say(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
+    say("  " + outcome.reason.replace("\n", "\n  "))
     if outcome.steps:
-        click.echo("  The smallest steps that show it:")
+        say("  The smallest steps that show it:")
         for number, step in enumerate(outcome.steps, 1):
-            click.echo(f"  {number:4}. {step}")
+            say(f"  {number:4}. {step}")
     if outcome.evidence and evidence is not None:
         folder = evidence / outcome.evidence
         script = folder / "repro.sh"
-        click.echo(f"  evidence: {script if script.exists() else folder / 'failure.md'}")
+        say(f"  evidence: {script if script.exists() else folder / 'failure.md'}")
     chosen = " ".join(f"--requirement {one}" for one in outcome.requirements)
     limits = f"--seed {run.seed} --examples {run.examples}"
     where = f" --backing {outcome.backing}" if outcome.backing not in ("", "host") else ""
     profile = "" if run.profile == "standard" else f" --profile {run.profile}"
-    click.echo(f"  again: overlay-conformance run '{run.connection}' {chosen} {limits}{profile}{where}\n")
+    say(f"  again: overlay-conformance run {shlex.quote(run.connection)} {chosen} {limits}{profile}{where}\n")

@@ -13,7 +13,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from conformance.cli.base import main
+from conformance.cli.base import main, say, say_error
 from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
@@ -51,13 +51,13 @@ def compare(
         about = {"version": COMPARISON, "first": first, "second": second, "seed": seed, "examples": examples}
         json_file.write_text(json.dumps({**about, "exit_code": code, **found}, indent=1) + "\n")
     if told.failure:
-        click.echo(told.complaint, err=True)
+        say_error(told.complaint)
     elif found["found"]:
-        click.echo(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
+        say(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
         for number, step in enumerate(found["steps"], 1):
-            click.echo(f"{number:5}. {step}")
+            say(f"{number:5}. {step}")
     else:
-        click.echo(f"{first} and {second} did the same on {examples} chains of layers, seed {seed}")
+        say(f"{first} and {second} did the same on {examples} chains of layers, seed {seed}")
     sys.exit(code)
 
 

@@ -105,7 +105,7 @@ def _cut(part: Part, form: Literal[0, 1, 2]) -> Part:
     return part.changed(form, mtime=int(seconds) - down, pax_headers=without(records, "mtime"))
 
 
-class RoundsTimes(Faithful):
+class RoundsTimesToSeconds(Faithful):
     """The times in a diff are rounded to the nearest second."""
 
     declined_capabilities: ClassVar = _WHOLE_SECONDS
@@ -229,7 +229,7 @@ DIFFERENT: Final = (
         (*_DIFFS, "OVL-META-TIMES", "OVL-CHANGES"),
     ),
     Different(
-        RoundsTimes,
+        RoundsTimesToSeconds,
         "Go's archive/tar since 1.10 rounds what a header has no room for",
         (*_DIFFS, "OVL-META", "OVL-CHAIN-DIFF-DEEP", "OVL-LIFE-HISTORY", "OVL-PARALLEL-DIFF", "OVL-STORE"),
         forgoes=("OVL-META-TIMES-DOWN",),

@@ -156,12 +156,13 @@ class RemovesByPrefix(Faithful):
 
 
 class RefusesHalfway(Faithful):
-    """The removal of a mounted layer is refused when its short link is gone already."""
+    """The removal of a mounted layer is refused when its short link and its 'link' are removed already."""
 
     def remove(self, layer_id: str) -> None:
-        """The link first, then the question."""
+        """The links first, then the question."""
         if layer_id and os.path.ismount(f"{self.home}/{layer_id}/merged"):
             _unlink_short(self.home, layer_id)
+            Path(self.home, layer_id, "link").unlink(missing_ok=True)
             raise ValueError(f"layer {layer_id} is mounted")
         self.inner.remove(layer_id)
 
@@ -213,12 +214,13 @@ class RemembersBaseTrees(Patched):
 
 
 class PrunesLinksAtOpening(Faithful):
-    """Short links that no layer's 'lower' names are removed when a home is opened: those of the topmost, too."""
+    """Opening a home removes short links that no 'lower' names, and the 'link' files that name them."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         named = {entry for file in Path(home).glob("*/lower") for entry in file.read_text().split(":")}
         for link in Path(home, "l").glob("*"):
             if f"l/{link.name}" not in named:
+                (link.resolve().parent / "link").unlink(missing_ok=True)
                 link.unlink()
         super().__init__(home, **asked)
 

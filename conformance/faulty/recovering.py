@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -116,20 +117,17 @@ class FollowsShortLinks(Patched):
 
 
 class TakesFilesForLayers(Patched):
-    """Every name in the home is taken for a layer, also that of a file."""
+    """Every name in the home is taken for a layer, so a file has no 'lower' that could be read."""
 
     place = "layers:LayerStore.all_of_home"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """And what the file is called."""
-        found = list(original(*args, **kwargs))
-        store = args[0]
-        known = {layer.layer_id for layer in found}
-        for name in sorted(os.listdir(store._home)):
-            if name not in known and name[0] != "." and os.path.isfile(f"{store._home}/{name}"):
-                found.append(type(found[0])(name, store._home, True))
-        return iter(found)
+        """Read the 'lower' of a file."""
+        for name in sorted(os.listdir(args[0]._home)):
+            if name[0] != "." and os.path.isfile(f"{args[0]._home}/{name}"):
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", f"{args[0]._home}/{name}/lower")
+        return original(*args, **kwargs)
 
 
 class LinksWhenNeeded(Patched):

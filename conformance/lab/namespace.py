@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,16 @@ _MS_BIND: Final = 4096
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+# What a process that waits for an init sends it for what it is sent, and what the init makes of it. They are others
+# than the first ones, as those reach the init too where they are sent to the whole process group.
+_TO_INIT: Final = {
+    signal.SIGTERM: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGUSR1,
+    signal.SIGINT: signal.SIGUSR2,
+}
+_FROM_INIT: Final = {signal.SIGUSR1: signal.SIGTERM, signal.SIGUSR2: signal.SIGINT}
 
 
 class NoNamespace(Exception):
@@ -49,8 +59,9 @@ def enter_pid_namespace() -> str:
 
     The kernel ends everything in it when its init ends (pid_namespaces(7)), so nothing that this process starts
     outlives it, or the process that called this. That one only waits from here on, ends as the child does, and
-    passes on what it is sent by SIGTERM, SIGINT and SIGHUP, unless a terminal sent it to all. Without the right to
-    make a PID namespace, a user namespace is made first, which :func:`enter_private_mounts` goes on with.
+    passes SIGTERM, SIGINT and SIGHUP on to the child's process group, which is another one than its own, so that
+    each comes once. Without the right to make a PID namespace, a user namespace is made first, which
+    :func:`enter_private_mounts` goes on with.
     """
     parent = os.getppid()
     try:
@@ -60,33 +71,37 @@ def enter_pid_namespace() -> str:
     except OSError as error:
         return f"no PID namespace: {os.strerror(error.errno or errno.EPERM)}"
     die_with_parent(parent)  # again: credentials that changed may have undone it
-    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_TO_INIT, *_FROM_INIT})
     reads, writes = os.pipe2(os.O_CLOEXEC)
-    outside = os.fork()
-    if outside:
+    init = os.fork()
+    if init:
         os.close(writes)
-        _wait_for(outside, signals)
-        status = int.from_bytes(os.read(reads, 4) or signal.SIGKILL.to_bytes(4, "little"), "little")
-        _end_with(status)
+        _wait_for(init, lambda number: os.kill(init, number), _TO_INIT)
+        _end_with(int.from_bytes(os.read(reads, 4) or signal.SIGKILL.to_bytes(4, "little"), "little"))
     _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     os.close(reads)
-    inside = os.fork()
-    if inside:
-        os.write(writes, _wait_for(inside, signals).to_bytes(4, "little"))
+    child = os.fork()
+    if child:
+        with suppress(OSError):  # the child may have done it and more already
+            os.setpgid(child, child)
+        status = _wait_for(child, lambda number: os.killpg(child, number), _FROM_INIT)
+        os.write(writes, status.to_bytes(4, "little"))
         os._exit(0)
     os.close(writes)
+    os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ""
 
 
-def _wait_for(child: int, signals: set[signal.Signals]) -> int:
-    """The wait status of a child, while all others are reaped too and signals are passed on to it."""
+def _wait_for(
+    child: int, send: Callable[[signal.Signals], None], passed_on: Mapping[signal.Signals, signal.Signals]
+) -> int:
+    """The wait status of a child, while all others are reaped too, and signals are passed on."""
     while True:
-        info = signal.sigwaitinfo(signals)
-        if info.si_signo != signal.SIGCHLD:
-            if info.si_code <= 0:  # of a process (sigaction(2), SI_USER), and not of a terminal
-                os.kill(child, info.si_signo)
+        received = signal.Signals(signal.sigwait({signal.SIGCHLD, *passed_on}))
+        if received in passed_on:
+            with suppress(ProcessLookupError):
+                send(passed_on[received])
             continue
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -109,6 +124,11 @@ def _end_with(status: int) -> None:
 def process_id() -> int:
     """The id of this process in /proc, which is another one than getpid(2) in a PID namespace without its own."""
     return int(os.readlink("/proc/self"))
+
+
+def set_subreaper(on: bool) -> None:
+    """Become the parent of orphans among the descendants of this process, or no longer (prctl(2))."""
+    _call(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def enter_private_mounts() -> str:

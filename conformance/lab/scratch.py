@@ -5,11 +5,14 @@ A run holds a lock on a file in its directory (flock(2)); a directory whose lock
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +36,14 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield path
     finally:
-        _remove(path, above)
-        os.close(fd)
-        os.close(above)
+        try:
+            _remove(path, above)
+        except OSError as error:
+            # It says nothing about the driver, and the next run tries again.
+            sys.stderr.write(f"overlay-conformance: {path} could not be removed: {error.strerror}\n")
+        finally:
+            os.close(fd)
+            os.close(above)
 
 
 def sweep(where: Path) -> list[Path]:
@@ -51,19 +59,34 @@ def sweep(where: Path) -> list[Path]:
         except BlockingIOError:
             continue
         else:
-            _remove(path, None)
-            swept.append(path)
+            with suppress(OSError):  # what cannot be removed stays for the next run, and is no reason against this
+                _remove(path, None)
+                swept.append(path)
         finally:
             os.close(fd)
     return swept
 
 
 def _remove(path: Path, above: int | None) -> None:
+    # Of a run that had no mounts of its own; through a mount, others' files would be removed.
+    namespace.unmount_below(path)
     # The lock goes last: as long as anything is left, the next run can find and sweep it.
     for entry in path.iterdir():
         if entry.name != _LOCK:
-            remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            _remove_entry(entry)
     (path / _LOCK).unlink()
     if any(one.point == str(path) for one in mountinfo.mounts()):  # on itself, by this process
         namespace.unmount(path)
     os.rmdir(path if above is None else path.name, dir_fd=above)
+
+
+def _remove_entry(path: Path) -> None:
+    """Remove a file, or a tree of any depth; raises OSError. Python recurses, with a descriptor for each level."""
+    try:
+        remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except (OSError, RecursionError):
+        done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+        if done.returncode:
+            raise OSError(
+                errno.ENOTEMPTY, done.stderr.decode(errors="backslashreplace").strip(), str(path)
+            ) from None

@@ -159,7 +159,7 @@ class Supervised:
                 said = self.output()
                 os.sched_yield()
             said = "" if said == before else said
-        return said or _as_the_kernel_knows(self.pid)
+        return said or as_the_kernel_knows(self.pid)
 
     def end(self, grace: float) -> None:
         """Ask it to end by SIGTERM; after ``grace`` seconds it is killed, with all that it started."""
@@ -200,7 +200,7 @@ def why_not() -> str:
     return process.isolated
 
 
-def _as_the_kernel_knows(pid: int) -> str:
+def as_the_kernel_knows(pid: int) -> str:
     """Of each thread of a process: its name, its state, and the call of the kernel that it is in (proc(5))."""
     lines = []
     for task in sorted(Path(f"/proc/{pid}/task").glob("*")):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance import tars
-from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.driver import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.model import Node, Snapshot
 from conformance.observe import differences, observe
 from conformance.workbench import Deviation
@@ -234,7 +234,7 @@ def check(history: History, ended: Ended, open_store: Callable[[], DriverUnderTe
     try:
         return list(_findings(history, ended, driver))
     finally:
-        with suppress(DriverRefused):
+        with suppress(DriverRefused, DriverFailed):
             driver.leave()
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Final
 from xml.sax.saxutils import escape
 
+from conformance.printable import one_line
 from conformance.report.statement import CONFORMANT, NOT_CONFORMANT, Statement, span
 
 _COLOURS: Final = {CONFORMANT: "#2e7d32", NOT_CONFORMANT: "#b3261e"}
@@ -17,7 +18,7 @@ _PADDING: Final = 10
 def badge(statement: Statement) -> str:
     """The badge of one statement."""
     kernels = span(tuple(re.sub(r"^(\d+\.\d+).*", r"\1", one) for one in statement.kernels))
-    left = f"overlay {'+'.join(statement.profiles)}, Linux {kernels}"
+    left = one_line(f"overlay {'+'.join(statement.profiles)}, Linux {kernels}")
     right = statement.conclusion
     if statement.conclusion == NOT_CONFORMANT:
         failed = len(statement.failed) + len(statement.known)
@@ -25,7 +26,7 @@ def badge(statement: Statement) -> str:
     widths = [round(len(text) * _CHARACTER) + 2 * _PADDING for text in (left, right)]
     total = sum(widths)
     colour = _COLOURS.get(statement.conclusion, _UNDETERMINED)
-    title = escape(f"{statement.driver} {statement.version}: {left}: {right}")
+    title = escape(one_line(f"{statement.driver} {statement.version}: {left}: {right}"))
     label = title.replace('"', "&quot;")
     return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="20" role="img" aria-label="{label}">
   <title>{title}</title>

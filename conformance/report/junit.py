@@ -6,10 +6,10 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Final
 
+from conformance.printable import one_line, printable
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.results import TestOutcome, Verdict
 
-_NO_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FAILURES: Final = (Verdict.FAIL, Verdict.XPASS)
 _LEFT_OUT: Final = (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED, Verdict.XFAIL)
 
@@ -29,7 +29,7 @@ def _suite(root: ET.Element, matrix: Matrix, column: Column) -> None:
     suite = ET.SubElement(
         root,
         "testsuite",
-        name=_text(title_of(column)),
+        name=one_line(title_of(column)),
         tests=str(len(cells)),
         failures=str(sum(one in _FAILURES for one in verdicts)),
         errors=str(verdicts.count(Verdict.ERROR)),
@@ -41,7 +41,7 @@ def _suite(root: ET.Element, matrix: Matrix, column: Column) -> None:
         case = ET.SubElement(
             suite,
             "testcase",
-            classname=f"{family}.{column.backing}",
+            classname=one_line(f"{family}.{column.backing}"),
             name=requirement.id,
             time=f"{_seconds(cell):.3f}",
         )
@@ -53,10 +53,10 @@ def _result(case: ET.Element, cell: Cell, sentence: str) -> None:
     first = reasons[0].splitlines()[0] if reasons else cell.verdict.value
     kind = "failure" if cell.verdict in _FAILURES else "error" if cell.verdict is Verdict.ERROR else "skipped"
     if cell.verdict is not Verdict.PASS:
-        node = ET.SubElement(case, kind, message=_text(f"{cell.verdict.value}: {first}"))
+        node = ET.SubElement(case, kind, message=one_line(f"{cell.verdict.value}: {first}"))
         if kind != "skipped":
             node.set("type", cell.verdict.value)
-            node.text = _text("\n\n".join([sentence, *map(_told, cell.outcomes)]))
+            node.text = printable("\n\n".join([sentence, *map(_told, cell.outcomes)]), lines=True)
 
 
 def _told(outcome: TestOutcome) -> str:
@@ -73,8 +73,3 @@ def title_of(column: Column) -> str:
     """A column in one line."""
     where = f"Linux {column.kernel}, {column.backing}, {column.lane}"
     return f"{column.driver} {column.version}, {where}, {column.profile}"
-
-
-def _text(text: str) -> str:
-    """Without what XML cannot hold, such as control characters of a driver's complaint."""
-    return _NO_XML.sub("\ufffd", text)

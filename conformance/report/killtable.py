@@ -7,6 +7,7 @@ from typing import Final
 
 from conformance.alarms import Standing, Verdicts, summed_up
 from conformance.kills import Fate, KillMatrix, Specimen
+from conformance.printable import printable
 from conformance.report.killfile import KillReport
 
 _SMALL: Final = 5
@@ -71,7 +72,7 @@ def _choice_row(found: Verdicts) -> str:
 
 
 def _cells(*cells: str) -> str:
-    return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
+    return "| " + " | ".join(printable(one.replace("|", "\\|")) for one in cells) + " |"
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -132,4 +133,9 @@ def _why(matrix: KillMatrix, fault: Specimen) -> str:
 def _listed(title: str, entries: list[tuple[str, str]]) -> list[str]:
     if not entries:
         return []
-    return [f"## {title}", "", *(f"- `{name}`: {' '.join(said.split())[:300]}" for name, said in entries), ""]
+    return [
+        f"## {title}",
+        "",
+        *(f"- `{name}`: {printable(' '.join(said.split())[:300])}" for name, said in entries),
+        "",
+    ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from conformance.printable import fenced
+from conformance.printable import markdown as escaped
 from conformance.report.junit import title_of
 from conformance.report.matrix import Cell, Column, Matrix
+from conformance.report.records import Run
 from conformance.results import TestOutcome, Verdict
 
 _BAD: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
@@ -24,6 +27,7 @@ def _lines(matrix: Matrix) -> Iterator[str]:
     yield from _counts(matrix)
     yield from _differences(matrix)
     yield from _failures(matrix)
+    yield from _passes(matrix)
     yield from _listed(matrix, "Known failures", (Verdict.XFAIL,))
     yield from _listed(
         matrix, "Not judged", (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED), folded=True
@@ -38,7 +42,7 @@ def _counts(matrix: Matrix) -> Iterator[str]:
     yield "|---|---|---|---|---|" + "--:|" * len(verdicts)
     for column, counts in found.items():
         words = [f"{column.driver} {column.version}", column.kernel, column.backing, column.lane, column.profile]
-        yield f"| {' | '.join(map(_cell, words))} | {' | '.join(str(counts.get(one, 0)) for one in verdicts)} |"
+        yield f"| {' | '.join(map(escaped, words))} | {' | '.join(str(counts.get(one, 0)) for one in verdicts)} |"
     yield ""
 
 
@@ -53,7 +57,7 @@ def _differences(matrix: Matrix) -> Iterator[str]:
     yield "## Differences between columns"
     yield ""
     if rows:
-        names = [f"{_cell(one.driver)} {one.kernel} {one.backing}" for one in matrix.columns]
+        names = [escaped(f"{one.driver} {one.kernel} {one.backing}") for one in matrix.columns]
         yield f"| requirement | {' | '.join(names)} |"
         yield "|---|" + "---|" * len(names)
         yield from rows
@@ -88,11 +92,11 @@ def _failures(matrix: Matrix) -> Iterator[str]:
 def _failure(outcome: TestOutcome, column: Column) -> Iterator[str]:
     yield f"### {outcome.verdict.value} {', '.join(outcome.requirements)}"
     yield ""
-    yield f"{_cell(title_of(column))}, `{outcome.test}`"
+    yield f"{escaped(title_of(column))}, {escaped(outcome.test)}"
     yield ""
     yield from _block(outcome.reason)
     if outcome.evidence:
-        yield f"Evidence: `{outcome.evidence}`"
+        yield f"Evidence: {escaped(outcome.evidence)}"
         yield ""
     if outcome.steps:
         yield f"<details><summary>{len(outcome.steps)} steps</summary>"
@@ -105,13 +109,7 @@ def _failure(outcome: TestOutcome, column: Column) -> Iterator[str]:
 
 
 def _block(text: str) -> Iterator[str]:
-    """Text as it is, behind a fence that it cannot end."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    yield fence
-    yield text
-    yield fence
+    yield from fenced(text)
     yield ""
 
 
@@ -122,7 +120,7 @@ def _listed(matrix: Matrix, title: str, verdicts: tuple[Verdict, ...], *, folded
             cell = matrix.cells.get((requirement.id, column))
             if cell and cell.verdict in verdicts:
                 reason = cell.outcomes[0].reason if cell.outcomes else "no test of it was run"
-                first = (reason.splitlines() or [""])[0]
+                first = reason.split("\n", 1)[0]
                 where = f"{column.driver}, {column.kernel}, {column.backing}"
                 rows.setdefault((requirement.id, cell.verdict.value, first), []).append(where)
     if not rows:
@@ -135,22 +133,45 @@ def _listed(matrix: Matrix, title: str, verdicts: tuple[Verdict, ...], *, folded
     yield "| requirement | verdict | reason | where |"
     yield "|---|---|---|---|"
     for (requirement_id, verdict, reason), places in rows.items():
-        yield f"| {requirement_id} | {verdict} | {_cell(reason)} | {_cell('; '.join(places))} |"
+        yield f"| {requirement_id} | {verdict} | {escaped(reason)} | {escaped('; '.join(places))} |"
     yield ""
     if folded:
         yield "</details>"
         yield ""
 
 
+def _failure_of(run: Run) -> str:
+    if run.interrupted:
+        return f"; **partial, {escaped(run.failure)}**: what did not run is UNTESTED"
+    return f"; **the run failed**: {escaped(run.failure.split(chr(10), 1)[0])}" if run.failure else ""
+
+
+def _passes(matrix: Matrix) -> Iterator[str]:
+    """Of how many of their tests those passes are for which not all tests ran."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for requirement in matrix.requirements:
+        for column in matrix.columns:
+            cell = matrix.cells.get((requirement.id, column))
+            if cell and cell.verdict is Verdict.PASS and cell.share.ran < cell.share.tests:
+                where = f"{column.driver}, {column.kernel}, {column.backing}"
+                rows.setdefault((requirement.id, cell.share.words(column.profile)), []).append(where)
+    if not rows:
+        return
+    yield f"<details><summary>Passed with a part of their tests: {len(rows)}</summary>"
+    yield ""
+    yield "| requirement | PASS of | where |"
+    yield "|---|---|---|"
+    for (requirement_id, said), places in rows.items():
+        yield f"| {requirement_id} | {said} | {escaped('; '.join(places))} |"
+    yield ""
+    yield "</details>"
+    yield ""
+
+
 def _runs(matrix: Matrix) -> Iterator[str]:
     for run in matrix.runs:
         yield (
             f"Run {run.id}: overlay-conformance {run.suite}, specification {run.specification}, seed {run.seed},"
-            f" {run.examples} examples, {run.seconds:.0f} s, {run.started}"
-            + (f"; **the run failed**: {_cell(run.failure.splitlines()[0])}" if run.failure else "")
+            f" {run.examples} examples, {run.seconds:.0f} s, {run.started}" + _failure_of(run)
         )
         yield ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
-from conformance.results import RequirementResult, TestOutcome, Verdict, judge
+from conformance.results import NOT_COUNTED, RequirementResult, Share, TestOutcome, Verdict, judge, shares_of
 from conformance.spec import VARIES, Requirement
 
 
@@ -28,10 +28,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is known of one requirement in one column; ``outcomes`` are those that decided the verdict."""
+    """What is known of one requirement in one column; ``outcomes`` are those that decided the verdict.
+
+    ``share`` is how many of the requirement's tests ran there.
+    """
 
     verdict: Verdict
     outcomes: tuple[TestOutcome, ...]
+    share: Share = NOT_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +58,25 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
     outcomes: dict[Column, list[TestOutcome]] = {}
     selected: dict[Column, dict[str, None]] = {}
     places: dict[Column, tuple[str, str, str]] = {}
+    counts: dict[Column, dict[str, int]] = {}
     unusual = _unusual([part.run for part in parts])
     for part in parts:
         said = " ".join(f"{name}={value}" for name, value in part.run.overlay.items() if (name, value) in unusual)
         for column, found in _by_column(part, said).items():
             places[column] = (part.run.kernel, column.backing.removesuffix(f" {said}"), said)
             outcomes.setdefault(column, []).extend(found)
+            for of_backing in (*part.run.tests.values(), part.run.tests.get(places[column][1], {})):
+                counts.setdefault(column, {}).update(of_backing)  # the column's own last
             named = [one for outcome in found for one in outcome.requirements]
             selected.setdefault(column, {}).update(dict.fromkeys([*part.to_judge, *named]))
     cells: dict[tuple[str, Column], Cell] = {}
     for column, found in outcomes.items():
+        shares = shares_of(found, counts.get(column, {}))
         for result in judge(selected[column], found):
             if _counts(result, column):
-                cells[result.requirement, column] = Cell(result.verdict, result.outcomes)
+                cells[result.requirement, column] = Cell(
+                    result.verdict, result.outcomes, shares.get(result.requirement, NOT_COUNTED)
+                )
     _fill_in(cells, places, requirements)
     shown = tuple(one for one in requirements.values() if any(one.id == name for name, _ in cells))
     return Matrix(shown, tuple(sorted(outcomes)), cells, tuple(part.run for part in parts))

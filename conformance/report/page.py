@@ -18,8 +18,9 @@ from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
 from conformance.alarms import Verdicts, summed_up
+from conformance.printable import printable
 from conformance.report.killfile import KillReport
-from conformance.report.matrix import Cell, Matrix
+from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
 from conformance.results import TestOutcome, Verdict
 
@@ -47,12 +48,12 @@ def page(
     Links to evidence are relative, so the page belongs beside the result file.
     """
     template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
-    # A lone surrogate cannot be written to a file, so all that is not ASCII is a reference to a character.
-    heading = html.escape(title).encode("ascii", "xmlcharrefreplace").decode()
+    # Whatever the locale is that writes the page: what is not ASCII is a reference to a character.
+    heading = html.escape(printable(title)).encode("ascii", "xmlcharrefreplace").decode()
     said = {
         "title": heading,
         "policy": _policy(template),
-        "data": _embedded({**_data(matrix, scripts), "kills": _kills(kills)}),
+        "data": _embedded({**_data(matrix, scripts), "kills": _plain(_kills(kills))}),
     }
     return _PLACE.sub(lambda found: said[found[1]], template)
 
@@ -94,33 +95,42 @@ class _Tables:
         """The number of an outcome; those that read the same are one."""
         return self.outcomes.number(
             (
-                self.texts.number(outcome.test),
+                self._text(outcome.test),
                 _VERDICTS[outcome.verdict],
-                self.texts.number(outcome.reason),
+                self._text(outcome.reason),
                 self._list(outcome.steps),
                 self._list(outcome.kernel),
                 round(outcome.seconds, 3),
                 round(outcome.driver_seconds, 3),
-                self.texts.number(outcome.backing),
-                self.texts.number(outcome.evidence),
+                self._text(outcome.backing),
+                self.texts.number(outcome.evidence),  # the path of a file, and below the text of one: as they are
                 self.texts.number(self.scripts.get(outcome.evidence, "") if outcome.evidence else ""),
             )
         )
 
     def _list(self, texts: tuple[str, ...]) -> int:
-        return self.lists.number(tuple(self.texts.number(text) for text in texts))
+        return self.lists.number(tuple(map(self._text, texts)))
+
+    def _text(self, text: str) -> int:
+        return self.texts.number(printable(text, lines=True))
+
+    def share(self, cell: Cell | None, profile: str) -> int:
+        """The number of the words that say how many tests of a requirement ran."""
+        return self._text(cell.share.words(profile) if cell else "")
 
 
 def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
     tables = _Tables(scripts)
     rows = [
-        _row([matrix.cells.get((requirement.id, column)) for column in matrix.columns], tables)
+        _row([(matrix.cells.get((requirement.id, column)), column) for column in matrix.columns], tables)
         for requirement in matrix.requirements
     ]
     return {
         "verdicts": [verdict.value for verdict in Verdict],
-        "requirements": [[one.id, one.family, one.level, one.sentence, one.source] for one in matrix.requirements],
-        "columns": [asdict(column) for column in matrix.columns],
+        "requirements": [
+            _plain([one.id, one.family, one.level, one.sentence, one.source]) for one in matrix.requirements
+        ],
+        "columns": [_plain(asdict(column)) for column in matrix.columns],
         "runs": [_run(run) for run in matrix.runs],
         "rows": rows,
         "outcomes": list(tables.outcomes.numbers),
@@ -169,15 +179,24 @@ def _choice(found: Verdicts) -> dict[str, Any]:
     }
 
 
-def _row(cells: list[Cell | None], tables: _Tables) -> list[Any]:
-    """The verdicts, a digit for each column and a dot for what was not selected, then the outcomes of each."""
-    verdicts = "".join("." if cell is None else str(_VERDICTS[cell.verdict]) for cell in cells)
-    return [verdicts, [[tables.outcome(one) for one in cell.outcomes] if cell else [] for cell in cells]]
+def _row(cells: list[tuple[Cell | None, Column]], tables: _Tables) -> list[Any]:
+    """The verdicts (a digit for each column, a dot for what was not selected), outcomes, how many tests ran."""
+    verdicts = "".join("." if cell is None else str(_VERDICTS[cell.verdict]) for cell, _ in cells)
+    outcomes = [[tables.outcome(one) for one in cell.outcomes] if cell else [] for cell, _ in cells]
+    return [verdicts, outcomes, [tables.share(cell, column.profile) for cell, column in cells]]
 
 
 def _run(run: Run) -> dict[str, Any]:
-    return {name: _plain(getattr(run, name)) for name in _OF_RUN}
+    return {"interrupted": run.interrupted, **{name: _plain(getattr(run, name)) for name in _OF_RUN}}
 
 
 def _plain(value: Any) -> Any:
-    return dict(sorted(value.items())) if isinstance(value, Mapping) else value
+    """The same for JSON, in an order that is always the same, with printable texts."""
+    match value:
+        case str():
+            return printable(value, lines=True)
+        case Mapping():
+            return {_plain(key): _plain(one) for key, one in sorted(value.items())}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+    return value

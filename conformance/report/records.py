@@ -10,17 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
-from conformance.results import PREFLIGHT, RequirementResult, TestOutcome, Verdict, exit_code, judge
+from conformance.results import (
+    PREFLIGHT,
+    RequirementResult,
+    Share,
+    TestOutcome,
+    Verdict,
+    exit_code,
+    judge,
+    shares_of,
+)
 from conformance.spec import Requirement, load_capabilities
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("results.schema.json")
+INTERRUPTED: Final = "interrupted by "  # how the failure of a run begins that a signal ended
 _IDENTITY: Final = (
     *("suite", "specification", "connection", "driver", "version"),
     *("kernel", "machine", "lane", "profile", "examples", "seed"),
@@ -38,7 +49,8 @@ class Run:
 
     ``suite`` is the version of this project, ``specification`` a digest of the requirements that were judged by.
     ``lacking`` names capabilities of the host that are not there, ``declined`` those of the driver, with reasons.
-    ``overlay`` has the parameters of the kernel's module overlay, empty in files of earlier versions.
+    ``overlay`` has the parameters of the kernel's module overlay, empty in files of earlier versions. ``tests``
+    counts the tests that the suite has, in whatever profile, by filesystem and requirement; it is empty there, too.
     """
 
     suite: str
@@ -61,6 +73,12 @@ class Run:
     seconds: float = 0.0
     failure: str = ""
     overlay: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run, so that it is partial; ``failure`` names the signal."""
+        return self.failure.startswith(INTERRUPTED)
 
     @property
     def id(self) -> str:
@@ -94,6 +112,17 @@ class Part:
         """What host and driver can do."""
         return capability_rows(self.run.declined, self.run.lacking, self.outcomes, load_capabilities())
 
+    def noting(self, *notes: str) -> Part:
+        """The same with further notes."""
+        return replace(self, run=replace(self.run, notes=(*self.run.notes, *notes))) if notes else self
+
+    def shares(self) -> dict[str, Share]:
+        """How many of its tests ran for each requirement, over all filesystems of the run."""
+        counts: Counter[str] = Counter()
+        for of_backing in self.run.tests.values():
+            counts.update(of_backing)
+        return shares_of(self.outcomes, counts)
+
     @property
     def exit_code(self) -> int:
         """What the command exits with (docs/exit-codes.md)."""
@@ -126,13 +155,19 @@ def _records_of(part: Part) -> list[dict[str, Any]]:
     part = Part(replace(part.run, **lists), part.outcomes)
     name = part.run.id
     outcomes = sorted(part.outcomes, key=lambda one: (one.backing, one.test))
-    results = part.results()
+    results, shares = part.results(), part.shares()
     counts = {verdict.value: sum(one.verdict is verdict for one in results) for verdict in Verdict}
     return [
         {"record": "run", "format": FORMAT, "run": name, **asdict(part.run)},
         *({"record": "outcome", "run": name, **_of_outcome(one)} for one in outcomes),
         *(
-            {"record": "result", "run": name, "requirement": one.requirement, "verdict": one.verdict.value}
+            {
+                "record": "result",
+                "run": name,
+                "requirement": one.requirement,
+                "verdict": one.verdict.value,
+                **(asdict(shares[one.requirement]) if one.requirement in shares else {}),
+            }
             for one in results
         ),
         *({"record": "capability", "run": name, **asdict(one)} for one in part.capabilities()),
@@ -256,6 +291,10 @@ def _joined(one: Part, other: Part, first: str, second: str) -> Part:
     changes["lacking"] = {name: one.run.lacking[name] for name in sorted(both)}
     changes["started"] = min(one.run.started, other.run.started)
     changes["seconds"] = round(one.run.seconds + other.run.seconds, 3)
+    changes["tests"] = {
+        backing: {**one.run.tests.get(backing, {}), **other.run.tests.get(backing, {})}
+        for backing in sorted({*one.run.tests, *other.run.tests})
+    }
     changes["failure"] = "\n".join(text for text in (one.run.failure, other.run.failure) if text)
     same = {slot.name: getattr(one.run, slot.name) for slot in fields(Run) if slot.name not in changes}
     return Part(Run(**same, **changes), one.outcomes + other.outcomes)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from conformance.printable import markdown
 from conformance.report.matrix import Column, Matrix
 from conformance.report.records import Run
 from conformance.results import Verdict
@@ -147,6 +148,8 @@ def _conclusion(
     broken = [one.id for one in must if worst[one.id] in _BROKEN]
     if broken:
         return NOT_CONFORMANT, f"{len(broken)} requirements of level MUST failed: {', '.join(broken)}"
+    if any(run.interrupted for run in runs):
+        return UNDETERMINED, "a run was interrupted, so not all tests ran"
     if any(run.failure for run in runs) or any(verdict is Verdict.ERROR for verdict in worst.values()):
         return UNDETERMINED, "the harness failed in some test; that says nothing about the driver"
     unexpected = [one.id for one in must if worst[one.id] is Verdict.XPASS]
@@ -164,13 +167,13 @@ def statement_markdown(statement: Statement) -> str:
     """The statement for people."""
     kernels = span(statement.kernels)
     lines = [
-        f"# {statement.driver} {statement.version}: {statement.conclusion}",
+        f"# {markdown(f'{statement.driver} {statement.version}')}: {statement.conclusion}",
         "",
         f"{statement.because[0].upper()}{statement.because[1:]}.",
         "",
         f"Judged by overlay-conformance {', '.join(statement.suite)} (specification"
-        f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux {kernels}, with"
-        f" layers on {', '.join(statement.backings)}.",
+        f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux"
+        f" {markdown(kernels)}, with layers on {markdown(', '.join(statement.backings))}.",
         "",
     ]
     verdicts = [
@@ -191,11 +194,9 @@ def statement_markdown(statement: Statement) -> str:
             "|---|---|---|---|---|---|",
         ]
         for left in statement.left_out:
-            reason = left.reason.replace("|", "\\|").replace("\n", " ")
             core = "core" if left.core else ""
-            lines.append(
-                f"| {left.requirement} | {left.level} | {core} | {left.verdict} | {reason} | {left.where} |"
-            )
+            said = f"{markdown(left.reason)} | {markdown(left.where)}"
+            lines.append(f"| {left.requirement} | {left.level} | {core} | {left.verdict} | {said} |")
         lines.append("")
     return "\n".join(lines)
 

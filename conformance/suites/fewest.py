@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from conformance.bench import Bench
-from conformance.driver import DriverRefused
+from conformance.driver import DriverFailed, DriverRefused
 from conformance.suites.cases import Layer
 from conformance.workbench import Deviation, Leak
 
@@ -31,7 +31,7 @@ def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], 
 def _fails(check: Callable[[Chain], None], chain: Chain) -> bool:
     try:
         check(chain)
-    except Leak:
+    except (Leak, DriverFailed):  # another failure than the one that is shrunk
         return False
     except (Deviation, DriverRefused):
         return True

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conformance.bench import Bench
-from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.driver import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.lab.backing import backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import REFUSING, Disk, disk
@@ -63,7 +63,7 @@ def store_on(bench: Bench, disk: Disk) -> Iterator[DriverUnderTest]:
     try:
         yield driver
     finally:
-        with suppress(DriverRefused):
+        with suppress(DriverRefused, DriverFailed):
             driver.leave()
 
 
@@ -169,7 +169,7 @@ def cut_while_running(
             for step in steps:
                 bench.story.tell(str(step))
                 one(step)
-        except (DriverRefused, OSError) as refused:
+        except (DriverRefused, DriverFailed, OSError) as refused:
             bench.story.tell(f"  refused: {refused}")  # the disk is gone; nobody is to blame
         finally:
             over.set()

@@ -17,6 +17,7 @@ from refdriver.archive import tarformat, whiteouts
 from refdriver.archive.stream import Chunks, FileData
 from refdriver.archive.tarformat import Member
 from refdriver.changes import Change, ChangeKind
+from refdriver.descent import READ, Descent
 from refdriver.errors import UnreadableLayer
 from refdriver.idmap import IdMaps
 from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
@@ -24,7 +25,6 @@ from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
 _SMALL: Final = 1 << 16  # bytes; up to here a file is read into the chunk, beyond it is moved
 _CHUNK: Final = 1 << 17  # bytes gathered before they are handed on
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_DIRECTORY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 _WHITEOUT_MODE: Final = 0o600
 _KINDS: Final = {
     stat.S_IFLNK: tarformat.SYMLINK,
@@ -40,24 +40,24 @@ def pack_tree(root: str, ids: IdMaps, overlay: OverlayXattrs | None) -> Chunks:
     Raises UnreadableLayer while it is read.
     """
     packer = _Packer(ids, overlay)
-    # (descriptor of a directory, its name with a slash, names in it still to come)
-    stack: list[tuple[int, bytes, Iterator[bytes]]] = []
-    try:
-        stack.append(_enter(None, os.fsencode(root), b""))
-        while stack:
-            directory, prefix, names = stack[-1]
+    with Descent(_open(None, os.fsencode(root), b"")) as way:
+        # (name of a directory with a slash, names in it still to come)
+        levels = [(b"", _names(way.here, b""))]
+        while levels:
+            prefix, names = levels[-1]
             name = next(names, None)
             if name is None:
-                os.close(stack.pop()[0])
+                levels.pop()
+                if levels:
+                    _up(way, prefix)
                 continue
-            status = _lstat(directory, name, prefix)
-            yield from packer.entry(directory, name, prefix + name, status)
+            status = _lstat(way.here, name, prefix)
+            yield from packer.entry(way.here, name, prefix + name, status)
             if stat.S_ISDIR(status.st_mode):
-                stack.append(_enter(directory, name, prefix + name + b"/"))
+                path = prefix + name + b"/"
+                _down(way, name, path)
+                levels.append((path, _names(way.here, path)))
         yield packer.finish()
-    finally:
-        for directory, _, _ in stack:
-            os.close(directory)
 
 
 def pack_changes(root: str, changes: Iterable[Change], ids: IdMaps) -> Chunks:
@@ -66,45 +66,55 @@ def pack_changes(root: str, changes: Iterable[Change], ids: IdMaps) -> Chunks:
     Raises UnreadableLayer while it is read.
     """
     packer = _Packer(ids, None)
-    stack = [(b"", _open(None, os.fsencode(root), b""))]
-    try:
+    with Descent(_open(None, os.fsencode(root), b"")) as way:
+        reached = [b""]  # the path of each directory on the way
         for change in changes:
             path = change.path[1:]
             parent, _, name = path.rpartition(b"/")
-            _walk_to(stack, parent)
+            _walk_to(way, reached, parent)
             if change.kind is ChangeKind.DELETE:
                 yield from packer.whiteout(path)
             else:
-                yield from packer.entry(stack[-1][1], name, path, _lstat(stack[-1][1], name, parent + b"/"))
+                yield from packer.entry(way.here, name, path, _lstat(way.here, name, parent + b"/"))
         yield packer.finish()
-    finally:
-        for _, directory in stack:
-            os.close(directory)
 
 
-def _walk_to(stack: list[tuple[bytes, int]], directory: bytes) -> None:
-    """Make the last of ``stack`` (path, descriptor) the directory, closing and opening as little as it takes."""
-    while stack[-1][0] and not (directory + b"/").startswith(stack[-1][0] + b"/"):
-        os.close(stack.pop()[1])
-    reached = stack[-1][0]
-    for name in directory[len(reached) :].strip(b"/").split(b"/"):
+def _walk_to(way: Descent, reached: list[bytes], directory: bytes) -> None:
+    """Make ``directory`` the last of the way, with as few steps as it takes."""
+    while reached[-1] and not (directory + b"/").startswith(reached[-1] + b"/"):
+        _up(way, reached.pop())
+    last = reached[-1]
+    for name in directory[len(last) :].strip(b"/").split(b"/"):
         if name:
-            reached = reached + b"/" + name if reached else name
-            stack.append((reached, _open(stack[-1][1], name, reached)))
+            last = last + b"/" + name if last else name
+            _down(way, name, last)
+            reached.append(last)
 
 
-def _enter(parent: int | None, name: bytes, prefix: bytes) -> tuple[int, bytes, Iterator[bytes]]:
-    directory = _open(parent, name, prefix)
+def _down(way: Descent, name: bytes, path: bytes) -> None:
     try:
-        return directory, prefix, iter(sorted(map(os.fsencode, os.listdir(directory))))
+        way.down(name)
     except OSError as error:
-        os.close(directory)
+        raise _unreadable(path, error) from error
+
+
+def _up(way: Descent, path: bytes) -> None:
+    try:
+        way.up()
+    except OSError as error:
+        raise _unreadable(path + b"/..", error) from error
+
+
+def _names(directory: int, prefix: bytes) -> Iterator[bytes]:
+    try:
+        return iter(sorted(map(os.fsencode, os.listdir(directory))))
+    except OSError as error:
         raise _unreadable(prefix, error) from error
 
 
 def _open(parent: int | None, name: bytes, path: bytes) -> int:
     try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        return os.open(name, READ, dir_fd=parent)
     except OSError as error:
         raise _unreadable(path or name, error) from error
 
@@ -188,11 +198,17 @@ class _Packer:
         try:
             member = self._member(path + b"/", tarformat.DIRECTORY, status, xattrs=self._xattrs(fd, path))
             self._out += tarformat.encode(member)
-            if self._overlay and self._overlay.is_opaque(fd):
+            if self._overlay and self._is_opaque(self._overlay, fd, path):
                 opaque = self._member(path + b"/" + whiteouts.OPAQUE, tarformat.REGULAR, status)
                 self._out += tarformat.encode(opaque)
         finally:
             os.close(fd)
+
+    def _is_opaque(self, overlay: OverlayXattrs, fd: int, path: bytes) -> bool:
+        try:
+            return overlay.is_opaque(fd)
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def _regular(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
         fd = _open_file(directory, name, path)

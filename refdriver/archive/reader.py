@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from refdriver.archive import tarformat
+from refdriver.archive import limits, tarformat
 from refdriver.archive.source import Readable, Source
 from refdriver.archive.tarformat import BLOCK, Member
 from refdriver.errors import BadArchive
 
-_EXTRA_MAX: Final = 1 << 20  # bytes of a PAX header or a long name; nobody writes more in good faith
+_EXTRA_MAX: Final = 1 << 20  # bytes of the PAX headers and long names of one entry; a dozen large xattrs fit
 _WITH_DATA: Final = frozenset({tarformat.REGULAR, tarformat.CONTIGUOUS})
 _WITHOUT_DATA: Final = frozenset(
     {
@@ -31,6 +31,7 @@ class ArchiveReader:
         self._source = Source(archive)
         self._data_left = 0
         self._padding = 0
+        self._extra_left = _EXTRA_MAX
         self._name = b""
 
     def members(self) -> Iterator[Member]:
@@ -50,6 +51,7 @@ class ArchiveReader:
     def _next(self) -> Member | None:
         self._source.skip(self._data_left + self._padding, repr(self._name))
         self._data_left = self._padding = 0
+        self._extra_left = _EXTRA_MAX
         records: dict[str, bytes] = {}
         long_name = long_target = b""
         while True:
@@ -77,15 +79,19 @@ class ArchiveReader:
             raise BadArchive("the archive has a block of zeros between its entries; it is damaged")
 
     def _extra(self, member: Member) -> bytes:
-        if member.size > _EXTRA_MAX:
-            raise BadArchive(f"the archive has a header of {member.size} bytes; the most is {_EXTRA_MAX}")
+        # Together, not each: a thousand headers of one entry would take as much memory as one large one.
+        if member.size > self._extra_left:
+            raise BadArchive(
+                f"the archive has an entry whose extended headers are longer than {_EXTRA_MAX} bytes in all, which"
+                " is the most that is read"
+            )
+        self._extra_left -= member.size
         data = self._source.take(member.size, "an extended header")
         self._source.skip(tarformat.padding(member.size), "an extended header")
         return data
 
     def _checked(self, member: Member) -> Member:
-        if b"\0" in member.name or b"\0" in member.target:
-            raise BadArchive(f"the archive has a name with a NUL byte: {member.name!r}")
+        limits.check(member)
         if member.kind in _WITH_DATA:
             member.kind = tarformat.REGULAR
             self._data_left, self._padding = member.size, tarformat.padding(member.size)

@@ -9,21 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from refdriver.archive.whiteouts import PREFIX
+from refdriver.archive.whiteouts import META_PREFIX, PREFIX
+from refdriver.descent import SEARCH, Descent
 from refdriver.errors import BadArchive, BreakoutAttempt
 
-_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_MAX: Final = 40  # as many as the kernel follows in one path (path_resolution(7))
-_OPEN_MAX: Final = 64  # directories kept open; archives come in order, so a few are enough
+_OPEN_MAX: Final = 24  # directories kept open; archives come in order, so a few are enough
 _NAME_MAX: Final = 255
+_PATH_MAX: Final = 4095  # bytes of a path in a system call
 Replace = Callable[[int, bytes], bool] | None  # (parent directory, name): whether it made room
 
 
 def clean_name(name: bytes, what: str) -> bytes:
     """A name without empty, ``.`` and ``..`` parts, relative to the root; empty for the root itself.
 
-    Raises BreakoutAttempt when ``..`` would leave the root, BadArchive for a part that no filesystem takes.
+    Raises BreakoutAttempt when ``..`` would leave the root, BadArchive for a part or a path that no system call
+    takes, and for a path through a whiteout: what is deleted holds nothing.
     """
+    if len(name) > 2 * _PATH_MAX:  # so that no time is spent on a megabyte of "d/"
+        raise BadArchive(f"the {what} {name[:80]!r}... has {len(name)} bytes; the most is {_PATH_MAX}")
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
@@ -35,6 +39,8 @@ def clean_name(name: bytes, what: str) -> bytes:
             if len(part.removeprefix(PREFIX)) > _NAME_MAX:
                 raise BadArchive(f"the {what} {name!r} has a part of {len(part)} bytes; the most is {_NAME_MAX}")
             parts.append(part)
+    if any(part.startswith(PREFIX) and not part.startswith(META_PREFIX) for part in parts[:-1]):
+        raise BadArchive(f"the {what} {name!r} is below a whiteout, which is no directory; the archive is damaged")
     return b"/".join(parts)
 
 
@@ -103,7 +109,8 @@ class Root:
         return found
 
     def _walk(self, path: bytes, make_missing: bool, replace: Replace, follow: bool = True) -> int:
-        way = [os.dup(self.fd)]
+        way = Descent(os.dup(self.fd), SEARCH)
+        lengths = [len(self.path)]  # of the path of each directory on the way
         links = 0
         todo = path.split(b"/")[::-1]
         try:
@@ -112,52 +119,59 @@ class Root:
                 if part in (b"", b"."):
                     continue
                 if part == b"..":
-                    if len(way) > 1:  # above the root is the root
-                        os.close(way.pop())
+                    if way.depth:  # above the root is the root
+                        way.up()
+                        lengths.pop()
                     continue
+                lengths.append(lengths[-1] + 1 + len(part))
+                if lengths[-1] > _PATH_MAX:
+                    raise BadArchive(f"{path[:80]!r}... is too deep: with the home it has over {_PATH_MAX} bytes")
                 target = self._step(way, part, path, make_missing, replace)
                 if target is None:
                     continue
+                lengths.pop()
                 if not follow:
                     raise _Symlink
                 links += 1
                 if links > _LINKS_MAX:
                     raise BadArchive(f"{path!r} goes through more than {_LINKS_MAX} symlinks")
                 if target.startswith(b"/"):
-                    while len(way) > 1:
-                        os.close(way.pop())
+                    way.close()
+                    way = Descent(os.dup(self.fd), SEARCH)
+                    del lengths[1:]
                 todo += target.split(b"/")[::-1]
-            return way.pop()
+            return way.take()
         finally:
-            for fd in way:
-                os.close(fd)
+            way.close()
 
     def _step(
         self,
-        way: list[int],
+        way: Descent,
         part: bytes,
         path: bytes,
         make_missing: bool,
         replace: Replace,
     ) -> bytes | None:
         """Go one directory further, or give the target of the symlink that is there instead."""
-        here = way[-1]
+        here = way.here
         try:
-            way.append(os.open(part, _STEP, dir_fd=here))
+            way.down(part)
         except FileNotFoundError:
             if not make_missing:
                 raise
             os.mkdir(part, 0o755, dir_fd=here)
             os.chmod(part, 0o755, dir_fd=here)  # whatever the umask is
             os.chown(part, *self._owner, dir_fd=here)
-            way.append(os.open(part, _STEP, dir_fd=here))
+            way.down(part)
         except NotADirectoryError:
             try:
                 return os.readlink(part, dir_fd=here)
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # readlink(2) of what is no symlink
+                    raise
                 if not make_missing:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
                 if replace is None or not replace(here, part):
                     raise BadArchive(f"{path!r} goes through {part!r}, which is no directory") from None
-                way.append(os.open(part, _STEP, dir_fd=here))
+                way.down(part)
         return None

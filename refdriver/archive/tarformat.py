@@ -41,6 +41,7 @@ _CONSTANT_SUM: Final = sum(_MAGIC) + sum(_NO_CHECKSUM)
 _OCTAL_7: Final = 0o7777777
 _OCTAL_11: Final = 0o77777777777
 _SECOND: Final = 10**9
+_LENGTH_DIGITS: Final = 10  # of the length of a PAX record; ustar sizes have eleven octal ones
 
 
 @dataclass(slots=True)
@@ -246,24 +247,36 @@ def _size(size: int) -> int:
 
 
 def decode_pax(body: bytes) -> dict[str, bytes]:
-    """The records of a PAX header; raises BadArchive when lengths and text do not agree."""
+    """The records of a PAX header; raises BadArchive when lengths and text do not agree.
+
+    Only positions move through ``body``: cutting each record off its front would copy the rest every time.
+    """
     records = {}
-    while body:
-        digits, space, _ = body.partition(b" ")
-        if not space or not digits.isdigit() or len(digits) > 10:
+    start = 0
+    while start < len(body):
+        space = body.find(b" ", start, start + _LENGTH_DIGITS + 1)
+        digits = body[start:space] if space > start else b""
+        if not digits.isdigit():
             raise BadArchive("the archive has a PAX record without a length; it is damaged")
-        record, body = body[: int(digits)], body[int(digits) :]
-        key, equals, value = record[len(digits) + 1 :].partition(b"=")
-        if len(record) != int(digits) or not equals or not value.endswith(b"\n"):
+        end = start + int(digits)
+        equals = body.find(b"=", space + 1, end)
+        if end > len(body) or equals < 0 or body[end - 1 : end] != b"\n":
             raise BadArchive("the archive has a PAX record whose length is wrong; it is damaged")
-        records[key.decode("utf-8", "surrogateescape")] = value[:-1]
+        key = body[space + 1 : equals].decode("utf-8", "surrogateescape")
+        records[key] = body[equals + 1 : end - 1]
+        start = end
     return records
 
 
 def with_pax(member: Member, records: Mapping[str, bytes]) -> Member:
-    """A member as its PAX records correct it; raises BadArchive for numbers that are none and sparse files."""
+    """A member as its PAX records correct it; raises BadArchive for numbers that are none and sparse files.
+
+    A record without a value leaves what the header says (pax(1): it deletes records of the same name).
+    """
     for key, value in records.items():
         match key:
+            case _ if not value:
+                continue
             case "path":
                 member.name = value
             case "linkpath":
@@ -291,7 +304,7 @@ def with_pax(member: Member, records: Mapping[str, bytes]) -> Member:
 def parse_time(value: bytes) -> int:
     """Nanoseconds from ``[-]SECONDS[.FRACTION]``; what is below a nanosecond is cut off; raises BadArchive."""
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
-    if not whole.isdigit() or not (fraction.isdigit() or not fraction) or len(whole) > 18:
+    if not whole.isdigit() or not (fraction.isdigit() or not fraction) or len(whole) > 19:
         raise BadArchive(f"the archive has {value!r} as a time; it is damaged")
     nanoseconds = int(whole) * _SECOND + int(fraction[:9].ljust(9, b"0"))
     return -nanoseconds if value.startswith(b"-") else nanoseconds

@@ -8,6 +8,14 @@ the layer.
 
 Within one archive whiteouts speak of what lay below it: an entry that the archive itself brings stays,
 whichever of the two comes first (OCI image specification, layer.md).
+
+An opaque whiteout at the root of the archive hides all that lay below the layer. The kernel merges the roots of all
+layers whatever their attributes say, so in a layer's diff it becomes a whiteout for each name that the lowers show.
+
+The archive's entry for the root itself (``./``) says nothing about the layer: its mode, owner, times and
+attributes are ignored, as the overlay driver of containers-storage ignores them, and only a root that is no
+directory is refused. The root belongs to the driver. An archive made from a private directory would else close the
+whole tree, but only until a layer is built on it, whose own root the kernel shows; and no diff carries that entry.
 """
 
 from __future__ import annotations
@@ -22,18 +30,22 @@ from dataclasses import dataclass
 from typing import IO, Final, TypeVar
 
 from refdriver.archive import tarformat, whiteouts
+from refdriver.archive.clearing import Clearing, remove_if_empty
+from refdriver.archive.clearing import remove_whiteouts as _remove_whiteouts
 from refdriver.archive.reader import ArchiveReader
 from refdriver.archive.roots import Root, clean_name
 from refdriver.archive.source import Readable
 from refdriver.archive.tarformat import Member
+from refdriver.descent import READ
 from refdriver.errors import BadArchive, BreakoutAttempt, IncompatibleFilesystem, NeedsRoot
 from refdriver.idmap import IdMaps
-from refdriver.overlayxattr import OverlayXattrs, is_directory_below, is_whiteout_device
+from refdriver.overlayxattr import OverlayXattrs, is_directory_below, is_whiteout_device, names_below
 from refdriver.trees import remove_entry
 
 _T = TypeVar("_T")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TIME: Final = struct.Struct("=qI")  # nanoseconds, length of the path that follows
+_TIME: Final = struct.Struct("=qII")  # seconds, nanoseconds, length of the path that follows
+_SECOND: Final = 10**9
 _MAJOR_MAX: Final = (1 << 12) - 1  # dev_t of the kernel: 12 and 20 bits
 _MINOR_MAX: Final = (1 << 20) - 1
 _DEVICES: Final = {tarformat.CHARACTER: stat.S_IFCHR, tarformat.BLOCK_DEVICE: stat.S_IFBLK}
@@ -66,6 +78,7 @@ def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Me
         unpacker = _Unpacker(reader, root, ids, target, times)
         for member in reader.members():
             unpacker.add(member)
+        unpacker.remove_hidden_whiteouts()
         unpacker.set_directory_times()
         return unpacker.size
 
@@ -85,6 +98,9 @@ class _Unpacker:
         self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
         # What this archive brought is what the upper holds, if that was empty; else it has to be remembered.
         self._written: set[bytes] | None = set() if os.listdir(self._upper) else None
+        self._clearing = Clearing(lambda path: self._brought(path), lambda but: root.forget(but=but))
+        self._opaque: set[bytes] = set()  # real paths of directories that this archive made opaque
+        self._root_is_opaque = False
         self._hidden_prefix = self._overlay.prefix if self._overlay else "\0"
         self.size = 0
 
@@ -107,7 +123,9 @@ class _Unpacker:
         with self._root.plain_directory(parent, self._whiteout_on_the_way, make_missing=hides) as directory:
             if directory is None:
                 return
-            if deleted is None:
+            if deleted is None and not parent:
+                self._make_root_opaque(member)
+            elif deleted is None:
                 self._make_opaque(directory)
             else:
                 self._delete(directory, deleted, member, hides=hides)
@@ -116,18 +134,17 @@ class _Unpacker:
         """Give directories their times, now that nothing is made in them any more."""
         self._times.seek(0)
         while header := self._times.read(_TIME.size):
-            nanoseconds, length = _TIME.unpack(header)
+            seconds, fraction, length = _TIME.unpack(header)
+            nanoseconds = seconds * _SECOND + fraction
             try:
                 fd = self._root.existing_directory(self._times.read(length))
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # a later entry replaced it
             os.utime(_by_descriptor(fd), ns=(nanoseconds, nanoseconds))
 
     def _root_entry(self, member: Member) -> None:
         if member.kind != tarformat.DIRECTORY:
             raise BreakoutAttempt(f"the archive would replace the layer's root by {member.name!r}, no directory")
-        self._check_owner(member)
-        self._finish_directory(self._root.fd, b"", member)
 
     def _entry(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
         if member.kind == tarformat.DIRECTORY:
@@ -137,16 +154,18 @@ class _Unpacker:
         elif member.kind == tarformat.HARD_LINK:
             self._hard_link(directory, name, path, member)
         elif member.kind == tarformat.SYMLINK:
-            self._make(directory, name, lambda: os.symlink(member.target, name, dir_fd=directory))
-            self._own(directory, name, member)
-            self.size += len(member.target)
+            self._symlink(directory, name, member)
         elif member.kind == tarformat.FIFO:
             self._make(directory, name, lambda: os.mkfifo(name, 0o600, dir_fd=directory))
             self._own(directory, name, member)
         else:
             self._device(directory, name, member)
         if self._written is not None:
-            self._written.add(self._real_path(directory, name))
+            # The directories above too: a whiteout of one of them must leave what the archive brought into it.
+            brought = self._real_path(directory, name)
+            while brought and brought not in self._written:
+                self._written.add(brought)
+                brought = brought.rpartition(b"/")[0]
 
     def _regular(self, directory: int, name: bytes, member: Member) -> None:
         fd = self._make(directory, name, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=directory))
@@ -159,6 +178,18 @@ class _Unpacker:
         finally:
             os.close(fd)
         self.size += member.size
+
+    def _symlink(self, directory: int, name: bytes, member: Member) -> None:
+        try:
+            self._make(directory, name, lambda: os.symlink(member.target, name, dir_fd=directory))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise IncompatibleFilesystem(
+                f"the filesystem cannot hold {member.name!r}, a symlink with a target of {len(member.target)} bytes"
+            ) from error
+        self._own(directory, name, member)
+        self.size += len(member.target)
 
     def _directory(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
         merged = False
@@ -182,7 +213,7 @@ class _Unpacker:
         self._chown(name, member)
         self._set_xattrs(name, member)
         os.chmod(name, member.mode)
-        self._times.write(_TIME.pack(member.mtime, len(path)) + path)
+        self._times.write(_TIME.pack(*divmod(member.mtime, _SECOND), len(path)) + path)
 
     def _hard_link(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
         target = clean_name(member.target, "hard-link target")
@@ -277,20 +308,44 @@ class _Unpacker:
         self._chown(name, member, directory)
 
     def _make_opaque(self, directory: int) -> None:
-        if self._overlay is None:
-            path = self._real_path(directory, b"")
-            for name in os.listdir(_by_descriptor(directory)):
-                self._delete_older(directory, os.fsencode(name), path + os.fsencode(name))
-        else:
+        path = self._real_path(directory, b"")
+        if self._overlay is None or self._written is not None:  # else the layer was empty
+            self._clearing.clear(directory, path)
+        if self._overlay is not None and path != b"/":
             self._set_xattr(_by_descriptor(directory), self._overlay.opaque, b"y", b"an opaque mark")
-            _remove_whiteouts(_by_descriptor(directory))
+            self._opaque.add(path)
+
+    def _make_root_opaque(self, member: Member) -> None:
+        self._make_opaque(self._root.fd)
+        if self._overlay is not None and not self._root_is_opaque:
+            self._root_is_opaque = True
+            for name in names_below(self._lowers, self._overlay):
+                self._delete(self._root.fd, name, member, hides=True)
 
     def _make_opaque_by_name(self, directory: int, name: bytes) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        fd = os.open(name, READ, dir_fd=directory)
         try:
             self._make_opaque(fd)
         finally:
             os.close(fd)
+
+    def remove_hidden_whiteouts(self) -> None:
+        """Below a directory that hides its lowers no whiteout is needed, and it would be seen as a device.
+
+        Once at the end for each such directory that is not below another: at each opaque whiteout it would take
+        n files and n opaque whiteouts n * n steps.
+        """
+        done = b"\0"
+        for path in sorted(self._opaque):
+            if path.startswith(done):
+                continue
+            with self._root.plain_directory(path.strip(b"/"), None, make_missing=False) as directory:
+                if directory is not None and self._is_opaque(directory):
+                    _remove_whiteouts(_by_descriptor(directory))
+                    done = path
+
+    def _is_opaque(self, directory: int) -> bool:
+        return self._overlay is not None and self._overlay.is_opaque(_by_descriptor(directory))
 
     def _delete_older(self, directory: int, name: bytes, path: bytes) -> None:
         """Remove an entry of the merged tree, but for what this archive brought."""
@@ -298,19 +353,16 @@ class _Unpacker:
         if status is None:
             return
         brought = self._brought(path)
-        if not stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode):
+            fd = os.open(name, READ, dir_fd=directory)
+            try:
+                self._clearing.clear(fd, path + b"/")
+            finally:
+                os.close(fd)
             if not brought:
-                os.unlink(name, dir_fd=directory)
-            return
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            for below in os.listdir(fd):
-                self._delete_older(fd, os.fsencode(below), path + b"/" + os.fsencode(below))
-            empty = not os.listdir(fd)
-        finally:
-            os.close(fd)
-        if empty and not brought:
-            os.rmdir(name, dir_fd=directory)
+                remove_if_empty(directory, name)
+        elif not brought:
+            os.unlink(name, dir_fd=directory)
 
     def _brought(self, path: bytes) -> bool:
         """Whether this archive brought what is at a real path below the root."""
@@ -318,7 +370,7 @@ class _Unpacker:
             return path in self._written
         try:
             return not is_whiteout_device(os.lstat(self._upper + path))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _real_path(self, directory: int, name: bytes) -> bytes:
@@ -387,6 +439,16 @@ class _Unpacker:
         except PermissionError as error:
             raise NeedsRoot(f"cannot set {name} of {owner!r}: {error.strerror}") from error
         except OSError as error:
+            if error.errno in (
+                errno.EINVAL,
+                errno.ERANGE,
+                errno.E2BIG,
+            ):  # the kernel's own checks of name and value
+                raise BadArchive(
+                    f"{owner!r} has {len(value)} bytes in {name} that the kernel does not take: {error.strerror}"
+                ) from error
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSPC):
+                raise
             raise IncompatibleFilesystem(
                 f"the filesystem cannot hold {name} ({len(value)} bytes) of {owner!r}: {error.strerror}"
             ) from error
@@ -395,15 +457,6 @@ class _Unpacker:
 def _by_descriptor(fd: int) -> str:
     """A path to an open directory, for calls that refuse descriptors without read access."""
     return f"/proc/self/fd/{fd}"
-
-
-def _remove_whiteouts(directory: str) -> None:
-    """Below a directory that hides its lowers wholly no whiteout is needed, and it would be seen as a device."""
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(parent, name)
-            if is_whiteout_device(os.lstat(path)):
-                os.unlink(path)
 
 
 def _lstat_or_none(directory: int, name: bytes) -> os.stat_result | None:

@@ -13,6 +13,7 @@ import sys
 
 import click
 
+from refdriver.cli.descriptors import open_standard_descriptors
 from refdriver.cli.text import one_line
 from refdriver.cli.verbs import verbs
 from refdriver.errors import DriverError
@@ -31,6 +32,7 @@ class _Warnings(logging.Handler):
 
 def main() -> int:
     """Run the command line of this process; the exit code."""
+    open_standard_descriptors()  # before anything opens a file
     # As an exception, so that a half-written file and borrowed mounts are given back.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TOLD_TO_STOP))
     logger = logging.getLogger("refdriver")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import secrets
 import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 
 import click
@@ -17,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from refdriver.archive.source import Readable
+from refdriver.cli.descriptors import can_read, can_write
 
 _BLOCK = 1 << 20  # bytes between two looks at the clock
 _PATIENCE = 1.0  # seconds before a transfer is long enough to be watched
@@ -36,9 +39,11 @@ class Archive(Protocol):
 def output(target: str) -> Iterator[int]:
     """A descriptor for standard output (``-``), or for a file that appears only when it is whole.
 
-    Raises UsageError for a terminal, which an archive would garble, and OSError.
+    Raises UsageError for a terminal, which an archive would garble, and for a closed standard output, and OSError.
     """
     if target == "-":
+        if not can_write(1):
+            raise click.UsageError("standard output is closed or read-only; give -o FILE or a pipe")
         if os.isatty(1):
             raise click.UsageError(
                 "the archive is binary and standard output is a terminal; give -o FILE or a pipe"
@@ -54,20 +59,59 @@ def output(target: str) -> Iterator[int]:
 
 @contextmanager
 def _whole_file(path: str) -> Iterator[int]:
+    """A file without a name until it is whole (O_TMPFILE of open(2)): a kill leaves nothing to be swept."""
     directory, name = os.path.split(path)
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        with _named_file(directory, name) as fd:  # a filesystem without such files, such as NFS
+            yield fd
+        return
+    try:
+        yield fd
+        _give_name(fd, directory, name)
+    finally:
+        os.close(fd)
+
+
+def _give_name(fd: int, directory: str, name: str) -> None:
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(FileExistsError):
+            _link(fd, name, parent)
+            return
+        # A link cannot replace a file, a rename can.
+        passing = f".{name[:100]}.{secrets.token_hex(8)}"
+        _link(fd, passing, parent)
+        os.rename(passing, name, src_dir_fd=parent, dst_dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def _link(fd: int, name: str, directory: int) -> None:
+    # With a directory's descriptor it is linkat(2) with AT_SYMLINK_FOLLOW; link(2) would link the symlink in /proc.
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+
+
+@contextmanager
+def _named_file(directory: str, name: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix=f".{name[:100]}.", dir=directory) as private:
         # Not by mkstemp, whose mode is 0600 whatever the umask says.
         with open(f"{private}/archive", "xb", buffering=0) as file:
             yield file.fileno()
-        os.rename(f"{private}/archive", path)
+        os.rename(f"{private}/archive", f"{directory}/{name}")
 
 
 @contextmanager
 def input_file(source: str) -> Iterator[io.FileIO]:
     """Standard input (``-``) or a file, unbuffered, so that the driver may let the kernel move the data.
 
-    Raises UsageError for a terminal, and OSError.
+    Raises UsageError for a terminal and for a closed standard input, and OSError.
     """
+    if source == "-" and not can_read(0):
+        raise click.UsageError("standard input is closed or write-only; give -i FILE or a pipe")
     if source == "-" and os.isatty(0):
         raise click.UsageError("standard input is a terminal, not an archive; give -i FILE or a pipe")
     with io.FileIO(0 if source == "-" else source, "rb", closefd=source != "-") as file:

@@ -36,6 +36,8 @@ SHOWN = {
     "MakesWhiteoutsOfItsOwn": "diff",
     "MarksOpaqueLast": "diff",
     "CutsTimes": "diff",
+    "RoundsTimesToSeconds": "diff",
+    "TakesArchivesWithoutAnEnd": "no end",
     "WritesGnuHeaders": "diff",
     "SaysAllInRecords": "diff",
     "GivesMoreFields": "diff",
@@ -48,6 +50,7 @@ SHOWN = {
     "UnmountsTheIdleOnly": "put of a tree in use",
     "MakesTheHomeASlave": "propagation",
     "RefusesToRemoveMounted": "remove of a mounted layer",
+    "KeepsADirectoryForRemovals": "after a removal",
     "TellsMore": "metadata",
     "RefusesInOtherWords": "remove of a parent",
     "RefusesToRemoveNothing": "remove of nothing",
@@ -128,6 +131,10 @@ seen["remove of nothing"] = attempt(lambda: driver.remove("nothing"))
 driver.create("twice", "base")
 twice = archive(("name", b"one"), ("name", b"two"))
 seen["names twice"] = attempt(lambda: driver.apply_diff("twice", "base", io.BytesIO(twice)))
+driver.create("cut", "base")
+seen["no end"] = attempt(lambda: driver.apply_diff("cut", "base", io.BytesIO(archive(("name", b"one"))[:1024])))
+driver.remove("cut")
+seen["after a removal"] = os.path.exists(f"{home}/tempdirs")
 (Path(driver.get("twice")) / ".wh.name").write_text("")
 with open(f"{home}/twice/merged/kept"):
     seen["put of a tree in use"] = attempt(lambda: driver.put("twice"))

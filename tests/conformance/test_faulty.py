@@ -96,3 +96,24 @@ def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
         "origin:   CreateFile f content=b'content' mode=0644",
         "origin:   Chown f uid=1000 gid=2000",
     ]
+
+
+@pytest.mark.mounts
+def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
+    of_one_test = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-DETERMINISTIC", "OVL-DIFF-TAR")
+    words = [word for one in of_one_test for word in ("--requirement", one)]
+    _, found, _ = run(
+        "python:conformance.faulty.archives:LosesWhiteoutsInDiff", *words, "--seed", "5", scratch=scratch
+    )
+    assert verdicts(found) == {one: "FAIL" if one == of_one_test[0] else "PASS" for one in of_one_test}
+    _, found, _ = run("python:conformance.faulty.archives:RandomOrder", *words, "--seed", "5", scratch=scratch)
+    assert verdicts(found)["OVL-DIFF-DETERMINISTIC"] == "FAIL"
+    assert verdicts(found)["OVL-WHITEOUT-IN-DIFF"] == "PASS"
+
+
+@pytest.mark.mounts
+def test_all_tests_of_what_a_diff_holds_are_in_smoke(scratch: Path) -> None:
+    ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
+    words = ["--profile", "smoke", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
+    _, found, _ = run("python:conformance.faulty.archives:DiffsTooMuch", *words, scratch=scratch)
+    assert set(verdicts(found).values()) == {"FAIL"}

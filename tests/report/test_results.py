@@ -16,7 +16,7 @@ from making import PARTS, REQUIREMENTS, RUN
 from conformance.report import records
 from conformance.report.matrix import Column, matrix_of
 from conformance.report.records import BadResults, Part
-from conformance.results import TestOutcome, Verdict
+from conformance.results import TestOutcome, Verdict, judge, with_cut_short
 from conformance.spec import load_requirements
 
 
@@ -174,3 +174,20 @@ def test_parameters_of_overlay_make_columns() -> None:
         *(("6.1", backing) for backing in RUN.backings),
         *(("6.2", f"{backing} metacopy=Y") for backing in RUN.backings),
     }
+
+
+def test_what_a_failed_test_did_not_judge_is_untested_with_the_reason() -> None:
+    failed, first, second = REQUIREMENTS[:3]
+    found = [
+        TestOutcome("test_of_three", (failed,), Verdict.FAIL, "why", cut=(first, second)),
+        TestOutcome("test_of_one", (first,), Verdict.PASS),
+    ]
+    whole = with_cut_short(found, (failed, first, second))
+    results = {one.requirement: one for one in judge((failed, first, second), whole)}
+    assert [results[one].verdict for one in (failed, first, second)] == [
+        Verdict.FAIL,
+        Verdict.PASS,
+        Verdict.UNTESTED,
+    ]
+    assert results[second].outcomes[0].reason == f"test_of_three failed by {failed}, and did not judge this"
+    assert with_cut_short(found, (failed, first)) == found

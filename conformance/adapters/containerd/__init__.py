@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -104,22 +105,27 @@ class _Opener:
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else _dialect(setup)
         following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
-        return DriverSource(info, self._open, self._close, dialect=dialect, next_step=following)
+        return DriverSource(
+            info, self._open, self._close, dialect=dialect, sets_umask=not self._address, next_step=following
+        )
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
         if not self._mountable:
-            self._try_mounts(request.directory)
+            self._try_mounts(request)
             self._mountable = True
-        return Store(lambda: self._reach(request.directory), self._setup, request.directory)
+        return self._store(request)
 
-    def _try_mounts(self, directory: Path) -> None:
+    def _store(self, request: OpenRequest) -> Store:
+        return Store(lambda: self._reach(request), self._setup, request.directory, request.limit)
+
+    def _try_mounts(self, request: OpenRequest) -> None:
         """Raise DriverRefused if the mounts of this snapshotter cannot be made here, before a test meets them."""
-        place = Path(tempfile.mkdtemp(prefix="mounts-", dir=directory))
+        place = Path(tempfile.mkdtemp(prefix="mounts-", dir=request.directory))
         try:
-            store = Store(lambda: self._reach(place), self._setup, place)
+            store = self._store(replace(request, directory=place))
             try:
                 store.create("base", "")
                 store.create("child", "base")
@@ -138,10 +144,10 @@ class _Opener:
         finally:
             remove_tree(place)
 
-    def _reach(self, directory: Path) -> tuple[str, Daemon | None]:
+    def _reach(self, request: OpenRequest) -> tuple[str, Daemon | None]:
         if self._address:
             return self._address, None
-        daemon = Daemon(self._setup, directory)
+        daemon = Daemon(self._setup, request.directory, request.limit, request.umask)
         self._daemons = [*(one for one in self._daemons if one.running), daemon]
         return daemon.address, daemon
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from conformance.adapters.containerd.wire import decode, encode
-from conformance.driver import DriverRefused
+from conformance.driver import CallLimit, DriverFailed, DriverRefused
 
 _T = TypeVar("_T")
-_LIMIT: Final = 300  # seconds; a call that takes longer hangs
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 64 << 20),  # bytes; archives come in pieces
     ("grpc.default_authority", "localhost"),  # a socket's path makes no host name, which the server asks for
     ("grpc.use_local_subchannel_pool", 1),  # a socket at the same path may be another daemon's next time
 )
@@ -38,9 +38,22 @@ def load_grpc() -> Any:
 
 
 class Client:
-    """One connection, in one namespace of containerd (which its API keeps apart from all others)."""
+    """One connection, in one namespace of containerd (which its API keeps apart from all others).
 
-    def __init__(self, address: str, namespace: str) -> None:
+    ``ended`` says how the daemon ended, if it is known; "". ``stack`` says where it stands.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        namespace: str,
+        limit: CallLimit | None = None,
+        ended: Callable[[], str] = lambda: "",
+        stack: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._limit = limit or CallLimit()
+        self._ended = ended
+        self._stack = stack
         self._grpc = load_grpc()
         self._metadata = (("containerd-namespace", namespace),)
         self._channel = self._grpc.insecure_channel(f"unix:{address}", options=_OPTIONS)
@@ -48,28 +61,39 @@ class Client:
     def call(self, method: str, request: object, answer: type[_T]) -> _T:
         """One request, one answer; ``method`` is SERVICE/METHOD, such as ``snapshots/Stat``."""
         ask = self._channel.unary_unary(_full(method), encode, lambda data: decode(answer, data))
-        with self._refusals():
-            result: _T = ask(request, timeout=_LIMIT, metadata=self._metadata)
+        with self._answered(method) as seconds:
+            result: _T = ask(request, timeout=seconds, metadata=self._metadata)
         return result
 
     def stream(self, method: str, request: object, answer: type[_T]) -> Iterator[_T]:
         """One request, many answers."""
         ask = self._channel.unary_stream(_full(method), encode, lambda data: decode(answer, data))
-        with self._refusals():
-            yield from ask(request, timeout=_LIMIT, metadata=self._metadata)
+        with self._answered(method) as seconds:
+            yield from ask(request, timeout=seconds, metadata=self._metadata)
 
     def send(self, method: str, requests: Iterable[object], answer: type[_T]) -> list[_T]:
         """Many requests, and all the answers."""
         ask = self._channel.stream_stream(_full(method), encode, lambda data: decode(answer, data))
-        with self._refusals():
-            return list(ask(iter(requests), timeout=_LIMIT, metadata=self._metadata))
+        with self._answered(method) as seconds:
+            return list(ask(iter(requests), timeout=seconds, metadata=self._metadata))
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def _answered(self, method: str) -> Iterator[float]:
+        """The seconds that a call may take; what it raises otherwise becomes what a driver may say."""
+        seconds = self._limit.left()
+        began = time.monotonic()
         try:
-            yield
+            yield seconds
         except self._grpc.RpcError as error:
-            raise Refused(error.code().name, error.details()) from error
+            code = error.code().name
+            # The deadline of the call, and none of containerd's own.
+            if code == "DEADLINE_EXCEEDED" and time.monotonic() >= began + seconds:
+                raise self._limit.exceeded(method, self._stack()) from error
+            if code in ("UNAVAILABLE", "CANCELLED") and (how := self._ended()):
+                raise DriverFailed(f"containerd {how} in {method}", self._stack()) from error
+            if code == "RESOURCE_EXHAUSTED" and "larger than max" in (error.details() or ""):
+                raise DriverFailed(f"{method} answered with too long a message: {error.details()}") from error
+            raise Refused(code, error.details()) from error
 
     def close(self) -> None:
         """End the connection."""

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from conformance.adapters.containerd.mounting import detach_below
-from conformance.driver import DriverRefused
+from conformance.driver import CallLimit, DriverFailed, DriverRefused
+from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
+from conformance.lab.supervisor import Options
 
-_START_LIMIT: Final = 60  # seconds
-_STOP_LIMIT: Final = 10
+_STOP_LIMIT: Final = 10.0  # seconds
+_REPORT_LIMIT: Final = 1.0  # seconds to hear that it ended, after its connection did
+_POLL: Final = 0.002
 # What runs containers, listens elsewhere or writes outside of the root. A containerd of another version
 # ignores the names that it does not know.
 _UNUSED: Final = (
@@ -41,14 +40,6 @@ _UNUSED: Final = (
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.tracing.processor.v1.otlp",
 )
-# prctl(PR_SET_PDEATHSIG, SIGKILL), for a parent that is still the one that started us, and then the daemon.
-_DIE_WITH_PARENT: Final = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0);"
-    " os.getppid() == int(sys.argv[1]) or os._exit(1); os.execv(sys.argv[2], sys.argv[2:])"
-)
-# The kernel kills the daemon when the thread that started it ends (prctl(2)), so that thread must be one that
-# lives as long as this process. It is no preexec_fn as gRPC's threads make Python code after a fork unsafe.
-_STARTER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containerd-starter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,9 @@ class Daemon:
     path of a socket has at most 107 bytes (unix(7)) and that of a store as many as it likes.
     """
 
-    def __init__(self, setup: Setup, directory: Path) -> None:
+    def __init__(
+        self, setup: Setup, directory: Path, limit: CallLimit | None = None, umask: int | None = None
+    ) -> None:
         self._directory = directory
         self._run = directory / "run"
         self._root = directory / "root"
@@ -83,9 +76,14 @@ class Daemon:
         self._fd = os.open(self._run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.address = f"/proc/self/fd/{self._fd}/containerd.sock"
         self._configure(setup)
-        self._process = _STARTER.submit(self._start, setup.binary).result()
+        words = (setup.binary, "--config", f"/proc/self/fd/{self._fd}/config.toml")
         try:
-            self._wait_until_ready()
+            self._process = Supervised(Options(0, words, umask), pass_fds=[self._fd])
+        except NotStarted as error:
+            os.close(self._fd)
+            raise DriverFailed(f"no process for containerd: {error}") from error
+        try:
+            self._wait_until_ready(limit or CallLimit())
         except BaseException:
             self.stop()
             raise
@@ -111,29 +109,25 @@ class Daemon:
             lines.append(f'type = "snapshot"\naddress = {quoted(setup.proxy)}')
         (self._run / "config.toml").write_text("\n".join(lines) + "\n", "utf-8")
 
-    def _start(self, binary: str) -> subprocess.Popen[bytes]:
-        words = [binary, "--config", f"/proc/self/fd/{self._fd}/config.toml"]
-        with (self._run / "log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[self._fd],
-                start_new_session=True,  # Ctrl-C is for the suite, which ends the daemon
-            )
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_LIMIT
+    def _wait_until_ready(self, limit: CallLimit) -> None:
+        deadline = time.monotonic() + limit.left()
         while not _listens(self.address):
-            if self._process.poll() is not None:
-                raise DriverRefused(f"containerd ended with {self._process.returncode}: {self._complaint()}")
+            status = self._process.wait(_POLL)
+            if status is not None and status < 0:
+                raise DriverFailed(f"containerd {how_it_ended(status)} at its start", self._process.output())
+            if status is not None:
+                raise DriverRefused(f"containerd {how_it_ended(status)}: {self._process.output()[-2000:]}")
             if time.monotonic() > deadline:
-                raise DriverRefused(f"containerd does not listen after {_START_LIMIT} seconds: {self._complaint()}")
-            time.sleep(0.002)
+                raise limit.exceeded("on its socket", self.stack())
 
-    def _complaint(self) -> str:
-        return (self._run / "log").read_text("utf-8", "replace").strip()[-2000:]
+    def how_it_ended(self) -> str:
+        """In words; "" while it runs."""
+        status = self._process.wait(_REPORT_LIMIT)
+        return "" if status is None else how_it_ended(status)
+
+    def stack(self) -> str:
+        """Where it stands, and the last that it printed."""
+        return f"{self._process.command_line}\n{self._process.stack()}\n{self._process.output()}".strip()
 
     @property
     def running(self) -> bool:
@@ -142,12 +136,7 @@ class Daemon:
 
     def stop(self) -> None:
         """End the daemon, unmount what it or its store left, and remove what only a running one needs."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.end(_STOP_LIMIT)
         os.close(self._fd)
         self._fd = -1
         detach_below(self._directory)

@@ -20,7 +20,7 @@ from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.messages import Mount
 from conformance.adapters.containerd.mounting import Mounted
 from conformance.adapters.containerd.services import Content, Snapshots, collect_garbage, plugin_of
-from conformance.driver import Change, DriverFailed, DriverRefused
+from conformance.driver import CallLimit, Change, DriverFailed, DriverRefused
 
 
 @dataclass(slots=True)
@@ -36,11 +36,17 @@ class _Held:
 class Store:
     """The layers of one namespace of containerd."""
 
-    def __init__(self, reach: Callable[[], tuple[str, Daemon | None]], setup: Setup, directory: Path) -> None:
-        self._reach, self._setup, self._directory = reach, setup, directory
+    def __init__(
+        self,
+        reach: Callable[[], tuple[str, Daemon | None]],
+        setup: Setup,
+        directory: Path,
+        limit: CallLimit | None = None,
+    ) -> None:
+        self._reach, self._setup, self._directory, self._limit = reach, setup, directory, limit
         self._held: dict[str, _Held] = {}
         address, self._daemon = reach()
-        self._client = Client(address, _namespace_of(directory))
+        self._client = self._connected(address)
         self._snapshots = Snapshots(self._client, setup.snapshotter)
         self._content = Content(self._client)
         try:
@@ -48,6 +54,12 @@ class Store:
         except BaseException:
             self.disconnect()
             raise
+
+    def _connected(self, address: str) -> Client:
+        namespace = _namespace_of(self._directory)
+        if self._daemon is None:
+            return Client(address, namespace, self._limit)
+        return Client(address, namespace, self._limit, self._daemon.how_it_ended, self._daemon.stack)
 
     @property
     def home(self) -> str:

@@ -1,0 +1,371 @@
+"""Drivers that crash, hang, fork, print, signal and lie: an honest verdict, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from reading import verdicts
+
+from conformance.adapters import connect
+from conformance.driver import CallLimit, DriverFailed, DriverRefused, OpenRequest
+
+pytestmark = pytest.mark.mounts
+COMMAND = [sys.executable, "-m", "conformance"]
+LIMIT = 3.0  # seconds of a call, where one hangs
+LONG = 120.0  # seconds for what must come, on a busy machine
+TOKEN = "OVERLAY_CONFORMANCE_TEST_TOKEN"
+BEGINNING = """
+import ctypes, os, re, signal, socket, sys, threading, time
+from pathlib import Path
+import pytest
+from refdriver import Driver
+
+class Hostile(Driver):
+"""
+
+
+class Bed:
+    """A directory for a hostile driver, and all that runs because of it."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.stores = scratch / "stores"
+        self.stores.mkdir()
+        self._token = uuid.uuid4().hex
+        path = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
+        self.environment = {**os.environ, "PYTHONPATH": path, TOKEN: self._token, "MARK": str(scratch / "mark")}
+
+    def driver(self, methods: str) -> str:
+        (self.scratch / "hostile.py").write_text(BEGINNING + textwrap.indent(textwrap.dedent(methods), "    "))
+        return "python:hostile:Hostile"
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                *COMMAND,
+                "run",
+                *words,
+                "--no-evidence",
+                "--seed",
+                "1",
+                "--examples",
+                "1",
+                "--scratch",
+                str(self.stores),
+            ],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *words: str) -> tuple[int, str, dict[str, str]]:
+        """Exit status, what was printed, and verdicts; nothing may be left."""
+        results = self.scratch / "results.jsonl"
+        process = self.start(*words, "--results", str(results))
+        said, _ = process.communicate(timeout=LONG * 3)
+        assert self.left() == [], said
+        assert list(self.stores.iterdir()) == [], said
+        assert str(self.stores) not in Path("/proc/self/mountinfo").read_text()
+        return process.returncode, said, verdicts(results) if results.exists() else {}
+
+    def processes(self) -> dict[int, str]:
+        """What runs with this bed's environment, by process id."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self._token.encode() in (place / "environ").read_bytes():
+                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def left(self) -> list[str]:
+        """What is still there after a while."""
+        deadline = time.monotonic() + 20
+        while (found := self.processes()) and time.monotonic() < deadline:
+            os.sched_yield()
+        return list(found.values())
+
+    def marked(self, times: int, process: subprocess.Popen[str]) -> None:
+        """Wait until a driver has left so many marks."""
+        deadline = time.monotonic() + LONG
+        while len(self._marks()) < times:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            assert time.monotonic() < deadline
+            os.sched_yield()
+
+    def _marks(self) -> bytes:
+        with suppress(FileNotFoundError):
+            return (self.scratch / "mark").read_bytes()
+        return b""
+
+
+@pytest.fixture
+def bed(scratch: Path) -> Iterator[Bed]:
+    made = Bed(scratch)
+    yield made
+    for pid in made.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a driver does in ``get``, and what the run says of it; "" where it conforms."""
+
+    name: str
+    does: str
+    said: str = ""
+    hangs: bool = False
+
+
+CASES = (
+    Case("a segmentation fault", "ctypes.string_at(0)", r"the driver's process died of SIGSEGV in get"),
+    Case("_exit(0)", "os._exit(0)", r"the driver's process ended with status 0 in get"),
+    Case("_exit(3)", "os._exit(3)", r"the driver's process ended with status 3 in get"),
+    Case("SystemExit", "sys.exit(0)", r"get raised SystemExit: 0 \(which is no refusal\)"),
+    Case("KeyboardInterrupt", "raise KeyboardInterrupt", r"get raised KeyboardInterrupt"),
+    Case("pytest.skip", "pytest.skip('well')", r"get raised Skipped: well"),
+    Case("pytest.xfail", "pytest.xfail('well')", r"get raised XFailed: well"),
+    Case("NameError", "retrun", r"get raised NameError: name 'retrun' is not defined(.|\n)*in get"),
+    Case("eats memory", "kept = []\nwhile True: kept.append(bytes(64 << 20))", r"get raised MemoryError"),
+    Case("a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable"),
+    Case("a forked child returns too", "os.fork()"),
+    Case(
+        "a daemon",
+        "if os.fork() == 0:\n    os.setsid()\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+        "    if os.fork() == 0: time.sleep(3600)\n    os._exit(0)",
+    ),
+    Case("closes descriptors", "os.closerange(0, 1024)", r"closed descriptors of its process in get"),
+    Case("prints without end", "for _ in range(256): os.write(1, bytes(1 << 20))"),
+    Case(
+        "kills all that it can",
+        "for victim in (os.getppid(), 1, -1):\n    os.kill(victim, signal.SIGKILL)",
+    ),
+    Case(
+        "changes its process",
+        "os.chdir('/tmp'); os.umask(0o777); os.environ.clear()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+        "for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD): signal.signal(one, signal.SIG_IGN)",
+    ),
+    Case("hangs in Python", "while True: time.sleep(0.1)", r"did not answer get within 3 s(.|\n)*in get", True),
+    Case(
+        "hangs in C, with the interpreter's lock",
+        "re.match('(a+)+$', 'a' * 64 + 'b')",
+        r"did not answer get within 3 s(.|\n)*in get",
+        True,
+    ),
+    Case(
+        "writes events to all descriptors",
+        'for one in range(256):\n    try: os.write(one, b\'{"event": "finished", "rounds": 1}\\n\')\n'
+        "    except OSError: pass",
+        r"sent no answer to get",
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_python_driver_that_misbehaves(bed: Bed, case: Case) -> None:
+    body = textwrap.indent(case.does, "    ")
+    driver = bed.driver(f"def get(self, layer_id, label=''):\n{body}\n    return super().get(layer_id, label)")
+    limit = ["--call-timeout", str(LIMIT)] if case.hangs else []
+    status, said, found = bed.run(driver, "--requirement", "OVL-LIFE-CREATE", *limit)
+    assert found == {"OVL-LIFE-CREATE": "FAIL" if case.said else "PASS"}, said
+    assert status == (1 if case.said else 0), said
+    assert re.search(case.said, said), said
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_crash_in_one_call_is_told_however_many_jobs_run(bed: Bed, jobs: str) -> None:
+    driver = bed.driver("def diff_size(self, layer_id, parent=''):\n    os.kill(os.getpid(), signal.SIGSEGV)")
+    wanted = ["OVL-SIZE-EMPTY", "OVL-SIZE-HOLES", "OVL-LIFE-CREATE"]
+    words = [word for one in wanted for word in ("--requirement", one)]
+    status, said, found = bed.run(driver, *words, "--jobs", jobs)
+    assert status == 1, said
+    assert found == {"OVL-SIZE-EMPTY": "FAIL", "OVL-SIZE-HOLES": "FAIL", "OVL-LIFE-CREATE": "PASS"}
+    assert "the driver's process died of SIGSEGV in diff_size" in said
+
+
+def test_a_changed_working_directory_and_umask_are_seen(bed: Bed) -> None:
+    driver = bed.driver(
+        "def apply_diff(self, layer_id, parent, archive):\n"
+        "    os.chdir('/'); os.umask(0o077)\n    return super().apply_diff(layer_id, parent, archive)"
+    )
+    words = ["--requirement", "OVL-MOUNT-CWD", "--requirement", "OVL-LIFE-CREATE"]
+    status, said, found = bed.run(driver, *words)
+    assert (status, found) == (1, {"OVL-MOUNT-CWD": "FAIL", "OVL-LIFE-CREATE": "PASS"}), said
+
+
+def test_the_budget_ends_a_call_that_hangs(bed: Bed) -> None:
+    driver = bed.driver("def get(self, layer_id, label=''):\n    time.sleep(3600)")
+    began = time.monotonic()
+    status, said, found = bed.run(driver, "--requirement", "OVL-LIFE-CREATE", "--budget", "15s")
+    assert (status, found) == (3, {"OVL-LIFE-CREATE": "UNTESTED"}), said
+    assert time.monotonic() - began < LONG
+
+
+# ---- Answers of a wrong type, call by call.
+
+WRONG = {
+    "get": ["None", "7", "b'/x'", "[]", "(one for one in ())"],
+    "exists": ["None", "1", "'yes'", "[]"],
+    "status": ["None", "7", "b'x'", "'x'", "[('a', 1)]", "[1]"],
+    "metadata": ["None", "7", "{'a': None}", "{1: 'a'}"],
+    "diff": ["None", "7", "b'x'", "[]"],
+    "apply_diff": ["'1'", "b'1'", "[]", "True", "1.5"],
+    "diff_size": ["None", "'1'", "b'1'", "[]", "True", "1.5"],
+    "changes": ["None", "7", "b'x'", "'x'", "{}", "[7]", "[None]", "[type('C', (), {'path': 'x', 'kind': 1})()]"],
+}
+HOSTILE_TEXT = """
+class Secretive(Exception):
+    def __str__(self): raise RuntimeError('no')
+    __repr__ = __str__
+raise Secretive
+"""
+
+
+@pytest.mark.parametrize(("call", "value"), [(call, one) for call, values in WRONG.items() for one in values])
+def test_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatch, call: str, value: str) -> None:
+    module = f"wrong_{uuid.uuid4().hex}"
+    (scratch / f"{module}.py").write_text(f"{BEGINNING}    def {call}(self, *_, **__):\n        return {value}\n")
+    monkeypatch.syspath_prepend(str(scratch))
+    source = connect(f"python:{module}:Hostile")
+    try:
+        (scratch / "store").mkdir()
+        driver = source.open(OpenRequest(scratch / "store"))
+        archive = scratch / "archive.tar"
+        archive.touch()
+        driver.create("a", "")
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: driver.get("a"),
+            "exists": lambda: driver.exists("a"),
+            "status": driver.status,
+            "metadata": lambda: driver.metadata("a"),
+            "diff": lambda: driver.diff("a", "", archive),
+            "apply_diff": lambda: driver.apply_diff("a", "", archive),
+            "diff_size": lambda: driver.diff_size("a", ""),
+            "changes": lambda: driver.changes("a", ""),
+        }
+        with pytest.raises(DriverFailed, match=f"^{call} answered with a wrong type: expected .*, got "):
+            calls[call]()
+        driver.close()
+    finally:
+        source.close()
+
+
+def test_an_error_without_a_text_is_a_refusal(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"secretive_{uuid.uuid4().hex}"
+    body = textwrap.indent(HOSTILE_TEXT, "        ")
+    (scratch / f"{module}.py").write_text(f"{BEGINNING}    def remove(self, layer_id):{body}")
+    monkeypatch.syspath_prepend(str(scratch))
+    source = connect(f"python:{module}:Hostile")
+    try:
+        driver = source.open(OpenRequest(scratch))
+        with pytest.raises(DriverRefused, match=r"Secretive: .*cannot be had: RuntimeError"):
+            driver.remove("a")
+        driver.close()
+    finally:
+        source.close()
+
+
+# ---- Plugins and commands.
+
+PLUGIN = """
+import ctypes, os, sys, time
+from refdriver import Driver
+from refdriver.plugin import PluginServer
+
+class Hostile(Driver):
+    def get(self, layer_id, label=""):
+        {does}
+        return super().get(layer_id, label)
+
+PluginServer(sys.argv[1], Hostile).run()
+"""
+PLUGINS = (
+    ("ctypes.string_at(0)", 1, r"the plugin's process died of SIGSEGV in Get"),
+    ("os._exit(0)", 1, r"the plugin's process ended with status 0 in Get"),
+    ("time.sleep(3600)", 1, r"did not answer Get within 3 s(.|\n)*thread python"),
+    ("os.kill(os.getppid(), 9); os.kill(-1, 9)", 0, ""),
+    ("os.fork() or (os.setsid(), time.sleep(3600))", 0, ""),
+    ("[os.write(1, bytes(1 << 20)) for _ in range(256)]", 0, ""),
+)
+
+
+@pytest.mark.parametrize(("does", "status", "text"), PLUGINS, ids=[does for does, *_ in PLUGINS])
+def test_a_plugin_that_misbehaves(bed: Bed, does: str, status: int, text: str) -> None:
+    program = bed.scratch / "plugin.py"
+    program.write_text(PLUGIN.format(does=does))
+    words = ["--requirement", "OVL-LIFE-CREATE", "--call-timeout", str(LIMIT if "3 s" in text else LONG)]
+    found, said, _ = bed.run(f"graphdriver:?command={sys.executable} {program} {{socket}}", *words)
+    assert found == status, said
+    assert re.search(text, said), said
+
+
+COMMANDS = (
+    ("kill -SEGV $$", 1, r"the command died of SIGSEGV in mount"),
+    ("sleep 3600", 1, r"did not answer mount within 20 s(.|\n)*sleep"),
+    ("exec yes", 1, r"the command printed more than [0-9]+ bytes in mount"),
+    ("sleep 3600 & disown", 0, ""),
+    ("echo 'panic: well'; echo 'panic: well' >&2; echo 'goroutine 1 [running]:' >&2; exit 2", 1, "panic: well"),
+)
+
+
+@pytest.mark.skipif(shutil.which("containers-storage") is None, reason="needs containers-storage")
+@pytest.mark.parametrize(("does", "status", "text"), COMMANDS, ids=[does for does, *_ in COMMANDS])
+def test_a_command_that_misbehaves(bed: Bed, does: str, status: int, text: str) -> None:
+    binary = bed.scratch / "containers-storage"
+    real = shutil.which("containers-storage")
+    binary.write_text(f'#!/bin/bash\ncase " $* " in *" mount "*) {does};; esac\nexec {real} "$@"\n')
+    binary.chmod(0o755)
+    words = ["--requirement", "OVL-LIFE-CREATE", "--call-timeout", "20" if "20 s" in text else str(LONG)]
+    found, said, _ = bed.run(f"containers-storage:overlay?binary={binary}", *words)
+    assert found == status, said
+    assert re.search(text, said), said
+
+
+# ---- Kills, while a driver hangs in several processes.
+
+
+@pytest.mark.parametrize("victim", ["the controller", "the waiting process", "the worker", "a worker of xdist"])
+def test_a_kill_leaves_no_process(bed: Bed, victim: str) -> None:
+    driver = bed.driver(
+        "def get(self, layer_id, label=''):\n    with open(os.environ['MARK'], 'ab', 0) as file: file.write(b'x')\n"
+        "    if os.fork() == 0: os.setsid()\n    time.sleep(3600)"
+    )
+    words = ["--requirement", "OVL-PARALLEL-PROCESSES", "--call-timeout", "600"]
+    process = bed.start(driver, *words, "--jobs", "2" if "xdist" in victim else "1")
+    bed.marked(4, process)
+    workers = sorted(pid for pid, line in bed.processes().items() if "conformance.worker" in line)
+    of_xdist = [pid for pid, line in bed.processes().items() if "exec(eval(sys.stdin.readline()))" in line]
+    match victim:
+        case "the controller":
+            process.kill()
+        case "the waiting process":
+            os.kill(workers[0], signal.SIGKILL)
+        case "the worker":
+            os.kill(workers[2], signal.SIGKILL)
+        case _:
+            for one in of_xdist:
+                os.kill(one, signal.SIGKILL)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LONG)
+    assert bed.left() == []
+
+
+def test_a_limit_is_that_of_the_call_or_of_the_run() -> None:
+    assert CallLimit(60.0).left() == 60.0
+    assert CallLimit(60.0, time.monotonic() + 10).left() <= 10
