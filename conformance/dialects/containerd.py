@@ -69,8 +69,9 @@ get() {
     seen=$(key "$1" "$2") || return 1
     mkdir -p "$work/mnt/$1/$2"
     if ! mountpoint -q "$work/mnt/$1/$2"; then
-        # what it prints is the command to mount it with
+        # what it prints is the command to mount it with, without quotes
         mounting=$(ct "$1" mounts "$work/mnt/$1/$2" "$seen") || return 1
+        mounting=$(printf '%%s\\n' "$mounting" | sed 's|[^A-Za-z0-9_.,:=/ -]|\\\\&|g')
         sh -c "$mounting" || return 1
     fi
     echo "$work/mnt/$1/$2"

@@ -13,7 +13,7 @@ from conformance.driver import DriverRefused
 from conformance.findings import FilesDiffer, WrongAnswer
 from conformance.observe import observe
 from conformance.strategies import STANDARD
-from conformance.suites.homes import below_home, came_empty, stays_as_it_was
+from conformance.suites.homes import below_home, came_empty, stays_as_it_was, with_sealed_parent
 from conformance.workbench import Deviation, Workbench, everything_below, same_tree
 
 
@@ -70,7 +70,7 @@ def test_the_root_of_a_layer_may_be_entered(bench: Bench, mask: int) -> None:
 def test_a_layer_of_an_earlier_opening_leaves_nothing(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        before = everything_below(store.driver.home)
+        before = with_sealed_parent(bench, store, "layer-0")
         store.create("child", "layer-0")
         store.tell("open the home again, and remove child")
         store.driver = store.driver.reopen()
@@ -83,7 +83,7 @@ def test_a_layer_of_an_earlier_opening_leaves_nothing(bench: Bench) -> None:
 def test_a_removed_layer_leaves_nothing(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        before = everything_below(store.driver.home)
+        before = with_sealed_parent(bench, store, "layer-0")
         for layer_id in ("child", "another"):
             store.create(layer_id, "layer-0")
             store.change(layer_id, [ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)])
