@@ -1,4 +1,4 @@
-"""What a driver answers for the path of a tree. Other tests fail of the same requirement when they meet such a path."""
+"""What a driver answers for the path of a tree. Every other test checks the same where it gets a tree."""
 
 from __future__ import annotations
 
