@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,8 @@ def write_folder(
     """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case."""
     if outcome.case is None:
         return None
-    case = Case.from_json(outcome.case)
+    # The folder is about what the failure is charged to; a replay selects the test by its own requirements.
+    case = replace(Case.from_json(outcome.case), requirements=outcome.requirements)
     folder = directory / folder_name(outcome)
     made = folder.with_name(folder.name + ".part")
     shutil.rmtree(made, ignore_errors=True)

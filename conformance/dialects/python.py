@@ -69,6 +69,7 @@ for line in sys.stdin:
 
 _PROLOGUE = """\
 PYTHON=${PYTHON:-%(python)s}
+export PYTHONDONTWRITEBYTECODE=1
 %(environment)scat >"$work/driver.py" <<'END_OF_DRIVER'
 %(server)sEND_OF_DRIVER
 mkfifo "$work/calls" "$work/answers"
