@@ -219,7 +219,9 @@ def connection(kind: str, answer: str, host: Host) -> str:
     if kind == "python":
         return f"python:hostile_drivers:{CLASSES[answer]}"
     if kind == "plugin":
-        serve = f"{sys.executable} -m refdriver serve --graphdriver {{socket}}"
+        # With what it needs of the environment, which whoever runs a reproducer does not have.
+        path = f"env PYTHONPATH={host.modules}:{ROOT} PYTHONDONTWRITEBYTECODE=1"
+        serve = f"{path} {sys.executable} -m refdriver serve --graphdriver {{socket}}"
         return f"graphdriver:?command={serve} --driver hostile_drivers:{CLASSES[answer]}"
     command = host.modules / "storage"
     words = {"python": sys.executable, "modules": str(host.modules), "root": str(ROOT)}
