@@ -82,7 +82,7 @@ def source(arguments: str) -> DriverSource:
 
 
 def _dialect(module_name: str, class_name: str) -> PythonClass:
-    """How a script reaches the class: by this interpreter, and by the directories that its modules were found in."""
+    """How a script reaches the class: by this interpreter, and the directories that its modules are in."""
     package = importlib.util.find_spec(module_name.partition(".")[0])
     files = (
         [package.origin]

@@ -191,7 +191,7 @@ def _version_at(address: str) -> str:
 
 
 def _roots_at(address: str, snapshotter: str) -> tuple[Path, ...]:
-    """Where a snapshotter of a running daemon keeps its layers, which what is mounted here writes to, if it says so."""
+    """Where the snapshotter of a running daemon keeps its layers, if it says so: mounts of them write to it."""
     client = Client(address, "conformance")
     try:
         root = plugin_of(client, snapshotter).exports.get("root")
