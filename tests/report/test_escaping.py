@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from making import RUN
 from markdown_it import MarkdownIt
@@ -53,7 +53,7 @@ HOSTILE: Final = {
     "a quote": "' \" $(touch /tmp/x) `touch /tmp/x` ; #",
 }
 NOT_SHOWN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-ANY_TEXT = st.text(st.characters(exclude_categories=()))
+ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(st.sampled_from("`*_[]()<>|~!#\\&\n ab"))
 
 
 def is_printable(text: str) -> bool:
@@ -109,6 +109,8 @@ def test_whatever_it_is_it_becomes_printable(text: str | bytes) -> None:
 
 
 @given(text=ANY_TEXT)
+@example(text=HOSTILE["HTML"])
+@example(text=HOSTILE["a table"])
 def test_no_text_is_markup_in_a_line_or_a_table_of_markdown(text: str) -> None:
     parsed = (
         MarkdownIt("commonmark")
@@ -125,6 +127,7 @@ def test_no_text_is_markup_in_a_line_or_a_table_of_markdown(text: str) -> None:
 
 
 @given(text=ANY_TEXT)
+@example(text=HOSTILE["a fence"])
 def test_no_text_ends_its_block_of_markdown(text: str) -> None:
     parsed = MarkdownIt("commonmark").parse("\n".join([*fenced(text), "", "after"]))
     assert [token.type for token in parsed] == ["fence", "paragraph_open", "inline", "paragraph_close"]
