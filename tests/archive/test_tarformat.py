@@ -177,5 +177,5 @@ def test_types_that_a_layer_cannot_hold_are_named(kind: bytes) -> None:
 
 def test_a_header_that_asks_for_much_memory_is_refused() -> None:
     for kind in (tarformat.PAX_HEADER, tarformat.GNU_LONG_NAME):
-        with pytest.raises(BadArchive, match="the most is"):
+        with pytest.raises(BadArchive, match="the most that is read"):
             list(ArchiveReader(io.BytesIO(archive_of(Member(b"x", kind, size=2**32)))).members())

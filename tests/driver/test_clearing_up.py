@@ -28,13 +28,13 @@ def test_a_call_that_is_done_says_so_though_its_area_stays(
         with caplog.at_level(logging.WARNING, "refdriver"):
             driver.create("new") if call == "create" else driver.remove("there")
     assert driver.exists("new" if call == "create" else "there") is (call == "create")
-    assert "the next open tries again" in caplog.text
+    assert "the next opening of the home tries again" in caplog.text
     with Driver(home):
-        assert os.listdir(home / ".refdriver" / "staging") == []
+        assert not (home / "staging").exists()
     assert len(os.listdir(home / "l")) == (2 if call == "create" else 0)
 
 
-def test_an_area_whose_short_link_cannot_be_read_stays(
+def test_a_layer_whose_short_link_cannot_be_read_is_not_removed(
     driver: Driver, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver.create("layer")
@@ -44,10 +44,13 @@ def test_an_area_whose_short_link_cannot_be_read_stays(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "readlink", failing)
-        driver.remove("layer")
-    assert not driver.exists("layer")
+        with pytest.raises(OSError, match="Input/output"):
+            driver.remove("layer")
+    assert driver.exists("layer")
+    driver.remove("layer")
     with Driver(home):
-        assert os.listdir(home / "l") == os.listdir(home / ".refdriver" / "staging") == []
+        assert os.listdir(home / "l") == []
+        assert not (home / "staging").exists()
 
 
 def test_the_size_of_a_layer_that_goes_is_of_no_layer(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
