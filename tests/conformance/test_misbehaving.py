@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,30 +52,20 @@ class Bed:
         (self.scratch / "hostile.py").write_text(BEGINNING + textwrap.indent(textwrap.dedent(methods), "    "))
         return "python:hostile:Hostile"
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+        options = ["--no-evidence", "--seed", "1", "--examples", "1", "--scratch", str(self.stores)]
         return subprocess.Popen(
-            [
-                *COMMAND,
-                "run",
-                *words,
-                "--no-evidence",
-                "--seed",
-                "1",
-                "--examples",
-                "1",
-                "--scratch",
-                str(self.stores),
-            ],
+            [*prefix, *COMMAND, "run", *words, *options],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def run(self, *words: str) -> tuple[int, str, dict[str, str]]:
+    def run(self, *words: str, prefix: Sequence[str] = ()) -> tuple[int, str, dict[str, str]]:
         """Exit status, what was printed, and verdicts; nothing may be left."""
         results = self.scratch / "results.jsonl"
-        process = self.start(*words, "--results", str(results))
+        process = self.start(*words, "--results", str(results), prefix=prefix)
         said, _ = process.communicate(timeout=LONG * 3)
         assert self.left() == [], said
         assert list(self.stores.iterdir()) == [], said
@@ -215,6 +205,18 @@ def test_the_budget_ends_a_call_that_hangs(bed: Bed) -> None:
     status, said, found = bed.run(driver, "--requirement", "OVL-LIFE-CREATE", "--budget", "15s")
     assert (status, found) == (3, {"OVL-LIFE-CREATE": "UNTESTED"}), said
     assert time.monotonic() - began < LONG
+
+
+def test_without_pid_namespaces_the_summary_says_so_and_a_daemon_ends_all_the_same(bed: Bed) -> None:
+    driver = bed.driver(
+        "def get(self, layer_id, label=''):\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        if os.fork() == 0: time.sleep(3600)\n        os._exit(0)\n    return super().get(layer_id, label)"
+    )
+    none = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    none += ['echo 0 > /proc/sys/user/max_pid_namespaces; exec "$@"', "sh"]
+    status, said, _ = bed.run(driver, "--requirement", "OVL-LIFE-CREATE", prefix=none)
+    assert status == 0, said
+    assert "no PID namespace" in said
 
 
 # ---- Answers of a wrong type, call by call.
