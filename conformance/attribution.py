@@ -8,7 +8,10 @@ of (space, descriptors, memory) says nothing about the driver.
 from __future__ import annotations
 
 import errno
+import lzma
 import os
+import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +19,17 @@ from typing import Final
 
 from conformance.workbench import Deviation
 
+# What a test reads in a store and cannot parse: archives of diffs, and text in the driver's own files.
+UNREADABLE: Final = (UnicodeDecodeError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 OF_THE_MACHINE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 @contextmanager
 def of_the_driver(directory: Path) -> Iterator[None]:
-    """An OSError about a path below the directory of a store becomes a Deviation, which names path and error."""
+    """An OSError about a path below the directory of a store becomes a Deviation, which names path and error.
+
+    So do bytes that are no archive and no text: the tests of a store parse nothing but what its driver wrote.
+    """
     try:
         yield
     except OSError as error:
@@ -33,6 +41,8 @@ def of_the_driver(directory: Path) -> Iterator[None]:
             f"the driver's file {path} cannot be used as a test does it: expected it to be there, and got {name}"
             f" ({error.strerror})"
         ) from error
+    except UNREADABLE as error:
+        raise Deviation(f"what the driver wrote cannot be read: {type(error).__name__}: {error}") from error
 
 
 def path_below(error: OSError, directory: Path) -> str | None:

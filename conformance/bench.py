@@ -297,6 +297,10 @@ class Bench:
             raise
         finally:
             namespace.unmount_below(directory)
+            if left := namespace.mounts_below(directory):
+                raise OSError(
+                    f"{left[0]} cannot be unmounted; {directory} is left, as it may show files of the host"
+                )
             remove_tree(directory)
 
     def open_at(self, directory: Path) -> DriverUnderTest:

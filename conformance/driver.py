@@ -230,6 +230,9 @@ class Dialect(Protocol):
         nothing to do.
         """
 
+    def refusal(self, said: str) -> str:
+        """Of a refusal that an adapter reported, the part that the commands print too."""
+
     def epilogue(self) -> str:
         """Ends what was started; "" if nothing was."""
 

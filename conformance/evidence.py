@@ -18,7 +18,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,8 @@ def folder_name(outcome: TestOutcome) -> str:
     whole = f"{outcome.requirements[0]}-{outcome.test}"
     plain = re.sub(r"[^A-Za-z0-9_.=-]+", "_", whole.removesuffix("]").replace("[", "."))[:150]
     # Two names that differ in what was replaced here are told apart by a few letters of their digest.
-    return plain if plain == whole else f"{plain}.{hashlib.sha256(whole.encode()).hexdigest()[:4]}"
+    digest = hashlib.sha256(whole.encode(errors="backslashreplace")).hexdigest()
+    return plain if plain == whole else f"{plain}.{digest[:4]}"
 
 
 def write_folder(
@@ -91,7 +92,8 @@ def write_folder(
     """
     if outcome.case is None:
         return None
-    case = Case.from_json(outcome.case)
+    # The folder is about what the failure is charged to; a replay selects the test by its own requirements.
+    case = replace(Case.from_json(outcome.case), requirements=outcome.requirements)
     folder = directory / folder_name(outcome)
     made = folder.with_name(folder.name + ".part")
     shutil.rmtree(made, ignore_errors=True)
@@ -122,7 +124,13 @@ def write_kernel_folder(
     (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
     (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
     sentences = [f"**{requirements[one].level}**: {requirements[one].sentence}" for one in outcome.requirements]
-    lines = [f"# {', '.join(outcome.requirements)}", "", *sentences, "", f"Linux {about.kernel} did otherwise:"]
+    lines = [
+        f"# {', '.join(outcome.requirements)}",
+        "",
+        *sentences,
+        "",
+        f"Linux {markdown(about.kernel)} did otherwise:",
+    ]
     lines += ["", *fenced(outcome.reason), "", "`kernel.log` is what it wrote."]
     (folder / "failure.md").write_text("\n".join(lines) + "\n")
     return folder
@@ -159,21 +167,23 @@ def _write_script(
 
 
 def run_script(path: Path, scratch: Path) -> tuple[int, str]:
-    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said."""
-    environment = {**os.environ, "PYTHON": sys.executable, "TMPDIR": str(scratch)}
+    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said.
+
+    It has an empty environment but for PATH and TMPDIR, as its reader may, and can write to ``scratch`` only.
+    """
+    helper = [sys.executable, "-m", "conformance.lab.confined", str(os.getpid())]
     with subprocess.Popen(
-        ["/bin/sh", str(path.resolve())],
+        [*helper, str(scratch.resolve()), str(path.resolve())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment,
-        cwd="/",
         start_new_session=True,
     ) as process:
         try:
             said, _ = process.communicate(timeout=_LIMIT)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGTERM)
+            # The helper is the parent of the script's first process, which ends with it, and all others with that.
+            os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             said, _ = process.communicate()

@@ -154,6 +154,9 @@ class _Host:
 
     def _described(self) -> dict[str, Any]:
         declined = getattr(self._factory(), "declined_capabilities", {})
+        if not isinstance(declined, Mapping):
+            where = f"{self._module}.{self._name}.declined_capabilities"
+            raise _Broken(f"{where} is a mapping of capabilities to reasons, not {_name_of(declined)}")
         return {"version": _version_of(self._module), "declined": _words(declined)}
 
 

@@ -182,6 +182,8 @@ class ConformancePlugin:
         except Unusable as unusable:
             self.on_unusable(str(unusable))
             raise pytest.UsageError(str(unusable)) from unusable
+        except TimeUp:
+            return  # no test will begin, and each says so
         if outcome:
             self._take_inventory(Inventory())  # no test is missing where none was to run
             self._take(outcome)
@@ -323,6 +325,9 @@ class ConformancePlugin:
             setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
                 report.longrepr = _for_people(outcome)
+            if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
+                report.outcome, report.longrepr = "failed", _for_people(outcome)
+                vars(report).pop("wasxfail", None)
         return report
 
     @pytest.hookimpl(wrapper=True)

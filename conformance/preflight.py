@@ -19,7 +19,7 @@ from conformance.driver import DriverFailed, DriverRefused
 from conformance.lab.backing import HOST
 from conformance.results import PREFLIGHT, TestOutcome, Verdict
 from conformance.session import Place, Session
-from conformance.workbench import Deviation, Leak, Workbench
+from conformance.workbench import Deviation, Leak, SharedUpper, Workbench
 
 _DIRECTORY: Final = "preflight"  # of the stores, beside those of the workers of pytest
 _REQUIREMENT: Final = "OVL-TREE-MODEL"  # of a tree that is wrong, where the deviation names no requirement
@@ -54,8 +54,8 @@ def preflight(fixtures: Fixtures) -> TestOutcome | None:
     fixtures.watch.restart()
     try:
         _try(bench, steps, mounts)
-    except Leak:
-        return None  # a driver can be judged by much else; OVL-LIFE-NO-LEAKS says it
+    except (Leak, SharedUpper):
+        return None  # a driver can be judged by much else; requirements of their own say it
     except Deviation as deviation:
         return _outcome(fixtures, place, steps, deviation)
     except DriverFailed as failed:

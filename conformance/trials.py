@@ -235,6 +235,7 @@ class _Witness:
         assert isinstance(found, ConformancePlugin), "pytest_entry registers it"
         self._suite = found
         found.on_outcome = self._note
+        found.exit_status = False
         session = found.session
         if self._job.needs in session.lacking:
             self.lacking = session.lacking[self._job.needs]

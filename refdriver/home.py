@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from refdriver import files, trees
 from refdriver.errors import LayerInUse, NotSupported
 from refdriver.layers import LINK_DIRECTORY
 from refdriver.linux import libc, mountinfo
+
+_FDINFO_MAX: Final = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,12 @@ class Home:
 
     @property
     def earlier_read_only_mounts(self) -> str:
-        """Where those mount points were before version 0.2."""
+        """Where those mount points were up to version 0.3."""
         return f"{self.earlier_state}/merged"
 
     @property
     def earlier_state(self) -> str:
-        """The directory that held all this before version 0.2; see :mod:`refdriver.migration`."""
+        """The directory that held all this up to version 0.3; see :mod:`refdriver.migration`."""
         return f"{self.path}/.refdriver"
 
     def nearest_existing_parent(self) -> str:
@@ -89,8 +92,8 @@ class Home:
         """The id of the mount that the home's path leads to, as in mountinfo (proc(5))."""
         fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-                return int(next(line for line in file if line.startswith("mnt_id:")).split()[1])
+            words = (files.read_whole(f"/proc/self/fdinfo/{fd}", _FDINFO_MAX) or b"").split()
+            return int(words[words.index(b"mnt_id:") + 1])
         finally:
             os.close(fd)
 

@@ -135,8 +135,12 @@ class LayerStore:
     def base_tree(self, layer_id: str) -> str | None:
         """The diff of a base layer of the home, None for every other; the short way for what is asked most."""
         directory = f"{self._home}/{check_id(layer_id)}"
-        # That it is there, os.access can tell; what it says of a file that is not there may be any error.
-        if os.access(f"{directory}/diff", os.F_OK) and not _has_lowers(directory):
+        # That something is there, os.access can tell; False may be any error. Only base layers have 'empty'.
+        if (
+            os.access(f"{directory}/diff", os.F_OK)
+            and not libc.exists(f"{directory}/lower")
+            and (os.access(f"{directory}/empty", os.F_OK) or not libc.exists(f"{directory}/{_LOWER_IDS}"))
+        ):
             return f"{directory}/diff"
         return None
 

@@ -1,4 +1,4 @@
-"""Homes of versions before 0.2, whose own files were in ``HOME/.refdriver``.
+"""Homes of versions up to 0.3, whose own files were in ``HOME/.refdriver``.
 
 containers-storage took that directory for a layer. What it holds moves to where :mod:`refdriver.home` says; a mount
 of an image store's layer that is there still stays usable until its last put. No process of an earlier version may

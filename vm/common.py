@@ -130,7 +130,9 @@ def refusals() -> Iterator[None]:
         from vm.plan import NothingChosen
     except ImportError as error:
         raise click.UsageError(f"matrix needs more Python packages ({error}): {_ADVICE}") from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as CI systems end a job
+    for one in (signal.SIGINT, signal.SIGTERM):  # as CI systems end a job
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
     try:
         yield
     except (BadKills, BadResults, BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:

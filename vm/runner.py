@@ -37,6 +37,7 @@ from vm.timings import Timings
 
 _PARAMETERS: Final = "/sys/module/overlay/parameters"
 _OUT: Final = "/var/tmp/overlay-conformance-cell"
+_INTERRUPTED: Final = (129, 130, 143)  # docs/exit-codes.md
 _GRACE: Final = 420  # seconds above a cell's budget: its start, the test that is under way, and its evidence
 _TOLD: Final = ("PASS", "FAIL", "ERROR", "XFAIL", "XPASS")
 _STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
@@ -247,6 +248,8 @@ def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, te
             process.kill()
             process.wait()
             follower.join()
+    if process.returncode in _INTERRUPTED:
+        raise MachineFailed(f"{cell.name}: a signal ended the run in the machine ({process.returncode}); see {log}")
     if process.returncode not in (0, 1, 2, 3):
         raise MachineFailed(
             f"{cell.name}: the connection to the machine ended ({process.returncode}){last[0]}; see {log}"

@@ -10,8 +10,10 @@ names in ``declined_capabilities``, a mapping of a capability's name to the reas
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ from conformance.lab.supervisor import Options
 
 KEYS: Final[tuple[Key, ...]] = ()  # those of every kind only
 _KINDS: Final = ("add", "modify", "delete")
+_KEPT: Final = ("CONFORMANCE_FAULTY_BASIS",)  # what a driver may need of the environment (conformance.faulty)
 
 
 def source(arguments: str) -> DriverSource:
@@ -68,7 +71,7 @@ def source(arguments: str) -> DriverSource:
         lambda request: _Hosted(hosts, numbers, request),
         close=hosts.close,
         attempt=attempt,
-        dialect=PythonClass(module_name, class_name),
+        dialect=_dialect(module_name, class_name),
         sets_umask=True,
         next_step=(
             f"open it by hand: {sys.executable} -c"
@@ -76,6 +79,23 @@ def source(arguments: str) -> DriverSource:
             " docs/adapters.md lists the methods that the class needs"
         ),
     )
+
+
+def _dialect(module_name: str, class_name: str) -> PythonClass:
+    """How a script reaches the class: by this interpreter, and the directories that its modules are in."""
+    package = importlib.util.find_spec(module_name.partition(".")[0])
+    files = (
+        [package.origin]
+        if package and package.origin
+        else list(package.submodule_search_locations or ())
+        if package
+        else []
+    )
+    is_package = package is not None and package.submodule_search_locations is not None
+    found = [os.path.dirname(os.path.dirname(one) if is_package else one) for one in map(os.path.abspath, files)]
+    named = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    kept = tuple((name, os.environ[name]) for name in _KEPT if name in os.environ)
+    return PythonClass(module_name, class_name, sys.executable, tuple(dict.fromkeys([*found, *named])), kept)
 
 
 def _home_of(request: OpenRequest) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from conformance.different.different import Different
-from conformance.faulty.basis import Faithful
+from conformance.faulty.basis import Faithful, Patched
 
 
 class TellsMore(Faithful):
@@ -116,6 +116,24 @@ def _is_short(text: bytes) -> bool:
     return len(text) == 26 and all(one in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" for one in text)
 
 
+class ReadsScientificSizes(Patched):
+    """A size is whatever reads as a number: 1e3 too."""
+
+    place = "options:parse_size"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """By the rules of Go's ParseFloat, for plain bytes."""
+        return int(float(args[0])) if _is_number(args[0]) else original(*args, **kwargs)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
 DIFFERENT: Final = (
     Different(
         TellsMore, "drivers of moby and of containers/storage each have their own", ("OVL-STATUS", "OVL-LIFE-M")
@@ -136,6 +154,11 @@ DIFFERENT: Final = (
         ("OVL-APPLY", "OVL-HOSTILE", "OVL-WHITEOUT"),
     ),
     Different(AnswersOneAtATime, "the order of calls is the driver's", ("OVL-PARALLEL", "OVL-LIFE-NO")),
+    Different(
+        ReadsScientificSizes,
+        "docker/go-units, and containers-storage 1.64 with it",
+        ("OVL-OPTION-SIZE", "OVL-QUOTA-U"),
+    ),
     Different(
         MendsItsHome,
         "containers/storage makes short links anew; OVL-RESTART-LINK-GONE: mended or refused",

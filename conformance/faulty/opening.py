@@ -173,17 +173,6 @@ class ReadsUnitsOf1000(Patched):
         return original(*args, **kwargs)
 
 
-class TakesScientificSizes(Patched):
-    """A size is whatever reads as a number: 1e3 too."""
-
-    place = "options:parse_size"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """By the rules of another language."""
-        return int(float(args[0])) if _is_number(args[0]) else original(*args, **kwargs)
-
-
 def _is_number(text: str) -> bool:
     try:
         return float(text) >= 0
@@ -399,7 +388,6 @@ FAULTS: Final = (
     Fault(TakesAWordForTrue, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool", hard=True),
     Fault(RoundsSizes, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: fractions are cut off", hard=True),
     Fault(ReadsUnitsOf1000, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: units of 1024", hard=True),
-    Fault(TakesScientificSizes, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: anything else is refused"),
     Fault(
         DropsSizesWithoutQuota,
         ("OVL-OPTION-SIZE-BACKING",),

@@ -142,6 +142,7 @@ class LooksForMarksInOneDirectory(Patched):
     """Below a directory that an opaque mark hides, the mark is looked for in the whiteout's own directory only."""
 
     place = "archive.unpack:_Unpacker._hides_lowers"
+    also = "archive.unpack:_remove_whiteouts"  # which would take the whiteouts away at the end
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -153,6 +154,11 @@ class LooksForMarksInOneDirectory(Patched):
             return False
         below = module_of(unpacker).is_directory_below
         return below(unpacker._lowers, [part for part in directory.split(b"/") if part], unpacker._overlay)
+
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave them."""
+        del original, args, kwargs
 
 
 class ClearsOneDirectory(Patched):

@@ -70,6 +70,8 @@ def sweep(where: Path) -> list[Path]:
 def _remove(path: Path, above: int | None) -> None:
     # Of a run that had no mounts of its own; through a mount, others' files would be removed.
     namespace.unmount_below(path)
+    if left := namespace.mounts_below(path):
+        raise OSError(f"{left[0]} is still mounted; {path} is left, as it may show files of the host")
     # The lock goes last: as long as anything is left, the next run can find and sweep it.
     for entry in path.iterdir():
         if entry.name != _LOCK:

@@ -1,4 +1,4 @@
-"""What a driver answers for the path of a tree. Other tests that meet such a path fail this requirement too."""
+"""What a driver answers for the path of a tree. Every other test checks the same where it gets a tree."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_the_key_of_a_size_is_read_in_any_case(bench: Bench, key: str) -> None:
 
 
 @pytest.mark.requirement("OVL-QUOTA-SIZE-FORM")
-@pytest.mark.parametrize("value", ["", "ten", "-1", "10x", "1.2.3g", "g", "10 g b", "0x10", "1e3", "1,5g"])
+@pytest.mark.parametrize("value", ["", "ten", "-1", "10x", "1.2.3g", "g", "10 g b", "0x10", "1,5g"])
 def test_a_size_of_a_layer_is_a_number_and_a_unit(bench: Bench, value: str) -> None:
     with bench.store() as store:
         store.create("base")

@@ -120,7 +120,9 @@ class _Unpacker:
             return
         # What a whiteout names lies at exactly that path: behind a symlink there is nothing of that name.
         hides = self._hides_lowers(parent)
-        with self._root.plain_directory(parent, self._whiteout_on_the_way, make_missing=hides) as directory:
+        # In a mounted tree a whiteout removes: where its directory is not, there is nothing to make or to remove.
+        make_missing = hides and self._overlay is not None
+        with self._root.plain_directory(parent, self._whiteout_on_the_way, make_missing=make_missing) as directory:
             if directory is None:
                 return
             if deleted is None and not parent:

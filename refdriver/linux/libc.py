@@ -22,6 +22,8 @@ AT_FDCWD: Final = -100
 DT_UNKNOWN: Final = 0
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_ACCESS: Final = _LIBC.access
+_ACCESS.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR)
 _DIRENT: Final = struct.Struct("=QqHB")  # struct linux_dirent64: inode, offset, record length, type
 _MAGIC_MASK: Final = 0xFFFFFFFF  # f_type is a signed long on some machines
@@ -71,7 +73,7 @@ def exists(path: str | bytes) -> bool:
 
     ``os.access`` and ``os.path.exists`` answer False for every error, EIO and EACCES among them.
     """
-    if _LIBC.access(os.fsencode(path), os.F_OK) == 0:
+    if _ACCESS(os.fsencode(path), os.F_OK) == 0:
         return True
     number = ctypes.get_errno()
     if number in _NOT_THERE:

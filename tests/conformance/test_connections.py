@@ -120,6 +120,7 @@ def test_a_misspelt_kind_is_refused_with_the_right_one() -> None:
 
 def test_a_python_class_declines_by_its_connection_string_too() -> None:
     source = connect("python:refdriver:Driver?decline=changes:it is%26 was slow&decline=diff-size:it+is+not+exact")
+    source.close()
     assert source.info.declined == {"changes": "it is& was slow", "diff-size": "it is not exact"}
 
 

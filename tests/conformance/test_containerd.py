@@ -212,7 +212,7 @@ def test_a_daemon_dies_with_the_process_that_started_it(scratch: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        (daemon,) = [pid for pid in daemons_of(scratch) if pid != process.pid]
+        (daemon,) = daemons_of(scratch)
         watched = os.pidfd_open(daemon)
         process.kill()
     try:

@@ -57,6 +57,7 @@ SHOWN = {
     "RefusesRepeatedNames": "names twice",
     "AnswersOneAtATime": "a call at a time",
     "MendsItsHome": "short links",
+    "ReadsScientificSizes": "scientific sizes",
 }
 # Run in a process of its own: what a driver is made to do differently is for its whole process.
 OBSERVER = """
@@ -161,6 +162,8 @@ driver.close()
 for link in Path(home, "l").iterdir():
     link.unlink()
 getattr(sys.modules[module], name)(home).close()
+again = getattr(sys.modules[module], name)
+seen["scientific sizes"] = attempt(lambda: again(home, options=["overlay.size=0e3"]).close())
 seen["short links"] = len(os.listdir(f"{home}/l"))
 print(json.dumps(seen))
 """

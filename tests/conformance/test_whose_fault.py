@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import tarfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_an_error_about_the_drivers_files_is_the_drivers(error: OSError) -> None
     with pytest.raises(Deviation) as deviation, of_the_driver(STORE):
         raise error
     assert str(error.strerror) in str(deviation.value)
+
+
+@pytest.mark.parametrize(
+    "error", [tarfile.ReadError("empty file"), EOFError("cut"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")]
+)
+def test_what_cannot_be_parsed_is_the_drivers(error: Exception) -> None:
+    with pytest.raises(Deviation, match="what the driver wrote cannot be read"), of_the_driver(STORE):
+        raise error
 
 
 @pytest.mark.parametrize(

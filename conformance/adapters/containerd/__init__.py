@@ -17,6 +17,7 @@ from conformance.adapters.containerd.configuration import read_configuration
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.driver import Store
 from conformance.adapters.containerd.formatting import CannotMount
+from conformance.adapters.containerd.services import plugin_of
 from conformance.dialects.containerd import Containerd
 from conformance.driver import DriverFailed, DriverInfo, DriverRefused, DriverSource, OpenRequest
 from conformance.lab.removal import remove_tree
@@ -105,8 +106,15 @@ class _Opener:
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else _dialect(setup)
         following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
+        writable = _roots_at(self._address, setup.snapshotter) if self._address else ()
         return DriverSource(
-            info, self._open, self._close, dialect=dialect, sets_umask=not self._address, next_step=following
+            info,
+            self._open,
+            self._close,
+            dialect=dialect,
+            sets_umask=not self._address,
+            writable=writable,
+            next_step=following,
         )
 
     def _open(self, request: OpenRequest) -> Store:
@@ -180,6 +188,18 @@ def _version_at(address: str) -> str:
         raise OSError(f"no containerd answers at {address}: {refused}") from refused
     finally:
         client.close()
+
+
+def _roots_at(address: str, snapshotter: str) -> tuple[Path, ...]:
+    """Where the snapshotter of a running daemon keeps its layers, if it says so: mounts of them write to it."""
+    client = Client(address, "conformance")
+    try:
+        root = plugin_of(client, snapshotter).exports.get("root")
+    except DriverRefused:  # which is for whoever opens a store to say
+        root = None
+    finally:
+        client.close()
+    return (Path(root),) if root and Path(root).is_dir() else ()
 
 
 def _declined(setup: Setup, address: str) -> dict[str, str]:
