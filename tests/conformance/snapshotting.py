@@ -44,17 +44,17 @@ def nothing_left(scratch: Path) -> None:
 
 
 def daemons_of(scratch: Path) -> list[int]:
-    """Processes of containerd that hold something below a directory open; a daemon always has its databases."""
+    """Processes of containerd that hold something below a directory open; a daemon always has its directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
+            if Path(os.readlink(process / "exe")).name != "containerd":
+                continue
             held = [os.readlink(one) for one in (process / "fd").iterdir()]
-            if (process / "comm").read_text() == "containerd\n" and any(
-                one.startswith(f"{scratch}/") for one in held
-            ):
-                found.append(int(process.name))
         except OSError:
-            continue  # it ended, or a descriptor was closed
+            continue
+        if any(one.startswith(f"{scratch}/") for one in held):
+            found.append(int(process.name))
     return found
 
 
