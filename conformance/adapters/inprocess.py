@@ -84,15 +84,11 @@ def source(arguments: str) -> DriverSource:
 def _dialect(module_name: str, class_name: str) -> PythonClass:
     """How a script reaches the class: by this interpreter, and the directories that its modules are in."""
     package = importlib.util.find_spec(module_name.partition(".")[0])
-    files = (
-        [package.origin]
-        if package and package.origin
-        else list(package.submodule_search_locations or ())
-        if package
-        else []
-    )
+    above = list(package.submodule_search_locations or ()) if package else []
+    files = [package.origin] if package and package.origin else [f"{one}/-" for one in above]
     is_package = package is not None and package.submodule_search_locations is not None
-    found = [os.path.dirname(os.path.dirname(one) if is_package else one) for one in map(os.path.abspath, files)]
+    inside = [os.path.dirname(os.path.abspath(one)) for one in files]
+    found = [os.path.dirname(one) if is_package else one for one in inside]
     named = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
     kept = tuple((name, os.environ[name]) for name in _KEPT if name in os.environ)
     return PythonClass(module_name, class_name, sys.executable, tuple(dict.fromkeys([*found, *named])), kept)
