@@ -240,6 +240,10 @@ class Bench:
             yield directory
         finally:
             namespace.unmount_below(directory)
+            if left := namespace.mounts_below(directory):
+                raise OSError(
+                    f"{left[0]} cannot be unmounted; {directory} is left, as it may show files of the host"
+                )
             shutil.rmtree(directory)
 
     def open_at(self, directory: Path) -> DriverUnderTest:

@@ -17,6 +17,7 @@ from conformance.findings import (
     FilesDiffer,
     Finding,
     InWords,
+    NotContained,
     NotDone,
     OutsideChanged,
     RootReplaced,
@@ -30,10 +31,12 @@ from conformance.findings import (
 )
 from conformance.observe import Difference, shown
 from conformance.ops import SetTimes
+from conformance.refusals import plain
 from conformance.shell import NoScript, as_shell, below, kind_of, quoted, writes
 from conformance.tape import Called, Did, Looked, Opened, Step, Tampered
 from conformance.tars import TIME
 
+TREE = "${tree:?}"  # the tree that was got last; a script without one does nothing
 _SHOWN = 40  # differences that a script looks at; the rest are of the same kind
 
 
@@ -55,6 +58,8 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
     match finding:
         case TreeDiffers():
             return _tree_look(finding, steps)
+        case NotContained():
+            return _not_contained(steps)
         case Accepted() | NotDone():
             return _call(finding, steps)
         case WrongOutcome():
@@ -102,7 +107,8 @@ def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
         return Look(at, lambda _: _tree(finding))
     before = _last_get(steps[:at])
     noted = [
-        f"time_{number}=$(stat -c %.9Y {below('$tree', one.path)} 2>/dev/null)" for number, one in enumerate(moving)
+        f"time_{number}=$(stat -c %.9Y {below(TREE, one.path)} 2>/dev/null || true)"
+        for number, one in enumerate(moving)
     ]
     numbers = {one.path: number for number, one in enumerate(moving)}
     return Look(at, lambda _: _tree(finding, numbers), earlier={before: noted})
@@ -116,11 +122,11 @@ def _is_known(want: tuple[int, bool], known: set[int]) -> bool:
 
 
 def _unreadable() -> Iterator[str]:
-    yield "ls -laR \"$tree\" >/dev/null || deviates 'the tree cannot be read'"
+    yield "ls -laR \"${tree:?}\" >/dev/null || deviates 'the tree cannot be read'"
 
 
 def _root(finding: RootReplaced) -> Iterator[str]:
-    held = below("$tree", finding.name)
+    held = below(TREE, finding.name)
     yield f'{{ [ -d "$tree" ] && [ ! -L "$tree" ] && {{ [ -e {held} ] || [ -L {held} ]; }}; }} || deviates "$tree is no directory any more, or another"'
 
 
@@ -133,7 +139,7 @@ def _outside(finding: OutsideChanged, steps: Sequence[Step]) -> Look:
     noted = [
         "# all that can be seen of a directory that no layer has any business with",
         f"outside() {{ (cd {where} && ls -lanR --time-style=+ . && find . -type f -exec cat {{}} +) 2>&1; }}",
-        "before=$(outside)",
+        "before=$(outside || true)",
     ]
     lines = ['[ "$(outside)" = "$before" ] || deviates "what lies outside of all layers was changed: $(outside)"']
     return Look(len(steps) - 1, lambda _: iter(lines), earlier={made: noted})
@@ -171,10 +177,36 @@ def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
             yield "    deviates 'this was done, and should have been refused'"
         else:
             yield f'if ! {last} >"$work/.said" 2>&1; then'
+            yield f"    same_refusal {quoted(plain(dialect.refusal(finding.said)))}"
             yield '    deviates "this should be done, and is refused: $(cat "$work/.said")"'
         yield "fi"
 
     return Look(number, lines, instead=True)
+
+
+def _not_contained(steps: Sequence[Step]) -> Look:
+    number = _last_get(steps)
+    step = steps[number]
+    assert isinstance(step, Called)
+
+    def lines(dialect: Dialect) -> Iterator[str]:
+        *before, last = dialect.called(step).split("\n")
+        yield from before
+        yield f"say + {quoted(last[:200])}"
+        yield f'tree=$({last} 2>"$work/.said") || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"'
+        yield f'contained "$tree" {quoted(stores_of(step, steps))} ||'
+        yield "    deviates \"the answer is no path of a directory below that of the store: '$tree'\""
+
+    return Look(number, lines, instead=True)
+
+
+def stores_of(step: Called, steps: Sequence[Step]) -> str:
+    """The stores in which the tree of a get may be: its own, and the image stores that it was opened with."""
+    found = [step.store]
+    for one in steps:
+        if isinstance(one, Opened) and one.store == step.store:
+            found += [image.partition("/")[0] for image in one.image_stores if not image.startswith("/")]
+    return " ".join(dict.fromkeys(found))
 
 
 def _refused(finding: NotDone, steps: Sequence[Step]) -> int:
@@ -191,7 +223,7 @@ def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
     assert isinstance(step, Did)
 
     def lines(_: Dialect) -> Iterator[str]:
-        line = as_shell("$tree", step.operation)
+        line = as_shell(TREE, step.operation)
         if finding.done:
             yield f"{{ {line}; }} || deviates 'this operation should be done, and fails'"
         else:
@@ -216,7 +248,7 @@ def _tree(finding: TreeDiffers, moving: Mapping[bytes, int] | None = None) -> It
 def _same_time_as_before(one: Difference, number: int) -> str:
     _, exact = one.want
     want, cut = (f"$time_{number}", "") if exact else (f"${{time_{number}%.*}}", " | cut -d. -f1")
-    found = f"$(stat -c %.9Y {below('$tree', one.path)}{cut})"
+    found = f"$(stat -c %.9Y {below(TREE, one.path)}{cut})"
     return f'same {quoted(f"the time of {shown(one.path)}")} "{want}" "{found}"'
 
 
@@ -224,13 +256,13 @@ def _difference(one: Difference, finding: TreeDiffers) -> Iterator[str]:
     if one.what in ("linked", "apart"):
         yield from _inodes(one)
     elif one.what == "xattrs":
-        yield from _attributes(one, finding, below("$tree", one.path))
+        yield from _attributes(one, finding, below(TREE, one.path))
     else:
         yield from _of_one_path(one)
 
 
 def _of_one_path(one: Difference) -> Iterator[str]:
-    path = below("$tree", one.path)
+    path = below(TREE, one.path)
     name = shown(one.path)
     match one.what:
         case "missing":
@@ -239,7 +271,7 @@ def _of_one_path(one: Difference) -> Iterator[str]:
             yield f"! there {path} || differs {quoted(f'{name} should not be there')}"
         case "ghost":
             directory, _, last = one.path.rpartition(b"/")
-            where = below("$tree", directory) if directory else '"$tree"'
+            where = below(TREE, directory) if directory else f'"{TREE}"'
             listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
             yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed and cannot be looked up')}; fi"
         case "mode":
@@ -263,7 +295,7 @@ def _of_one_path(one: Difference) -> Iterator[str]:
 
 def _inodes(one: Difference) -> Iterator[str]:
     first, *others = one.want
-    inode = [f"$(stat -c %d:%i {below('$tree', path)})" for path in one.want]
+    inode = [f"$(stat -c %d:%i {below(TREE, path)})" for path in one.want]
     if one.what == "linked":
         for number, other in enumerate(others, 1):
             yield f'same {quoted(f"the inode of {shown(other)}")} "{inode[0]}" "{inode[number]}"'
@@ -314,7 +346,7 @@ def _change(finding: WrongChange) -> Iterator[str]:
 
 
 def _gone(finding: TreeGone) -> Iterator[str]:
-    yield f"[ -e {below('$tree', finding.name)} ] || deviates 'the tree is gone, and is still in use'"
+    yield f"[ -e {below(TREE, finding.name)} ] || deviates 'the tree is gone, and is still in use'"
 
 
 def _diffs(steps: Sequence[Step]) -> list[str]:
@@ -370,7 +402,11 @@ def _answer(steps: Sequence[Step]) -> Look:
         )
         return Look(
             number,
-            lambda _: iter([f'[ "$(cat "$work/.answer")" != {said} ] || deviates \'the answer is {said} again\'']),
+            lambda _: iter(
+                [
+                    f'[ "$(cat "$work/.answer")" != {quoted(said)} ] || deviates "this is the answer again: $(cat "$work/.answer")"'
+                ]
+            ),
         )
     if step.verb == "changes":
         return Look(number, lambda _: _listed(step))
@@ -382,10 +418,8 @@ def _names(names: Sequence[bytes]) -> Iterator[str]:
     if any(not name.isascii() for name in names):
         raise NoScript("the names of the tree are not ASCII")
     yield "# The tree has exactly these names again, and should not."
-    yield "cat >\"$work/.wrong\" <<'END'"
-    yield from listed.splitlines()
-    yield "END"
-    yield '(cd "$tree" && du -a . | cut -f2- | grep -vx \'\\.\' | sort) >"$work/.found"'
+    yield f'{writes(listed.encode())} >"$work/.wrong"'
+    yield '(cd "${tree:?}" && du -a . | cut -f2- | grep -vx \'\\.\' | sort) >"$work/.found"'
     yield 'sort "$work/.wrong" | cmp -s - "$work/.found" && deviates "the tree shows: $(tr \'\\n\' \' \' <"$work/.found")"'
 
 
@@ -393,17 +427,17 @@ def _entries(step: Called) -> Iterator[str]:
     if any(not name.isascii() or "\n" in name for name in step.answer):
         raise NoScript("the names of the archive are not ASCII")
     yield "# The archive has exactly these entries again, and should not."
-    yield "cat >\"$work/.wrong\" <<'END'"
-    yield from step.answer
-    yield "END"
-    yield f"tar -tf \"$work/{step.archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | grep -v '^\\.\\?$' >\"$work/.found\""
+    yield f'{writes(_lines(step.answer))} >"$work/.wrong"'
+    yield f"tar -tf \"$work/{step.archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | {{ grep -v '^\\.\\?$' || true; }} >\"$work/.found\""
     yield 'cmp -s "$work/.wrong" "$work/.found" && deviates "the archive holds: $(tr \'\\n\' \' \' <"$work/.found")"'
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("ascii", "backslashreplace")
 
 
 def _listed(step: Called) -> Iterator[str]:
     lines = [f"{kind} {path.decode('ascii', 'backslashreplace')}" for kind, path in step.answer]
     yield "# The changes are exactly these again, and should not be."
-    yield "cat >\"$work/.wrong\" <<'END'"
-    yield from lines
-    yield "END"
+    yield f'{writes(_lines(lines))} >"$work/.wrong"'
     yield 'cmp -s "$work/.wrong" "$work/.answer" && deviates "the changes are: $(cat "$work/.answer")"'

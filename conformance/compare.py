@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,14 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance import ops
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
+from conformance.contained import contained
 from conformance.driver import DriverRefused
 from conformance.lab import namespace
 from conformance.model import Snapshot
 from conformance.observe import differences
-from conformance.session import Session, Wish, prepare
+from conformance.session import Session, Wish, confine, prepare
 from conformance.spec import load_capabilities, load_requirements
 from conformance.strategies import chains
 from conformance.timing import Stopwatch
@@ -58,8 +59,11 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     task = Comparison(**json.loads(sys.stdin.read()))
     try:
+        names = (task.first, task.second)
+        with suppress(namespace.NoNamespace):  # which prepare() tells
+            confine([Path(task.scratch), *(path for name in names for path in writable_of(name))])
         namespace.die_with_parent(task.parent)
-        for name in (task.first, task.second):
+        for name in names:
             connect(name).close()
         with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
             found, story = compare(task)
@@ -73,8 +77,10 @@ def main() -> None:
 
 def compare(task: Comparison) -> tuple[str, list[str]]:
     """What differs, "" if nothing does, and the steps that show it."""
-    wish = Wish(task.first, "standard", task.examples, (), ())
-    session = prepare(wish, Path(task.scratch))
+    writable = tuple(path for name in (task.first, task.second) for path in writable_of(name))
+    scratch = Path(task.scratch)
+    wish = Wish(task.first, "standard", task.examples, (), (), writable=(scratch, *writable))
+    session = prepare(wish, scratch)
     story = Story()
     with ExitStack() as stack:
         benches = [
@@ -104,7 +110,7 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
 
 
 def _bench(session: Session, name: str, story: Story, stack: ExitStack, directory: str) -> Bench:
-    source = connect(name)
+    source = contained(connect(name))
     stack.callback(source.close)
     fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
     return Bench(fixtures, session.places[0], directory)

@@ -3,8 +3,8 @@
 Words. A *layer* is made on a parent, or on nothing. *get* gives the path of its whole tree and *put* gives it
 back. A *diff* is a tar archive of what a layer changes in its parent; *applying* it to an empty layer on an
 equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; what is no
-answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error of
-the harness.
+answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error
+of the harness.
 """
 
 from __future__ import annotations
@@ -166,6 +166,9 @@ class Dialect(Protocol):
         nothing to do.
         """
 
+    def refusal(self, said: str) -> str:
+        """Of a refusal that an adapter reported, the part that the commands print too."""
+
     def epilogue(self) -> str:
         """Ends what was started; "" if nothing was."""
 
@@ -176,7 +179,8 @@ class DriverSource:
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
-    ``dialect`` is how the script of a failure reaches it; None if there is no way.
+    ``dialect`` is how the script of a failure reaches it; None if there is no way. ``writable`` are directories
+    outside of all stores that it writes to, such as the root of a daemon that runs already.
     """
 
     info: DriverInfo
@@ -184,3 +188,4 @@ class DriverSource:
     close: Callable[[], None] = lambda: None
     attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None
     dialect: Dialect | None = None
+    writable: tuple[Path, ...] = ()

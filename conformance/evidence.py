@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,8 @@ def write_folder(
     """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case."""
     if outcome.case is None:
         return None
-    case = Case.from_json(outcome.case)
+    # The folder is about what the failure is charged to; a replay selects the test by its own requirements.
+    case = replace(Case.from_json(outcome.case), requirements=outcome.requirements)
     folder = directory / folder_name(outcome)
     made = folder.with_name(folder.name + ".part")
     shutil.rmtree(made, ignore_errors=True)
@@ -149,21 +150,23 @@ def _write_script(
 
 
 def run_script(path: Path, scratch: Path) -> tuple[int, str]:
-    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said."""
-    environment = {**os.environ, "PYTHON": sys.executable, "TMPDIR": str(scratch)}
+    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said.
+
+    It has an empty environment but for PATH and TMPDIR, as its reader may, and can write to ``scratch`` only.
+    """
+    helper = [sys.executable, "-m", "conformance.lab.confined", str(os.getpid())]
     with subprocess.Popen(
-        ["/bin/sh", str(path.resolve())],
+        [*helper, str(scratch.resolve()), str(path.resolve())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment,
-        cwd="/",
         start_new_session=True,
     ) as process:
         try:
             said, _ = process.communicate(timeout=_LIMIT)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGTERM)
+            # The helper is the parent of the script's first process, which ends with it, and all others with that.
+            os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             said, _ = process.communicate()

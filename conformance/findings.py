@@ -106,6 +106,11 @@ class WrongAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class NotContained:
+    """The last get answered no path of a directory below the store's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class InWords:
     """What is wrong is told in words only; no script can look for it."""
 
@@ -125,5 +130,6 @@ Finding = (
     | TreeGone
     | BytesDiffer
     | DiffDisagrees
+    | NotContained
     | InWords
 )

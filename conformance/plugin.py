@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +23,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 
 from conformance import bench as benches
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.bench import Bench, Fixtures
 from conformance.case import Case, decoded_draws
+from conformance.contained import Escaped, contained
 from conformance.driver import DriverFailed, DriverRefused, DriverSource
 from conformance.findings import Finding, InWords, NotDone
 from conformance.health import is_beyond_trust
-from conformance.lab import namespace
+from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.results import TestOutcome, Verdict, exit_code, judge, share_in_driver
@@ -42,6 +44,8 @@ EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 UNTESTED: Final = "untested: "
+# Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
+_REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
 _RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
 
@@ -50,9 +54,12 @@ def start(config: pytest.Config) -> None:
     """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
     stack = ExitStack()
     try:
-        source = connect(config.getoption("driver"))
         handed = getattr(config, "workerinput", {}).get(_SESSION)
+        # The driver's code is imported after this process was confined.
         session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        source = contained(connect(config.getoption("driver")))
+        if not handed:
+            readonly.allow(one for one in source.writable if readonly.is_read_only(one))
     except (UnknownDriver, KeyError) as error:
         stack.close()
         raise pytest.UsageError(str(error)) from error
@@ -78,14 +85,30 @@ def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
         tuple(config.getoption("backing")),
         config.getoption("conformance_deadline"),
         _replay(config.getoption("conformance_replay")),
+        writable_of(config.getoption("driver")),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:
         parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
         directory = stack.enter_context(scratch_directory(Path(parent)))
+        wish = replace(wish, writable=(Path(directory), *wish.writable, *_written_by_pytest(config)))
+    else:
+        wish = replace(wish, writable=(Path(directory).parent, *wish.writable))  # of the worker, with its own files
     scratch = Path(directory)
     stack.callback(namespace.unmount_below, scratch)
     return prepare(wish, scratch)
+
+
+def _written_by_pytest(config: pytest.Config) -> list[Path]:
+    """Where pytest and its plugins write: reports, caches and what they leave beside the tests.
+
+    "/" is not among them, whoever starts pytest there: all else would be writable with it.
+    """
+    files = [config.getoption(name, None) for name in _REPORTS]
+    named = [config.invocation_params.dir / one for one in files if isinstance(one, (str, Path)) and one]
+    existing = [next(one for one in path.resolve().parents if one.is_dir()) for path in named]
+    places = [config.invocation_params.dir, config.rootpath, *existing]
+    return [one for one in dict.fromkeys(one.resolve() for one in places) if one != Path("/")]
 
 
 def _replay(file: str | None) -> Replay:
@@ -239,7 +262,10 @@ class ConformancePlugin:
         requirements = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Deviation):
-            requirements = error.requirements or requirements
+            charged = error.requirements or requirements
+            # Where the requirement that it is charged to was not selected, the test fails all the same.
+            if not isinstance(error, Escaped) or set(charged) & set(self.session.selected):
+                requirements = charged
         verdict, reason = _explained(error, report, self.tries.error)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)

@@ -1,7 +1,8 @@
 """The script of a failure: the steps of its tape as POSIX shell, by the driver's own commands, and a last look.
 
-It needs nothing of this project. It ends with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
-tell, because a step that was done before fails now, or a command is missing.
+It needs nothing of this project. It exits with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
+tell, because a step that was done before fails now, a refusal is another one, or a command is missing. It makes and
+removes files below its own temporary directory only.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Final
 
 from conformance import ops
 from conformance.case import Case
-from conformance.checks import Look, last_look
+from conformance.checks import TREE, Look, last_look, stores_of
 from conformance.driver import Dialect
 from conformance.observe import shown
+from conformance.refusals import as_shell as as_function
 from conformance.shell import NoScript, as_shell, quoted
 from conformance.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered, Waited
 
@@ -26,11 +28,14 @@ DEVIATES: Final = 1
 _ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
 
 _HEAD: Final = """\
-set -u
+set -eu
+PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 export LC_ALL=C
-say() { printf '%s\\n' "$*"; }
-deviates() { say "DEVIATES: $*"; exit 1; }
-cannot_tell() { say "CANNOT TELL: $*"; exit 2; }
+verdict=
+say() { printf '%s\\n' "$*" | tr -d '\\000-\\010\\013-\\037\\177'; }
+deviates() { say "DEVIATES: $*"; verdict=1; exit 1; }
+cannot_tell() { say "CANNOT TELL: $*"; verdict=2; exit 2; }
 
 # Mounts of our own, gone with this process.
 if [ -z "${REPRO_INSIDE:-}" ]; then
@@ -45,13 +50,37 @@ _STEPS: Final = """\
 must() { say "+ $*"; "$@" >"$work/.said" 2>&1 || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
 # may COMMAND: a step that was refused then, and may be
 may() { say "+ $*"; "$@" >"$work/.said" 2>&1 || say "  refused: $(cat "$work/.said")"; }
-# tree COMMAND: a step that prints where a tree is
-tree() { say "+ $*"; tree=$("$@" 2>"$work/.said") || cannot_tell "this was done before, and fails now: $tree$(cat "$work/.said")"; }
+# contained PATH STORES: whether it is a directory below that of one of these stores, all symlinks resolved
+contained() {
+    case $1 in /*) ;; *) return 1 ;; esac
+    resolved=$(cd -P "$1" 2>/dev/null && pwd -P) || return 1
+    for one_store in $2; do
+        case $resolved in "$work/$one_store"/?* | "$work/mnt/$one_store"/?*) return 0 ;; esac
+    done
+    return 1
+}
+# tree STORES COMMAND: a step that prints where a tree is; nothing is done in one that is not in these stores
+tree() {
+    tree_stores=$1
+    shift
+    say "+ $*"
+    tree=$("$@" 2>"$work/.said") || cannot_tell "this was done before, and fails now: $tree$(cat "$work/.said")"
+    contained "$tree" "$tree_stores" || cannot_tell "this path is not below the directory of the store: '$tree'"
+}
 # answer COMMAND: a step that prints what is to be looked at
 answer() { say "+ $*"; "$@" >"$work/.answer" 2>"$work/.said" || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
-# did TEXT: an operation on a tree, which is in the line before
-did() { [ "$1" = 0 ] || cannot_tell "this was done before, and fails now: $2"; say "  $2"; }
-"""
+# failed TEXT: an operation on a tree that was done when this was recorded
+failed() { cannot_tell "this was done before, and fails now: $*"; }
+# plain: a refusal without its paths, numbers and quotes, which are others in each run
+@PLAIN@
+# same_refusal TEXT: goes on if the driver refused the last step in the words that were recorded
+same_refusal() {
+    case $(plain <"$work/.said") in
+    *"$1"*) ;;
+    *) cannot_tell "another refusal than the one that was recorded: $(cat "$work/.said")" ;;
+    esac
+}
+""".replace("@PLAIN@", as_function())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +107,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         *_comment(case, heading),
         _HEAD,
         *_needs(dialect, heading, steps),
-        *_work(heading),
-        *_cleanup(dialect, _named_places(steps)),
+        *_work(heading, dialect, _named_places(steps)),
         _STEPS,
         dialect.prologue(),
         "# The steps",
@@ -88,6 +116,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "# What is wrong in the end",
         *look.lines(dialect),
         "say 'not seen: the driver does as it should'",
+        "verdict=0",
         "exit 0",
     ]
     return "\n".join(parts) + "\n"
@@ -98,18 +127,23 @@ def _comment(case: Case, heading: Heading) -> Iterator[str]:
         yield from _wrapped(f"{name}: {sentence}")
     yield "#"
     for line in case.reason.splitlines()[:20]:
-        yield from _wrapped(line.encode("ascii", "backslashreplace").decode())
+        yield from _wrapped(line)
     yield "#"
     yield from _wrapped(
         f"Recorded with {heading.driver} on Linux {heading.kernel}, by overlay-conformance {heading.suite}."
     )
     yield from _wrapped(
-        "Ends with 1 if the deviation is seen, 0 if it is not, and 2 if that cannot be told. Run it as root."
+        "Exit status: 1 if the deviation is seen, 0 if it is not, 2 if that cannot be told. Run it as root."
     )
 
 
 def _wrapped(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, 100, break_on_hyphens=False)] or ["#"]
+    return [f"# {line}" for line in textwrap.wrap(_one_line(text), 100, break_on_hyphens=False)] or ["#"]
+
+
+def _one_line(text: str) -> str:
+    """A text in a comment: no byte of it ends the line, or does something to a terminal."""
+    return "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in text)
 
 
 def _needs(dialect: Dialect, heading: Heading, steps: Iterable[Step]) -> Iterator[str]:
@@ -123,20 +157,27 @@ def _needs(dialect: Dialect, heading: Heading, steps: Iterable[Step]) -> Iterato
     yield "done"
 
 
-def _work(heading: Heading) -> Iterator[str]:
-    yield "work=$(mktemp -d) || exit 2"
+def _work(heading: Heading, dialect: Dialect, named: Sequence[Opened]) -> Iterator[str]:
+    yield "work=$(mktemp -d) || cannot_tell 'there is no directory for temporary files'"
+    yield 'work=$(cd -P "$work" && pwd -P)'
+    yield 'case $work in *[!A-Za-z0-9/._+@=~-]*) cannot_tell "set TMPDIR to a path of letters and digits, not $work" ;; esac'
     yield "cd /"
+    yield "image="
+    yield from _cleanup(dialect, named)
     if heading.make_filesystem:
         words = " ".join(quoted(word) for word in heading.make_filesystem)
-        yield 'image=$(mktemp) && truncate -s 3G "$image" || exit 2'
+        yield 'image=$(mktemp) && truncate -s 3G "$image"'
         yield f"{words} \"$image\" >/dev/null || cannot_tell 'the filesystem cannot be made'"
-        yield f'mount -t {heading.filesystem} -o loop "$image" "$work" && rm "$image" || exit 2'
+        yield f'mount -t {heading.filesystem} -o loop "$image" "$work" || cannot_tell \'it cannot be mounted\''
     elif heading.filesystem:
-        yield f'mount -t {heading.filesystem} none "$work" || exit 2'
+        yield f"mount -t {heading.filesystem} none \"$work\" || cannot_tell 'the filesystem cannot be mounted'"
     else:
-        yield 'mount --bind "$work" "$work" || exit 2'
-        yield 'if [ "$(stat -f -c %T "$work")" = overlayfs ]; then mount -t tmpfs none "$work" || exit 2; fi'
+        yield 'mount --bind "$work" "$work"'
+        yield 'if [ "$(stat -f -c %T "$work")" = overlayfs ]; then mount -t tmpfs none "$work"; fi'
     yield 'mount --make-private "$work"'
+    for one in named:
+        # So that the path in the archive leads where it led.
+        yield f'mkdir -p {quoted(os.path.dirname(one.at))} && ln -sfT "$work/{one.store}" {quoted(one.at)}'
 
 
 def _named_places(steps: Sequence[Step]) -> list[Opened]:
@@ -153,20 +194,24 @@ def _named_places(steps: Sequence[Step]) -> list[Opened]:
 
 def _cleanup(dialect: Dialect, named: Sequence[Opened]) -> Iterator[str]:
     yield "cleanup() {"
-    yield "    trap '' EXIT"
+    yield "    status=$?"
+    yield "    set +e"
+    yield "    trap '' EXIT HUP INT TERM"
     yield from (f"    {line}" for line in dialect.epilogue().splitlines())
     yield '    umount -R -l "$work" 2>/dev/null'
     yield '    umount -l "$work" 2>/dev/null'
     for one in named:
         yield f"    unlink {quoted(one.at)} 2>/dev/null"
         yield f"    rmdir -p {quoted(os.path.dirname(one.at))} 2>/dev/null"
-    yield '    rm -rf --one-file-system "$work"'
+    yield '    [ -z "$image" ] || rm -f "$image"'
+    yield "    # What is still mounted there may be a directory of the host."
+    yield '    grep -q -e " $work " -e " $work/" /proc/self/mountinfo || rm -rf --one-file-system "$work"'
+    yield '    if [ -z "$verdict" ]; then say "CANNOT TELL: a command failed with status $status"; status=2; fi'
+    yield '    exit "$status"'
     yield "}"
     yield "trap cleanup EXIT"
-    yield "trap 'exit 2' HUP INT TERM"
-    for one in named:
-        # So that the path in the archive leads where it led.
-        yield f'mkdir -p {quoted(os.path.dirname(one.at))} && ln -sfT "$work/{one.store}" {quoted(one.at)} || exit 2'
+    yield "trap 'cannot_tell interrupted' HUP INT TERM"
+    yield "trap '' PIPE"
 
 
 def _lines(steps: Sequence[Step], look: Look, dialect: Dialect) -> Iterator[str]:
@@ -185,12 +230,12 @@ def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect
                 yield f'mkdir -p "$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
             yield from command(dialect.opened(step), "may" if step.refused else "must")
         case Called():
-            yield from command(dialect.called(step), _word_for(step))
+            yield from command(dialect.called(step), _word_for(step, steps))
         case Did():
             yield from _did(step)
         case Tampered():
             root = _root_of(step, dialect, steps)
-            yield as_shell(root, step.operation) + " || exit 2"
+            yield f"{{ {as_shell(root, step.operation)}; }} || failed {quoted(_one_line(ops.describe(step.operation))[:120])}"
         case Archived():
             yield from _archived(step)
         case Waited():
@@ -212,21 +257,21 @@ def command(text: str, word: str) -> list[str]:
     return [*before, f"{word} {last}" if word else last]
 
 
-def _word_for(step: Called) -> str:
+def _word_for(step: Called, steps: Sequence[Step]) -> str:
     if step.refused is not None:
         return "may"
     if step.verb == "get":
-        return "tree"
+        return f"tree {quoted(stores_of(step, steps))}"
     return "answer" if step.verb in ("changes", "exists", "diff-size") else "must"
 
 
 def _did(step: Did) -> Iterator[str]:
     said = quoted(f"{type(step.operation).__name__} {shown(step.operation.path)[1:-1]}".replace("'", "")[:120])
     if step.error:
-        yield f"# {ops.describe(step.operation)[:100]} -> {step.error}: left out, as it changes nothing"
+        yield _one_line(f"# {ops.describe(step.operation)[:100]} -> {step.error}: left out, as it changes nothing")
         return
-    yield as_shell("$tree", step.operation)
-    yield f"did $? {said}"
+    yield f"{{ {as_shell(TREE, step.operation)}; }} || failed {said}"
+    yield f"say '  '{said}"
 
 
 def _archived(step: Archived) -> Iterator[str]:
@@ -234,9 +279,7 @@ def _archived(step: Archived) -> Iterator[str]:
     if len(packed) > _ARCHIVE_LIMIT:
         raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a script")
     yield f"# {step.label} is an archive of:"
-    yield from (
-        f"#   {words}".encode("ascii", "backslashreplace").decode().replace("\n", "\\n") for words in step.words
-    )
-    yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\" || exit 2"
+    yield from (_one_line(f"#   {words}") for words in step.words)
+    yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\""
     yield from textwrap.wrap(base64.b64encode(packed).decode(), 100)
     yield "END"

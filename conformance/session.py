@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.lab import backing, devices, kernellog, namespace, pretend
+from conformance.lab import backing, devices, kernellog, namespace, pretend, readonly
 from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
 
 _NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
@@ -21,6 +23,9 @@ RESET: Final = "OVERLAY_CONFORMANCE_RESET"  # the directory that a machine was r
 _USER_NAMESPACE_LACKS: Final = (
     "user namespace: device nodes, foreign owners, file capabilities, quota, id maps and loop devices are left"
     " out; run as root (sudo) to test them"
+)
+_UNPROTECTED: Final = (
+    "the driver can write outside of the scratch directory, as the run could not make it read-only"
 )
 _ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual machines"
 
@@ -103,6 +108,34 @@ class Wish:
     backings: tuple[str, ...]
     deadline: float | None = None
     replay: Replay = field(default_factory=Replay)
+    writable: tuple[Path, ...] = ()  # directories that stay writable beside the scratch directory
+
+
+def confine(writable: Sequence[Path]) -> tuple[str, list[str]]:
+    """Move this process into mounts of its own, read-only but for directories; its lane, and what is not so.
+
+    The first of ``writable`` is the scratch directory of the run, which gets the temporary files of this process
+    and of all that it starts. Raises NoNamespace; to do it again changes nothing.
+    """
+    lane = namespace.enter_private_mounts()
+    reset = [Path(os.environ[RESET])] if RESET in os.environ else []
+    try:
+        left = readonly.protect([*writable, *reset])
+    except OSError as error:
+        return lane, [f"{_UNPROTECTED}: {error.strerror}"]
+    _keep_files_in(writable[0])
+    return lane, [f"{_UNPROTECTED} on {', '.join(left)}"] if left else []
+
+
+def _keep_files_in(scratch: Path) -> None:
+    """What Python, hypothesis and drivers write by the way has to be written where that can be done."""
+    temporary = scratch / "tmp"
+    temporary.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = str(temporary)
+    tempfile.tempdir = None  # which was the place before
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(temporary / "hypothesis")
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
 
 
 def prepare(wish: Wish, scratch: Path) -> Session:
@@ -111,9 +144,11 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     lacking: dict[str, str] = {}
     lane = "none"
     try:
-        lane = namespace.enter_private_mounts()
+        lane, unprotected = confine([*wish.writable, scratch])
         notes.append(_ROOT_LACKS if lane == "root" else _USER_NAMESPACE_LACKS)
+        notes += unprotected
     except namespace.NoNamespace as error:
+        notes.append(f"{_UNPROTECTED}: {error}")
         lacking["mounts"] = str(error)
     if lane != "root":
         lacking["root"] = "not real root; run as root (sudo)"

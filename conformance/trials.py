@@ -31,6 +31,7 @@ from hypothesis.errors import HypothesisException
 from conformance import plugin as suite
 from conformance import suites
 from conformance.adapters import connect
+from conformance.contained import Escaped
 from conformance.driver import DriverFailed, DriverRefused
 from conformance.encoding import encode
 from conformance.faulty import basis
@@ -284,7 +285,7 @@ class _Witness:
 
     def _found(self, test: str, error: Exception) -> None:
         if isinstance(error, (Deviation, DriverRefused, DriverFailed)) and not is_own_defect(str(error)):
-            requirements = error.requirements if isinstance(error, Leak) else self._requirements[test]
+            requirements = error.requirements if isinstance(error, (Leak, Escaped)) else self._requirements[test]
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 
     def _note(self, outcome: TestOutcome) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -19,10 +19,10 @@ from typing import IO, Any, Final
 import pytest
 
 from conformance import plugin as suite
-from conformance.adapters import UnknownDriver, connect
+from conformance.adapters import UnknownDriver, connect, writable_of
 from conformance.lab import namespace
 from conformance.results import TestOutcome, Verdict
-from conformance.session import Replay
+from conformance.session import Replay, confine
 
 _SUITES: Final = Path(__file__).parent / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
@@ -123,7 +123,11 @@ def main() -> None:
     task = Task(**json.loads(sys.stdin.read()))
     log = Path(task.scratch) / "log"
     try:
-        namespace.die_with_parent(task.parent)
+        with suppress(namespace.NoNamespace):  # the run says so when it is prepared
+            confine([Path(task.scratch), *writable_of(task.driver)])
+        namespace.die_with_parent(
+            task.parent
+        )  # after the change of user namespace, which makes the kernel forget it
         connect(task.driver).close()  # so that a wrong name is refused before anything is made
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)

@@ -31,6 +31,7 @@ from conformance.driver import Answer, Change, DriverInfo, DriverRefused, Driver
 _KINDS: Final = {0: "modify", 1: "add", 2: "delete"}
 _START_LIMIT: Final = 60.0  # seconds for a plugin to listen
 _CALL_LIMIT: Final = 300.0  # seconds; a call that takes longer hangs
+_SOCKET_LIMIT: Final = 107  # bytes of the path of a socket (unix(7))
 _BLOCK: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
@@ -91,10 +92,13 @@ class _Started:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._directory = tempfile.mkdtemp(prefix="overlay-conformance-plugin-")
-        self.socket = f"{self._directory}/plugin.sock"
-        self._log = open(f"{self._directory}/log", "w+b")  # noqa: SIM115 - it is closed when the plugin ends
         parent = os.getpid()
+        self._directory = tempfile.mkdtemp(prefix="plugin-")
+        self._fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.socket = f"{self._directory}/sock"
+        if len(os.fsencode(self.socket)) > _SOCKET_LIMIT:
+            self.socket = f"/proc/{parent}/fd/{self._fd}/sock"
+        self._log = open(f"{self._directory}/log", "w+b")  # noqa: SIM115 - it is closed when the plugin ends
 
         def die_with_us() -> None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -141,6 +145,7 @@ class _Started:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        os.close(self._fd)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def again(self) -> _Started:
@@ -218,7 +223,8 @@ class _Plugin:
         self._call("Remove", ID=layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
-        return str(self._call("Get", ID=layer_id, MountLabel=label).get("Dir", ""))
+        answer: str = self._call("Get", ID=layer_id, MountLabel=label).get("Dir", "")
+        return answer  # of whatever type: conformance.contained judges it
 
     def put(self, layer_id: str) -> None:
         self._call("Put", ID=layer_id)

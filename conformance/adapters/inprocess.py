@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from conformance.dialects.python import PythonClass
 from conformance.driver import Answer, Change, DriverInfo, DriverRefused, DriverSource, OpenRequest
 
 _T = TypeVar("_T")
+_KEPT = ("CONFORMANCE_FAULTY_BASIS",)  # what a driver may need of the environment (conformance.faulty)
 
 
 def source(arguments: str) -> DriverSource:
@@ -38,8 +41,21 @@ def source(arguments: str) -> DriverSource:
     def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
         return _attempt(module_name, class_name, request, prefix)
 
-    dialect = PythonClass(module_name, class_name)
+    dialect = _dialect(module_name, class_name)
     return DriverSource(info, lambda request: _InProcess(factory, request), attempt=attempt, dialect=dialect)
+
+
+def _dialect(module_name: str, class_name: str) -> PythonClass:
+    """How a script reaches the class: this interpreter, and the directories that its modules were found in."""
+    package = importlib.util.find_spec(module_name.partition(".")[0])
+    above = list(package.submodule_search_locations or ()) if package else []
+    files = [package.origin] if package and package.origin else [f"{one}/-" for one in above]
+    is_package = package is not None and package.submodule_search_locations is not None
+    inside = [os.path.dirname(os.path.abspath(one)) for one in files]
+    found = [os.path.dirname(one) if is_package else one for one in inside]
+    named = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    kept = tuple((name, os.environ[name]) for name in _KEPT if name in os.environ)
+    return PythonClass(module_name, class_name, sys.executable, tuple(dict.fromkeys([*found, *named])), kept)
 
 
 def _home_of(request: OpenRequest) -> str:
@@ -117,7 +133,8 @@ class _InProcess:
 
     def get(self, layer_id: str, label: str = "") -> str:
         words = (layer_id, label) if label else (layer_id,)
-        return str(self._ask(lambda: self._driver.get(*words)))
+        answer: str = self._ask(lambda: self._driver.get(*words))
+        return answer  # of whatever type: conformance.contained judges it
 
     def put(self, layer_id: str) -> None:
         self._ask(lambda: self._driver.put(layer_id))

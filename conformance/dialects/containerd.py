@@ -6,8 +6,10 @@ snapshots; so a layer that takes an archive becomes the last layer of an image, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
@@ -115,6 +117,9 @@ for file in "$work"/*.pid; do
 done"""
 
 
+_STATUS: Final = re.compile(r"^[A-Z_]+: ")  # the name of a gRPC status, which ctr prints at the end, in other words
+
+
 @dataclass(frozen=True, slots=True)
 class Containerd:
     """The daemon's command, and the snapshotter."""
@@ -154,6 +159,9 @@ class Containerd:
         if step.verb not in commands:
             raise NoScript(f"ctr has nothing for {step.verb}")
         return commands[step.verb]
+
+    def refusal(self, said: str) -> str:
+        return _STATUS.sub("", said)
 
     def epilogue(self) -> str:
         return _EPILOGUE

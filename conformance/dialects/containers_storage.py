@@ -9,13 +9,15 @@ from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
 
 _PROLOGUE = """\
+binary=%(binary)s
+driver=%(driver)s
 # cs STORE VERB...: the containers-storage command on the store in $work/STORE
 cs() {
     store=$1
     shift
     eval "options=\\$options_$store"
     eval "place=\\$place_$store"
-    eval "%(binary)s --graph \\"\\$place/graph\\" --run \\"\\$place/run\\" --storage-driver %(driver)s$options \\"\\$@\\""
+    eval "\\"\\$binary\\" --graph \\"\\$place/graph\\" --run \\"\\$place/run\\" --storage-driver \\"\\$driver\\"$options \\"\\$@\\""
 }
 cs_changes() { cs "$@" | sed -e 's/^Add "\\(.*\\)"$/add \\1/' -e 's/^Modify "\\(.*\\)"$/modify \\1/' \\
     -e 's/^Delete "\\(.*\\)"$/delete \\1/'; }
@@ -75,6 +77,9 @@ class ContainersStorage:
         if step.verb not in commands:
             raise NoScript(f"the containers-storage command has nothing for {step.verb}")
         return commands[step.verb]
+
+    def refusal(self, said: str) -> str:
+        return said
 
     def epilogue(self) -> str:
         return ""

@@ -34,8 +34,11 @@ changes() { call "$1" GraphDriver.Changes "$2" >/dev/null || return 1
         case $line in *'"Kind": 1'*|*'"Kind":1'*) echo "add $path" ;; *'"Kind": 2'*|*'"Kind":2'*) echo "delete $path" ;;
         *) echo "modify $path" ;; esac
     done; }
-diff() { curl -sS --max-time 300 --fail --unix-socket "$(cat "$work/$1.socket")" -H 'Content-Type: application/json' \\
-    -d "$2" http://plugin/GraphDriver.Diff >"$3"; }
+diff() {
+    code=$(curl -sS --max-time 300 -w '%{http_code}' -o "$3" --unix-socket "$(cat "$work/$1.socket")" -H 'Content-Type: application/json' \\
+        -d "$2" http://plugin/GraphDriver.Diff) || return 1
+    [ "$code" = 200 ] || { cat "$3"; return 1; }
+}
 apply() { curl -sS --max-time 300 --unix-socket "$(cat "$work/$1.socket")" -X POST -T "$3" \\
     "http://plugin/GraphDriver.ApplyDiff?$2" >"$work/answer" || return 1
     said; }
@@ -121,6 +124,9 @@ class Plugin:
         if step.verb not in commands:
             raise NoScript(f"a plugin that runs already has nothing for {step.verb}")
         return commands[step.verb]
+
+    def refusal(self, said: str) -> str:
+        return said
 
     def epilogue(self) -> str:
         return _EPILOGUE if self.command else ""

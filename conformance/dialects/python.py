@@ -10,11 +10,12 @@ from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
 
 # Read by people who doubt a report, so it is short and says what it does.
-_SERVER = r"""# Opens %(module)s:%(name)s, does one call for each line on standard input, and answers with one line.
-import base64, importlib, json, shutil, sys
-factory = getattr(importlib.import_module("%(module)s"), "%(name)s")
-drivers, asked, out = {}, {}, sys.stdout
-sys.stdout = sys.stderr
+_SERVER = r"""# Does one call of a driver for each line on standard input, and answers with one line.
+import base64, importlib, json, os, shutil, sys
+out = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what the driver prints is no answer
+factory = getattr(importlib.import_module(%(module)s), %(name)s)
+drivers, asked = {}, {}
 
 
 def do(store, verb, words):
@@ -67,8 +68,9 @@ for line in sys.stdin:
 """
 
 _PROLOGUE = """\
-: "${PYTHON:=python3}"
-cat >"$work/driver.py" <<'END_OF_DRIVER'
+PYTHON=${PYTHON:-%(python)s}
+export PYTHONDONTWRITEBYTECODE=1
+%(environment)scat >"$work/driver.py" <<'END_OF_DRIVER'
 %(server)sEND_OF_DRIVER
 mkfifo "$work/calls" "$work/answers"
 "$PYTHON" "$work/driver.py" <"$work/calls" >"$work/answers" 2>"$work/driver.log" &
@@ -86,17 +88,28 @@ driver() {
 
 @dataclass(frozen=True, slots=True)
 class PythonClass:
-    """``module:name``, which the PYTHONPATH of whoever runs the script has to hold."""
+    """``module:name``.
+
+    ``interpreter`` is an absolute path, and ``path`` has the directories that its modules are imported from, so that
+    a script needs nothing of the environment of whoever runs it. ``environment`` is set for the driver.
+    """
 
     module: str
     name: str
+    interpreter: str = "python3"
+    path: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def needs(self) -> Sequence[str]:
-        return ("${PYTHON:-python3}",)
+        return ("${PYTHON:-" + self.interpreter + "}",)
 
     def prologue(self) -> str:
-        return _PROLOGUE % {"server": _SERVER % {"module": self.module, "name": self.name}}
+        words = [f"export {name}={quoted(value)}\n" for name, value in self.environment]
+        if self.path:
+            words.append(f"export PYTHONPATH={quoted(':'.join(self.path))}${{PYTHONPATH:+:$PYTHONPATH}}\n")
+        server = _SERVER % {"module": json.dumps(self.module), "name": json.dumps(self.name)}
+        return _PROLOGUE % {"server": server, "python": self.interpreter, "environment": "".join(words)}
 
     def home(self, store: str, below: str) -> str:
         return f"$work/{store}{'/' + below if below else ''}/overlay"
@@ -121,6 +134,9 @@ class PythonClass:
         if step.options is not None:
             said["options"] = dict(step.options)
         return _driver(said)
+
+    def refusal(self, said: str) -> str:
+        return said
 
     def epilogue(self) -> str:
         return 'exec 8>&- 9<&-\nkill "$driver_pid" 2>/dev/null\nwait "$driver_pid" 2>/dev/null'

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.adapters import connect
+from conformance.contained import contained
 from conformance.driver import OpenRequest
 from conformance.lab import namespace
 from conformance.lab.backing import Backing, NoBacking, backing_named
@@ -82,7 +83,7 @@ def main() -> None:
     kind: Backing = backing_named(backing)
     namespace.enter_private_mounts()
     disk = Disk(kind, directory, directory / "disk-mounted")
-    source = connect(driver_name)
+    source = contained(connect(driver_name))
     history = History()
     with ExitStack() as stack:
         try:

@@ -94,7 +94,7 @@ def fill_file(path: str, most: int) -> Filled:
     """The same for a path. What is refused is tried in smaller pieces, down to a block: then the layer is full."""
     taken, piece = 0, len(_DATA)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:  # there is not even room for a name
         return Filled(0, error)
     try:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from conformance import ops
 from conformance.bench import Bench
 from conformance.driver import DriverRefused, DriverUnderTest
+from conformance.interpret import perform
 from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
 from conformance.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
@@ -290,7 +290,7 @@ def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
             layer_id = f"p{number}-{layer}"
             driver.create(layer_id, "layer-0")
             root = driver.get(layer_id)
-            Path(root, "own").touch()
+            perform(root, ops.CreateFile(b"own", b"", 0o644))
             driver.put(layer_id)
     with opened(store) as driver:
         try:

@@ -210,7 +210,7 @@ def test_lowers_do_not_count_and_copies_do(bench: Bench, data: st.DataObject) ->
         if copied:
             store.tell("open the file copied-up of small for writing")
             root = store.driver.get("small")
-            os.close(os.open(f"{root}/copied-up", os.O_WRONLY | os.O_APPEND))
+            os.close(os.open(f"{root}/copied-up", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
             store.driver.put("small")
         copies = copied * BLOCK
         if not bench.has("home-layout"):

@@ -12,6 +12,7 @@ from conformance.adapters.containerd import messages
 from conformance.adapters.containerd.client import Client, load_grpc
 from conformance.adapters.containerd.daemon import Daemon, Setup
 from conformance.adapters.containerd.driver import Store
+from conformance.adapters.containerd.services import plugin_of
 from conformance.dialects.containerd import Containerd
 from conformance.driver import DriverInfo, DriverRefused, DriverSource, OpenRequest
 
@@ -76,7 +77,8 @@ class _Opener:
         setup = self._setup
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else Containerd(setup.binary, setup.snapshotter)
-        return DriverSource(info, self._open, self._close, dialect=dialect)
+        writable = _roots_at(self._address, setup.snapshotter) if self._address else ()
+        return DriverSource(info, self._open, self._close, dialect=dialect, writable=writable)
 
     def _open(self, request: OpenRequest) -> Store:
         for what in (request.options, request.id_map, request.image_stores):
@@ -115,6 +117,18 @@ def _version_at(address: str) -> str:
         raise OSError(f"no containerd answers at {address}: {refused}") from refused
     finally:
         client.close()
+
+
+def _roots_at(address: str, snapshotter: str) -> tuple[Path, ...]:
+    """Where a snapshotter of a running daemon keeps its layers, if it says so: mounts made here write there."""
+    client = Client(address, "conformance")
+    try:
+        root = plugin_of(client, snapshotter).exports.get("root")
+    except DriverRefused:  # which is for whoever opens a store to say
+        root = None
+    finally:
+        client.close()
+    return (Path(root),) if root and Path(root).is_dir() else ()
 
 
 def _declined(setup: Setup, address: str) -> dict[str, str]:

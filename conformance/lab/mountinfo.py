@@ -1,0 +1,73 @@
+"""The mounts of this process's mount namespace, as proc(5) lists them in mountinfo."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo: ``root`` is the directory of the filesystem that is seen at ``point``.
+
+    ``device`` is MAJOR:MINOR of the filesystem; ``options`` are those of the mount, not of the filesystem.
+    """
+
+    device: str
+    root: str
+    point: str
+    options: tuple[str, ...]
+    fstype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a path lies on its filesystem, however it is mounted."""
+
+    device: str
+    path: str
+
+
+def mounts() -> list[Mount]:
+    """All mounts, the oldest first."""
+    return [_parsed(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+
+
+def _parsed(line: bytes) -> Mount:
+    before, _, after = line.partition(b" - ")
+    _, _, device, root, point, options, *_ = before.split(b" ")
+    return Mount(
+        device.decode(),
+        _plain(root),
+        _plain(point),
+        tuple(options.decode().split(",")),
+        after.split(b" ")[0].decode(),
+    )
+
+
+def _plain(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field))
+
+
+def covering(found: Sequence[Mount], path: str) -> Mount | None:
+    """The mount that a resolved path is on: the last of those with the longest mount point."""
+    best: Mount | None = None
+    for one in found:
+        within = path == one.point or path.startswith(one.point.rstrip("/") + "/")
+        if within and (best is None or len(one.point) >= len(best.point)):
+            best = one
+    return best
+
+
+def origin(found: Sequence[Mount], path: str) -> Origin:
+    """Where a resolved path lies on its filesystem; an empty device if no mount covers it."""
+    over = covering(found, path)
+    if over is None:
+        return Origin("", path)
+    return Origin(over.device, os.path.normpath(os.path.join(over.root, os.path.relpath(path, over.point))))

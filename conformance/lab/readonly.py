@@ -1,0 +1,95 @@
+"""A mount namespace in which everything is read-only but what is named: a driver that errs there gets EROFS.
+
+Each mount of the namespace is remounted read-only by itself (mount(2), MS_REMOUNT | MS_BIND), which every kernel
+takes that has overlay; mount_setattr(2) with AT_RECURSIVE would also change what is to stay as it is. The flag is
+the mount's and not the filesystem's, so other namespaces see no difference. It binds everybody in the namespace,
+root too; whoever has CAP_SYS_ADMIN there may undo it by another remount.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from conformance.lab import mountinfo
+from conformance.lab.mountinfo import Mount
+
+# Device nodes are made there (loop devices), and what is written there is no file of a disk.
+_AS_THEY_ARE: Final = ("/dev", "/proc", "/sys")
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_RDONLY: Final = 1
+_REMOUNT_BIND: Final = 32 | 4096
+_BIND_RECURSIVELY: Final = 4096 | 16384
+# A remount sets all flags anew, and those that a user namespace inherited may not be cleared
+# (mount_namespaces(7)); times of access are kept if no flag names them.
+_KEPT: Final = {"nosuid": 2, "nodev": 4, "noexec": 8, "nosymfollow": 256}
+
+
+def protect(writable: Sequence[Path]) -> list[str]:
+    """Remount everything read-only in this mount namespace, which must be private, except for directories.
+
+    ``writable`` and what is mounted below it, now or later, stay as they are. What was done before is not done
+    again. The mounts that could not be changed, each with the reason; a path of ``writable`` that does not exist
+    raises OSError.
+    """
+    resolved = [os.path.realpath(one, strict=True) for one in writable]
+    roots = [one for one in resolved if not any(one != other and _is_within(one, other) for other in resolved)]
+    for root in roots:
+        _mount_on_itself(root)
+    kept = (*_AS_THEY_ARE, *roots)
+    left = []
+    for one in mountinfo.mounts():
+        if "ro" in one.options or one.fstype == "autofs" or any(_is_within(one.point, root) for root in kept):
+            continue
+        try:
+            _remount(one, _RDONLY)
+        except (FileNotFoundError, PermissionError) as error:
+            # No path leads there: a later mount covers it, or (EACCES) this user may not search a directory.
+            if error.errno == errno.EPERM:
+                left.append(f"{one.point} ({error.strerror})")
+        except OSError as error:
+            left.append(f"{one.point} ({error.strerror})")
+    return left
+
+
+def allow(paths: Iterable[Path]) -> None:
+    """Make directories writable again that protect() made read-only; raises OSError."""
+    for path in paths:
+        root = os.path.realpath(path, strict=True)
+        _mount_on_itself(root)
+        over = mountinfo.covering(mountinfo.mounts(), root)
+        assert over is not None, "it was mounted just now"
+        _remount(over, 0)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether the mount that a path is on is read-only (statvfs(3))."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _mount_on_itself(root: str) -> None:
+    if any(one.point == root for one in mountinfo.mounts()):
+        return
+    name = os.fsencode(root)
+    # With what is mounted below: in a user namespace the kernel refuses to uncover it.
+    _call(_LIBC.mount(name, name, None, ctypes.c_ulong(_BIND_RECURSIVELY), None))
+
+
+def _remount(one: Mount, flags: int) -> None:
+    for name, flag in _KEPT.items():
+        flags |= flag if name in one.options else 0
+    _call(_LIBC.mount(b"none", os.fsencode(one.point), None, ctypes.c_ulong(_REMOUNT_BIND | flags), None))
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _call(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

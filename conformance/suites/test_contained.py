@@ -1,0 +1,44 @@
+"""What a driver answers for the path of a tree. Every other test checks the same where it gets a tree."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import ops
+from conformance.bench import Bench
+from conformance.strategies import STANDARD
+from conformance.workbench import Workbench
+
+
+@pytest.mark.smoke
+@pytest.mark.requirement("OVL-MOUNT-CONTAINED")
+def test_trees_are_below_their_own_store(bench: Bench) -> None:
+    """The check is that of every get, in conformance.contained; two stores are open, with the same layers."""
+    with bench.store("origin") as one, bench.store("second") as other:
+        for store in (one, other):
+            store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
+        for layer_id in ("layer-0", "layer-1"):
+            _get_and_put(one, layer_id)
+            _get_and_put(other, layer_id)
+        other.tell("open the second home again")
+        other.driver = other.driver.reopen()
+        _get_and_put(other, "layer-1")
+
+
+@pytest.mark.requirement("OVL-MOUNT-CONTAINED")
+def test_trees_of_images_are_below_their_store(bench: Bench) -> None:
+    bench.need("image-stores", "image-mounts")
+    with bench.store("origin") as images:
+        images.create("image")
+        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+            store.knows(images, "image")
+            store.create("own", "image")
+            _get_and_put(store, "image")
+            _get_and_put(store, "own")
+
+
+def _get_and_put(store: Workbench, layer_id: str) -> None:
+    store.tell(f"get {layer_id}")
+    store.driver.get(layer_id)
+    store.tell(f"put {layer_id}")
+    store.driver.put(layer_id)

@@ -1,0 +1,209 @@
+"""Which paths of a driver are used, what a run may write to, and what a reproducer takes for a proof."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from conformance.adapters import UnknownDriver, connect, writable_of
+from conformance.case import Case
+from conformance.contained import REQUIREMENT, Bounds, Escaped
+from conformance.dialects.python import PythonClass
+from conformance.driver import OpenRequest
+from conformance.findings import Finding, NotContained, NotDone, WrongAnswer
+from conformance.repro import Heading, script
+from conformance.tape import Called, Opened, Step
+from refdriver.linux import libc
+
+ROOT = Path(__file__).parents[2]
+OUTSIDE = {
+    "nothing": "",
+    "none": None,
+    "number": 7,
+    "bytes": b"/tmp",
+    "root": "/",
+    "relative": "store/tree",
+    "nul": "{own}/tree\0",
+    "lone-surrogate": "{own}/\ud800",
+    "dots": "{own}/tree/../../other/tree",
+    "another-store": "{other}/tree",
+    "a-longer-name": "{own}-2/tree",
+    "the-store-itself": "{own}",
+    "symlink-out": "{own}/out",
+    "symlink-loop": "{own}/loop",
+    "file": "{own}/file",
+    "missing": "{own}/missing",
+}
+INSIDE = {
+    "tree": "{own}/tree",
+    "dots": "{own}/tree/../tree/./",
+    "symlink-in": "{own}/in",
+    "image-store": "{images}/tree",
+}
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    for name in ("own", "own-2", "other", "images"):
+        (tmp_path / name / "tree").mkdir(parents=True)
+    (tmp_path / "own/file").touch()
+    for name, target in {"out": "/usr", "loop": "loop", "in": "tree"}.items():
+        (tmp_path / "own" / name).symlink_to(target)
+    return tmp_path
+
+
+def bounds(stores: Path) -> Bounds:
+    return Bounds(OpenRequest(stores / "own", image_stores=(stores / "images",)))
+
+
+def named(answer: object, stores: Path) -> object:
+    names = {name: str(stores / name) for name in ("own", "other", "images")}
+    return answer.format(**names) if isinstance(answer, str) else answer
+
+
+@pytest.mark.parametrize("answer", OUTSIDE)
+def test_a_path_outside_of_the_store_is_a_failure(stores: Path, answer: str) -> None:
+    with pytest.raises(Escaped) as caught:
+        bounds(stores).check(named(OUTSIDE[answer], stores), "get layer")
+    assert caught.value.requirements == (REQUIREMENT,)
+    assert str(caught.value).startswith("get layer: expected the path of a directory below ")
+
+
+@pytest.mark.parametrize("answer", INSIDE)
+def test_a_path_inside_of_the_store_is_used(stores: Path, answer: str) -> None:
+    path = named(INSIDE[answer], stores)
+    assert bounds(stores).check(path, "get layer") == path
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize(("source", "used"), [("other/tree", False), ("own/in", True), ("images/tree", True)])
+def test_a_bind_mount_counts_as_what_it_shows(stores: Path, source: str, used: bool) -> None:
+    point = stores / "own/tree"
+    libc.mount(str((stores / source).resolve()), str(point), None, libc.MS_BIND, None)
+    try:
+        if used:
+            assert bounds(stores).check(str(point), "get layer") == str(point)
+        else:
+            with pytest.raises(Escaped, match="from outside of it, is mounted there"):
+                bounds(stores).check(str(point), "get layer")
+    finally:
+        libc.umount(str(point), 0)
+
+
+PROTECTED = """
+import sys
+from pathlib import Path
+from conformance.lab import namespace, readonly
+
+scratch, declared, outside = map(Path, sys.argv[1:])
+namespace.enter_private_mounts()
+assert readonly.protect([scratch, declared]) == [], "all mounts are read-only"
+assert readonly.protect([scratch, declared]) == [], "as they are when it is done again"
+for path, works in ((scratch, True), (declared, True), (outside, False), (Path("/etc"), False), (Path("/"), False)):
+    try:
+        (path / "overlay-conformance-evil").touch()
+    except OSError as error:
+        assert not works and error.errno == 30, (path, error)
+    else:
+        assert works, path
+namespace.mount_tmpfs(scratch / "mounted")
+(scratch / "mounted" / "written").touch()
+readonly.allow([outside])
+(outside / "written").touch()
+"""
+
+
+@pytest.mark.mounts
+def test_only_what_is_named_is_writable(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("scratch", "declared", "outside")]
+    for path in [*paths, tmp_path / "scratch/mounted"]:
+        path.mkdir()
+    words = [sys.executable, "-c", PROTECTED, *map(str, paths)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in paths[2].iterdir()] == ["written"]
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_what_a_connection_string_declares_is_writable(tmp_path: Path) -> None:
+    assert writable_of("python:refdriver:Driver") == ()
+    assert writable_of(f"python:refdriver:Driver?writable={tmp_path}&writable=/var") == (tmp_path, Path("/var"))
+    assert connect(f"python:refdriver:Driver?writable={tmp_path}").info.name == "python:refdriver:Driver"
+
+
+@pytest.mark.parametrize("path", ["/", "/usr/..", "relative", "/there/is/no/such"])
+def test_what_cannot_be_made_writable_is_refused(path: str) -> None:
+    with pytest.raises(UnknownDriver, match="writable="):
+        connect(f"python:refdriver:Driver?writable={path}")
+
+
+DRIVER = """
+class Driver:
+    def __init__(self, home):
+        self.home = home
+
+    def create(self, layer_id, parent):
+        raise OSError(28, {said!r}, self.home + "/" + layer_id)
+
+    def get(self, layer_id):
+        return {answer!r}
+
+    def changes(self, layer_id, parent):
+        return []
+
+    def close(self):
+        pass
+"""
+
+
+def ran(
+    directory: Path, steps: Sequence[Step], finding: Finding, said: str = "full", answer: object = ""
+) -> tuple[int, str]:
+    """The exit status and the output of a reproducer with an empty environment, and a driver that answers so."""
+    (directory / "small.py").write_text(DRIVER.format(said=said, answer=answer))
+    case = Case("test", (REQUIREMENT,), "host", "python:small:Driver", "why\nnot", (), (), tuple(steps), finding)
+    dialect = PythonClass("small", "Driver", sys.executable, (str(directory),))
+    path = directory / "repro.sh"
+    path.write_text(script(case, dialect, Heading([], "small", "6", "0")))
+    done = subprocess.run(["/bin/sh", str(path)], env={}, capture_output=True, text=True, check=False, cwd="/")
+    return done.returncode, done.stdout + done.stderr
+
+
+REFUSED = "OSError: [Errno 28] full: '/tmp/overlay-conformance-run-1/round-0/stores/host/main/s7/overlay/layer-0'"
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize(("said", "status"), [("full", 1), ("Permission denied", 2)])
+def test_a_refusal_is_a_proof_if_it_is_the_one_that_was_recorded(tmp_path: Path, said: str, status: int) -> None:
+    steps: list[Step] = [Opened("store"), Called("store", "create", "layer-0", refused=REFUSED)]
+    code, output = ran(tmp_path, steps, NotDone(REFUSED), said)
+    assert code == status, output
+    assert ("another refusal than the one that was recorded" in output) is (status == 2)
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("answer", ["/", "", None, "/usr", "relative"])
+def test_a_reproducer_uses_no_tree_outside_of_its_own_directory(tmp_path: Path, answer: object) -> None:
+    steps: list[Step] = [Opened("store"), Called("store", "get", "layer-0")]
+    code, output = ran(tmp_path, steps, NotContained(), answer=answer)
+    assert (code, "DEVIATES" in output) == (1, True), output
+    # Of another finding it can tell nothing.
+    code, output = ran(
+        tmp_path, [*steps, Called("store", "changes", "layer-0", answer=[])], WrongAnswer(), answer=answer
+    )
+    assert (code, "CANNOT TELL: this path is not below" in output) == (2, True), output
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("name", ["END", "a\nEND\ntouch {}", "'; touch {}; '", "$(touch {})", "`touch {}`"])
+def test_what_a_driver_answered_is_no_command_of_a_reproducer(tmp_path: Path, name: str) -> None:
+    evil = tmp_path / "evil"
+    listed = [("add", f"/{name.format(evil)}".encode()), ("delete", b"/x")]
+    call = Called("store", "changes", "layer-0", answer=listed)
+    code, output = ran(tmp_path, [Opened("store"), call], WrongAnswer())
+    assert code == 0, output
+    assert not evil.exists()
