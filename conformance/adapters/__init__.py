@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from conformance.adapters.connection import (
     suggestion,
     writable_in,
 )
-from conformance.driver import DriverSource
+from conformance.driver import Dialect, DriverSource
 
 GROUP: Final = "overlay_conformance.adapters"
 KINDS: Final[Mapping[str, Callable[[str], DriverSource]]] = {
@@ -71,6 +72,21 @@ def connect(connection: str) -> DriverSource:
     except (ImportError, AttributeError, ValueError, OSError) as error:
         raise UnknownDriver(f"cannot reach {connection!r}: {error}") from error
     return found
+
+
+def dialect_of(connection: str) -> Dialect | None:
+    """How a script reaches the driver, None if there is no way; raises UnknownDriver.
+
+    A Python driver is not imported for it: its code runs in the mount namespace of a run only.
+    """
+    kind, _, arguments = connection.partition(":")
+    if kind != "python":
+        with closing(connect(connection)) as source:
+            return source.dialect
+    try:
+        return inprocess.dialect_of(arguments)
+    except ValueError as error:
+        raise UnknownDriver(f"cannot reach {connection!r}: {error}") from error
 
 
 def writable_of(connection: str) -> tuple[Path, ...]:

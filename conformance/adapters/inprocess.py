@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.adapters.connection import Key, checked_declined, declined_in, parse_arguments
+from conformance.adapters.connection import Connection, Key, checked_declined, declined_in, parse_arguments
 from conformance.adapters.hosting import Host, Hosts
 from conformance.dialects.python import PythonClass
 from conformance.driver import (
@@ -44,9 +44,7 @@ _KEPT: Final = ("CONFORMANCE_FAULTY_BASIS",)  # what a driver may need of the en
 def source(arguments: str) -> DriverSource:
     """``MODULE:CLASS``; raises ImportError or ValueError."""
     connection = parse_arguments("python", arguments)
-    module_name, _, class_name = connection.name.partition(":")
-    if not module_name or not class_name:
-        raise ValueError("write python:MODULE:CLASS")
+    module_name, class_name = _named(connection)
     hosts = Hosts(lambda: Host(module_name, class_name))
     numbers = itertools.count(1)
     try:
@@ -79,6 +77,18 @@ def source(arguments: str) -> DriverSource:
             " docs/adapters.md lists the methods that the class needs"
         ),
     )
+
+
+def dialect_of(arguments: str) -> PythonClass:
+    """How a script reaches the class; nothing of the driver is imported. Raises ValueError."""
+    return _dialect(*_named(parse_arguments("python", arguments)))
+
+
+def _named(connection: Connection) -> tuple[str, str]:
+    module_name, _, class_name = connection.name.partition(":")
+    if not module_name or not class_name:
+        raise ValueError("write python:MODULE:CLASS")
+    return module_name, class_name
 
 
 def _dialect(module_name: str, class_name: str) -> PythonClass:

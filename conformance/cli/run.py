@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 
 from conformance import expectations, health
-from conformance.adapters import connect
+from conformance.adapters import dialect_of
 from conformance.cli import completion
 from conformance.cli.base import Duration, main, say_error
 from conformance.cli.events import Events, Together
@@ -361,15 +361,15 @@ def _folders(
     After a signal no more scripts are tried, as one may take minutes.
     """
     try:
-        source = connect(connection)
+        dialect = dialect_of(connection)
     except Exception as error:
         return {}, [f"no evidence was written: {type(error).__name__}: {error}"]
     folders: dict[int, Path] = {}
     notes: list[str] = []
-    with Progress(console, "writing evidence") as progress, closing(source):
+    with Progress(console, "writing evidence") as progress:
         for number, outcome in enumerate(failed, 1):
             progress.say(f"evidence {number} of {len(failed)}: trying the script of {outcome.test}")
-            about_outcome = (evidence, outcome, load_requirements(), about, source.dialect, scratch)
+            about_outcome = (evidence, outcome, load_requirements(), about, dialect, scratch)
             try:
                 folder = _folder_in_time(about_outcome, interruption)
             except Exception as error:
