@@ -192,7 +192,8 @@ class PluginServer:
                 while block:
                     handler.send_chunk(block)
                     block = stream.read(LARGE)
-                handler.end_stream()
+            # Only now: who has read the end may clean up, and the diff has unmounted what it had mounted.
+            handler.end_stream()
         except self._refusals as error:
             if isinstance(error, (ConnectionError, BadMessage)):
                 raise

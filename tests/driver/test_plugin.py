@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +377,36 @@ def test_another_class_may_read_the_archive_in_one(scratch: Path, monkeypatch: p
     assert json.loads(client.raw("/GraphDriver.ApplyDiff?id=x&parent=", content)[1])["Size"] == len(content)
     process.terminate()
     assert ended(process) == 0
+
+
+def test_the_end_of_a_diff_comes_when_the_driver_is_done_with_it(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has read it may clean up at once: nothing may be mounted for the diff any more."""
+    os.mkfifo(scratch / "gate")
+    (scratch / "lingering.py").write_text(
+        "from contextlib import contextmanager\n"
+        "from refdriver import Driver\n\n\n"
+        "class Lingers(Driver):\n"
+        "    @contextmanager\n"
+        "    def diff(self, layer_id, parent=''):\n"
+        "        with Driver.diff(self, layer_id, parent) as stream:\n"
+        "            yield stream\n"
+        f"            open({str(scratch / 'gate')!r}).read()  # waits for the test\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(scratch), prepend=os.pathsep)
+    process = started(scratch / "plugin.sock", "--driver", "lingering:Lingers")
+    try:
+        client = Client(str(scratch / "plugin.sock"))
+        client.done("Init", Home=str(scratch / "home"), Opts=[])
+        client.done("Create", ID="base")
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(client.raw, "/GraphDriver.Diff", json.dumps({"ID": "base", "Parent": ""}).encode())
+            gate = os.open(scratch / "gate", os.O_WRONLY)  # the driver is at its end
+            early = wait([read], timeout=0.5).done
+            os.close(gate)
+            assert read.result(60)[0] == 200
+        assert not early
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
