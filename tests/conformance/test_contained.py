@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,8 @@ def test_only_what_is_named_is_writable(tmp_path: Path) -> None:
 def test_what_a_connection_string_declares_is_writable(tmp_path: Path) -> None:
     assert writable_of("python:refdriver:Driver") == ()
     assert writable_of(f"python:refdriver:Driver?writable={tmp_path}&writable=/var") == (tmp_path, Path("/var"))
-    assert connect(f"python:refdriver:Driver?writable={tmp_path}").info.name == "python:refdriver:Driver"
+    with closing(connect(f"python:refdriver:Driver?writable={tmp_path}")) as source:
+        assert source.info.name == f"python:refdriver:Driver?writable={tmp_path}"
 
 
 @pytest.mark.parametrize("path", ["/", "/usr/..", "relative", "/there/is/no/such"])

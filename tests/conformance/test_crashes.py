@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,11 @@ Open = Callable[[], DriverUnderTest]
 
 
 @pytest.fixture
-def opened(scratch: Path) -> Open:
+def opened(scratch: Path) -> Iterator[Open]:
     store = scratch / "store"
     store.mkdir()
-    source = connect("python:refdriver:Driver")
-    return lambda: source.open(OpenRequest(store))
+    with closing(connect("python:refdriver:Driver")) as source:
+        yield lambda: source.open(OpenRequest(store))
 
 
 @pytest.mark.mounts

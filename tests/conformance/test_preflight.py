@@ -205,7 +205,7 @@ def test_pytest_itself_is_told(scratch: Path, parallel: list[str]) -> None:
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_it_is_done_once_in_a_run(scratch: Path, jobs: str) -> None:
     words = ["--no-evidence", "--requirement", "OVL-LIFE-CREATE", "--examples", "1"]
-    done = run(scratch, "run", "python:driving:Opens", *words, "--jobs", jobs)
+    done = run(scratch, "run", f"python:driving:Opens?writable={scratch}", *words, "--jobs", jobs)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (scratch / "seen").read_text().split() == ["preflight"]
 
