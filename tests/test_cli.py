@@ -331,19 +331,19 @@ def terminal() -> Iterator[tuple[int, int]]:
 @pytest.mark.parametrize("words", [("diff", "base"), ("get", "base"), ("--json", "create", "other"), ("status",)])
 def test_an_answer_for_a_closed_standard_output_is_an_error(run: Command, words: tuple[str, ...]) -> None:
     run("create", "base")
-    lock = (run.home / ".refdriver" / "lock").read_bytes()
+    lock = (run.home / ".refdriver.lock").read_bytes()
     done = shell(run, f"{' '.join(words)} >&-")
     assert done.returncode in (1, 2)
     assert b"Traceback" not in done.stderr
     assert b"refdriver: " in done.stderr or b"standard output is closed" in done.stderr
-    assert (run.home / ".refdriver" / "lock").read_bytes() == lock
+    assert (run.home / ".refdriver.lock").read_bytes() == lock
 
 
 @mounts
 def test_closed_descriptors_are_no_files_of_the_home(run: Command, scratch: Path) -> None:
     run("create", "base")
     (Path(run("get", "base").decode().strip()) / "file").write_text("text")
-    before = {path.name: path.read_bytes() for path in (run.home / ".refdriver").iterdir() if path.is_file()}
+    before = own_files(run.home)
     assert shell(run, f"diff base -o {scratch}/a.tar <&- >&- 2>&-").returncode == 0
     with tarfile.open(scratch / "a.tar") as archive:
         assert archive.getnames() == ["file"]
@@ -352,9 +352,12 @@ def test_closed_descriptors_are_no_files_of_the_home(run: Command, scratch: Path
     assert refused.returncode == 2
     assert b"standard input is closed" in refused.stderr
     assert shell(run, "remove missing/x 2>&-").returncode == errors.BadLayerId.exit_code
-    assert {
-        path.name: path.read_bytes() for path in (run.home / ".refdriver").iterdir() if path.is_file()
-    } == before
+    assert own_files(run.home) == before
+
+
+def own_files(home: Path) -> dict[str, bytes]:
+    """The files that the driver keeps in its home beside the layers."""
+    return {path.name: path.read_bytes() for path in home.glob(".refdriver.*")}
 
 
 def shell(run: Command, words: str) -> subprocess.CompletedProcess[bytes]:
