@@ -310,6 +310,9 @@ class _Unpacker:
         path = self._real_path(directory, b"")
         if self._overlay is None or self._written is not None:  # else the layer was empty
             self._clearing.clear(directory, path)
+        self._mark_opaque(directory, path)
+
+    def _mark_opaque(self, directory: int, path: bytes) -> None:
         if self._overlay is not None and path != b"/":
             self._set_xattr(_by_descriptor(directory), self._overlay.opaque, b"y", b"an opaque mark")
             self._opaque.add(path)
@@ -389,9 +392,17 @@ class _Unpacker:
         return True
 
     def _hide_what_was_hidden(self, directory: int, name: bytes) -> None:
-        """A new directory shows nothing of the lowers where a whiteout or a file hid them."""
-        if self._overlay is not None and self._hides_lowers(self._real_path(directory, name).strip(b"/")):
-            self._make_opaque_by_name(directory, name)
+        """A new directory shows nothing of the lowers where a whiteout or a file hid them.
+
+        It is empty: to clear it would only close descriptors that are in use.
+        """
+        path = self._real_path(directory, name)
+        if self._overlay is not None and self._hides_lowers(path.strip(b"/")):
+            fd = os.open(name, READ, dir_fd=directory)
+            try:
+                self._mark_opaque(fd, path + b"/")
+            finally:
+                os.close(fd)
 
     def _chown(self, target: int | bytes | str, member: Member, directory: int | None = None) -> None:
         metadata.chown(target, self._ids, member, directory)

@@ -109,11 +109,20 @@ def driver(memory: Path) -> Driver:
 
 
 def applied(
-    driver: Driver, parent: str, data: bytes, look: Callable[[Driver, str], dict[str, str]] = shown
+    driver: Driver,
+    parent: str,
+    data: bytes,
+    look: Callable[[Driver, str], dict[str, str]] = shown,
+    earlier: bytes = b"",
 ) -> dict[str, str]:
-    """The tree of a new layer on "parent" after an archive was applied to it, as if its parent were this one."""
+    """The tree of a new layer on "parent" after an archive was applied to it, as if its parent were this one.
+
+    ``earlier`` is an archive that is applied before it, natively.
+    """
     driver.create("child", "parent")
     try:
+        if earlier:
+            driver.apply_diff("child", "parent", io.BytesIO(earlier))
         driver.apply_diff("child", parent, io.BytesIO(data))
         return look(driver, "child")
     finally:
@@ -148,6 +157,31 @@ def test_direct_parent_and_another_give_the_same_tree(driver: Driver, wanted: li
         return
     assert "device" not in native.values()
     assert applied(driver, "other", data, dated) == native
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(entries, entries)
+@example([("d", "file")], [("d", "directory")])
+@example([("d", "directory")], [("d", "file"), ("d/.wh.a", "file")])
+@example([("f", "file")], [("f/a", "file")])
+@example([("d/.wh.e", "file")], [("d/e", "directory")])
+def test_a_layer_that_holds_something_gets_the_same_tree(
+    driver: Driver, before: list[tuple[str, str]], wanted: list[tuple[str, str]]
+) -> None:
+    """Not its directories' times: a deletion in a mounted tree changes that of the directory."""
+    earlier, data = archive(*before), archive(*wanted)
+    try:
+        native = applied(driver, "parent", data, shown, earlier)
+    except errors.BadArchive:
+        with pytest.raises(errors.BadArchive):
+            applied(driver, "other", data, shown, earlier)
+        return
+    assert "device" not in native.values()
+    assert applied(driver, "other", data, shown, earlier) == native
 
 
 @pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
