@@ -285,7 +285,7 @@ class MasksDirectories(Patched):
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take it away."""
-        _, fd, _, member = args
+        _, fd, member = args
         original(*args, **kwargs)
         mask = os.umask(0)
         os.umask(mask)

@@ -101,15 +101,17 @@ class MergesWhatWasDeleted(Patched):
 class OpensDeletedParents(Patched):
     """A directory that was deleted and is made again for an entry in it is not marked opaque."""
 
-    place = "archive.unpack:_Unpacker._replace_whiteout"
+    place = "archive.unpack:_Unpacker._replace_older"
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take the mark away."""
         made = original(*args, **kwargs)
-        if made:
+        overlay = args[0]._overlay
+        if made and overlay:
             fd = os.open(args[2], os.O_RDONLY, dir_fd=args[1])
-            os.removexattr(fd, args[0]._overlay.opaque)
+            if overlay.is_opaque(fd):
+                os.removexattr(fd, overlay.opaque)
             os.close(fd)
         return made
 

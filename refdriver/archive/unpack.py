@@ -9,6 +9,12 @@ the layer.
 Within one archive whiteouts speak of what lay below it: an entry that the archive itself brings stays,
 whichever of the two comes first (OCI image specification, layer.md).
 
+Two entries of one name are applied in order, though layer.md forbids them: the later one replaces the earlier, and
+a directory is merged with a directory. A directory that replaces a file therefore shows nothing of a lower
+directory of that name, which the file hid. A whiteout below a file deletes nothing. An entry below a file of the
+same archive is BadArchive; an older file is replaced by the directory that the entry needs. A layer's diff and a
+mounted tree agree on all of this.
+
 An opaque whiteout at the root of the archive hides all that lay below the layer. The kernel merges the roots of all
 layers whatever their attributes say, so in a layer's diff it becomes a whiteout for each name that the lowers show.
 
@@ -23,19 +29,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Final, TypeVar
+from typing import Final, TypeVar
 
-from refdriver.archive import tarformat, whiteouts
+from refdriver.archive import metadata, tarformat, whiteouts
 from refdriver.archive.clearing import Clearing, remove_if_empty
 from refdriver.archive.clearing import remove_whiteouts as _remove_whiteouts
 from refdriver.archive.reader import ArchiveReader
 from refdriver.archive.roots import Root, clean_name
 from refdriver.archive.source import Readable
 from refdriver.archive.tarformat import Member
+from refdriver.archive.times import DirectoryTimes
 from refdriver.descent import READ
 from refdriver.errors import BadArchive, BreakoutAttempt, IncompatibleFilesystem, NeedsRoot
 from refdriver.idmap import IdMaps
@@ -44,8 +50,6 @@ from refdriver.trees import remove_entry
 
 _T = TypeVar("_T")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TIME: Final = struct.Struct("=qII")  # seconds, nanoseconds, length of the path that follows
-_SECOND: Final = 10**9
 _MAJOR_MAX: Final = (1 << 12) - 1  # dev_t of the kernel: 12 and 20 bits
 _MINOR_MAX: Final = (1 << 20) - 1
 _DEVICES: Final = {tarformat.CHARACTER: stat.S_IFCHR, tarformat.BLOCK_DEVICE: stat.S_IFBLK}
@@ -74,12 +78,13 @@ def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Me
     the caller throws it away.
     """
     reader = ArchiveReader(archive)
-    with Root(destination, ids.root) as root, tempfile.TemporaryFile() as times:
+    with Root(destination, ids.root) as root, tempfile.TemporaryFile() as file:
+        times = DirectoryTimes(root, file)
         unpacker = _Unpacker(reader, root, ids, target, times)
         for member in reader.members():
             unpacker.add(member)
         unpacker.remove_hidden_whiteouts()
-        unpacker.set_directory_times()
+        times.set()
         return unpacker.size
 
 
@@ -87,12 +92,12 @@ class _Unpacker:
     """One archive on its way into one root."""
 
     def __init__(
-        self, reader: ArchiveReader, root: Root, ids: IdMaps, target: Native | Merged, times: IO[bytes]
+        self, reader: ArchiveReader, root: Root, ids: IdMaps, target: Native | Merged, times: DirectoryTimes
     ) -> None:
         self._reader = reader
         self._root = root
         self._ids = ids
-        self._times = times  # of directories, set at the end; a file, so that memory does not grow with them
+        self._times = times
         self._overlay = target.overlay if isinstance(target, Native) else None
         self._lowers = target.lowers if isinstance(target, Native) else ()
         self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
@@ -115,14 +120,14 @@ class _Unpacker:
         parent, _, name = path.rpartition(b"/")
         deleted = whiteouts.whited_out_name(name)
         if name != whiteouts.OPAQUE and deleted is None:
-            self._check_owner(member)
-            self._entry(self._root.directory(parent, self._replace_whiteout), name, path, member)
+            metadata.check_owner(self._ids, member)
+            self._entry(self._root.directory(parent, self._replace_older), name, path, member)
             return
         # What a whiteout names lies at exactly that path: behind a symlink there is nothing of that name.
         hides = self._hides_lowers(parent)
         # In a mounted tree a whiteout removes: where its directory is not, there is nothing to make or to remove.
         make_missing = hides and self._overlay is not None
-        with self._root.plain_directory(parent, self._whiteout_on_the_way, make_missing=make_missing) as directory:
+        with self._root.plain_directory(parent, _nothing_below, make_missing=make_missing) as directory:
             if directory is None:
                 return
             if deleted is None and not parent:
@@ -131,18 +136,6 @@ class _Unpacker:
                 self._make_opaque(directory)
             else:
                 self._delete(directory, deleted, member, hides=hides)
-
-    def set_directory_times(self) -> None:
-        """Give directories their times, now that nothing is made in them any more."""
-        self._times.seek(0)
-        while header := self._times.read(_TIME.size):
-            seconds, fraction, length = _TIME.unpack(header)
-            nanoseconds = seconds * _SECOND + fraction
-            try:
-                fd = self._root.existing_directory(self._times.read(length))
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # a later entry replaced it
-            os.utime(_by_descriptor(fd), ns=(nanoseconds, nanoseconds))
 
     def _root_entry(self, member: Member) -> None:
         if member.kind != tarformat.DIRECTORY:
@@ -201,21 +194,19 @@ class _Unpacker:
             merged = True
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
-                was_whiteout = self._overlay is not None and is_whiteout_device(status)
                 self._make(directory, name, lambda: os.mkdir(name, 0o700, dir_fd=directory))
-                if was_whiteout:
-                    self._make_opaque(self._root.directory(path, None))
+                self._hide_what_was_hidden(directory, name)
         fd = self._root.directory(path, None)
         if merged:
             self._drop_other_xattrs(fd, member)
-        self._finish_directory(fd, path, member)
+        self._finish_directory(fd, member)
 
-    def _finish_directory(self, fd: int, path: bytes, member: Member) -> None:
+    def _finish_directory(self, fd: int, member: Member) -> None:
         name = _by_descriptor(fd)
         self._chown(name, member)
         self._set_xattrs(name, member)
         os.chmod(name, member.mode)
-        self._times.write(_TIME.pack(*divmod(member.mtime, _SECOND), len(path)) + path)
+        self._times.note(self._real_path(fd, b"").rstrip(b"/"), member.mtime)
 
     def _hard_link(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
         target = clean_name(member.target, "hard-link target")
@@ -238,7 +229,7 @@ class _Unpacker:
         if there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
             return  # it is that link already
         if there is not None:
-            remove_entry(name, directory)
+            self._remove(directory, name)
         os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def _device(self, directory: int, name: bytes, member: Member) -> None:
@@ -266,9 +257,15 @@ class _Unpacker:
         try:
             return make()
         except FileExistsError:
-            self._root.forget(but=directory)  # a directory that goes may be one that the root has open
-            remove_entry(name, directory)
+            self._remove(directory, name)
             return make()
+
+    def _remove(self, directory: int, name: bytes) -> None:
+        """Remove what another entry replaces."""
+        self._root.forget(but=directory)  # a directory that goes may be one that the root has open
+        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            self._times.removed(self._real_path(directory, name))
+        remove_entry(name, directory)
 
     def _hides_lowers(self, directory: bytes) -> bool:
         """Whether a whiteout in this directory would hide something, or be seen as a device.
@@ -297,7 +294,7 @@ class _Unpacker:
             if stat.S_ISDIR(status.st_mode):
                 self._make_opaque_by_name(directory, name)
             return
-        self._check_owner(member)
+        metadata.check_owner(self._ids, member)
         self._root.forget(but=directory)
         if status is not None:
             remove_entry(name, directory)
@@ -313,6 +310,9 @@ class _Unpacker:
         path = self._real_path(directory, b"")
         if self._overlay is None or self._written is not None:  # else the layer was empty
             self._clearing.clear(directory, path)
+        self._mark_opaque(directory, path)
+
+    def _mark_opaque(self, directory: int, path: bytes) -> None:
         if self._overlay is not None and path != b"/":
             self._set_xattr(_by_descriptor(directory), self._overlay.opaque, b"y", b"an opaque mark")
             self._opaque.add(path)
@@ -379,43 +379,33 @@ class _Unpacker:
         """``/DIRECTORY/NAME`` below the root, whatever symlinks led there."""
         return os.readlink(os.fsencode(_by_descriptor(directory)))[len(self._root.path) :] + b"/" + name
 
-    def _replace_whiteout(self, directory: int, name: bytes) -> bool:
-        """Where a parent was deleted earlier, make it anew, opaque; whether it was."""
+    def _replace_older(self, directory: int, name: bytes) -> bool:
+        """Make a parent where a whiteout or an older file is; False if the archive itself brought that file."""
         status = _lstat_or_none(directory, name)
-        if self._overlay is None or status is None or not is_whiteout_device(status):
+        if status is None or (not is_whiteout_device(status) and self._brought(self._real_path(directory, name))):
             return False
         os.unlink(name, dir_fd=directory)
         os.mkdir(name, 0o755, dir_fd=directory)
+        os.chmod(name, 0o755, dir_fd=directory)  # whatever the umask is
         os.chown(name, *self._ids.root, dir_fd=directory)
-        self._make_opaque_by_name(directory, name)
+        self._hide_what_was_hidden(directory, name)
         return True
 
-    def _whiteout_on_the_way(self, directory: int, name: bytes) -> bool:
-        """A deletion within what was deleted says nothing new."""
-        status = _lstat_or_none(directory, name)
-        if self._overlay is not None and status is not None and is_whiteout_device(status):
-            raise FileNotFoundError(errno.ENOENT, "deleted by this archive", name)
-        return False
+    def _hide_what_was_hidden(self, directory: int, name: bytes) -> None:
+        """A new directory shows nothing of the lowers where a whiteout or a file hid them.
 
-    def _check_owner(self, member: Member) -> None:
-        if self._ids.uid_to_host(member.uid) is None or self._ids.gid_to_host(member.gid) is None:
-            raise BadArchive(f"{member.name!r} belongs to {member.uid}:{member.gid}, which the id maps do not map")
+        It is empty: to clear it would only close descriptors that are in use.
+        """
+        path = self._real_path(directory, name)
+        if self._overlay is not None and self._hides_lowers(path.strip(b"/")):
+            fd = os.open(name, READ, dir_fd=directory)
+            try:
+                self._mark_opaque(fd, path + b"/")
+            finally:
+                os.close(fd)
 
     def _chown(self, target: int | bytes | str, member: Member, directory: int | None = None) -> None:
-        uid, gid = self._ids.uid_to_host(member.uid), self._ids.gid_to_host(member.gid)
-        assert uid is not None, "_check_owner refuses it"
-        assert gid is not None, "_check_owner refuses it"
-        try:
-            if directory is None:
-                os.chown(target, uid, gid)
-            else:
-                os.chown(target, uid, gid, dir_fd=directory, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EINVAL, errno.EOVERFLOW):
-                raise
-            raise NeedsRoot(
-                f"{member.name!r} belongs to {uid}:{gid}, and giving it away needs real root: {error.strerror}"
-            ) from error
+        metadata.chown(target, self._ids, member, directory)
 
     def _set_xattrs(self, target: int | str, member: Member) -> None:
         for name, value in member.xattrs.items():
@@ -435,30 +425,17 @@ class _Unpacker:
         )
 
     def _set_xattr(self, target: int | str, name: str, value: bytes, owner: bytes) -> None:
-        """An attribute that cannot be kept fails the whole: a layer without it would be another layer."""
-        try:
-            os.setxattr(target, name, value)
-        except PermissionError as error:
-            raise NeedsRoot(f"cannot set {name} of {owner!r}: {error.strerror}") from error
-        except OSError as error:
-            if error.errno in (
-                errno.EINVAL,
-                errno.ERANGE,
-                errno.E2BIG,
-            ):  # the kernel's own checks of name and value
-                raise BadArchive(
-                    f"{owner!r} has {len(value)} bytes in {name} that the kernel does not take: {error.strerror}"
-                ) from error
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSPC):
-                raise
-            raise IncompatibleFilesystem(
-                f"the filesystem cannot hold {name} ({len(value)} bytes) of {owner!r}: {error.strerror}"
-            ) from error
+        metadata.set_xattr(target, name, value, owner)
 
 
 def _by_descriptor(fd: int) -> str:
     """A path to an open directory, for calls that refuse descriptors without read access."""
     return f"/proc/self/fd/{fd}"
+
+
+def _nothing_below(_: int, name: bytes) -> bool:
+    """Below a whiteout or a file nothing can be deleted, and the lower's directory is hidden already."""
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 def _lstat_or_none(directory: int, name: bytes) -> os.stat_result | None:

@@ -223,7 +223,7 @@ def test_a_refused_archive_leaves_the_layer_as_it_was(scratch: Path) -> None:
 
 
 class CountedBytes(bytes):
-    """Counts how many bytes are copied out of it."""
+    """Counts how many bytes are copied out of it, and out of what was copied."""
 
     copied = 0
 
@@ -231,7 +231,7 @@ class CountedBytes(bytes):
         part = super().__getitem__(key)  # type: ignore[call-overload]
         assert isinstance(part, bytes)
         CountedBytes.copied += len(part)
-        return part
+        return CountedBytes(part)
 
     def partition(self, separator: object) -> tuple[bytes, bytes, bytes]:
         CountedBytes.copied += len(self)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,20 +26,19 @@ from refdriver.idmap import IdMaps
 from refdriver.overlayxattr import TRUSTED
 
 pytestmark = pytest.mark.mounts
-POOL = ("a", "d", "d/a", "d/e", "d/e/a", "f", "f/a")
+POOL = ("a", "a/b", "d", "d/a", "d/e", "d/e/a", "f", "f/a")
+TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}
 MARKED = tuple(f"{name.rpartition('/')[0]}/.wh.{name.rpartition('/')[2]}".lstrip("/") for name in POOL)
 OPAQUE = (".wh..wh..opq", "d/.wh..wh..opq", "d/e/.wh..wh..opq", "f/.wh..wh..opq")
-# A name is a file or a directory throughout: layer.md forbids two entries of
-# one name, and the two paths differ for those.
-FILES, DIRECTORIES = ("a", "d/a", "d/e/a", "f/a"), ("d", "d/e", "f")
+KINDS = ("file", "directory", "symlink")
 entries = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(FILES), st.just("file")),
-        st.tuples(st.sampled_from(DIRECTORIES), st.just("directory")),
+        st.tuples(st.sampled_from(POOL), st.sampled_from(KINDS)),
         st.tuples(st.sampled_from(MARKED + OPAQUE), st.just("file")),
     ),
-    max_size=6,
+    max_size=7,
 )
+LINK_TARGET = "/d"  # of every symlink; followed inside the layer's tree only
 ROOT_OPAQUE = (".wh..wh..opq", "file")
 
 
@@ -48,9 +48,10 @@ def archive(*wanted: tuple[str, str], **fields: int) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for number, (name, kind) in enumerate(wanted):
             info = tarfile.TarInfo(name)
-            info.type = tarfile.DIRTYPE if kind == "directory" else tarfile.REGTYPE
-            info.mode = 0o755
-            data = b"" if kind == "directory" or ".wh." in name else b"%d" % number
+            info.type = TYPES[kind]
+            info.linkname = LINK_TARGET if kind == "symlink" else ""
+            info.mode, info.mtime = 0o755, number
+            data = b"" if kind != "file" or ".wh." in name else b"%d" % number
             info.size = len(data)
             for field, value in fields.items():
                 setattr(info, field, value)
@@ -59,15 +60,32 @@ def archive(*wanted: tuple[str, str], **fields: int) -> bytes:
 
 
 def shown(driver: Driver, layer_id: str) -> dict[str, str]:
-    """What a layer's tree holds: "d", or the content of a file."""
+    """What a layer's tree holds: "d", the target of a symlink, or the content of a file."""
     root = Path(driver.get(layer_id))
     try:
-        return {
-            str(path.relative_to(root)): "d" if path.is_dir() else path.read_text() if path.is_file() else "device"
-            for path in root.rglob("*")
-        }
+        return {str(path.relative_to(root)): described(path) for path in root.rglob("*")}
     finally:
         driver.put(layer_id)
+
+
+def described(path: Path) -> str:
+    if path.is_symlink():
+        return os.readlink(path)
+    return "d" if path.is_dir() else path.read_text() if path.is_file() else "device"
+
+
+def dated(driver: Driver, layer_id: str) -> dict[str, str]:
+    """:func:`shown`, with the modification time of directories to which an archive gave one, in seconds."""
+    found = shown(driver, layer_id)
+    root = Path(driver.get(layer_id))
+    try:
+        for name, what in found.items():
+            status = (root / name).lstat()
+            if what == "d" and status.st_mtime < time.time() - 10**6:
+                found[name] += f", {status.st_mtime_ns // 10**9}"
+    finally:
+        driver.put(layer_id)
+    return found
 
 
 @pytest.fixture
@@ -90,18 +108,29 @@ def driver(memory: Path) -> Driver:
     return opened
 
 
-def applied(driver: Driver, parent: str, data: bytes) -> dict[str, str]:
-    """The tree of a new layer on "parent" after an archive was applied to it, as if its parent were this one."""
+def applied(
+    driver: Driver,
+    parent: str,
+    data: bytes,
+    look: Callable[[Driver, str], dict[str, str]] = shown,
+    earlier: bytes = b"",
+) -> dict[str, str]:
+    """The tree of a new layer on "parent" after an archive was applied to it, as if its parent were this one.
+
+    ``earlier`` is an archive that is applied before it, natively.
+    """
     driver.create("child", "parent")
     try:
+        if earlier:
+            driver.apply_diff("child", "parent", io.BytesIO(earlier))
         driver.apply_diff("child", parent, io.BytesIO(data))
-        return shown(driver, "child")
+        return look(driver, "child")
     finally:
         driver.remove("child")
 
 
 @settings(
-    max_examples=15,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -112,16 +141,47 @@ def applied(driver: Driver, parent: str, data: bytes) -> dict[str, str]:
 @example([ROOT_OPAQUE, ("d/a", "file")])
 @example([ROOT_OPAQUE, ("d", "directory")])
 @example([ROOT_OPAQUE, (".wh.a", "file"), ("f", "file")])
+@example([("d", "file"), ("d", "directory")])
+@example([("d", "file"), ("d/.wh..wh..opq", "file"), ("d", "directory"), ("d/.wh.a", "file")])
+@example([("f", "file"), ("f/.wh.a", "file")])
+@example([("a/b", "file")])
+@example([("f", "symlink"), ("f/a", "directory"), ("f", "directory")])
+@example([("d/e", "directory"), ("d", "file"), ("d", "directory"), ("d/e/a", "file")])
 def test_direct_parent_and_another_give_the_same_tree(driver: Driver, wanted: list[tuple[str, str]]) -> None:
     data = archive(*wanted)
     try:
-        native = applied(driver, "parent", data)
+        native = applied(driver, "parent", data, dated)
     except errors.BadArchive:
         with pytest.raises(errors.BadArchive):
             applied(driver, "other", data)
         return
     assert "device" not in native.values()
-    assert applied(driver, "other", data) == native
+    assert applied(driver, "other", data, dated) == native
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(entries, entries)
+@example([("d", "file")], [("d", "directory")])
+@example([("d", "directory")], [("d", "file"), ("d/.wh.a", "file")])
+@example([("f", "file")], [("f/a", "file")])
+@example([("d/.wh.e", "file")], [("d/e", "directory")])
+def test_a_layer_that_holds_something_gets_the_same_tree(
+    driver: Driver, before: list[tuple[str, str]], wanted: list[tuple[str, str]]
+) -> None:
+    """Not its directories' times: a deletion in a mounted tree changes that of the directory."""
+    earlier, data = archive(*before), archive(*wanted)
+    try:
+        native = applied(driver, "parent", data, shown, earlier)
+    except errors.BadArchive:
+        with pytest.raises(errors.BadArchive):
+            applied(driver, "other", data, shown, earlier)
+        return
+    assert "device" not in native.values()
+    assert applied(driver, "other", data, shown, earlier) == native
 
 
 @pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
@@ -240,13 +300,72 @@ def test_an_error_is_not_taken_for_no_whiteout(
 def test_an_error_while_a_directorys_time_is_set_fails_the_apply(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: object) -> int:
+    def failing(*_: object, **__: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Root, "existing_directory", failing)  # as open(2) may fail
+    monkeypatch.setattr(Root, "plain_directory", failing)  # as open(2) may fail
     driver.create("child", "parent")
     with pytest.raises(OSError, match="Input/output"):
         driver.apply_diff("child", "parent", io.BytesIO(archive(("d", "directory"))))
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+def test_a_directory_that_replaces_a_file_shows_nothing_of_the_lower(driver: Driver, parent: str) -> None:
+    data = archive(("d", "file"), ("d", "directory"), ("d/new", "file"))
+    assert below("d", applied(driver, parent, data)) == {"d": "d", "d/new": "2"}
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+def test_a_directory_that_replaces_a_file_of_an_earlier_archive_shows_nothing_of_the_lower(
+    driver: Driver, parent: str
+) -> None:
+    driver.create("child", "parent")
+    driver.apply_diff("child", parent, io.BytesIO(archive(("d", "file"), ("f", "file"))))
+    driver.apply_diff("child", parent, io.BytesIO(archive(("d", "directory"), ("f/new", "file"))))
+    found = shown(driver, "child")
+    assert below("d", found) | below("f", found) == {"d": "d", "f": "d", "f/new": "1"}
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+@pytest.mark.parametrize("mark", ["f/.wh.a", "f/.wh..wh..opq"])
+def test_a_whiteout_below_a_file_deletes_nothing(driver: Driver, parent: str, mark: str) -> None:
+    data = archive(("f", "file"), (mark, "file"))
+    assert below("f", applied(driver, parent, data)) == {"f": "0"}
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+def test_an_entry_below_a_file_of_the_lower_makes_a_directory(driver: Driver, parent: str) -> None:
+    assert below("a", applied(driver, parent, archive(("a/b", "file")))) == {"a": "d", "a/b": "0"}
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+def test_an_entry_below_a_file_of_the_same_archive_is_refused(driver: Driver, parent: str) -> None:
+    for data in (archive(("a", "file"), ("a/b", "file")), archive(("d", "file"), ("d/b", "file"))):
+        with pytest.raises(errors.BadArchive):
+            applied(driver, parent, data)
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"], ids=["native", "naive"])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([("f", "directory"), ("d/new", "file"), ("f", "symlink")], {}),
+        ([("f/d", "directory"), ("f", "symlink"), ("d/d/new", "file")], {}),
+        ([("d/new", "directory"), ("d", "file"), ("d", "directory"), ("d/new/file", "file")], {"d": "d, 2"}),
+        ([("d/new", "directory"), ("d/new", "file"), ("d/f", "directory")], {"d/f": "d, 2"}),
+    ],
+    ids=["symlink", "parent became a symlink", "parent made again", "file"],
+)
+def test_the_time_of_a_directory_that_was_replaced_is_not_set(
+    driver: Driver, parent: str, wanted: list[tuple[str, str]], expected: dict[str, str]
+) -> None:
+    """Entry number N has the time N seconds."""
+    found = applied(driver, parent, archive(*wanted), dated)
+    assert {name: what for name, what in found.items() if what.startswith("d, ")} == expected
+
+
+def below(name: str, found: dict[str, str]) -> dict[str, str]:
+    return {path: what for path, what in found.items() if (path + "/").startswith(name + "/")}
 
 
 def test_a_file_that_came_where_a_directory_was_needs_no_time(driver: Driver) -> None:
