@@ -41,11 +41,18 @@ def perform(root: str, operation: ops.Operation) -> None:
 
 
 def with_links(operation: ops.Operation, home: str) -> ops.Operation:
-    """The operation with ``{link:LAYER}`` in its texts replaced by what that layer's file ``link`` holds."""
+    """The operation with ``{link:LAYER}`` in its texts replaced by what that layer's file ``link`` holds.
+
+    The driver wrote it: raises OSError (EINVAL) for what is no name of a file, such as a path out of the home.
+    """
 
     def found(match: re.Match[bytes]) -> bytes:
-        with open(os.path.join(os.fsencode(home), match[1], b"link"), "rb") as file:
-            return file.read()
+        path = os.path.join(os.fsencode(home), match[1], b"link")
+        with open(path, "rb") as file:
+            name = file.read()
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise OSError(errno.EINVAL, f"{name[:80]!r} is no name of a short link", os.fsdecode(path))
+        return name
 
     texts = {one.name: getattr(operation, one.name) for one in fields(operation)}
     changed: Any = {name: _LINK.sub(found, value) for name, value in texts.items() if isinstance(value, bytes)}
@@ -106,11 +113,13 @@ def _lstat(directory: int, name: bytes) -> os.stat_result:
 
 @contextmanager
 def _parent(root: str, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """The directory of a path, open, and the last part of the path."""
+    """The directory of a path, open, and the last part of the path; raises OSError, also for what leads upwards."""
     *above, name = path.split(b"/")
     fd = os.open(root, _STEP)
     try:
         for part in above:
+            if part == b"..":
+                raise OSError(errno.EXDEV, "'..' in the path of an operation", os.fsdecode(path))
             deeper = os.open(part, _STEP, dir_fd=fd)
             os.close(fd)
             fd = deeper

@@ -46,6 +46,8 @@ if [ -z "${REPRO_INSIDE:-}" ]; then
 fi
 """
 _STEPS: Final = """\
+# link_of LAYER: the short name in a layer's file link; fails for what is no name of a file, as it may lead anywhere
+link_of() { name=$(cat "$1/link") || return; case $name in '' | . | .. | */*) return 1 ;; esac; printf %s "$name"; }
 # must COMMAND: a step that was done when this was recorded
 must() { say "+ $*"; "$@" >"$work/.said" 2>&1 || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
 # may COMMAND: a step that was refused then, and may be

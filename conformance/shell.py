@@ -62,11 +62,12 @@ def below(root: str, path: str | bytes) -> str:
 
 
 def _with_links(home: str, data: bytes) -> str:
+    """The text with the short names of layers, by the script's function ``link_of``."""
     head, _, rest = data.decode("ascii").partition("{link:")
     layer, _, tail = rest.partition("}")
     if "{link:" in tail:
         tail = _with_links(home, tail.encode())
-    return f'{head}$(cat "{home}/{layer}/link"){tail}'
+    return f'{head}$(link_of "{home}/{layer}"){tail}'
 
 
 def as_shell(root: str, operation: ops.Operation) -> str:

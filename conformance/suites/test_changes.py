@@ -87,7 +87,6 @@ _BECOMES_A_SYMLINK: Sequence[Sequence[ops.Operation]] = (
 )
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
 @pytest.mark.parametrize(
     "chain",

@@ -409,7 +409,6 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
                 raise Deviation(f"changes name what lies behind a symlink: {found}", WrongAnswer())
 
 
-@pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
 def test_changes_follow_no_symlink_of_a_lower(bench: Bench) -> None:
     """What is below the name of a lower's symlink is new, whatever the host has where the symlink leads."""

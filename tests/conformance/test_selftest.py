@@ -106,12 +106,11 @@ def test_what_lives_is_told_from_what_does_not(wrong: Any, scratch: Path) -> Non
         "HidesLayers": Fate.KILLED,
         "Unfinished": Fate.SURVIVED,
         "NoSuchPlace": Fate.SURVIVED,
-        "Ends": Fate.SURVIVED,
+        "Ends": Fate.KILLED,
     }
     assert "PASS" in found["BreaksNothing"].reason
     assert "AttributeError" in found["Unfinished"].reason
     assert "no_such_function" in found["NoSuchPlace"].reason
-    assert "status" in found["Ends"].reason
     kill = found["HidesLayers"].killed_by(CREATE)
     assert kill is not None
     assert 0 < kill.seconds <= kill.shrunk_seconds <= found["HidesLayers"].seconds

@@ -20,6 +20,7 @@ from conformance.bench import Bench, Fixtures
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.driver import DriverFailed, DriverInfo, DriverSource
+from conformance.interpret import perform, with_links
 from conformance.results import TestOutcome, Verdict
 from conformance.session import Place, Session
 from conformance.spec import load_capabilities, load_requirements
@@ -374,3 +375,18 @@ def test_a_driver_that_harms_itself_fails_and_the_harness_does_not(
     errors = [f"{one.test}: {one.reason[-600:]}" for one in outcomes if one.verdict is Verdict.ERROR]
     assert errors == []
     assert Verdict.FAIL in {one.verdict for one in outcomes}
+
+
+@pytest.mark.parametrize("said", [b"", b"..", b"../../../canary", b"/canary", b"a\0b"])
+def test_a_link_that_is_no_name_is_never_followed(tmp_path: Path, said: bytes) -> None:
+    """Tests of damage remove the short link that the driver's own file names; it must be one of the home."""
+    (tmp_path / "canary").touch()
+    (tmp_path / "a" / "home" / "l").mkdir(parents=True)
+    (tmp_path / "a" / "home" / "layer").mkdir()
+    (tmp_path / "a" / "home" / "layer" / "link").write_bytes(said)
+    home = str(tmp_path / "a" / "home")
+    with pytest.raises(OSError, match="no name of a short link"):
+        with_links(ops.Unlink(b"l/{link:layer}"), home)
+    with pytest.raises(OSError, match="path of an operation"):
+        perform(home, ops.Unlink(b"l/../../../canary"))
+    assert (tmp_path / "canary").exists()
