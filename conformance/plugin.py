@@ -591,7 +591,9 @@ def _raised_in(error: BaseException | None) -> str:
     """The module that raised an error, but for pytest's own; "" if it is pytest's, as for a test with a mark."""
     frame, found = error.__traceback__ if error else None, ""
     while frame:
-        name = str(frame.tb_frame.f_globals.get("__name__", "?"))
+        known = frame.tb_frame.f_globals
+        # A module that is run by "python -m" is called __main__, and has its own name in __spec__.
+        name = str(getattr(known.get("__spec__"), "name", None) or known.get("__name__", "?"))
         if name.partition(".")[0] not in ("_pytest", "pytest", "pluggy", "unittest", "hypothesis"):
             found = name
         frame = frame.tb_next

@@ -112,10 +112,12 @@ class ReadsIdsOfLowers(Faithful):
         """The file 'lower' is made from the other one each time."""
         ids = Path(self.home, layer_id, "lower-layers")
         if ids.exists():
-            links = [Path(self.home, one, "link") for one in ids.read_text().split(":") if one]
-            chain = ":".join(f"l/{link.read_text()}" for link in links if link.exists())
-            if chain:
-                Path(self.home, layer_id, "lower").write_text(chain)
+            there = [one for one in ids.read_text().split(":") if one and Path(self.home, one, "link").exists()]
+            if there:
+                # The correct driver compares the two files, so both are made to say less.
+                ids.write_text(":".join(there))
+                links = [f"l/{Path(self.home, one, 'link').read_text()}" for one in there]
+                Path(self.home, layer_id, "lower").write_text(":".join(links))
         return str(self.inner.get(layer_id, *label))
 
 

@@ -231,7 +231,8 @@ class RemovesMore(Faithful):
     def remove(self, layer_id: str) -> None:
         """The last one that is."""
         if not self.inner.exists(layer_id):
-            layer_id = sorted(path.parent.name for path in Path(self.home).glob("*/lower"))[-1]
+            others = sorted(path.parent.name for path in Path(self.home).glob("*/lower"))
+            layer_id = others[-1] if others else layer_id
         self.inner.remove(layer_id)
 
 
