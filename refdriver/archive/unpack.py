@@ -230,6 +230,12 @@ class _Unpacker:
             return  # it is that link already
         if there is not None:
             self._remove(directory, name)
+            try:
+                source = self._root.existing_directory(parent)  # the removal closed what was open, and may be of it
+            except OSError as error:
+                raise BadArchive(
+                    f"{member.name!r} takes the place of the directory of its target {member.target!r}"
+                ) from error
         os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def _device(self, directory: int, name: bytes, member: Member) -> None:

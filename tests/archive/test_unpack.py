@@ -362,3 +362,23 @@ def test_descriptors_are_all_closed(layer: Path) -> None:
     with pytest.raises(errors.BadArchive):
         unpack(io.BytesIO(archive(*deep)[:70_001]), str(layer), IDENTITY, NATIVE)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("there", ["a file", "a directory", "the directory of the target"])
+def test_a_hard_link_takes_the_place_of_what_is_there(layer: Path, there: str) -> None:
+    """What it replaces may be a directory that is open for the target."""
+    (layer / "d").mkdir()
+    (layer / "d" / "target").write_text("x")
+    name = "d" if there == "the directory of the target" else "e/name"
+    if there == "a file":
+        (layer / "e").mkdir()
+        (layer / "e" / "name").write_text("other")
+    elif there == "a directory":
+        (layer / "e" / "name").mkdir(parents=True)
+    data = archive(entry("d/opened", data=b"o"), hard_link(name, "d/target"))
+    if name == "d":
+        with pytest.raises(errors.BadArchive, match="takes the place of the directory of its target"):
+            unpack(io.BytesIO(data), str(layer), IDENTITY, NATIVE)
+        return
+    unpack(io.BytesIO(data), str(layer), IDENTITY, NATIVE)
+    assert (layer / "e" / "name").samefile(layer / "d" / "target")
