@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -55,9 +57,7 @@ def _next_step(command: _Command, binary: str) -> str:
 
 
 def _version_of(binary: str) -> str:
-    done = subprocess.run([binary, "version"], capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    match = re.search(r"[0-9]+\.[0-9.]+", said)
+    match = re.search(r"[0-9]+\.[0-9.]+", _answer_to_version(binary))
     if match:
         return match[0]
     # The command has a verb for it that says nothing in some builds; then the package knows.
@@ -67,6 +67,22 @@ def _version_of(binary: str) -> str:
     package = subprocess.run(query, capture_output=True, text=True, check=False).stdout.partition(":")[0]
     shown = ["dpkg-query", "--show", "--showformat=${Version}", package]
     return subprocess.run(shown, capture_output=True, text=True, check=False).stdout or "unknown"
+
+
+def _answer_to_version(binary: str) -> str:
+    """What the verb says, "" if it does not in time. It opens a store first, which in 1.43 mounts its directory.
+
+    So the store is one of its own, not the system's in /var/lib, in a mount namespace that ends with the command.
+    """
+    with tempfile.TemporaryDirectory(prefix="version-", ignore_cleanup_errors=True) as directory:
+        words = [binary, "--graph", f"{directory}/graph", "--run", f"{directory}/run", "version"]
+        if os.geteuid() == 0 and shutil.which("unshare"):
+            words = ["unshare", "--mount", "--", *words]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+    return done.stdout + done.stderr
 
 
 def _permits_zfs(version: str) -> bool:
