@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -265,3 +266,12 @@ def test_the_page_lists_every_key_of_every_kind() -> None:
     rows = {tuple(cell.strip(" `") for cell in line.split("|")[1:3]) for line in text.splitlines() if "|" in line}
     wanted = {(kind, key.name) for kind in KEYS for key in KEYS[kind]}
     assert wanted | {("every kind", "decline"), ("every kind", "writable")} <= rows
+
+
+@pytest.mark.mounts
+@pytest.mark.skipif(not shutil.which("containers-storage"), reason="needs the package containers-storage")
+def test_asking_for_a_version_leaves_no_mount_on_the_host() -> None:
+    """The command opens a store for it; 1.43 mounts the directory of the system's own."""
+    before = Path("/proc/self/mountinfo").read_text()
+    connect("containers-storage:overlay").close()
+    assert Path("/proc/self/mountinfo").read_text() == before
