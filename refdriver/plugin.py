@@ -74,6 +74,11 @@ class PluginServer:
         if self._driver is not None:
             self._driver.close()
 
+    @property
+    def waker(self) -> int:
+        """For signal.set_wakeup_fd(), where :meth:`stop` is called by a signal handler."""
+        return self._server.waker
+
     def stop(self) -> None:
         """Make :meth:`run` return, once the calls in progress have ended."""
         self._server.stop()

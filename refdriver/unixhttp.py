@@ -178,6 +178,11 @@ class Server:
         self._stopping = True
         self._wake()
 
+    @property
+    def waker(self) -> int:
+        """For signal.set_wakeup_fd(): a signal that comes just before the wait for connections ends that wait."""
+        return self._waker
+
     def _end(self) -> None:
         # No new caller may come to a socket that is not answered; and nobody else's may be removed.
         if _identity(self._path) == self._identity:

@@ -263,6 +263,8 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
 def serve(socket: str, other: str) -> None:
     """Serve the driver to others until SIGTERM or Ctrl-C; the home comes with their first call (Init)."""
     server = PluginServer(socket, _class_named(other))
+    # Python runs a handler between two steps of its own. One that is due just before the wait for callers ends it.
+    signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     click.echo(f"refdriver: serving the Docker graph-driver protocol on {socket}", err=True)
