@@ -74,7 +74,7 @@ class Uppers:
     """Whether two mounts below a directory ever had one upper directory, looked for after each get.
 
     The kernel warns of it ("upperdir is in-use as upperdir/workdir of another mount"), but its log is that of the
-    whole machine and names no path. A relative upper directory is told by its mount point.
+    whole machine and names no path. A relative upper directory is named by its mount point.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -282,7 +282,7 @@ def _serve(host: _Host, connection: socket.socket) -> None:
 
 
 def _request(connection: socket.socket) -> bytes:
-    """The whole of a request, as the other side sends one at a time; nothing at the end."""
+    """The whole of a request, which the other side sends one after the other; nothing at the end."""
     found = connection.recv(_BLOCK)
     while found and (len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4], "little")):
         found += connection.recv(_BLOCK)

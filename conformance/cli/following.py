@@ -164,7 +164,7 @@ def _lines(
     """The lines that a worker writes, until it ended or closed its pipe; ends it when a signal came."""
     assert worker.stdin is not None, "it was opened with a pipe"
     assert worker.stdout is not None, "it was opened with a pipe"
-    # One that could not even start reads nothing; its end is what is told of it.
+    # One that could not even start reads nothing; how it ended is reported then.
     with suppress(BrokenPipeError):
         worker.stdin.write(task.encode())
     with suppress(BrokenPipeError):

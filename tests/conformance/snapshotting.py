@@ -136,7 +136,7 @@ def relay(address: str, socket: Path, snapshotter: str, rewrite: Rewrite = uncha
                 return grpc.unary_stream_rpc_method_handler(stream)
             return grpc.unary_unary_rpc_method_handler(unary)
 
-    # What the containerd in front is told to keep, the one behind is not told of: a lease keeps it all there.
+    # The containerd behind knows nothing of the leases of the one in front: a lease of its own keeps all there.
     behind = client.Client(address, "relayed")
     behind.call("leases/Create", messages.NewLease("relay"), messages.Empty)
     server = grpc.server(ThreadPoolExecutor(4), handlers=(Handler(),))

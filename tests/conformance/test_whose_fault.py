@@ -157,7 +157,7 @@ KEEPING = {
     ("fewest.py", "_fails"): "it is not the failure that is shrunk",
     ("test_concurrency.py", "in_child"): "its exit status says that it failed, which is a deviation",
     ("compare.py", "_said"): "that one driver gives no answer is what is compared",
-    ("compare.py", "main"): "it is told to the controller",
+    ("compare.py", "main"): "it is passed on to the controller",
 }
 
 
