@@ -23,10 +23,12 @@ from conformance.harness.channel import opened
 from conformance.harness.contained import contained
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session, Wish, confine, prepare
-from conformance.harness.store import Deviation, Story, Workbench, entry_names
+from conformance.harness.store import Deviation, Workbench, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import tell
+from conformance.history.steps import History
+from conformance.history.trace import trace
 from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
@@ -65,8 +67,8 @@ def main() -> None:
         for name in names:
             connect(name).close()
         with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            found, story = compare(task)
-        tell(events, "difference", found=found, steps=story)
+            found, steps = compare(task)
+        tell(events, "difference", found=found, steps=steps)
         tell(events, "finished")
     except (UnknownDriver, Unusable) as error:
         tell(events, "failed", message=str(error), of_driver=True)
@@ -80,10 +82,10 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     scratch = Path(task.scratch)
     wish = Wish(task.first, "standard", task.examples, (), (), writable=(scratch, *writable))
     session = prepare(wish, scratch)
-    story = Story()
+    history = History()
     with ExitStack() as stack:
         benches = [
-            _bench(replace(session, driver=name), story, stack, directory)
+            _bench(replace(session, driver=name), history, stack, directory)
             for name, directory in ((task.first, "first"), (task.second, "second"))
         ]
 
@@ -104,15 +106,15 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
         try:
             agree()
         except Difference as difference:
-            return str(difference), list(story.lines)
+            return str(difference), list(trace(history.steps))
     return "", []
 
 
-def _bench(session: Session, story: Story, stack: ExitStack, directory: str) -> Bench:
+def _bench(session: Session, history: History, stack: ExitStack, directory: str) -> Bench:
     """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
     source = contained(connect(session.driver))
     stack.callback(source.close)
-    fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
+    fixtures = Fixtures(session, source, history, Stopwatch(), load_requirements(), load_capabilities())
     outcome = preflight(fixtures)
     if outcome:
         failed = ", ".join(outcome.requirements)

@@ -30,12 +30,14 @@ from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Replay, Session, Wish, prepare
-from conformance.harness.store import Deviation, Story
+from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import Case, decoded_draws
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut, printable
+from conformance.history.steps import History
+from conformance.history.trace import trace
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
@@ -156,7 +158,7 @@ class ConformancePlugin:
         self._interrupted = False
         self._of_suite: dict[str, Counter[str]] = {}
         self._stack = stack
-        self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self._fixtures = Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
         self.tries = self._fixtures.tries
         self._log: KernelLog | None = None
         if "kernel-log" not in session.lacking:
@@ -271,7 +273,7 @@ class ConformancePlugin:
     def bench(self, request: pytest.FixtureRequest) -> Bench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
-        self._fixtures.story.tape.drawn.clear()
+        self._fixtures.history.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
         return Bench(
             self._fixtures,
@@ -295,7 +297,7 @@ class ConformancePlugin:
         if self.session.deadline and time.monotonic() > self.session.deadline:
             pytest.skip(UNTESTED + "the time of this run (--budget) was up")
         self._fixtures.watch.restart()
-        self._fixtures.story.forget_facts()
+        self._fixtures.history.forget_facts()
         self.tries.restart()
         if self._log:
             self._log.news()
@@ -444,28 +446,27 @@ class ConformancePlugin:
             requirements,
             verdict,
             cut(reason),
-            tuple(map(cut, self._fixtures.story.lines)) if failed else (),
+            tuple(map(cut, trace(self._fixtures.history.steps))) if failed else (),
             place_of(item).backing,
             round(seconds, 4),
             round(in_driver, 4),
             said,
-            self._fixtures.story.facts(),
+            self._fixtures.history.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
         )
 
     def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
         """What the failure can be repeated from; None if something in it has no form."""
-        tape = self._fixtures.story.tape
+        history = self._fixtures.history
         case = Case(
             test=name_of(item),
             requirements=requirements_of(item),
             backing=place_of(item).backing,
             driver=self.session.driver,
             reason=cut(reason),
-            words=tuple(map(cut, self._fixtures.story.lines)),
-            drawn=tuple(tape.drawn),
-            steps=tuple(tape.steps),
+            drawn=tuple(history.drawn),
+            steps=tuple(history.steps),
             finding=_finding(error),
             directory=place_of(item).directory,
         )

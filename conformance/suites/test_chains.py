@@ -6,6 +6,7 @@ import pytest
 
 from conformance.harness.store import Deviation, Workbench, entry_names, everything_below, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
 from conformance.suites.homes import stays_as_it_was
@@ -19,18 +20,18 @@ def deep_chain(store: Workbench, top: str = f"layer-{_LAYERS - 1}", layers: int 
 
     Every 16th has a file, and a mark in place of the one before it: of two that change places a mark stays.
     """
-    store.tell(
+    store.note(
         f"create layer-0 to layer-{layers - 1}, each on the one before; in every 16th, N, create file-N and mark-N,"
         " and remove the mark before it"
     )
     parent = ""
     for number in range(layers):
         layer_id = top if number == _LAYERS - 1 else f"layer-{number}"
-        parent = store.create(layer_id, parent, quiet=True)
+        parent = store.create(layer_id, parent)
         if number % _MARKED == 0:
             made = [ops.CreateFile(b"%s-%d" % (name, number), b"", 0o644) for name in (b"file", b"mark")]
             before = [ops.Unlink(b"mark-%d" % (number - _MARKED))] if number else []
-            store.change(parent, [*made, *before], quiet=True)
+            store.change(parent, [*made, *before])
     return parent
 
 
@@ -44,8 +45,7 @@ def test_128_lowers_work(bench: Bench) -> None:
 def test_128_lowers_work_after_opening_again(bench: Bench) -> None:
     with bench.store() as store:
         below = deep_chain(store, layers=_LAYERS - 1)
-        store.tell("open the home again")
-        store.driver = store.driver.reopen()
+        store.do(Reopen())
         store.check_tree(store.create("top", below))
 
 
@@ -60,8 +60,8 @@ def test_the_uppermost_of_many_is_seen(bench: Bench) -> None:
 def test_129_lowers_are_refused(bench: Bench) -> None:
     with bench.store() as store:
         top = deep_chain(store)
-        before = everything_below(store.driver.home)
-        store.must_refuse("create layer-129 on layer-128", call=lambda: store.driver.create("layer-129", top))
+        before = everything_below(store.home)
+        store.refuses(Create("layer-129", top))
         stays_as_it_was(store, before)
         store.check_tree(top)
 
@@ -71,8 +71,7 @@ def test_the_top_of_a_chain_is_made_again(bench: Bench) -> None:
     with bench.store() as store:
         top = deep_chain(store)
         below = store.parent_of(top)
-        store.tell(f"remove {top}")
-        store.driver.remove(top)
+        store.do(Remove(top))
         store.create("again", below)
         store.check_tree("again")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.store import Deviation, Workbench, entry_names
 from conformance.harness.stores import Bench, not_applicable
+from conformance.history.calls import Changes
 from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
@@ -21,8 +22,7 @@ from conformance.operations.strategies import STANDARD, chains
 def changes_of(store: Workbench, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
     """The kind of change by relative path; raises Deviation for a path that is listed twice."""
     against = store.parent_of(layer_id) if parent is None else parent
-    store.tell(f"changes of {layer_id} against {against or 'nothing'}")
-    found = store.driver.changes(layer_id, against)
+    found = store.do(Changes(layer_id, against))
     twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
     if twice:
         raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}", WrongAnswer())
@@ -258,7 +258,7 @@ def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
     chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
-            paths = [change.path for change in store.driver.changes(layer_id, store.parent_of(layer_id))]
+            paths = [change.path for change in store.do(Changes(layer_id, store.parent_of(layer_id)))]
             # By bytes, or by parts, in which '/' is the lowest: both are an order by path.
             if paths not in (sorted(paths), sorted(paths, key=lambda path: path.split(b"/"))):
                 raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}", WrongAnswer())

@@ -6,6 +6,7 @@ import pytest
 
 from conformance.harness.store import Workbench
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put, Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD
 
@@ -20,8 +21,8 @@ def test_trees_are_below_their_own_store(bench: Bench) -> None:
         for layer_id in ("layer-0", "layer-1"):
             _get_and_put(one, layer_id)
             _get_and_put(other, layer_id)
-        other.tell("open the second home again")
-        other.driver = other.driver.reopen()
+        other.note("open the second home again")
+        other.do(Reopen())
         _get_and_put(other, "layer-1")
 
 
@@ -30,7 +31,7 @@ def test_trees_of_images_are_below_their_store(bench: Bench) -> None:
     bench.need("image-stores", "image-mounts")
     with bench.store("origin") as images:
         images.create("image")
-        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+        with bench.store("copy", image_stores=[images.image_store]) as store:
             store.knows(images, "image")
             store.create("own", "image")
             _get_and_put(store, "image")
@@ -38,7 +39,5 @@ def test_trees_of_images_are_below_their_store(bench: Bench) -> None:
 
 
 def _get_and_put(store: Workbench, layer_id: str) -> None:
-    store.tell(f"get {layer_id}")
-    store.driver.get(layer_id)
-    store.tell(f"put {layer_id}")
-    store.driver.put(layer_id)
+    store.do(Get(layer_id))
+    store.do(Put(layer_id))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.store import Deviation, Workbench
 from conformance.harness.stores import Bench
+from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
@@ -16,8 +17,7 @@ from conformance.operations.strategies import STANDARD, chains
 
 def says(store: Workbench, layer_id: str, wanted: int) -> None:
     """The driver says this size; raises Deviation."""
-    store.tell(f"diff-size of {layer_id}")
-    said = store.driver.diff_size(layer_id, store.parent_of(layer_id))
+    said = store.do(DiffSize(layer_id, store.parent_of(layer_id)))
     if said != wanted:
         raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}", WrongAnswer())
 
@@ -103,7 +103,7 @@ def applied_as_sized(store: Workbench, copy: Workbench, layer_id: str) -> None:
     archive = store.diff(layer_id)
     copy.create(layer_id, store.parent_of(layer_id))
     said = copy.apply(layer_id, archive)
-    size = copy.driver.diff_size(layer_id, copy.parent_of(layer_id))
+    size = copy.do(DiffSize(layer_id, copy.parent_of(layer_id)))
     if said != size:
         raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
 

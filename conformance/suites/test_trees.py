@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.store import Deviation, charged_to
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put
 from conformance.operations import ops
 from conformance.operations.strategies import CAPABILITY, STANDARD, chains
 
@@ -106,9 +107,9 @@ def test_a_merged_directory_lists_each_name_once(bench: Bench) -> None:
                 ids[-1], [*map(ops.Unlink, again), *(ops.CreateFile(name, b"%d" % number, 0o644) for name in again)]
             )
         for layer_id in ids:
-            root = store.driver.get(layer_id)
+            root = store.do(Get(layer_id))
             listed = os.listdir(f"{root}/d")
-            store.driver.put(layer_id)
+            store.do(Put(layer_id))
             if len(listed) != len(set(listed)) or len(listed) != len(names):
                 raise Deviation(
                     f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different, not {len(names)}"
