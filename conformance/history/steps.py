@@ -114,7 +114,8 @@ class History:
 
     steps: list[Step] = field(default_factory=list)
     drawn: list[Any] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)  # paths of archives, by label
+    labels: dict[str, str] = field(default_factory=dict)  # of archives, by path
+    files: dict[str, str] = field(default_factory=dict)  # the other way round
     stopped: bool = False
     _facts: dict[str, set[str]] = field(default_factory=dict)
 
@@ -122,6 +123,7 @@ class History:
         """Forget the steps of the example before."""
         self.steps.clear()
         self.files.clear()
+        self.labels.clear()
         self.stopped = False
 
     def add(self, step: Step) -> None:
@@ -138,11 +140,14 @@ class History:
         self.stopped = True
 
     def label(self, path: str | Path, store: str) -> str:
-        """The label of a file, by which all steps know it."""
+        """The label of a file, by which all steps know it, whichever store it came from."""
+        if str(path) in self.labels:
+            return self.labels[str(path)]
         label, number = f"{store}-{Path(path).name}", 1
         while self.files.setdefault(label, str(path)) != str(path):
             number += 1
             label = f"{store}-{number}-{Path(path).name}"
+        self.labels[str(path)] = label
         return label
 
     def file_of(self, label: str) -> Path:

@@ -106,6 +106,7 @@ def test_labels_lead_back_to_their_files(tmp_path: Path) -> None:
     for directory in ("one", "two"):
         label = history.label(tmp_path / directory / "archive.tar", "store")
         assert history.label(tmp_path / directory / "archive.tar", "store") == label
+        assert history.label(str(tmp_path / directory / "archive.tar"), "another store") == label
         assert history.file_of(label) == tmp_path / directory / "archive.tar"
 
 
