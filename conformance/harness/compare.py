@@ -23,7 +23,7 @@ from conformance.harness.channel import opened
 from conformance.harness.contained import contained
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session, Wish, confine, prepare
-from conformance.harness.store import Deviation, Workbench, entry_names
+from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import tell
@@ -137,7 +137,7 @@ def _agree(benches: Sequence[Bench], chain: Chain) -> None:
                         raise Difference(f"{what} of {layer_id}: the first says {said[0]}, the second {said[1]}")
 
 
-def _timeless(store: Workbench, layer_id: str) -> Snapshot:
+def _timeless(store: Store, layer_id: str) -> Snapshot:
     """The tree without the times of what happened "now", which was another moment for each driver."""
     known, seen = store.expected(layer_id).nodes, store.observed(layer_id)
     now = {path for path in seen.nodes if path not in known or known[path].mtime_ns is None}
@@ -145,7 +145,7 @@ def _timeless(store: Workbench, layer_id: str) -> Snapshot:
     return Snapshot(nodes, seen.link_groups)
 
 
-def _same_outcome(one: Workbench, other: Workbench, what: str, do: Callable[[Workbench], list[str]]) -> list[str]:
+def _same_outcome(one: Store, other: Store, what: str, do: Callable[[Store], list[str]]) -> list[str]:
     """What both did; raises Difference if one did it and the other did not."""
     outcomes = [_said(store, do) for store in (one, other)]
     if outcomes[0] != outcomes[1]:
@@ -154,7 +154,7 @@ def _same_outcome(one: Workbench, other: Workbench, what: str, do: Callable[[Wor
     return done if isinstance(done, list) else []
 
 
-def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
+def _said(store: Store, do: Callable[[Store], object]) -> object:
     try:
         return do(store)
     except DriverRefused:
@@ -165,11 +165,11 @@ def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
         return f"an operation went wrong: {deviation}"
 
 
-def _names(store: Workbench, layer_id: str) -> object:
+def _names(store: Store, layer_id: str) -> object:
     return sorted(name for name in entry_names(store.diff(layer_id)) if not name.endswith(".wh..wh..opq"))
 
 
-def _changes(store: Workbench, layer_id: str) -> object:
+def _changes(store: Store, layer_id: str) -> object:
     """What is added, deleted and modified, without directories that differ in nothing but their time.
 
     Drivers may list those or not: the directories above a change, and those something was made in and deleted.
@@ -188,7 +188,7 @@ def _same_directory(before: Snapshot, after: Snapshot, path: bytes) -> bool:
     return replace(one, mtime_ns=None) == replace(other, mtime_ns=None)
 
 
-def _size(store: Workbench, layer_id: str) -> object:
+def _size(store: Store, layer_id: str) -> object:
     return store.driver.diff_size(layer_id, store.parent_of(layer_id))
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Leak, SharedUpper, Workbench
+from conformance.harness.store import Deviation, Leak, SharedUpper, Store
 from conformance.harness.stores import Bench, Fixtures
 from conformance.history.calls import Remove
 from conformance.history.case import Case
@@ -85,12 +85,12 @@ def _try(bench: Bench, steps: _Steps, mounts: bool) -> None:
         steps.now = "close the home"
 
 
-def _write(store: Workbench, layer_id: str, steps: _Steps) -> None:
+def _write(store: Store, layer_id: str, steps: _Steps) -> None:
     steps.now = f"get the tree of the layer '{layer_id}', write into it, and put it"
     names = {b"directory": b"of-" + layer_id.encode(), b"directory/file": b"of-%b/file" % layer_id.encode()}
     store.change(layer_id, [replace(one, path=names[one.path]) for one in _FILES])
     steps.now = f"get the tree of the layer '{layer_id}' again, read it, and put it"
-    store.check_tree(layer_id)
+    store.shows_model(layer_id)
 
 
 def _place(session: Session) -> Place:

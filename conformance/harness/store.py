@@ -94,7 +94,7 @@ class _Seen(dict[bytes, Node]):
         raise Deviation(f"the tree of {self._layer_id} has no {path!r}, which a test looks for")
 
 
-class Workbench:
+class Store:
     """One store of a driver under test, with the model of every layer in it."""
 
     def __init__(
@@ -193,7 +193,7 @@ class Workbench:
         self.do(Create(layer_id, parent))
         return layer_id
 
-    def knows(self, other: Workbench, *layer_ids: str) -> None:
+    def knows(self, other: Store, *layer_ids: str) -> None:
         """Layers of another store are seen in this one too, as image stores are."""
         for layer_id in layer_ids:
             self._trees[layer_id] = other._trees[layer_id]
@@ -278,7 +278,7 @@ class Workbench:
         finally:
             self.do(Put(layer_id))
 
-    def check_tree(self, layer_id: str) -> Snapshot:
+    def shows_model(self, layer_id: str) -> Snapshot:
         """The layer shows what the model says; raises Deviation."""
         actual = self.observed(layer_id)
         try:

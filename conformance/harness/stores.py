@@ -26,7 +26,7 @@ from conformance.drivers.protocol import (
 from conformance.harness.attribution import of_the_driver
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Leak, SharedUpper, Workbench, entry_names
+from conformance.harness.store import Leak, SharedUpper, Store, entry_names
 from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.calls import Diff
 from conformance.history.findings import StillMounted
@@ -174,7 +174,7 @@ class Bench:
         id_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
         umask: int | None = None,
-    ) -> Iterator[Workbench]:
+    ) -> Iterator[Store]:
         """A fresh store, gone afterwards. The first of an example begins its history.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
@@ -200,7 +200,7 @@ class Bench:
             uppers = Uppers(directory)
             look = uppers.look if self.has("own-mounts") else lambda: None
             recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look)
-            workbench = Workbench(
+            workbench = Store(
                 recorded, directory, self.history, name, lambda: self._beside(request), self._left_out
             )
             if umask is not None:
@@ -223,7 +223,7 @@ class Bench:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
                 raise Leak(said, StillMounted())
 
-    def state_of(self, store: Workbench) -> ProcessState:
+    def state_of(self, store: Store) -> ProcessState:
         """That of the process of the store's driver just now; leaves the test where it cannot be looked at."""
         process = store.driver.process
         if process is None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from conformance.harness.store import Workbench, same_tree
+from conformance.harness.store import Store, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put, Remove, Reopen
 from conformance.operations.observe import observe
@@ -53,7 +53,7 @@ def _steps(*, privileged: bool, archives: bool) -> st.SearchStrategy[_Step]:
 class _History:
     """One store, what is mounted in it, and what was copied to another."""
 
-    def __init__(self, store: Workbench) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.layers: list[str] = []
         self.held: dict[str, int] = {}
@@ -83,7 +83,7 @@ class _History:
 
 
 def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothesis wants the rules in a class
-    """The machine for one driver; with two stores every rule is of one of them, by turns."""
+    """The machine for one driver; with two stores every rule is about one of them."""
     archives = bench.has("diff") and bench.has("apply")
 
     class LifeCycle(RuleBasedStateMachine):  # hypothesis asks for a class
@@ -109,12 +109,12 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             with self._stack:
                 for history in self.histories:
                     for layer_id in history.layers:
-                        history.store.check_tree(layer_id)
+                        history.store.shows_model(layer_id)
                 for history in self.histories:
                     for layer_id, count in history.held.items():
                         for _ in range(count):
                             history.store.do(Put(layer_id))
-                        history.store.check_tree(layer_id)
+                        history.store.shows_model(layer_id)
 
         @initialize()
         def base(self) -> None:
@@ -138,7 +138,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def _check(self, layer_id: str) -> None:
             for history in self.histories:
                 if layer_id in history.layers:
-                    history.store.check_tree(layer_id)
+                    history.store.shows_model(layer_id)
 
         def create(self, which: int, layer_id: str, number: int) -> None:
             history = self._turn(which)

@@ -1,4 +1,4 @@
-"""Calls of several callers at a time, and the search for an order that explains their outcomes.
+"""Concurrent calls, and the search for an order that explains their outcomes.
 
 A history is linearizable if there is an order of its calls that respects what really came before what, in
 which each call has the outcome that it had (Herlihy and Wing 1990). Histories here are short, so all orders

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops
@@ -22,7 +22,7 @@ _CHAINS: Final = ("lower-layers", "lower")
 _ANOTHER: Final = b"C" * 26  # a short link as valid as any
 
 
-def three_layers(store: Workbench) -> Path:
+def three_layers(store: Store) -> Path:
     """layer-0 to layer-2, each with something of its own, and one beside them, the first by name; the home."""
     store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]])
     store.create("beside", "layer-0")  # in no chain: what is mended at random leads to it
@@ -78,7 +78,7 @@ def needs_link_files(bench: Bench) -> None:
         not_applicable("the driver does not read the file 'link' of a layer: another short link changes nothing")
 
 
-def _is_seen(store: Workbench, harm: list[ops.Operation], mended: list[ops.Operation]) -> bool:
+def _is_seen(store: Store, harm: list[ops.Operation], mended: list[ops.Operation]) -> bool:
     """Whether layer-2 lacks what layer-1 holds, or is refused, after that was done to the home."""
     store.tamper(harm)
     store.do(Reopen())
@@ -91,7 +91,7 @@ def _is_seen(store: Workbench, harm: list[ops.Operation], mended: list[ops.Opera
         store.do(Reopen())
 
 
-def _renamed_link_is_seen(store: Workbench) -> bool:
+def _renamed_link_is_seen(store: Store) -> bool:
     home = Path(store.home)
     try:
         store.do(Create("above", "layer-2"))

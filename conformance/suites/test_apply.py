@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, same_tree
+from conformance.harness.store import Deviation, Store, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Remove
 from conformance.history.findings import TreeDiffers, WrongAnswer
@@ -23,14 +23,14 @@ from conformance.operations.strategies import STANDARD
 
 
 @contextmanager
-def child_of_standard(bench: Bench, umask: int | None = None) -> Iterator[Workbench]:
+def child_of_standard(bench: Bench, umask: int | None = None) -> Iterator[Store]:
     """A store with the layer "base" as in STANDARD, applied as an archive may be, and an empty "child" on it."""
     with layer_to_apply_to(bench, "child", umask) as store:
         yield store
 
 
 @contextmanager
-def layer_to_apply_to(bench: Bench, layer_id: str, umask: int | None = None) -> Iterator[Workbench]:
+def layer_to_apply_to(bench: Bench, layer_id: str, umask: int | None = None) -> Iterator[Store]:
     """STANDARD in "base", and "child" on it if that is the layer; what an archive is applied to has no child."""
     with bench.store(umask=umask) as store:
         store.create("base")
@@ -40,9 +40,7 @@ def layer_to_apply_to(bench: Bench, layer_id: str, umask: int | None = None) -> 
         yield store
 
 
-def shows(
-    store: Workbench, layer_id: str, *, there: dict[bytes, bytes | None], gone: Sequence[bytes] = ()
-) -> Snapshot:
+def shows(store: Store, layer_id: str, *, there: dict[bytes, bytes | None], gone: Sequence[bytes] = ()) -> Snapshot:
     """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
     tree = store.observed(layer_id)
     for path, node in tree.nodes.items():
@@ -117,7 +115,7 @@ def test_a_refused_archive_leaves_the_layer_as_it_was(bench: Bench) -> None:
         else:
             same_tree("child, after an archive was refused,", before, after)
         store.do(Remove("child"))
-        store.check_tree("base")
+        store.shows_model("base")
 
 
 @pytest.mark.smoke
@@ -125,7 +123,7 @@ def test_a_refused_archive_leaves_the_layer_as_it_was(bench: Bench) -> None:
 def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         store.applied("child", [])
-        store.check_tree("child")
+        store.shows_model("child")
 
 
 @pytest.mark.requirement("OVL-APPLY-KINDS")
@@ -394,4 +392,4 @@ def test_the_parent_is_left_alone(bench: Bench) -> None:
             archives.whiteout("d/.wh.d"),
         ]
         store.applied("child", entries)
-        store.check_tree("base")
+        store.shows_model("base")

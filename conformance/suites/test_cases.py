@@ -38,7 +38,7 @@ def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], time
     links = bench.has("lower-links")
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
@@ -101,5 +101,5 @@ def test_ids_of_any_length(bench: Bench, layer_id: str) -> None:
         store.build([STANDARD])
         store.create(layer_id, "layer-0")
         store.change(layer_id, [ops.Unlink(b"a")])
-        store.check_tree(layer_id)
+        store.shows_model(layer_id)
         store.do(Remove(layer_id))

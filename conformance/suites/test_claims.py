@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Changes, Create, DiffSize, Exists, Get, Metadata, Put, Status
 from conformance.lab import namespace
 from conformance.operations import archives, ops
 from conformance.operations.strategies import STANDARD
 
-Claim = Callable[[Bench, Workbench], bool]
+Claim = Callable[[Bench, Store], bool]
 _TIME = 1_400_000_000_123_456_789
 
 
-def _applied(store: Workbench, operation: ops.Operation, *more: ops.Operation) -> Workbench:
+def _applied(store: Store, operation: ops.Operation, *more: ops.Operation) -> Store:
     """The store, with "copy" made from the diff of a layer in which this was done."""
     store.create("made")
     store.change("made", [operation, *more])
@@ -29,7 +29,7 @@ def _applied(store: Workbench, operation: ops.Operation, *more: ops.Operation) -
     return store
 
 
-def _mounts(_: Bench, store: Workbench) -> bool:
+def _mounts(_: Bench, store: Store) -> bool:
     root = store.do(Get("layer-1"))
     try:
         return root in namespace.mounts_below(Path(root).parent)
@@ -37,7 +37,7 @@ def _mounts(_: Bench, store: Workbench) -> bool:
         store.do(Put("layer-1"))
 
 
-def _kernel_mounts(_: Bench, store: Workbench) -> bool:
+def _kernel_mounts(_: Bench, store: Store) -> bool:
     root = Path(store.do(Get("layer-1")))
     try:
         return namespace.filesystem_magic(root) == namespace.OVERLAYFS
@@ -45,27 +45,27 @@ def _kernel_mounts(_: Bench, store: Workbench) -> bool:
         store.do(Put("layer-1"))
 
 
-def _fine_times(_: Bench, store: Workbench) -> bool:
+def _fine_times(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetTimes(b"x", _TIME))
     return store.observed("copy").nodes[b"x"].mtime_ns == _TIME
 
 
-def _user_xattrs(_: Bench, store: Workbench) -> bool:
+def _user_xattrs(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetXattr(b"x", "user.colour", b"red"))
     return store.observed("copy").nodes[b"x"].xattrs == {"user.colour": b"red"}
 
 
-def _any_names(_: Bench, store: Workbench) -> bool:
+def _any_names(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"\xff\xfe", b"", 0o644))
     return b"\xff\xfe" in store.observed("copy").nodes
 
 
-def _applied_size(_: Bench, store: Workbench) -> bool:
+def _applied_size(_: Bench, store: Store) -> bool:
     store.create("sized")
     return store.applied("sized", [archives.file("x", b"12345")]) == 5
 
 
-def _takes_options(bench: Bench, _: Workbench) -> bool:
+def _takes_options(bench: Bench, _: Store) -> bool:
     try:
         with bench.store("other", options=["nonsense=1"]):
             return False
@@ -73,22 +73,22 @@ def _takes_options(bench: Bench, _: Workbench) -> bool:
         return True
 
 
-def _layer_options(_: Bench, store: Workbench) -> bool:
+def _layer_options(_: Bench, store: Store) -> bool:
     store.may_refuse(Create("limited", "layer-0", {"size": "100m"}))  # without quota it should, for any reason
     return True
 
 
-def _home_layout(_: Bench, store: Workbench) -> bool:
+def _home_layout(_: Bench, store: Store) -> bool:
     home = Path(store.home)
     return (home / "layer-1" / "diff").is_dir() and (home / "layer-1" / "link").is_file() and (home / "l").is_dir()
 
 
-def _image_stores(bench: Bench, store: Workbench) -> bool:
+def _image_stores(bench: Bench, store: Store) -> bool:
     with bench.store("other", image_stores=[store.image_store]) as other:
         return other.do(Exists("layer-1"))
 
 
-def _shared_home(_: Bench, store: Workbench) -> bool:
+def _shared_home(_: Bench, store: Store) -> bool:
     second = store.another_opening()
     try:
         return second.exists("layer-1")
@@ -96,7 +96,7 @@ def _shared_home(_: Bench, store: Workbench) -> bool:
         second.leave()
 
 
-def _busy_parents(_: Bench, store: Workbench) -> bool:
+def _busy_parents(_: Bench, store: Store) -> bool:
     store.do(Get("layer-1"))
     try:
         store.create("child", "layer-1")

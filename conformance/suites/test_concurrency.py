@@ -1,4 +1,4 @@
-"""Several callers at a time: what comes of it is what some order of the same calls would make."""
+"""Concurrent callers: the outcome is that of the same calls in some order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest
-from conformance.harness.store import Deviation, Workbench, content_of, same_tree
+from conformance.harness.store import Deviation, Store, content_of, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import ApplyDiff, Create, Diff, Exists, Get, Put, Remove
 from conformance.history.concurrent import Call
@@ -69,7 +69,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         ids = [f"caller-{number}" for number in range(_CALLERS)]
-        store.note(f"create {', '.join(ids)} on layer-0, all at a time")
+        store.note(f"create {', '.join(ids)} on layer-0 concurrently")
         all_done(together([functools.partial(store.do, Create(layer_id, "layer-0")) for layer_id in ids]), "create")
         for layer_id in ids:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
@@ -81,7 +81,7 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         for _ in range(_ROUNDS):
-            store.note(f"{_CALLERS} callers create 'same' on layer-0 at a time")
+            store.note(f"{_CALLERS} concurrent callers create 'same' on layer-0")
             outcomes = together([lambda: store.do(Create("same", "layer-0"))] * _CALLERS)
             done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
             if len(done) != 1:
@@ -104,11 +104,10 @@ def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
                     raise Deviation("a caller got layer-1, and its tree was not there")
                 store.do(Put("layer-1"))
 
-        store.note(f"{_CALLERS} callers get and put layer-1 five times each, at a time")
+        store.note(f"{_CALLERS} concurrent callers get and put layer-1 five times each")
         all_done(together([get_and_put] * _CALLERS), "get and put")
         if not os.path.exists(f"{held}/new"):
             raise Deviation("the tree that one caller held is gone after others put theirs")
-        store.note("put layer-1, the last")
         store.do(Put("layer-1"))
         if mounts_below(store.home):
             raise Deviation(f"still mounted after the last put: {mounts_below(store.home)}")
@@ -120,7 +119,7 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
     with bench.store() as store:
         store.build([(), [ops.CreateFile(b"new", b"new", 0o644)]])
         for _ in range(_ROUNDS):
-            store.note(f"{_CALLERS} callers get layer-1 at a time, and put it one after another")
+            store.note(f"{_CALLERS} concurrent callers get layer-1, and put it one after another")
             roots = together([functools.partial(store.do, Get("layer-1"))] * _CALLERS)
             all_done(roots, "get")
             mounted = mounts_below(store.home)
@@ -147,7 +146,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
         wanted = [(ids[n % 2], store.directory / f"at-a-time-{n}.tar") for n in range(_CALLERS)]
         for _ in range(_ROUNDS):
-            store.note(f"{_CALLERS} callers write diffs of {ids[0]} and {ids[1]} at a time")
+            store.note(f"{_CALLERS} concurrent callers write diffs of {ids[0]} and {ids[1]}")
             diffs = [
                 functools.partial(store.do, Diff(layer_id, store.parent_of(layer_id), store.label(file)))
                 for layer_id, file in wanted
@@ -159,7 +158,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         file = wanted[0][1]
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
-        copy.note(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1}, at a time")
+        copy.note(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1} concurrently")
         applies = [
             functools.partial(copy.do, ApplyDiff(f"flat-{number}", "", copy.label(file)))
             for number in range(_CALLERS)
@@ -231,11 +230,9 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
             store.note("get layer-1 by one opening of the home, and by another")
             root = store.do(Get("layer-1"))
             other.get("layer-1")
-            store.note("put layer-1 by the one")
             store.do(Put("layer-1"))
             if not os.path.exists(f"{root}/new"):
                 raise Deviation("the tree that the other opening holds is gone")
-            store.note("put layer-1 by the other")
             other.put("layer-1")
             if mounts_below(store.home):
                 raise Deviation(f"still mounted after both puts: {mounts_below(store.home)}")
@@ -248,7 +245,7 @@ def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.note(
-            f"{_CALLERS} processes make ten layers each, at a time, open the home for each of them, mount it, and"
+            f"{_CALLERS} processes concurrently make ten layers each, open the home for each of them, mount it, and"
             " try to make 'same'"
         )
         waiting, go = os.pipe()
@@ -282,7 +279,7 @@ def in_child(task: Callable[[], int]) -> int:
     raise AssertionError("the child has ended")
 
 
-def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
+def work(store: Store, number: int, gate: tuple[int, int]) -> int:
     """What one of the processes does, when nobody holds the other end of the pipe any more."""
     waiting, go = gate
     os.close(go)
@@ -305,7 +302,7 @@ def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
 
 
 @contextmanager
-def opened(store: Workbench) -> Iterator[DriverUnderTest]:
+def opened(store: Store) -> Iterator[DriverUnderTest]:
     """The home, opened once more."""
     driver = store.another_opening()
     try:

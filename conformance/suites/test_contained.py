@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.harness.store import Workbench
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put, Reopen
 from conformance.operations import ops
@@ -21,7 +21,6 @@ def test_trees_are_below_their_own_store(bench: Bench) -> None:
         for layer_id in ("layer-0", "layer-1"):
             _get_and_put(one, layer_id)
             _get_and_put(other, layer_id)
-        other.note("open the second home again")
         other.do(Reopen())
         _get_and_put(other, "layer-1")
 
@@ -38,6 +37,6 @@ def test_trees_of_images_are_below_their_store(bench: Bench) -> None:
             _get_and_put(store, "own")
 
 
-def _get_and_put(store: Workbench, layer_id: str) -> None:
+def _get_and_put(store: Store, layer_id: str) -> None:
     store.do(Get(layer_id))
     store.do(Put(layer_id))

@@ -70,8 +70,14 @@ def store_on(bench: Bench, disk: Disk) -> Iterator[DriverUnderTest]:
 def run(bench: Bench, disk: Disk, driver: DriverUnderTest, history: History, steps: Iterable[Step]) -> None:
     """Do steps and put them in the books."""
     for step in steps:
-        bench.history.note(str(step))
+        _note(bench, step)
         do(history.add(step), history, driver, disk.image.parent, partial(sync_filesystem, disk.target))
+
+
+def _note(bench: Bench, step: Step) -> None:
+    """A sync is no call of the driver; calls are recorded by themselves."""
+    if step.verb == SYNC:
+        bench.history.note("sync the filesystem")
 
 
 def last_step(history: History, verb: str) -> tuple[list[Step], Step]:
@@ -160,14 +166,14 @@ def cut_while_running(
         ended.append(len(history.steps) - 1)
 
     for step in islice(steps, 5):
-        bench.history.note(str(step))
+        _note(bench, step)
         one(step)
     pace = (time.monotonic() - started) / 5
 
     def rest() -> None:
         try:
             for step in steps:
-                bench.history.note(str(step))
+                _note(bench, step)
                 one(step)
         except (DriverRefused, DriverFailed, OSError):
             pass  # the disk is gone; nobody is to blame

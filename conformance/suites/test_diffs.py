@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.plugin import UNTESTED
-from conformance.harness.store import Deviation, Workbench, charged_to, content_of, entry_names, members, same_tree
+from conformance.harness.store import Deviation, Store, charged_to, content_of, entry_names, members, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put
 from conformance.history.findings import BytesDiffer, WrongAnswer
@@ -41,7 +41,7 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
                 check_names(store, layer_id, archive)
 
 
-def check_names(store: Workbench, layer_id: str, archive: Path) -> None:
+def check_names(store: Store, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -157,7 +157,7 @@ def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
         no_entries(store, "child", "mounted once")
 
 
-def no_entries(store: Workbench, layer_id: str, when: str) -> None:
+def no_entries(store: Store, layer_id: str, when: str) -> None:
     names = entry_names(store.diff(layer_id))
     if names:
         raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
@@ -186,7 +186,7 @@ def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
         check_entries(store, "layer-0", members(store.diff("layer-0")))
 
 
-def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo]) -> None:
+def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> None:
     files: set[str] = set()
     for member in found:
         name = member.name.removeprefix("./")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench, charged_to, entry_names
+from conformance.harness.store import Deviation, Store, charged_to, entry_names
 from conformance.harness.stores import Bench
 from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
@@ -33,7 +33,7 @@ _CHECKSUM_FIELD = 148
 class Outside:
     """A directory beside the layers that nobody has any business in."""
 
-    def __init__(self, store: Workbench) -> None:
+    def __init__(self, store: Store) -> None:
         self.path = store.directory / "outside"
         made: list[ops.Operation] = [
             ops.MakeDirectory(b"outside", 0o700),
@@ -65,7 +65,7 @@ class Outside:
 
 
 @contextmanager
-def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
+def targets(bench: Bench) -> Iterator[tuple[Store, Outside]]:
     """A store with the layers "base" and "child", and what lies outside of them."""
     with bench.store() as store:
         store.create("base")
@@ -76,16 +76,16 @@ def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
         outside.check()
 
 
-def try_to_apply(store: Workbench, layer_id: str, entries: Sequence[Entry]) -> bool:
+def try_to_apply(store: Store, layer_id: str, entries: Sequence[Entry]) -> bool:
     """Whether the driver took an archive; that it refuses one is as good here."""
     archive = store.archive(entries)
     return store.may_refuse(store.applying(layer_id, archive)) is None
 
 
-def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
+def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
     """The layers below are as they were, and the driver goes on."""
     for layer_id in layer_ids:
-        store.check_tree(layer_id)
+        store.shows_model(layer_id)
     store.create("later", "base")
     store.applied("later", [archives.file("later")])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Exists, Reopen
 from conformance.history.findings import TreeDiffers
@@ -19,7 +19,7 @@ from conformance.operations.strategies import STANDARD
 _SHORT = re.compile(r"[A-Z2-7]{26}")
 
 
-def chain_of_three(store: Workbench) -> Path:
+def chain_of_three(store: Store) -> Path:
     store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
     return Path(store.home)
 
@@ -78,7 +78,7 @@ def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:
     """containers/storage takes the mount point away when it unmounts a layer."""
     with bench.store() as store:
         store.build([STANDARD])
-        store.note("lay out 'foreign-0' and, on it, 'foreign-1' by hand, and open the home again")
+        store.note("lay out 'foreign-0' and, on it, 'foreign-1' by hand")
         shorts = [b"A" * 26, b"B" * 26]
         made: list[ops.Operation] = []
         for number, short in enumerate(shorts):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.store import Deviation, Workbench, charged_to, entry_names, same_tree
+from conformance.harness.store import Deviation, Store, charged_to, entry_names, same_tree
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Get, Put, Reopen
 from conformance.history.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
@@ -27,14 +27,14 @@ def mounts_below(directory: str) -> list[str]:
     return [fields[4] for fields in map(str.split, overlays) if fields[4].startswith(directory + "/")]
 
 
-def mounted_once(store: Workbench, root: str) -> None:
+def mounted_once(store: Store, root: str) -> None:
     """One mount at most is on a tree that was got, by /proc/self/mountinfo; raises Deviation."""
     mounts = [target for target in mounts_below(store.home) if target == root]
     if len(mounts) > 1:
         raise Deviation(f"{len(mounts)} mounts are on {root}, one over the other; expected one", MountedTwice())
 
 
-def two_layers(store: Workbench) -> None:
+def two_layers(store: Store) -> None:
     store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
@@ -43,19 +43,16 @@ def two_layers(store: Workbench) -> None:
 def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
-        store.note("get layer-1, three times")
         with charged_to("OVL-MOUNT-ONCE"):
             paths = [store.do(Get("layer-1")) for _ in range(3)]
             if len(set(paths)) > 1:
                 raise Deviation(f"one layer was mounted on several paths: {paths}")
             mounted_once(store, paths[0])
             for left in (2, 1):
-                store.note(f"put layer-1, {left} left")
                 store.do(Put("layer-1"))
                 if not os.path.exists(f"{paths[0]}/new"):
                     said = f"the tree is gone after a put, with {left} gets not put yet"
                     raise Deviation(said, TreeGone(b"new"))
-        store.note("put layer-1, the last")
         store.do(Put("layer-1"))
         with charged_to("OVL-MOUNT-LAST-PUT"):
             says_so_rightly(store)
@@ -67,19 +64,18 @@ def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:
     """A mount that is busy is taken away from under its users, or the put is refused: never kept in silence."""
     with bench.store() as store:
         two_layers(store)
-        store.note("get layer-1, and open a file in it")
+        store.note("open a file in layer-1")
         root = store.do(Get("layer-1"))
         with open(f"{root}/new", "rb"):
-            store.note("put layer-1, with the file open")
+            store.note("the file is still open")
             if store.may_refuse(Put("layer-1")) is None:
                 says_so_rightly(store)
                 return
-        store.note("put layer-1 again, with nothing open")
         store.do(Put("layer-1"))
         says_so_rightly(store)
 
 
-def says_so_rightly(store: Workbench) -> None:
+def says_so_rightly(store: Store) -> None:
     """Nothing is mounted after a put that was not refused; raises Deviation."""
     left = mounts_below(store.home)
     if left:
@@ -107,9 +103,8 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.do(Put("layer-1"))
 
 
-def with_a_file_each(store: Workbench, layers: int) -> list[str]:
-    """A chain of layers, told in a line; their ids."""
-    store.note(f"create layer-0 to layer-{layers - 1}, each on the one before; in each, N, create file-N")
+def with_a_file_each(store: Store, layers: int) -> list[str]:
+    """A chain of layers, each with a file; their ids."""
     parent = ""
     for number in range(layers):
         parent = store.create(f"layer-{number}", parent)
@@ -146,7 +141,7 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
         ids = with_a_file_each(store, lowers)
         top = store.create("top".ljust(id_length, "t"), ids[-1])
         store.change(top, [ops.CreateFile(b"own", b"own", 0o644)])
-        store.check_tree(top)
+        store.shows_model(top)
 
 
 @pytest.mark.requirement("OVL-MOUNT-PAGE-RELATIVE")
@@ -161,16 +156,15 @@ def test_the_page_boundary_of_relative_paths(bench: Bench, beyond: int) -> None:
         store.note(f"a chain with {lowers} lowers: {fixed + 2 * length} bytes of option data relative to the home")
         ids = [store.create("layer-0")]
         store.change(ids[0], [ops.CreateFile(b"lowest", b"lowest", 0o644)])
-        store.note(f"create layer-1 to layer-{lowers - 1}, each on the one before")
         for number in range(1, lowers):
             ids.append(store.create(f"layer-{number}", ids[-1]))
-        store.check_tree(store.create("top".ljust(length, "t"), ids[-1]))
+        store.shows_model(store.create("top".ljust(length, "t"), ids[-1]))
 
 
 @pytest.mark.requirement("OVL-MOUNT-LONG-HOME")
 def test_far_beyond_a_page(bench: Bench) -> None:
     with bench.store("origin", lambda directory: home_of_length(directory, 220, 0)) as store:
-        store.check_tree(with_a_file_each(store, 40)[-1])
+        store.shows_model(with_a_file_each(store, 40)[-1])
 
 
 @pytest.mark.requirement("OVL-MOUNT-HOME-PRIVATE")
@@ -211,7 +205,7 @@ def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -
         store.note(f"a home below a directory called {name!r}")
         two_layers(store)
         store.create("layer-2", "layer-1")
-        store.check_tree("layer-2")
+        store.shows_model("layer-2")
 
 
 @pytest.mark.smoke
@@ -239,7 +233,7 @@ def test_what_was_written_is_there_again(bench: Bench) -> None:
             paths.append(store.do(Get("layer-1")))
             store.do(Put("layer-1"))
             store.change("layer-1", [ops.CreateFile(b"later-%d" % number, b"x", 0o644)])
-            store.check_tree("layer-1")
+            store.shows_model("layer-1")
         if len(set(paths)) > 1:
             raise Deviation(f"one layer was got on several paths: {paths}")
 
@@ -252,7 +246,6 @@ def test_a_family_is_mounted_together(bench: Bench) -> None:
         store.create("sibling", "layer-0")
         store.change("sibling", [ops.CreateFile(b"other", b"other", 0o644)])
         ids = ("layer-0", "layer-1", "sibling")
-        store.note("get layer-0, layer-1 and sibling")
         roots = [store.do(Get(layer_id)) for layer_id in ids]
         for layer_id, root in zip(ids, roots, strict=True):
             same_tree(f"the tree of {layer_id}, with others mounted,", store.expected(layer_id), observe(root))
@@ -268,7 +261,7 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
         two_layers(store)
         for _ in range(gets):
             before = store.do(Get("layer-1"))
-        store.note("open the home again, with layer-1 mounted")
+        store.note("layer-1 is still mounted")
         store.do(Reopen())
         after = store.do(Get("layer-1"))
         if after != before:
@@ -276,11 +269,9 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
         if mounts_below(store.home).count(after) != 1:
             raise Deviation(f"layer-1 is mounted more than once: {mounts_below(store.home)}")
         for _ in range(gets):
-            store.note("put layer-1, for a get before")
             store.do(Put("layer-1"))
             if not os.path.exists(f"{after}/new"):
                 raise Deviation("the tree is gone before the last put", TreeGone(b"new"))
-        store.note("put layer-1, for the get after")
         store.do(Put("layer-1"))
         if mounts_below(store.home):
             raise Deviation(
@@ -328,8 +319,7 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
         two_layers(store)
         for _ in range(2):
             store.refuses(Get("layer-1", label))
-        store.note("get layer-1 without a label, and put it")
-        store.check_tree("layer-1")
+        store.shows_model("layer-1")
         if mounts_below(store.home):
             raise Deviation(
                 f"the get that failed was counted: still mounted: {mounts_below(store.home)}",
@@ -342,7 +332,6 @@ def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
     label = "system_u:object_r:container_file_t:s0:c1,c2"
     with bench.store() as store:
         two_layers(store)
-        store.note(f"get layer-1 with the label {label}")
         root = store.do(Get("layer-1", label))
         found = os.getxattr(f"{root}/new", "security.selinux").rstrip(b"\0").decode()
         store.do(Put("layer-1"))
@@ -358,7 +347,7 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
         store.refuses(Get("layer-1", "x" * _PAGE))
         if mounts_below(store.home):
             raise Deviation(f"refused, and mounted: {mounts_below(store.home)}", StillMounted(overlays=True))
-        store.check_tree("layer-1")
+        store.shows_model("layer-1")
 
 
 @pytest.mark.smoke
@@ -377,7 +366,7 @@ def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
             raise Deviation(
                 f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}"
             )
-        store.check_tree("layer-2")
+        store.shows_model("layer-2")
 
 
 @pytest.mark.requirement("OVL-MOUNT-CWD")

@@ -14,7 +14,7 @@ from conformance.history.calls import Reopen, Status
 from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD
-from conformance.suites.homes import stays_as_it_was
+from conformance.suites.homes import unchanged_on_disk
 
 
 @pytest.mark.smoke
@@ -22,7 +22,7 @@ from conformance.suites.homes import stays_as_it_was
 def test_a_home_is_made(bench: Bench) -> None:
     with bench.store(path=lambda directory: directory / "not" / "there") as store:
         store.build([STANDARD])
-        store.check_tree("layer-0")
+        store.shows_model("layer-0")
 
 
 @pytest.mark.smoke
@@ -30,12 +30,11 @@ def test_a_home_is_made(bench: Bench) -> None:
 def test_opening_again_changes_nothing(bench: Bench) -> None:
     with bench.store() as store:
         ids = store.build([STANDARD, [ops.Unlink(b"a")]])
-        before = everything_below(store.home)
-        for _ in range(3):
-            store.do(Reopen())
-        stays_as_it_was(store, before)
+        with unchanged_on_disk(store):
+            for _ in range(3):
+                store.do(Reopen())
         for layer_id in ids:
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
 
 
 @pytest.mark.smoke
@@ -53,7 +52,7 @@ def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
         for _ in range(2):
             store.do(Reopen())
             for layer_id in ids:
-                store.check_tree(layer_id)
+                store.shows_model(layer_id)
         now = namespace.mounts_below(store.directory)
         if len(now) > len(mounts):
             raise Deviation(f"each opening mounted something more: {now}, and {sorted(mounts)} at first")
@@ -67,10 +66,9 @@ def test_options_serve_for_the_next_opening(bench: Bench) -> None:
         images.change("image", STANDARD)
         with bench.store("copy", image_stores=[images.image_store]) as store:
             store.knows(images, "image")
-            store.note("open the home again, with the same options")
             store.do(Reopen())
             store.create("own", "image")
-            store.check_tree("own")
+            store.shows_model("own")
 
 
 _OWN = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by containers/storage and by this suite

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Create, Exists, Get, Put, Remove, Reopen
 from conformance.history.findings import WrongAnswer
@@ -66,7 +66,7 @@ def test_a_size_is_not_for_a_layer_of_an_image(bench: Bench, key: str, parent: s
             raise Deviation("the layer was refused, and exists", WrongAnswer())
         # A driver that crashed in that call did not refuse it.
         store.create("x", "base")
-        store.check_tree("x")
+        store.shows_model("x")
 
 
 @pytest.mark.requirement("OVL-QUOTA-OPTION-CASE")
@@ -293,7 +293,7 @@ def test_removing_gives_space_back(bench: Bench) -> None:
                 )
 
 
-def free(store: Workbench) -> int:
+def free(store: Store) -> int:
     """The bytes that are free on the filesystem of a store."""
     os.sync()
     said = os.statvfs(store.directory)
@@ -355,7 +355,7 @@ def test_a_device_node_is_made_again(bench: Bench, harm: str) -> None:
             not_applicable("the driver keeps no device node in its home")
         for node in nodes:
             said = "remove" if harm == "gone" else "make a node of another device of"
-            store.note(f"{said} {node.name}, and open the home again")
+            store.note(f"{said} {node.name}")
             node.unlink()
             if harm == "another":
                 os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(500, 5))

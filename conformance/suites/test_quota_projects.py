@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Remove, Reopen
 from conformance.lab.project import project_of, put_into_project
@@ -68,7 +68,7 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
     with way.store(bench, _SMALL) as store:
         store.note(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
         store.note("(each waits after its first layer until all have one)")
-        store.beyond("several processes made layers at a time")
+        store.beyond("several processes made layers concurrently")
         gate = os.pipe()
         tasks = [functools.partial(make_layers, store, way, number, gate) for number in range(_CALLERS)]
         children = [in_child(task) for task in tasks]
@@ -82,10 +82,10 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
         limits.all_differ(projects, project_of(store.home))
 
 
-def make_layers(store: Workbench, way: Way, caller: int, gate: tuple[int, int]) -> int:
+def make_layers(store: Store, way: Way, caller: int, gate: tuple[int, int]) -> int:
     """What one process does; 0, its exit code.
 
-    All are at work at a time on one processor, too: after its first layer each lets go of the pipe's other end, and
+    All work concurrently on one processor, too: after its first layer each lets go of the pipe's other end, and
     goes on when nobody holds it any more.
     """
     waiting, held = gate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, same_tree
+from conformance.harness.store import Deviation, Store, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer, TreeDiffers
@@ -18,9 +18,9 @@ from conformance.operations.observe import names_differ
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 
 
-def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
+def harmed(store: Store, what: str, harm: Sequence[ops.Operation]) -> None:
     """Do harm to the home while no driver has it open."""
-    store.note(f"{what}, and open the home again")
+    store.note(f"{what}")
     store.tamper(harm)
     store.do(Reopen())
 
@@ -36,9 +36,9 @@ def short_of(home: Path, layer_id: str) -> str:
     return link.read_text() if link.exists() else ""
 
 
-def whole_or_refused(store: Workbench, layer_id: str) -> bool:
+def whole_or_refused(store: Store, layer_id: str) -> bool:
     """The layer is shown as the model has it, or refused; raises Deviation if something else is shown."""
-    store.note(f"get {layer_id}  (whole, or refused)")
+    store.note(f"the tree of {layer_id} may be refused, and must be whole otherwise")
     try:
         shown = store.observed(layer_id)
     except DriverRefused:
@@ -47,7 +47,7 @@ def whole_or_refused(store: Workbench, layer_id: str) -> bool:
     return True
 
 
-def try_to_remove(store: Workbench, layer_id: str) -> None:
+def try_to_remove(store: Store, layer_id: str) -> None:
     store.may_refuse(Remove(layer_id))
 
 
@@ -71,8 +71,8 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
             others = [layer for layer in ("layer-0", "layer-1", "beside") if short_of(home, layer) not in left]
             said = f"short links of other layers are gone: {sorted(links - left - {own})}"
             raise Deviation(said, FilesDiffer(gone=tuple(f"l/{{link:{layer}}}" for layer in others)))
-        store.check_tree("layer-1")
-        store.check_tree("beside")
+        store.shows_model("layer-1")
+        store.shows_model("beside")
 
 
 @pytest.mark.smoke
@@ -90,7 +90,7 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
             if shown != wanted:
                 said = f"a layer on layer-1, which lost its link, shows {sorted(shown)}"
                 raise names_are_wrong(said, wanted, shown)
-        store.check_tree("beside")
+        store.shows_model("beside")
 
 
 @pytest.mark.smoke
@@ -102,7 +102,7 @@ def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
         harmed(store, "remove the short link of layer-1", [ops.Unlink(b"l/{link:layer-1}")])
         whole_or_refused(store, "layer-2")
         whole_or_refused(store, "layer-1")
-        store.check_tree("beside")
+        store.shows_model("beside")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-CUT")
@@ -123,7 +123,7 @@ def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
             wanted = set(store.expected("layer-2").nodes)
             if keep != 28 and shown != wanted:
                 raise names_are_wrong(f"layer-2, whose {name!r} was cut, shows {sorted(shown)}", wanted, shown)
-        store.check_tree("layer-1")
+        store.shows_model("layer-1")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-ASTRAY")
@@ -181,9 +181,9 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
         ]
         harmed(store, "put a file README and a directory lost+found into the home", litter)
         for layer_id in ("layer-0", "layer-2", "beside"):
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
         store.create("later", "layer-2")
-        store.check_tree("later")
+        store.shows_model("later")
         store.do(Remove("later"))
         if not (home / "lost+found" / "x").exists() or (home / "README").read_text() != "not a layer":
             raise Deviation("files in the home that are not the driver's were changed or removed")

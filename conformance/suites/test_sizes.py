@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
@@ -15,7 +15,7 @@ from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
 
 
-def says(store: Workbench, layer_id: str, wanted: int) -> None:
+def says(store: Store, layer_id: str, wanted: int) -> None:
     """The driver says this size; raises Deviation."""
     said = store.do(DiffSize(layer_id, store.parent_of(layer_id)))
     if said != wanted:
@@ -98,7 +98,7 @@ def test_what_applying_says_is_the_size_of_the_diff(bench: Bench, data: st.DataO
             applied_as_sized(store, copy, layer_id)
 
 
-def applied_as_sized(store: Workbench, copy: Workbench, layer_id: str) -> None:
+def applied_as_sized(store: Store, copy: Store, layer_id: str) -> None:
     """Bring a layer to the copy, and compare what applying says with the size there; raises Deviation."""
     archive = store.diff(layer_id)
     copy.create(layer_id, store.parent_of(layer_id))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import IdRange
-from conformance.harness.store import Deviation, Workbench, entry_names, members, same_tree
+from conformance.harness.store import Deviation, Store, entry_names, members, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Exists, Get, Put, Remove
 from conformance.history.findings import WrongAnswer
@@ -23,7 +23,7 @@ _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
 _TWO_RANGES = (IdRange(0, 100_000, 1_000), IdRange(1_000, 500_000, 1_000))
 
 
-def owner(store: Workbench, layer_id: str, path: str) -> tuple[int, int]:
+def owner(store: Store, layer_id: str, path: str) -> tuple[int, int]:
     """The owner of a path of a layer, on the host."""
     root = store.do(Get(layer_id))
     try:
@@ -173,7 +173,7 @@ def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
 
 
 @contextmanager
-def store_with_images(bench: Bench) -> Iterator[tuple[Workbench, Workbench]]:
+def store_with_images(bench: Bench) -> Iterator[tuple[Store, Store]]:
     """A store whose layers "base" and "child" are images of another store, and that other store."""
     with bench.store("origin") as images:
         images.create("base")
@@ -202,7 +202,7 @@ def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
             if not store.do(Exists(layer_id)):
                 raise Deviation(f"{layer_id} is in the image store, and does not exist", WrongAnswer())
             if bench.has("image-mounts"):
-                store.check_tree(layer_id)
+                store.shows_model(layer_id)
 
 
 @pytest.mark.smoke
@@ -219,7 +219,7 @@ def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
                 if not store.do(Exists(layer_id)):
                     raise Deviation(f"{layer_id} is in an image store, and does not exist", WrongAnswer())
             store.create("own", "other")
-            store.check_tree("own")
+            store.shows_model("own")
 
 
 @pytest.mark.smoke
@@ -237,7 +237,7 @@ def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) ->
                 store.note("of which it has a layer-0 of its own")
                 store.knows(images, "layer-1")
                 store.create("own", "layer-1")
-                store.check_tree("own")
+                store.shows_model("own")
 
 
 @pytest.mark.smoke
@@ -246,7 +246,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
         store.create("own", "child")
         store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
-        store.check_tree("own")
+        store.shows_model("own")
         names = set(entry_names(store.diff("own")))
         if names != {".wh.d", "own"}:
             raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}", WrongAnswer())
@@ -280,7 +280,7 @@ def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
         store.refuses(Remove("child"))
         archive = store.archive([archives.file("new")])
         store.refuses(store.applying("child", archive))
-        images.check_tree("child")
+        images.shows_model("child")
 
 
 @pytest.mark.smoke
@@ -309,13 +309,13 @@ def test_the_home_comes_before_the_stores(bench: Bench, parent: str) -> None:
             shows_only(store, "own", b"home")
 
 
-def with_file(store: Workbench, layer_id: str, name: bytes, parent: str = "") -> None:
+def with_file(store: Store, layer_id: str, name: bytes, parent: str = "") -> None:
     """A layer with one file."""
     store.create(layer_id, parent)
     store.change(layer_id, [ops.CreateFile(name, name, 0o644)])
 
 
-def shows_only(store: Workbench, layer_id: str, name: bytes) -> None:
+def shows_only(store: Store, layer_id: str, name: bytes) -> None:
     """The layer that is meant by the id is the one with that file; raises Deviation."""
     shown = set(store.observed(layer_id).nodes)
     if shown != {name}:
@@ -333,4 +333,4 @@ def test_images_are_reached_with_long_options(bench: Bench) -> None:
             store.knows(images, *ids)
             store.create("own", ids[-1])
             store.change("own", [ops.Unlink(b"file-3"), ops.CreateFile(b"own", b"own", 0o644)])
-            store.check_tree("own")
+            store.shows_model("own")

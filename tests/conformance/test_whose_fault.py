@@ -23,7 +23,7 @@ from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Workbench, entry_names
+from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import Task
@@ -102,10 +102,10 @@ class Fake:
         raise DriverFailed("NameError: name 'retrun' is not defined")
 
 
-def store_of(scratch: Path) -> Workbench:
+def store_of(scratch: Path) -> Store:
     history = History()
     fake: Any = Fake(scratch)  # it has what is called
-    return Workbench(RecordedDriver(fake, Stopwatch(), history, "store"), scratch, history)
+    return Store(RecordedDriver(fake, Stopwatch(), history, "store"), scratch, history)
 
 
 def test_a_name_that_a_tree_lacks_is_a_deviation(scratch: Path) -> None:

@@ -15,7 +15,7 @@ from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, load_grpc
 from conformance.drivers.containerd.configuration import read_configuration
 from conformance.drivers.containerd.daemon import Daemon, Setup
-from conformance.drivers.containerd.driver import Store
+from conformance.drivers.containerd.driver import OpenedSnapshotter
 from conformance.drivers.containerd.formatting import CannotMount
 from conformance.drivers.containerd.script import Containerd
 from conformance.drivers.containerd.services import plugin_of
@@ -117,7 +117,7 @@ class _Opener:
             next_step=following,
         )
 
-    def _open(self, request: OpenRequest) -> Store:
+    def _open(self, request: OpenRequest) -> OpenedSnapshotter:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
@@ -126,8 +126,8 @@ class _Opener:
             self._mountable = True
         return self._store(request)
 
-    def _store(self, request: OpenRequest) -> Store:
-        return Store(lambda: self._reach(request), self._setup, request.directory, request.limit)
+    def _store(self, request: OpenRequest) -> OpenedSnapshotter:
+        return OpenedSnapshotter(lambda: self._reach(request), self._setup, request.directory, request.limit)
 
     def _try_mounts(self, request: OpenRequest) -> None:
         """Raise DriverRefused if the mounts of this snapshotter cannot be made here, before a test meets them."""
