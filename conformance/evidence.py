@@ -34,6 +34,7 @@ from conformance.repro import DEVIATES, Heading, script
 from conformance.results import TestOutcome
 from conformance.shell import NoScript
 from conformance.spec import Requirement
+from conformance.spec.references import in_words
 
 _LIMIT: Final = 300  # seconds for a script
 _TAIL: Final = 200  # lines of the kernel's log
@@ -287,7 +288,7 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
     for name in case.requirements:
         if name in requirements:
             one = requirements[name]
-            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {one.source}", ""]
+            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {in_words(one.source)}", ""]
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
     driver = markdown(f"{about.driver} {about.version}")
     lines += [f"{driver} on Linux {markdown(about.kernel)}{where} does otherwise:", ""]

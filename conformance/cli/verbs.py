@@ -78,7 +78,8 @@ def explain(requirement_id: str) -> None:
     capabilities = load_capabilities()
     click.echo(f"{requirement.id} ({requirement.level}, family {requirement.family}, since {requirement.since})")
     click.echo(f"  {requirement.sentence}")
-    click.echo(f"  source: {requirement.source}")
+    for reference in requirement.source:
+        click.echo(f"  source: {reference.address}{f' ({reference.note})' if reference.note else ''}")
     click.echo(f"  privileges: {'real root' if requirement.privileges == 'root' else 'a user namespace'}")
     varies = ", ".join(VARIES_SAID[one] for one in requirement.varies)
     click.echo(f"  varies with: {varies or 'the driver only'}")
