@@ -47,12 +47,16 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a host (``of`` is "host") or a driver ("driver") may lack; nobody is judged whole without a core one."""
+    """What a host (``of`` is "host") or a driver ("driver") may lack; nobody is judged whole without a core one.
+
+    ``convention`` says whose habit it is, where no specification asks it of every layer store; "" if one does.
+    """
 
     name: str
     of: str
     meaning: str
     core: bool = False
+    convention: str = ""
 
 
 def load_requirements() -> dict[str, Requirement]:
@@ -84,6 +88,14 @@ def is_core(requirement: Requirement, capabilities: Mapping[str, Capability]) ->
     """
     everywhere = not requirement.backing and not requirement.kernel
     return requirement.level == "MUST" and everywhere and all(capabilities[one].core for one in requirement.needs)
+
+
+def conventions(requirement: Requirement, capabilities: Mapping[str, Capability]) -> tuple[str, ...]:
+    """Whose habits the requirement states: those of the capabilities that it needs, each once.
+
+    A driver of another family declines one of these capabilities, and is not judged by the requirement.
+    """
+    return tuple(dict.fromkeys(found for one in requirement.needs if (found := capabilities[one].convention)))
 
 
 def load_retired() -> frozenset[str]:

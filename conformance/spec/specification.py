@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from conformance.spec import LEVELS, Requirement, is_core, load_capabilities, load_requirements
+from conformance.spec import LEVELS, Requirement, conventions, is_core, load_capabilities, load_requirements
 from conformance.spec.references import Reference
 
 VARIES_SAID: Final = {
@@ -45,12 +45,13 @@ def _lines() -> Iterator[str]:
     yield "## Capabilities"
     yield ""
     yield "What a host lacks makes a requirement NOT-APPLICABLE; what a driver declines makes it DECLINED. What a"
-    yield "driver does not decline it is held to."
+    yield "driver does not decline it is held to. A convention is a habit of some drivers, which no specification asks"
+    yield "of every layer store. A requirement that needs one is no MUST for drivers of another family: they decline it."
     yield ""
-    yield "| capability | of | meaning |"
-    yield "|---|---|---|"
+    yield "| capability | of | convention of | meaning |"
+    yield "|---|---|---|---|"
     for capability in load_capabilities().values():
-        yield f"| {capability.name} | {capability.of} | {capability.meaning} |"
+        yield f"| {capability.name} | {capability.of} | {capability.convention or '-'} | {capability.meaning} |"
 
 
 def _link(reference: Reference) -> str:
@@ -66,6 +67,8 @@ def _of_one(requirement: Requirement) -> Iterator[str]:
     facts = [f"source: {', '.join(_link(one) for one in requirement.source)}"]
     if is_core(requirement, load_capabilities()):
         facts.append("core")
+    if found := conventions(requirement, load_capabilities()):
+        facts.append(f"a convention of {' and '.join(found)}")
     if requirement.needs:
         facts.append(f"needs: {', '.join(requirement.needs)}")
     if requirement.privileges == "root":
