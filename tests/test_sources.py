@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from conformance import spec
+from conformance.cli.verbs import explain
 from conformance.selftest.mutants.catalogue import FAULTS
 from conformance.selftest.mutants.fault import Fault
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.references import Kind, Reference, parse_reference
+from conformance.spec.specification import as_markdown
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = load_requirements()
@@ -211,3 +215,61 @@ def test_nothing_cites_what_is_not_in_the_repository() -> None:
             for match in BEFORE.finditer(line)
         ]
     assert found == []
+
+
+def specification_of(directory: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load a specification of one requirement that has this source."""
+    (directory / "requirements").mkdir()
+    (directory / "capabilities.toml").write_text("")
+    (directory / "requirements" / "01-one.toml").write_text(
+        '[[family]]\nname = "one"\nvaries = []\n\n[[family.requirement]]\nid = "OVL-ONE-TWO"\nsentence = "It is."\n'
+        + source
+    )
+    monkeypatch.setattr(spec, "files", lambda _: directory)
+    spec.load_requirements()
+
+
+def test_a_list_of_references_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specification_of(tmp_path, 'source = ["fsync(2): EIO", "moby/moby#1"]\n', monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "needs a source: a list of references"),
+        ("source = []\n", "needs a source: a list of references"),
+        ('source = "fsync(2)"\n', "needs a source: a list of references"),
+        ("source = [2]\n", "needs a source: a list of references"),
+        ('source = ["fsync(2)", "the manual"]\n', "source 'the manual' is no reference"),
+    ],
+)
+def test_a_requirement_without_references_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"requirement OVL-ONE-TWO.* {re.escape(said)}"):
+        specification_of(tmp_path, source, monkeypatch)
+
+
+def test_explain_prints_addresses_and_conventions() -> None:
+    said = CliRunner().invoke(explain, ["OVL-OPAQUE-PRESERVED"]).output
+    assert "  source: docs/behaviour.md#opaque-directories\n" in said
+    assert "  source: https://github.com/moby/moby/issues/25244\n" in said
+    assert "convention" not in said
+    said = CliRunner().invoke(explain, ["OVL-GATE-BACKING"]).output
+    assert "  source: https://github.com/containers/storage/issues/1432 (accepts zfs)\n" in said
+    assert "  a convention of containers/storage: a driver of another family declines what it needs\n" in said
+
+
+def test_the_specification_links_sources_and_names_conventions() -> None:
+    text = as_markdown()
+    assert "[behaviour#opaque-directories](behaviour.md#opaque-directories)" in text
+    assert "[containers/storage#1432](https://github.com/containers/storage/issues/1432) (accepts zfs)" in text
+    assert "; a convention of graph drivers; " in text
+
+
+def test_what_graph_drivers_have_by_habit_is_no_core_requirement() -> None:
+    capabilities = spec.load_capabilities()
+    assert {one.convention for one in capabilities.values()} == {"", "graph drivers", "containers/storage"}
+    for requirement in REQUIREMENTS.values():
+        if spec.conventions(requirement, capabilities):
+            assert not spec.is_core(requirement, capabilities), requirement.id
