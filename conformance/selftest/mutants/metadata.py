@@ -314,7 +314,7 @@ FAULTS: Final = (
     Fault(CutsDevicesTo8Bits, ("OVL-META-DEVICES",), "boundary: 8 bits; containers/storage@f240cc75a"),
     Fault(MakesAllDevicesCharacters, ("OVL-META-DEVICES",), "containerd/containerd@0205398ac"),
     Fault(MakesPrivatePipes, ("OVL-META-FIFOS",), "derived: umask(2), on mkfifo(3)"),
-    Fault(PacksSocketsAsPipes, ("OVL-DIFF-SOCKETS",), "moby/moby#12080"),
+    Fault(PacksSocketsAsPipes, ("OVL-DIFF-SOCKETS",), "containerd/containerd#2222"),
     Fault(LosesTheLastHole, ("OVL-META-HOLES",), "derived: lseek(2): SEEK_HOLE, the length of a sparse file"),
     Fault(MasksDirectories, ("OVL-APPLY-UMASK",), "derived: umask(2), on mkdir(2)"),
 )
