@@ -141,7 +141,7 @@ def test_statements_are_numbered_in_order() -> None:
 
 def test_each_statement_names_its_source() -> None:
     for statement in re.split(r'^<a id="', BEHAVIOUR.read_text(), flags=re.M)[1:]:
-        assert re.search(r"^Source: ", statement, re.M), statement[:80]
+        assert re.search(r"^- \*\*Source\*\*: ", statement, re.M), statement[:80]
 
 
 def test_links_by_name_have_a_target() -> None:
