@@ -16,7 +16,7 @@ from conformance.cli.verbs import explain
 from conformance.selftest.mutants.catalogue import FAULTS
 from conformance.selftest.mutants.fault import Fault
 from conformance.spec import Requirement, load_requirements
-from conformance.spec.references import Kind, Reference, parse_reference
+from conformance.spec.references import Kind, Reference, in_markdown, in_words, parse_reference
 from conformance.spec.specification import as_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -258,6 +258,13 @@ def test_explain_prints_addresses_and_conventions() -> None:
     said = CliRunner().invoke(explain, ["OVL-GATE-BACKING"]).output
     assert "  source: https://github.com/containers/storage/issues/1432 (accepts zfs)\n" in said
     assert "  a convention of containers/storage: a driver of another family declines what it needs\n" in said
+
+
+def test_several_references_are_one_line() -> None:
+    found = [parse_reference(one) for one in ("behaviour#sizes", "fsync(2): EIO")]
+    assert in_words(found) == "behaviour#sizes; fsync(2): EIO"
+    address = "https://man7.org/linux/man-pages/man2/fsync.2.html"
+    assert in_markdown(found) == f"docs/behaviour.md#sizes; [fsync(2)]({address}) (EIO)"
 
 
 def test_the_specification_links_sources_and_names_conventions() -> None:

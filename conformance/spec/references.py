@@ -123,3 +123,14 @@ def parse_reference(text: str) -> Reference:
 def in_words(references: Iterable[Reference]) -> str:
     """All of them in one line, as they were written."""
     return "; ".join(one.text for one in references)
+
+
+def in_markdown(references: Iterable[Reference]) -> str:
+    """All of them in one line of Markdown: links, or the path of a page of this project."""
+    return "; ".join(_one_in_markdown(one) for one in references)
+
+
+def _one_in_markdown(reference: Reference) -> str:
+    elsewhere = reference.address.startswith("https://")
+    said = f"[{reference.target}]({reference.address})" if elsewhere else reference.address
+    return f"{said} ({reference.note})" if reference.note else said
