@@ -182,9 +182,10 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What can follow # in a link to a document: its headings, as GitHub writes them."""
+    """What can follow # in a link to a document: its anchors, and its headings as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
-    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"></a>', document.read_text()))
 
 
 @pytest.mark.parametrize("command", ["overlay-conformance", "refdriver"])

@@ -35,6 +35,7 @@ from conformance.operations.model import Node, Snapshot
 from conformance.operations.observe import Difference, shown
 from conformance.operations.shell import NoScript
 from conformance.spec import Requirement
+from conformance.spec.references import in_markdown
 from conformance.spec.verdicts import TestOutcome
 
 _LIMIT: Final = 300  # seconds for a script
@@ -288,7 +289,7 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
     for name in case.requirements:
         if name in requirements:
             one = requirements[name]
-            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {one.source}", ""]
+            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {in_markdown(one.source)}", ""]
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
     driver = markdown(f"{about.driver} {about.version}")
     lines += [f"{driver} on Linux {markdown(about.kernel)}{where} does otherwise:", ""]

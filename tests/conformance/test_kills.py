@@ -266,7 +266,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
-    other = Specimen("Other", (OTHER,), "A | B.", "bug 1: moby#1", hard=True)
+    other = Specimen("Other", (OTHER,), "A | B.", "moby/moby#1", hard=True)
     trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
     hearings = (
         Hearing("Other", 1, Standing.FALSE_ALARM, 7, (Alarm((NAMED,), "test_it", "it | failed"),), (SECOND,)),

@@ -26,6 +26,8 @@ _OUTSIDE = "the home belongs to a process outside of the store's directory"
 _DECLINED = {
     "changes": "containerd lists no changes; it only makes archives of them",
     "diff-size": "containerd's Usage counts disk blocks and directories, not the bytes of a difference",
+    "aufs-metadata": "containerd follows the image specification, which has no metadata of AUFS",
+    "nested-whiteouts": "containerd follows the image specification, which does not decide on nested whiteouts",
     "applied-size": "containerd says of an archive what it is, not what it brought",
     "bare-home": "containerd knows its snapshots by a database beside them",
     "busy-parents": "containerd's parents are committed snapshots, and what is mounted for writing is none",
@@ -40,6 +42,7 @@ _DECLINED = {
     "processes": "one daemon owns the database of a home",
     "shared-home": "the adapter's own books of what is mounted are for one caller at a time",
     "layer-options": "containerd's snapshots take labels, and no storage options",
+    "layer-limits": "containerd's snapshots take labels, and no limit of their size",
     "own-mounts": "containerd leaves mounting to its clients, so the mounts are the adapter's",
     "id-maps": "containerd maps owners when a container starts, not in its snapshots",
     "image-stores": "containerd's snapshotters read no other store's layers",

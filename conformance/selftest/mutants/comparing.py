@@ -221,24 +221,32 @@ class MixesUpNeighbours(Patched):
 
 
 FAULTS: Final = (
-    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79"),
+    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "containers/storage@c21a98e79"),
     Fault(
-        SeesThroughMarks, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79; hidden by an opaque mark", hard=True
+        SeesThroughMarks,
+        ("OVL-CHANGES-ADDED-AGAIN",),
+        "containers/storage@c21a98e79: hidden by an opaque mark",
+        hard=True,
     ),
-    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37880"),
-    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37313"),
+    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "moby/moby#37880"),
+    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "moby/moby#37313"),
     Fault(
         FollowsLinksBelow,
         ("OVL-CHANGES-SYMLINK",),
-        "erratum: driver-facts 5: lowers are looked at with stat",
+        "behaviour#changes: the Go driver looks at lowers with stat",
         hard=True,
     ),
-    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "bug 9: containerd d778dd15d", hard=True),
-    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "bug 18: continuity 5a839c7; another order"),
-    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "bug 35: docker#21555", hard=True),
-    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "bug 36: buildah#5861", hard=True),
-    Fault(ComparesNoAttributes, ("OVL-DIFF-NATIVE-NAIVE",), "bug 41: cs#217; where trees are compared", hard=True),
-    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#20240", hard=True),
-    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#24913, #28391", hard=True),
-    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "bug 18: continuity 5a839c7", hard=True),
+    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "containerd/containerd@d778dd15d", hard=True),
+    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "containerd/continuity@5a839c7: another order"),
+    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "moby/moby#21555", hard=True),
+    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "containers/buildah#5861", hard=True),
+    Fault(
+        ComparesNoAttributes,
+        ("OVL-DIFF-NATIVE-NAIVE",),
+        "containers/storage#217: where trees are compared",
+        hard=True,
+    ),
+    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#20240", hard=True),
+    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#24913; moby/moby#28391", hard=True),
+    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "containerd/continuity@5a839c7", hard=True),
 )
