@@ -68,8 +68,8 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
     suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
     profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
     yield f"{len(runs)} cells; {suites}; {profiles}."
-    yield "The numbers count requirements; what is not applicable in a place, or declined by the driver, is not"
-    yield "counted, and what the time of a cell did not reach is untested."
+    yield "The numbers count requirements. Requirements that are not applicable in a cell, or that the driver declines,"
+    yield "are not counted. Requirements that the time of a cell did not suffice for are untested."
     yield ""
     yield "| kernel | package |"
     yield "|---|---|"
@@ -208,10 +208,10 @@ def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         return
     yield "### Time"
     yield ""
-    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last. What a cell"
-    yield "takes besides the suite, and besides a reset that is judged, is its overhead."
+    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last. The overhead of a"
+    yield "cell is its time without the suite and without a reset that is judged."
     yield ""
-    yield "| step | cells | middle | most |"
+    yield "| step | cells | median | maximum |"
     yield "|---|--:|--:|--:|"
     for step in STEPS:
         yield _time(step, [one[step] for one in whole if one.get(step)])
@@ -235,7 +235,7 @@ def _not_judged(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def _runs(runs: Iterable[Run]) -> Iterator[str]:
-    yield "<details><summary>Each cell with its seed, which repeats its examples</summary>"
+    yield "<details><summary>All cells with their seeds, which repeat their examples</summary>"
     yield ""
     yield "| driver | kernel | on | seed | seconds | requirements |"
     yield "|---|---|---|--:|--:|--:|"
