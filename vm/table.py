@@ -68,8 +68,8 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
     suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
     profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
     yield f"{len(runs)} cells; {suites}; {profiles}."
-    yield "The numbers count requirements. Requirements that are not applicable in a cell, or that the driver declines,"
-    yield "are not counted. Requirements that the time of a cell did not suffice for are untested."
+    yield "The numbers count requirements. Requirements that are not applicable in a cell, or that the driver"
+    yield "declines, are not counted. Requirements that the time of a cell did not suffice for are untested."
     yield ""
     yield "| kernel | package |"
     yield "|---|---|"
@@ -208,8 +208,8 @@ def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         return
     yield "### Time"
     yield ""
-    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last. The overhead of a"
-    yield "cell is its time without the suite and without a reset that is judged."
+    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last."
+    yield "The overhead of a cell is its time without the suite and without a reset that is judged."
     yield ""
     yield "| step | cells | median | maximum |"
     yield "|---|--:|--:|--:|"

@@ -12,9 +12,9 @@ from conformance.selftest.kills import Fate, KillMatrix, Specimen
 _OURS: Final = "overlay-conformance"
 _BEGINNING: Final = """# Comparison with other suites
 
-moby, containers/storage and containerd have test suites for layer drivers. This page counts how many [mutants of this
-project](selftest.md) they kill. Each mutant is served as a Docker graph-driver plugin, and the tests run on it through
-adapters that speak its protocol. `python -m benchmarks.neighbours` writes this page.
+moby, containers/storage and containerd have test suites for layer drivers. This page counts how many
+[mutants of this project](selftest.md) they kill. Each mutant is served as a Docker graph-driver plugin, and the
+tests run on it through adapters that speak its protocol. `python -m benchmarks.neighbours` writes this page.
 """
 _MEANING: Final = """
 ## Limits of the comparison
@@ -143,16 +143,14 @@ def _left_out(found: Findings) -> str:
     others = [one for one in found.matrix.faults if one.name not in names]
     special = [one for one in others if not is_reachable(one)]
     needs = ", ".join(sorted({one.needs or one.backing for one in special}))
-    said = f"Of {len(found.matrix.faults)} mutants, {len(special)} are left out, because they need what not every host has:"
-    said += f" {needs}."
+    said = f"Of {len(found.matrix.faults)} mutants, {len(special)} are left out,"
+    said += f" because they need what not every host has: {needs}."
     untried = [one.name for one in others if is_reachable(one)]
     if untried:
         said += f" {len(untried)} {'was' if len(untried) == 1 else 'were'} not tried: {', '.join(untried)}."
     broken = sorted({one.fault for one in found.ran if one.own_defect and one.fault in names})
     if broken:
-        said += (
-            f" Mutants whose own code fails when it is served count as survived: {', '.join(broken)}."
-        )
+        said += f" Mutants whose own code fails when it is served count as survived: {', '.join(broken)}."
     return said
 
 
