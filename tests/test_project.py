@@ -187,6 +187,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["overlay-conformance", "refdriver"])
 def test_the_commands_are_installed(command: str) -> None:
     path = shutil.which(command, path=os.path.dirname(sys.executable))

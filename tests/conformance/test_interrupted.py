@@ -256,6 +256,7 @@ def test_a_closed_pipe_is_no_verdict(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
     """The parent of the evidence is a file, so no folder can be made there."""
     (scratch / "file").write_text("")

@@ -238,6 +238,7 @@ REPORTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(report=REPORTS)
 def test_what_is_written_is_as_the_schema_says_and_is_read(
@@ -350,6 +351,7 @@ def dead(fault: str, *requirements: str) -> Trial:
     return Trial(fault, 1, Fate.KILLED, (kill(*requirements),))
 
 
+@pytest.mark.slow
 def test_the_verb_merge_joins_selftests(tmp_path: Path) -> None:
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
     for name, trial in {"host": lacking, "machine": dead("Wrong", NAMED)}.items():

@@ -17,6 +17,8 @@ import pytest
 
 from conformance.cli import main
 
+pytestmark = pytest.mark.slow  # each test starts the command, some a shell too
+
 NAME = "overlay-conformance"
 SHELLS = {"bash": [], "zsh": ["-f"], "fish": ["--no-config"]}
 COLOURED = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|4[0-7]|9[0-7])m")

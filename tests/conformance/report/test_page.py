@@ -21,6 +21,8 @@ from conformance.spec.verdicts import Verdict
 if TYPE_CHECKING:
     from tests.conformance.report.conftest import Samples, Window
 
+pytestmark = pytest.mark.slow  # a browser
+
 ENTER, ESCAPE, DOWN, RIGHT = "\ue007", "\ue00c", "\ue015", "\ue014"
 PAGES = ("one", "three", "sixty", "bad")
 

@@ -29,6 +29,7 @@ def written(path: Path, *parts: Part) -> Path:
     return path
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(part=PARTS)
 def test_every_line_is_as_the_schema_says(part: Part) -> None:
@@ -46,6 +47,7 @@ def test_the_schema_refuses_what_is_no_record() -> None:
         assert not validator.is_valid(wrong), wrong
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(part=PARTS)
 def test_what_is_written_is_read(part: Part, tmp_path_factory: pytest.TempPathFactory) -> None:
