@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def ran(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "conformance", *words]
