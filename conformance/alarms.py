@@ -105,11 +105,11 @@ def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
     said = [seen.failure] if seen.failure else errors[:1]
     passed = verdicts.count(Verdict.PASS)
     if not said and not passed:
-        said = ["no test of what it touches passed"]
+        said = ["no test of the requirements that it touches passed"]
     kept = {id_ for one in seen.outcomes if one.verdict is Verdict.PASS for id_ in one.requirements}
     missed = [one for one in choice.forgoes if one in kept and one not in forgone]
     if not said and missed:
-        said = [f"it should fail {', '.join(missed)} by choice, and did not"]
+        said = [f"it waives {', '.join(missed)}, and did not fail"]
     standing = Standing.FALSE_ALARM if alarms else Standing.UNDECIDED if said else Standing.CONFORMS
     if set(verdicts) == {Verdict.NOT_APPLICABLE}:
         standing, said = Standing.NOT_APPLICABLE, [seen.outcomes[0].reason]

@@ -228,9 +228,9 @@ def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mappi
     for one in requirements:
         if one in exceptions:
             if one in said:
-                found[one] = "a fault breaks it, so it is no exception; take it out of the list of exceptions"
+                found[one] = "a mutant breaks it, so it is not an exception; remove it from the list of exceptions"
         elif one not in said:
-            found[one] = "no fault breaks it; write one, or list it as an exception with a reason"
+            found[one] = "no mutant breaks it; write one, or list it as an exception with a reason"
         elif one not in seen | believed:
-            found[one] = "no fault was seen to break it, though one should"
+            found[one] = "no mutant broke it, although one should"
     return found

@@ -41,13 +41,15 @@ def choosing(command: _F) -> _F:
             command
         )
     command = click.option(
-        "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+        "--provider",
+        type=click.Choice(["libvirt", "uml"]),
+        help="Provider of the machines (default: from the matrix).",
     )(command)
     return click.option(
         "--file",
         "matrix_file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Another matrix than the project's.",
+        help="Matrix file (default: the project's).",
     )(command)
 
 

@@ -46,7 +46,7 @@ def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> 
         say(f"{kernel}: starting its machine")
         guest = machines.up(kernel, place)
         log = asked.output / f"selftest-{kernel}.log"
-        say(f"{kernel}: trying the faults; {log} has the log")
+        say(f"{kernel}: trying the mutants; {log} has the log")
         guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
         _try(guest, asked, log)
         file = asked.output / f"selftest-{kernel}.jsonl"
@@ -70,7 +70,7 @@ def _try(guest: Guest, asked: Asked, log: Path) -> None:
     if code not in (0, 1):
         last = log.read_text(errors="replace").strip()[-500:]
         took = time.monotonic() - began
-        raise MachineFailed(f"{guest.name}: the selftest ended with {code} after {took:.0f} s: {last}")
+        raise MachineFailed(f"{guest.name}: the selftest exited with status {code} after {took:.0f} s: {last}")
 
 
 def _command(asked: Asked) -> str:
@@ -78,7 +78,7 @@ def _command(asked: Asked) -> str:
     words += ["--seed", str(asked.seed), "--seeds", str(asked.seeds), "--scratch", "/var/tmp"]
     words += ["--results", f"{_OUT}/{_FILE}"]
     for name in asked.faults:
-        words += ["--fault", name]
+        words += ["--mutant", name]
     for need in () if asked.faults else NEEDS:
         words += ["--needs", need]
     return f"cd {_OUT} && exec {shlex.join(words)}"

@@ -123,13 +123,15 @@ def read(path: Path) -> KillReport:
             found.setdefault(record.pop("record"), []).append(record)
         (about,), (end,) = found["selftest"], found["end"]
         if about.pop("format") != FORMAT:
-            raise BadKills(f"{path}: another format than {FORMAT}; use the version of the suite that wrote it")
+            raise BadKills(f"{path}: the format is not {FORMAT}; use the version of the suite that wrote it")
         faults = tuple(Specimen.from_json(one) for one in found.get("fault", []))
         trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
         hearings = tuple(Hearing.from_json(one) for one in found.get("hearing", []))
         for kind, there in (("trials", trials), ("hearings", hearings)):
             if len(there) != end[kind]:
-                raise BadKills(f"{path}: {end[kind]} {kind} should be here, found {len(there)}: it was cut")
+                raise BadKills(
+                    f"{path}: expected {end[kind]} lines '{kind}', found {len(there)}: the file is truncated"
+                )
         return KillReport(
             Selftest(**{**about, "seeds": tuple(about["seeds"])}),
             KillMatrix(faults, trials, about["profile"]),
@@ -140,7 +142,7 @@ def read(path: Path) -> KillReport:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadKills(
-            f"{path}: this is no result of a selftest ({type(error).__name__}: {error});"
+            f"{path}: this is not a result file of a selftest ({type(error).__name__}: {error});"
             " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
         ) from error
 

@@ -26,7 +26,7 @@ PAGES = ("one", "three", "sixty", "bad")
 
 
 def of_alpha(requirement: str, backing: str, verdict: str) -> str:
-    return f"{requirement} on alpha 1.0, kernel 6.1, {backing}, lane root, profile standard: {verdict}"
+    return f"{requirement} on alpha 1.0, kernel 6.1, {backing}, privilege level root, profile standard: {verdict}"
 
 
 # ---- The text of the page.
@@ -117,7 +117,7 @@ def test_verdicts_are_counted_by_level_and_by_column(window: Window, samples: Sa
         ["MAY, all columns", "0", "0"],
     ]
     assert counts[-1] == [
-        "beta 1.0, kernel 6.12, ext4, lane root, profile standard",
+        "beta 1.0, kernel 6.12, ext4, privilege level root, profile standard",
         *(str(len(samples.requirements) - 9), "2", "1", "1", "1", "1", "1", "1"),
     ]
 

@@ -120,12 +120,15 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda text: text.replace('"format": 1', '"format": 9'), "another format"),
+        (lambda text: text.replace('"format": 1', '"format": 9'), "the format is not"),
         (lambda text: text.replace('"seed": 1', '"seed": 2'), "edited"),
         (lambda text: text.replace('"record": "outcome"', '"record": "rumour"'), "rumour"),
         (lambda text: text.replace('"verdict": "PASS"', '"verdict": "GOOD"'), "line 2"),
         (lambda text: "hello\n" + text, "line 1"),
-        (lambda text: "\n".join(line for line in text.splitlines() if '"outcome", ' not in line), "should be here"),
+        (
+            lambda text: "\n".join(line for line in text.splitlines() if '"outcome", ' not in line),
+            "outcomes expected",
+        ),
     ],
     ids=["format", "edited", "unknown-record", "unknown-verdict", "no-json", "outcomes-lost"],
 )
