@@ -140,7 +140,7 @@ def with_cut_short(outcomes: Iterable[TestOutcome], selected: Iterable[str]) -> 
 
 
 def _cut_short(requirement: str, outcome: TestOutcome) -> TestOutcome:
-    said = f"{outcome.test} failed by {', '.join(outcome.requirements)}, and did not judge this"
+    said = f"{outcome.test} failed on {', '.join(outcome.requirements)}, and did not test this requirement"
     return TestOutcome(outcome.test, (requirement,), Verdict.UNTESTED, said, backing=outcome.backing)
 
 

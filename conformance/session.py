@@ -170,7 +170,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         )
     if lane != "root":
         lacking["root"] = "not real root; run as root (sudo)"
-        lacking["loop"] = "loop devices take real root; run as root (sudo)"
+        lacking["loop"] = "loop devices need real root; run as root (sudo)"
     stores = _usable(scratch / "stores", notes)
     if "mounts" not in lacking:
         lacking |= _probe_mounts(stores)
@@ -267,7 +267,7 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 def _place(kind: Backing, directory: Path, lane: str) -> Place:
     if kind.make and lane != "root":
-        raise NoBacking(f"{kind.name}: loop devices take real root; run as root (sudo)")
+        raise NoBacking(f"{kind.name}: loop devices need real root; run as root (sudo)")
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
     return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))

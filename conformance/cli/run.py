@@ -127,7 +127,7 @@ class Asked:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(EVIDENCE),
     show_default=True,
-    help="Directory for the evidence folders of failures, with reproducers.",
+    help="Directory for evidence folders, one for each failure, with a reproducer.",
 )
 @click.option("--no-evidence", is_flag=True, help="Do not write evidence folders.")
 @click.option("--events", "events_to", metavar="FD|FILE", help="Write progress events there (JSON lines).")

@@ -12,7 +12,7 @@ from conformance.shell import NoScript, quoted
 from conformance.tape import Called, Opened
 
 _PROLOGUE = """\
-# said: the answer of the plugin; ends with 1 if it holds an error
+# said: the answer of the plugin; exit status 1 if it holds an error
 said() {
     cat "$work/answer"
     ! grep -q '"Err": *"[^"]' "$work/answer"

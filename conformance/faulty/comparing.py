@@ -223,7 +223,10 @@ class MixesUpNeighbours(Patched):
 FAULTS: Final = (
     Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79"),
     Fault(
-        SeesThroughMarks, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79; hidden by an opaque mark", hard=True
+        SeesThroughMarks,
+        ("OVL-CHANGES-ADDED-AGAIN",),
+        "bug 8: cs c21a98e79; hidden by an opaque whiteout",
+        hard=True,
     ),
     Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37880"),
     Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37313"),

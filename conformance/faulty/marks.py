@@ -174,7 +174,7 @@ FAULTS: Final = (
     Fault(
         MarkClearsTheArchive,
         ("OVL-APPLY-OPAQUE-ORDER",),
-        "derived: image-spec layer.md: an opaque mark hides what is in lower layers, wherever it stands",
+        "derived: image-spec layer.md: an opaque whiteout hides what is in lower layers, wherever it stands",
     ),
     Fault(MountsWithRedirects, ("OVL-APPLY-ROUND-TRIP",), "bug 26: moby 49c3a7c4ba", hard=True),
     Fault(MountsWithMetacopy, ("OVL-DIFF-COPY-UP-DATA",), "bug 27: cs#640, #815", hard=True),

@@ -173,7 +173,7 @@ def statement_markdown(statement: Statement) -> str:
         "",
         f"Judged by overlay-conformance {', '.join(statement.suite)} (specification"
         f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux"
-        f" {markdown(kernels)}, with layers on {markdown(', '.join(statement.backings))}.",
+        f" {markdown(kernels)}, backing filesystems {markdown(', '.join(statement.backings))}.",
         "",
     ]
     verdicts = [

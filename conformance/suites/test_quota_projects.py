@@ -69,7 +69,7 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
     with way.store(bench, _SMALL) as store:
         store.tell(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
         store.tell("(each waits after its first layer until all have one)")
-        store.beyond("several processes made layers at a time")
+        store.beyond("several processes made layers concurrently")
         gate = os.pipe()
         tasks = [functools.partial(make_layers, store, way, number, gate) for number in range(_CALLERS)]
         children = [in_child(task) for task in tasks]

@@ -192,5 +192,7 @@ def test_what_a_failed_test_did_not_judge_is_untested_with_the_reason() -> None:
         Verdict.PASS,
         Verdict.UNTESTED,
     ]
-    assert results[second].outcomes[0].reason == f"test_of_three failed by {failed}, and did not judge this"
+    assert (
+        results[second].outcomes[0].reason == f"test_of_three failed on {failed}, and did not test this requirement"
+    )
     assert with_cut_short(found, (failed, first)) == found
