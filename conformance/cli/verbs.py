@@ -95,7 +95,7 @@ def explain(requirement_id: str) -> None:
     if requirement.kernel:
         click.echo(f"  kernel: {requirement.kernel} or later")
     if requirement.backing:
-        click.echo(f"  judged on: {', '.join(requirement.backing)}")
+        click.echo(f"  tested on: {', '.join(requirement.backing)}")
 
 
 @main.command()
