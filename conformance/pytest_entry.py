@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start the suite, if there is a driver to judge."""
     if config.getoption("driver"):
-        from conformance.plugin import start  # imported for a run only: it brings hypothesis and the lab
+        from conformance.harness.plugin import start  # imported for a run only: it brings hypothesis and the lab
 
         start(config)
 

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.neighbours.suites import SOURCES, SUITES, Ran, build, run, told
 from benchmarks.neighbours.table import Findings, as_markdown
-from conformance.kills import Fate, Kill, KillMatrix, Specimen, Trial
+from conformance.selftest.kills import Fate, Kill, KillMatrix, Specimen, Trial
 
 ROUND_TRIP, OTHER = "OVL-APPLY-ROUND-TRIP", "OVL-LIFE-CREATE"
 FAULTS = (
@@ -136,8 +136,8 @@ def test_the_graphtest_of_moby_runs_on_a_driver_and_kills_one(scratch: Path) -> 
         pytest.skip(f"the source of moby is not installed (apt-get install {MOBY.package})")
     program = build(MOBY, scratch / "go")
     basis = "refdriver:Driver"
-    control = run(MOBY, program, "Faithful", "conformance.faulty.basis:Faithful", basis, scratch)
+    control = run(MOBY, program, "Faithful", "conformance.selftest.mutants.basis:Faithful", basis, scratch)
     assert len(control.passed) >= 8
     assert control.failed == ()
-    fault = "conformance.faulty.archives:LosesWhiteouts"
+    fault = "conformance.selftest.mutants.archives:LosesWhiteouts"
     assert "TestDiffApply" in run(MOBY, program, "LosesWhiteouts", fault, basis, scratch).failed

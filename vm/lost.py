@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from conformance import health
 from conformance.report.records import Part, Run, write
-from conformance.results import TestOutcome, Verdict
+from conformance.spec import health
+from conformance.spec.verdicts import TestOutcome, Verdict
 from vm.plan import Cell
 
 UNKNOWN: Final = "unknown"  # the version of a driver that was never opened

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from conformance import health
 from conformance.report.records import BadResults, Part, read, write
-from conformance.results import Verdict
+from conformance.spec import health
+from conformance.spec.verdicts import Verdict
 from vm import machines as vagrant
 from vm import uml
 from vm.crash import REQUIREMENT, reset_in_the_middle

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance.kills import Fate
 from conformance.report.killfile import KillReport
+from conformance.selftest.kills import Fate
 from vm.machines import Guest, MachineFailed, Place
 from vm.runner import machines_of
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
-from conformance.results import Verdict
+from conformance.spec.verdicts import Verdict
 from vm.timings import STEPS, overhead
 
 BEGIN: Final = "<!-- made by: overlay-conformance matrix collect --markdown -->"

@@ -15,10 +15,10 @@ import click
 
 from benchmarks.neighbours.suites import PACKAGES, SUITES, NotBuilt, Ran, build, run
 from benchmarks.neighbours.table import Findings, as_markdown, is_reachable
-from conformance.faulty.catalogue import FAULTS
-from conformance.kills import Specimen
 from conformance.lab.scratch import scratch_directory
 from conformance.report import killfile
+from conformance.selftest.kills import Specimen
+from conformance.selftest.mutants.catalogue import FAULTS
 from conformance.spec import load_requirements
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -55,7 +55,7 @@ def main(
         if os.geteuid() != 0:
             raise click.UsageError("drivers mount overlays; run this as root (sudo)")
         faults = {one.name: one for one in FAULTS if is_reachable(Specimen.of(one))}
-        drivers = {_CONTROL: "conformance.faulty.basis:Faithful"}
+        drivers = {_CONTROL: "conformance.selftest.mutants.basis:Faithful"}
         wanted = [name for name in names or faults if name in faults]
         drivers |= {name: faults[name].connection.removeprefix("python:") for name in wanted}
         with scratch_directory(None) as scratch, results.open("a") as file:

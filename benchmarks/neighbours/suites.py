@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.faulty.basis import BASIS
-from conformance.kills import is_own_defect
+from conformance.selftest.kills import is_own_defect
+from conformance.selftest.mutants.basis import BASIS
 
 ROOT: Final = Path(__file__).parents[2]
 GO: Final = Path(__file__).with_name("go")

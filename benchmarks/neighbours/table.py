@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.neighbours.suites import PACKAGES, Ran, Suite
-from conformance.kills import Fate, KillMatrix, Specimen
+from conformance.selftest.kills import Fate, KillMatrix, Specimen
 
 _OURS: Final = "overlay-conformance"
 _BEGINNING: Final = """# Neighbours

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from conformance.cli.interruption import Interrupted, Interruption
-from conformance.printable import printable
+from conformance.history.printable import printable
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _BROKEN_PIPE: Final = 141  # 128 and the number of SIGPIPE, as of a process that died of it

@@ -20,9 +20,9 @@ from rich.text import Text
 from conformance.cli.base import main
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.diagnosis import Diagnosis
+from conformance.harness.diagnosis import Diagnosis
+from conformance.history.printable import printable
 from conformance.lab.scratch import scratch_directory
-from conformance.printable import printable
 from conformance.spec import load_capabilities
 
 FORMAT: Final = 1
@@ -86,7 +86,9 @@ def doctor(as_json: bool, scratch: Path | None) -> None:
 def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> dict[str, Any]:
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
-        told = follow("conformance.diagnosis", asdict(Diagnosis(str(directory), os.getpid())), progress, prefix)
+        told = follow(
+            "conformance.harness.diagnosis", asdict(Diagnosis(str(directory), os.getpid())), progress, prefix
+        )
     if told.failure or not told.events:
         failure = (told.failure or "no output").strip().splitlines()[-1]
         return {"failure": failure, "lacking": {"mounts": failure}, "made": {}, "missing": {}, "lane": "none"}

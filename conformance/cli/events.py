@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from conformance.results import TestOutcome
+from conformance.spec.verdicts import TestOutcome
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).parents[1] / "report" / "events.schema.json"

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import click
 
-from conformance import expectations
 from conformance.cli.base import main
-from conformance.expectations import BadExpectations
-from conformance.report import records
+from conformance.report import expectations, records
+from conformance.report.expectations import BadExpectations
 from conformance.report.records import BadResults
-from conformance.results import TestOutcome, Verdict
 from conformance.spec import load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -20,14 +20,14 @@ from typing import Any, Final
 
 import click
 
-from conformance.channel import event_of, new_token
 from conformance.cli.base import say_error
 from conformance.cli.events import Listener
 from conformance.cli.interruption import Interruption
-from conformance.collected import Collected, Inventory, without_outcome
+from conformance.harness.channel import event_of, new_token
+from conformance.harness.collected import Collected, Inventory, without_outcome
+from conformance.history.printable import cut, printable
 from conformance.lab import descendants
-from conformance.printable import cut, printable
-from conformance.results import TestOutcome
+from conformance.spec.verdicts import TestOutcome
 
 _GRACE: Final = 10.0  # seconds for a worker to tear down what it set up
 _LOOK: Final = 0.5  # seconds after which a worker that ended is seen, where another process holds its pipe

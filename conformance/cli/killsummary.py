@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from conformance.alarms import Choice, Hearing, Standing
 from conformance.cli.base import say
-from conformance.kills import Fate, Kill, Specimen, Trial
 from conformance.report.killfile import KillReport
+from conformance.selftest.alarms import Choice, Hearing, Standing
+from conformance.selftest.kills import Fate, Kill, Specimen, Trial
 
 _INDENT = " " * 17
 

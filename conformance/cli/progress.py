@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from conformance.printable import one_line
-from conformance.results import TestOutcome, Verdict
+from conformance.history.printable import one_line
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
 

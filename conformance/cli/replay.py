@@ -14,14 +14,14 @@ from typing import Final
 import click
 from rich.console import Console
 
-from conformance.case import BadCase, Case
 from conformance.cli.base import main, say
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
+from conformance.harness.worker import Task
+from conformance.history.case import BadCase, Case
 from conformance.lab.backing import HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.results import PREFLIGHT, TestOutcome, Verdict
-from conformance.worker import Task
+from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 
 _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 
@@ -47,7 +47,7 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
     # What depends on the moment may go well once; a driver that is right does right each time.
     for _ in range(times):
         with scratch_directory(scratch) as directory, Progress(Console(), f"replaying {stored.test}") as progress:
-            told = follow("conformance.worker", asdict(_task(stored, driver, directory)), progress)
+            told = follow("conformance.harness.worker", asdict(_task(stored, driver, directory)), progress)
         verdict, reason = answer(told.outcomes, told.failure, stored)
         if verdict != "FIXED":
             break

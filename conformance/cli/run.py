@@ -19,8 +19,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from conformance import expectations, health
-from conformance.adapters import dialect_of
 from conformance.cli import completion
 from conformance.cli.base import Duration, main, say_error
 from conformance.cli.events import Events, Together
@@ -28,18 +26,20 @@ from conformance.cli.following import Followed, follow
 from conformance.cli.interruption import Interrupted, Interruption
 from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
-from conformance.driver import Dialect
-from conformance.evidence import About, write_folder, write_kernel_folder
-from conformance.expectations import BadExpectations, Expectation
+from conformance.drivers.protocol import Dialect
+from conformance.drivers.registry import dialect_of
+from conformance.evidence.folder import About, write_folder, write_kernel_folder
+from conformance.harness.plugin import EXAMPLES
+from conformance.harness.worker import Task
 from conformance.lab import kernellog, overlaymodule
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.plugin import EXAMPLES
 from conformance.pytest_entry import PROFILES
+from conformance.report import expectations
+from conformance.report.expectations import BadExpectations, Expectation
 from conformance.report.records import Part, Run, digest_of, write
-from conformance.results import PREFLIGHT, TestOutcome, Verdict, with_cut_short
-from conformance.spec import Requirement, load_requirements
-from conformance.worker import Task
+from conformance.spec import Requirement, health, load_requirements
+from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict, with_cut_short
 
 EVIDENCE = "overlay-conformance-failures"
 
@@ -226,7 +226,7 @@ def judge(
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
         heard = Together(progress, events) if events else progress
-        told = follow("conformance.worker", asdict(task), heard)
+        told = follow("conformance.harness.worker", asdict(task), heard)
         told.account()
         told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
     told.outcomes = with_cut_short(told.outcomes, asked.requirements)

@@ -17,25 +17,25 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from conformance.alarms import Choice, Hearing, Standing, heard
 from conformance.cli.base import Duration, main, say_error
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
-from conformance.different.catalogue import DIFFERENT
-from conformance.different.different import Different
-from conformance.faulty.basis import BASIS
-from conformance.faulty.catalogue import EXCEPTIONS, FAULTS
-from conformance.faulty.fault import Fault
-from conformance.kills import KillMatrix, Seen, Specimen, judged, uncovered
+from conformance.harness.plugin import EXAMPLES
 from conformance.lab.scratch import scratch_directory
-from conformance.plugin import EXAMPLES
 from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
 from conformance.report.records import digest_of
-from conformance.results import Verdict
+from conformance.selftest.alarms import Choice, Hearing, Standing, heard
+from conformance.selftest.kills import KillMatrix, Seen, Specimen, judged, uncovered
+from conformance.selftest.mutants.basis import BASIS
+from conformance.selftest.mutants.catalogue import EXCEPTIONS, FAULTS
+from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.trials import Job, Trials, seen_of
+from conformance.selftest.variants.catalogue import DIFFERENT
+from conformance.selftest.variants.different import Different
 from conformance.spec import load_requirements
-from conformance.trials import Job, Trials, seen_of
+from conformance.spec.verdicts import Verdict
 
 _Driver = TypeVar("_Driver", Fault, Different)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
@@ -45,7 +45,7 @@ _TIME_FOR_ALL: Final = 600.0
 # Tried with the faults, to see that what kills them is what is wrong with them.
 _CONTROL: Final = Job(
     "Faithful",
-    "python:conformance.faulty.basis:Faithful",
+    "python:conformance.selftest.mutants.basis:Faithful",
     ("OVL-LIFE-CREATE", "OVL-APPLY-ROUND-TRIP"),
     "host",
     "",
@@ -188,7 +188,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow("conformance.trials", asdict(task), progress, heard=progress.advance)
+        told = follow("conformance.selftest.trials", asdict(task), progress, heard=progress.advance)
     if told.failure:
         raise HarnessFailed(told.failure)
     seen = [(one["fault"], one["seed"], seen_of(one)) for one in told.events]

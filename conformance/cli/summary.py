@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.cli.base import say
-from conformance.printable import one_line
+from conformance.history.printable import one_line
 from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run
-from conformance.results import RequirementResult, TestOutcome, Verdict, share_in_driver
 from conformance.spec import Requirement, load_requirements
+from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver
 
 CONCLUSIONS: Final = {
     0: "conforms",

@@ -17,7 +17,7 @@ from conformance.cli.base import main, say, say_error
 from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.compare import Comparison
+from conformance.harness.compare import Comparison
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
@@ -52,7 +52,7 @@ def compare(
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
         task = Comparison(first, second, str(directory), os.getpid(), examples, seed)
-        told = follow("conformance.compare", asdict(task), progress)
+        told = follow("conformance.harness.compare", asdict(task), progress)
     found = told.events[0] if told.events else {"found": "", "steps": []}
     code = 2 if told.failure else 1 if found["found"] else 0
     if json_file:

@@ -20,15 +20,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from conformance.adapters import connect
-from conformance.contained import contained
-from conformance.driver import OpenRequest
+from conformance.drivers.protocol import OpenRequest
+from conformance.drivers.registry import connect
+from conformance.harness.contained import contained
+from conformance.harness.session import RESET
 from conformance.lab import namespace
 from conformance.lab.backing import Backing, NoBacking, backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import Disk
 from conformance.machines.crashes import SYNC, Ended, History, do, drawn_steps
-from conformance.session import RESET
 
 _HEARD: Final = "heard"
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance import tars
-from conformance.driver import DriverFailed, DriverRefused, DriverUnderTest
-from conformance.model import Node, Snapshot
-from conformance.observe import differences, observe
-from conformance.workbench import Deviation
+from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
+from conformance.harness.store import Deviation
+from conformance.operations import archives
+from conformance.operations.model import Node, Snapshot
+from conformance.operations.observe import differences, observe
 
 CREATE: Final = "create"
 APPLY: Final = "apply"
@@ -175,15 +175,20 @@ def _next(history: History, chance: random.Random, made: int) -> Step:
     return history.created(made, chance.choice([-1, *below]))
 
 
-def content_of(layer: Layer) -> list[tars.Entry]:
+def content_of(layer: Layer) -> list[archives.Entry]:
     """What an archive brings to a layer; it changes, adds and deletes."""
     number = layer.number
     below = f"d-{number}"
-    entries = [tars.file("common", b"%d" % number, 0o600), tars.directory(below)]
-    entries += [tars.file(f"{below}/f-{one}", b"%d of %d, " % (one, number) * 40 * one) for one in range(_FILES)]
-    entries += [tars.file(f"{below}/large", bytes([number % 251]) * _LARGE), tars.symlink(f"{below}/link", "large")]
+    entries = [archives.file("common", b"%d" % number, 0o600), archives.directory(below)]
+    entries += [
+        archives.file(f"{below}/f-{one}", b"%d of %d, " % (one, number) * 40 * one) for one in range(_FILES)
+    ]
+    entries += [
+        archives.file(f"{below}/large", bytes([number % 251]) * _LARGE),
+        archives.symlink(f"{below}/link", "large"),
+    ]
     if layer.parent_filled:
-        entries += [tars.directory(f"d-{layer.parent}"), tars.whiteout(f"d-{layer.parent}/.wh.f-1")]
+        entries += [archives.directory(f"d-{layer.parent}"), archives.whiteout(f"d-{layer.parent}/.wh.f-1")]
     return entries
 
 
@@ -195,21 +200,21 @@ def _filled(layer: Layer) -> Snapshot:
         if name.startswith(".wh."):
             del nodes[f"{directory}/{name[4:]}".encode()]
             continue
-        time = None if entry.kind == tarfile.DIRTYPE else tars.TIME * 10**9
+        time = None if entry.kind == tarfile.DIRTYPE else archives.TIME * 10**9
         nodes[entry.name.encode()] = Node(
             kinds[entry.kind] | entry.mode, 0, 0, time, entry.content, entry.target.encode()
         )
     return Snapshot(nodes, frozenset())
 
 
-def do(step: Step, history: History, driver: DriverUnderTest, archives: Path, sync: Callable[[], None]) -> None:
+def do(step: Step, history: History, driver: DriverUnderTest, directory: Path, sync: Callable[[], None]) -> None:
     """Do a step of a history, which has it already; raises DriverRefused, and OSError of the sync."""
     match step.verb:
         case "create":
             driver.create(step.layer, step.on)
         case "apply":
             layer = history.layers[step.number]
-            archive = tars.write(archives / f"archive-{step.number}.tar", content_of(layer))
+            archive = archives.write(directory / f"archive-{step.number}.tar", content_of(layer))
             driver.apply_diff(step.layer, f"layer-{layer.parent}" if layer.parent >= 0 else "", archive)
         case "remove":
             driver.remove(step.layer)

@@ -16,10 +16,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from conformance.bench import Bench
-from conformance.observe import observe
-from conformance.strategies import STANDARD, operations
-from conformance.workbench import Workbench, same_tree
+from conformance.harness.store import Workbench, same_tree
+from conformance.harness.stores import Bench
+from conformance.operations.observe import observe
+from conformance.operations.strategies import STANDARD, operations
 
 _IDS = st.sampled_from(("a", "b", "c", "d", "e"))
 _STEPS_OF_A_LAYER = 4

@@ -13,18 +13,8 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from conformance.driver import DriverRefused, DriverUnderTest
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """``create`` makes a layer on "base", ``remove`` removes one, ``use`` gets and puts one."""
-
-    verb: str
-    layer_id: str
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.layer_id}"
+from conformance.drivers.protocol import DriverRefused, DriverUnderTest
+from conformance.history.concurrent import Call
 
 
 @dataclass(frozen=True, slots=True)

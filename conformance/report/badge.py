@@ -6,7 +6,7 @@ import re
 from typing import Final
 from xml.sax.saxutils import escape
 
-from conformance.printable import one_line
+from conformance.history.printable import one_line
 from conformance.report.statement import CONFORMANT, NOT_CONFORMANT, Statement, span
 
 _COLOURS: Final = {CONFORMANT: "#2e7d32", NOT_CONFORMANT: "#b3261e"}

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.results import TestOutcome, Verdict
 from conformance.spec import Capability
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)

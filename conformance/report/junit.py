@@ -6,9 +6,9 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Final
 
-from conformance.printable import one_line, printable
+from conformance.history.printable import one_line, printable
 from conformance.report.matrix import Cell, Column, Matrix
-from conformance.results import TestOutcome, Verdict
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _FAILURES: Final = (Verdict.FAIL, Verdict.XPASS)
 _LEFT_OUT: Final = (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED, Verdict.XFAIL)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.alarms import Choice, Hearing, Standing, false_alarms
-from conformance.kills import Fate, KillMatrix, Specimen, Trial, uncovered
+from conformance.selftest.alarms import Choice, Hearing, Standing, false_alarms
+from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial, uncovered
 from conformance.spec import load_requirements
 
 FORMAT: Final = 1

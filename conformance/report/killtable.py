@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Final
 
-from conformance.alarms import Standing, Verdicts, summed_up
-from conformance.kills import Fate, KillMatrix, Specimen
-from conformance.printable import printable
+from conformance.history.printable import printable
 from conformance.report.killfile import KillReport
+from conformance.selftest.alarms import Standing, Verdicts, summed_up
+from conformance.selftest.kills import Fate, KillMatrix, Specimen
 
 _SMALL: Final = 5
 

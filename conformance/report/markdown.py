@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from conformance.printable import fenced
-from conformance.printable import markdown as escaped
+from conformance.history.printable import fenced
+from conformance.history.printable import markdown as escaped
 from conformance.report.junit import title_of
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
-from conformance.results import TestOutcome, Verdict
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _BAD: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
 _STEPS: Final = 40

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
-from conformance.results import NOT_COUNTED, RequirementResult, Share, TestOutcome, Verdict, judge, shares_of
 from conformance.spec import VARIES, Requirement
+from conformance.spec.verdicts import NOT_COUNTED, RequirementResult, Share, TestOutcome, Verdict, judge, shares_of
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
-from conformance.alarms import Verdicts, summed_up
-from conformance.printable import printable
+from conformance.history.printable import printable
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
-from conformance.results import TestOutcome, Verdict
+from conformance.selftest.alarms import Verdicts, summed_up
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _T = TypeVar("_T", bound=Hashable)
 _PLACE: Final = re.compile(r"\{\{(title|policy|data)\}\}")

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
-from conformance.results import (
+from conformance.spec import Requirement, load_capabilities
+from conformance.spec.verdicts import (
     PREFLIGHT,
     RequirementResult,
     Share,
@@ -27,7 +28,6 @@ from conformance.results import (
     judge,
     shares_of,
 )
-from conformance.spec import Requirement, load_capabilities
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("results.schema.json")

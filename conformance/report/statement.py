@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from conformance.printable import markdown
+from conformance.history.printable import markdown
 from conformance.report.matrix import Column, Matrix
 from conformance.report.records import Run
-from conformance.results import Verdict
 from conformance.spec import LEVELS, Capability, Requirement, is_core
+from conformance.spec.verdicts import Verdict
 
 FORMAT: Final = 1
 CONFORMANT: Final = "conformant"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from conformance import ops
-from conformance.strategies import CAPABILITY
+from conformance.operations import ops
+from conformance.operations.strategies import CAPABILITY
 from conformance.suites.cases import Case, Layer
 
 _OLD: Final = 1_400_000_000 * 10**9

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from conformance import ops
-from conformance.strategies import CAPABILITY
+from conformance.operations import ops
+from conformance.operations.strategies import CAPABILITY
 
 _OLD: Final = 1_400_000_000 * 10**9
 _LONG: Final = b"n" * 255

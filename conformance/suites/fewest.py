@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from conformance.bench import Bench
-from conformance.driver import DriverFailed, DriverRefused
+from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.store import Deviation, Leak
+from conformance.harness.stores import Bench
 from conformance.suites.cases import Layer
-from conformance.workbench import Deviation, Leak
 
 Chain = tuple[Layer, ...]
 

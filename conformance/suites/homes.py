@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from conformance.bench import Bench
-from conformance.findings import FilesDiffer
-from conformance.workbench import Deviation, Workbench, everything_below
+from conformance.harness.store import Deviation, Workbench, everything_below
+from conformance.harness.stores import Bench
+from conformance.history.findings import FilesDiffer
 
 
 def stays_as_it_was(store: Workbench, before: set[str]) -> None:

@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 from hypothesis import strategies as st
 
-from conformance.bench import Bench
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench
 from conformance.lab.project import project_of, taken_below
-from conformance.workbench import Deviation, Workbench
 
 BLOCK: Final = 4096  # bytes, of every filesystem that this suite makes (mkfs.xfs(8))
 MIB: Final = 1 << 20

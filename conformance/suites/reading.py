@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from conformance import ops
-from conformance.bench import Bench, not_applicable
-from conformance.driver import DriverRefused
-from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench, not_applicable
+from conformance.operations import ops
+from conformance.operations.strategies import STANDARD
 
 # The newer first: containers-storage 1.64 writes both, and reads the ids.
 _CHAINS: Final = ("lower-layers", "lower")

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from conformance import ops, tars
-from conformance.bench import Bench
-from conformance.driver import DriverRefused
-from conformance.findings import TreeDiffers, WrongAnswer
-from conformance.model import Snapshot
-from conformance.observe import GHOST, Difference
-from conformance.strategies import STANDARD
-from conformance.tars import Entry
-from conformance.workbench import Deviation, Workbench, same_tree
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import TreeDiffers, WrongAnswer
+from conformance.operations import archives, ops
+from conformance.operations.archives import Entry
+from conformance.operations.model import Snapshot
+from conformance.operations.observe import GHOST, Difference
+from conformance.operations.strategies import STANDARD
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def wrong(path: bytes, what: str, said: str, want: object = None) -> Deviation:
 def refuses_the_first(bench: Bench, what: str, length_of: Callable[[int], int]) -> None:
     """An archive of one file is refused when it is cut; ``length_of`` takes where its content begins."""
     content = b"start" + bytes(range(256)) * 156
-    data = tars.archive([tars.file("big", content)])
+    data = archives.archive([archives.file("big", content)])
     length = length_of(data.index(content))
     with bench.store() as store:
         store.create("base")
@@ -90,8 +90,8 @@ def test_an_archive_cut_in_a_file_is_refused(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-NO-END")
 @pytest.mark.parametrize("last", [b"", b"last"], ids=["empty", "with-content"])
 def test_an_archive_without_an_end_is_refused_or_applied_whole(bench: Bench, last: bytes) -> None:
-    data = tars.archive([tars.file("first", b"first"), tars.file("last", last)])
-    whole = -(-len(data.rstrip(b"\0")) // tars.BLOCK) * tars.BLOCK
+    data = archives.archive([archives.file("first", b"first"), archives.file("last", last)])
+    whole = -(-len(data.rstrip(b"\0")) // archives.BLOCK) * archives.BLOCK
     with bench.store() as store:
         store.create("base")
         archive = store.bytes_of_archive(data[:whole], "two files, and no end of the archive")
@@ -108,7 +108,9 @@ def test_a_refused_archive_leaves_the_layer_as_it_was(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         store.change("child", [ops.CreateFile(b"own", b"own", 0o644)])
         before = store.observed("child")
-        data = tars.archive([tars.file("new"), tars.whiteout(".wh.a"), tars.file("big", b"b" * 40_000)])
+        data = archives.archive(
+            [archives.file("new"), archives.whiteout(".wh.a"), archives.file("big", b"b" * 40_000)]
+        )
         archive = store.bytes_of_archive(data[:20_000], "new, .wh.a and a file that is cut")
         store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
         try:
@@ -134,11 +136,11 @@ def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("entry", "path", "gone"),
     [
-        (tars.file("d"), b"d", (b"d/a", b"d/d")),
-        (tars.symlink("d", "e"), b"d", (b"d/a", b"d/d")),
-        (tars.directory("a"), b"a", ()),
-        (tars.directory("b"), b"b", ()),
-        (tars.file("b", b"b"), b"b", ()),
+        (archives.file("d"), b"d", (b"d/a", b"d/d")),
+        (archives.symlink("d", "e"), b"d", (b"d/a", b"d/d")),
+        (archives.directory("a"), b"a", ()),
+        (archives.directory("b"), b"b", ()),
+        (archives.file("b", b"b"), b"b", ()),
     ],
     ids=[
         "file-for-directory",
@@ -166,12 +168,12 @@ def test_an_entry_replaces_another_kind(
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 @pytest.mark.parametrize(
     "second",
-    [tars.file("x", b"new"), tars.symlink("x", "a"), tars.directory("x")],
+    [archives.file("x", b"new"), archives.symlink("x", "a"), archives.directory("x")],
     ids=["file", "symlink", "directory"],
 )
 def test_an_entry_replaces_a_name_and_not_its_inode(bench: Bench, second: Entry) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file("x", b"old"), tars.hard_link("y", "x")])
+        store.applied("child", [archives.file("x", b"old"), archives.hard_link("y", "x")])
         store.applied("child", [second])
         shows(store, "child", there={b"x": second.content, b"y": b"old", b"a": b"a in the base"})
 
@@ -180,8 +182,8 @@ def test_an_entry_replaces_a_name_and_not_its_inode(bench: Bench, second: Entry)
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 def test_a_file_replaces_a_symlink_and_not_its_target(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file("x", b"old"), tars.symlink("y", "x")])
-        store.applied("child", [tars.file("y", b"new")])
+        store.applied("child", [archives.file("x", b"old"), archives.symlink("y", "x")])
+        store.applied("child", [archives.file("y", b"new")])
         shows(store, "child", there={b"x": b"old", b"y": b"new"})
 
 
@@ -189,7 +191,7 @@ def test_a_file_replaces_a_symlink_and_not_its_target(bench: Bench) -> None:
 @pytest.mark.parametrize("layer_id", ["child", "base"], ids=["of-the-layer-below", "of-the-layer-itself"])
 def test_a_directory_is_merged_with_a_directory(bench: Bench, layer_id: str) -> None:
     with layer_to_apply_to(bench, layer_id) as store:
-        store.applied(layer_id, [tars.directory("d", 0o700), tars.file("d/new", b"new")])
+        store.applied(layer_id, [archives.directory("d", 0o700), archives.file("d/new", b"new")])
         tree = shows(store, layer_id, there={b"d/a": b"d/a in the base", b"d/d/a": None, b"d/new": b"new"})
         if tree.nodes[b"d"].mode & 0o7777 != 0o700:
             said = f"the mode of 'd' is {tree.nodes[b'd'].mode & 0o7777:04o}, expected the archive's 0700"
@@ -200,7 +202,7 @@ def test_a_directory_is_merged_with_a_directory(bench: Bench, layer_id: str) -> 
 @pytest.mark.requirement("OVL-APPLY-PARENTS")
 def test_missing_parents_are_made(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file("x/y/z", b"z"), tars.file("d/new/f", b"f")])
+        store.applied("child", [archives.file("x/y/z", b"z"), archives.file("d/new/f", b"f")])
         tree = shows(store, "child", there={b"x/y/z": b"z", b"d/new/f": b"f", b"d/a": b"d/a in the base"})
         if not tree.nodes[b"x/y"].is_directory:
             raise Deviation("'x/y' should be a directory")
@@ -210,8 +212,13 @@ def test_missing_parents_are_made(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-NAME-FORMS")
 def test_names_have_several_forms(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        entries = [tars.directory("./"), tars.directory("./x/"), tars.file("./x/f", b"1"), tars.file("x//g", b"2")]
-        store.applied("child", [*entries, tars.file("x/./h", b"3"), tars.whiteout("./.wh.a")])
+        entries = [
+            archives.directory("./"),
+            archives.directory("./x/"),
+            archives.file("./x/f", b"1"),
+            archives.file("x//g", b"2"),
+        ]
+        store.applied("child", [*entries, archives.file("x/./h", b"3"), archives.whiteout("./.wh.a")])
         shows(store, "child", there={b"x/f": b"1", b"x/g": b"2", b"x/h": b"3"}, gone=(b"a",))
 
 
@@ -224,10 +231,10 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
     # ustar has 155 and 100 bytes for a name, and 100 for a target
     long = "/".join(["l" * 32] * 3) if form == tarfile.USTAR_FORMAT else "/".join(["l" * 120] * 3)
     entries = [
-        tars.file(long, b"long"),
-        tars.symlink("s", "t" * 90),
-        tars.hard_link("h", long),
-        tars.whiteout("d/.wh.a"),
+        archives.file(long, b"long"),
+        archives.symlink("s", "t" * 90),
+        archives.hard_link("h", long),
+        archives.whiteout("d/.wh.a"),
         Entry("owned", owner=(1000, 1000) if bench.privileged else (0, 0)),
     ]
     with child_of_standard(bench) as store:
@@ -242,7 +249,7 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 def test_a_global_header_is_taken(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        data = tars.archive([tars.file("new", b"new")], records={"comment": "0123456789abcdef"})
+        data = archives.archive([archives.file("new", b"new")], records={"comment": "0123456789abcdef"})
         store.apply("child", store.bytes_of_archive(data, "a global header with a comment, and the file 'new'"))
         shows(store, "child", there={b"new": b"new"}, gone=(b"pax_global_header",))
 
@@ -250,9 +257,9 @@ def test_a_global_header_is_taken(bench: Bench) -> None:
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-APPLY-LAST-WINS")
 def test_the_later_of_two_entries_stays(bench: Bench) -> None:
-    first = [tars.file("x", b"first, and longer"), tars.symlink("y", "a")]
+    first = [archives.file("x", b"first, and longer"), archives.symlink("y", "a")]
     with child_of_standard(bench) as store:
-        archive = store.archive([*first, tars.file("x", b"last"), tars.file("y", b"y")])
+        archive = store.archive([*first, archives.file("x", b"last"), archives.file("y", b"y")])
         try:
             store.apply("child", archive)
         except DriverRefused as refused:
@@ -265,16 +272,17 @@ def test_the_later_of_two_entries_stays(bench: Bench) -> None:
 def test_a_whiteout_of_nothing_does_no_harm(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         store.applied(
-            "child", [tars.whiteout(".wh.missing"), tars.whiteout("d/.wh.missing"), tars.file("new", b"new")]
+            "child",
+            [archives.whiteout(".wh.missing"), archives.whiteout("d/.wh.missing"), archives.file("new", b"new")],
         )
         shows(store, "child", there={b"new": b"new", b"d/a": None, b"a": None}, gone=(b"missing", b"d/missing"))
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-BEFORE")
-@pytest.mark.parametrize("entry", [(tars.directory("d"),), ()], ids=["by-its-entry", "by-what-is-in-it"])
+@pytest.mark.parametrize("entry", [(archives.directory("d"),), ()], ids=["by-its-entry", "by-what-is-in-it"])
 def test_a_whiteout_and_then_the_directory(bench: Bench, entry: tuple[Entry, ...]) -> None:
     with child_of_standard(bench) as store:
-        archive = store.archive([tars.whiteout(".wh.d"), *entry, tars.file("d/new", b"new")])
+        archive = store.archive([archives.whiteout(".wh.d"), *entry, archives.file("d/new", b"new")])
         try:
             store.apply("child", archive)
         except DriverRefused as refused:
@@ -289,14 +297,14 @@ def test_a_whiteout_and_then_the_directory(bench: Bench, entry: tuple[Entry, ...
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-AFTER")
 def test_a_file_and_then_its_whiteout(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.file("a", b"new"), tars.whiteout(".wh.a")])
+        store.applied("child", [archives.file("a", b"new"), archives.whiteout(".wh.a")])
         shows(store, "child", there={b"a": b"new"})
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-INSIDE")
 def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.whiteout(".wh.d"), tars.whiteout("d/.wh.a")])
+        store.applied("child", [archives.whiteout(".wh.d"), archives.whiteout("d/.wh.a")])
         shows(store, "child", there={b"a": None}, gone=(b"d/a", b"d/d"))
 
 
@@ -304,21 +312,21 @@ def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        (tars.directory("x"), tars.whiteout("x/.wh.y")),
-        (tars.directory("d"), tars.whiteout("d/.wh..wh..opq"), tars.whiteout("d/.wh.a")),
-        (tars.directory("d"), tars.whiteout("d/.wh.a"), tars.whiteout("d/.wh..wh..opq")),
-        (tars.whiteout(".wh.d"), tars.directory("d"), tars.whiteout("d/.wh.a")),
+        (archives.directory("x"), archives.whiteout("x/.wh.y")),
+        (archives.directory("d"), archives.whiteout("d/.wh..wh..opq"), archives.whiteout("d/.wh.a")),
+        (archives.directory("d"), archives.whiteout("d/.wh.a"), archives.whiteout("d/.wh..wh..opq")),
+        (archives.whiteout(".wh.d"), archives.directory("d"), archives.whiteout("d/.wh.a")),
         (
-            tars.directory("d"),
-            tars.whiteout("d/.wh..wh..opq"),
-            tars.directory("d/d"),
-            tars.whiteout("d/d/.wh.a"),
+            archives.directory("d"),
+            archives.whiteout("d/.wh..wh..opq"),
+            archives.directory("d/d"),
+            archives.whiteout("d/d/.wh.a"),
         ),
         (
-            tars.directory("d"),
-            tars.directory("d/d"),
-            tars.whiteout("d/d/.wh.a"),
-            tars.whiteout("d/.wh..wh..opq"),
+            archives.directory("d"),
+            archives.directory("d/d"),
+            archives.whiteout("d/d/.wh.a"),
+            archives.whiteout("d/.wh..wh..opq"),
         ),
     ],
     ids=[
@@ -341,7 +349,8 @@ def test_no_whiteout_is_seen_in_a_base_layer(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
         store.applied(
-            "base", [tars.whiteout(".wh.x"), tars.directory("d"), tars.whiteout("d/.wh.x"), tars.file("f")]
+            "base",
+            [archives.whiteout(".wh.x"), archives.directory("d"), archives.whiteout("d/.wh.x"), archives.file("f")],
         )
         shows(store, "base", there={b"f": b"content", b"d": None}, gone=(b"x", b"d/x"))
 
@@ -350,10 +359,10 @@ def test_no_whiteout_is_seen_in_a_base_layer(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_an_opaque_mark_hides_what_is_below(bench: Bench, last: bool) -> None:
-    entries = [tars.file("d/new", b"new"), tars.directory("d/d")]
-    mark = tars.whiteout("d/.wh..wh..opq")
+    entries = [archives.file("d/new", b"new"), archives.directory("d/d")]
+    mark = archives.whiteout("d/.wh..wh..opq")
     with child_of_standard(bench) as store:
-        store.applied("child", [tars.directory("d"), *([*entries, mark] if last else [mark, *entries])])
+        store.applied("child", [archives.directory("d"), *([*entries, mark] if last else [mark, *entries])])
         shows(store, "child", there={b"d/new": b"new", b"d/d": None}, gone=(b"d/a", b"d/d/a"))
 
 
@@ -361,7 +370,8 @@ def test_an_opaque_mark_hides_what_is_below(bench: Bench, last: bool) -> None:
 def test_other_marks_are_metadata(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         store.applied(
-            "child", [tars.file(".wh..wh.aufs", b"x"), tars.directory(".wh..wh.orph"), tars.file("new", b"new")]
+            "child",
+            [archives.file(".wh..wh.aufs", b"x"), archives.directory(".wh..wh.orph"), archives.file("new", b"new")],
         )
         tree = shows(store, "child", there={b"new": b"new", b"a": None, b"d/a": None})
         marks = [path for path in tree.nodes if b".wh." in path]
@@ -373,7 +383,7 @@ def test_other_marks_are_metadata(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-APPLY-UMASK")
 def test_the_umask_has_no_say(bench: Bench) -> None:
     with child_of_standard(bench, umask=0o077) as store:
-        store.applied("child", [tars.file("f", mode=0o666), tars.directory("x", 0o777)])
+        store.applied("child", [archives.file("f", mode=0o666), archives.directory("x", 0o777)])
         tree = store.observed("child")
         modes = {path: tree.nodes[path].mode & 0o7777 for path in (b"f", b"x")}
         if modes != {b"f": 0o666, b"x": 0o777}:
@@ -387,10 +397,10 @@ def test_the_umask_has_no_say(bench: Bench) -> None:
 def test_the_parent_is_left_alone(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         entries = [
-            tars.whiteout(".wh.a"),
-            tars.file("d/a", b"new"),
-            tars.directory("e", 0o700),
-            tars.whiteout("d/.wh.d"),
+            archives.whiteout(".wh.a"),
+            archives.file("d/a", b"new"),
+            archives.directory("e", 0o700),
+            archives.whiteout("d/.wh.d"),
         ]
         store.applied("child", entries)
         store.check_tree("base")

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.driver import DriverRefused
-from conformance.findings import TreeDiffers, WrongAnswer
-from conformance.observe import Difference
-from conformance.strategies import STANDARD
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import TreeDiffers, WrongAnswer
+from conformance.operations import ops
+from conformance.operations.observe import Difference
+from conformance.operations.strategies import STANDARD
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES, Case, Layer
 from conformance.suites.fewest import check_fewest
-from conformance.workbench import Deviation, same_tree
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.findings import WrongAnswer
+from conformance.harness.store import Deviation, Workbench, entry_names, everything_below, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import WrongAnswer
+from conformance.operations import ops
 from conformance.suites.homes import stays_as_it_was
-from conformance.workbench import Deviation, Workbench, entry_names, everything_below, same_tree
 
 _LAYERS = 129  # the longest chain: a layer with 128 lowers, and these
 _MARKED = 16

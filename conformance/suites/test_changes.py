@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench, not_applicable
-from conformance.findings import DiffDisagrees, WrongAnswer, WrongChange
-from conformance.model import Node, Snapshot
-from conformance.strategies import STANDARD, chains
-from conformance.workbench import Deviation, Workbench, entry_names
+from conformance.harness.store import Deviation, Workbench, entry_names
+from conformance.harness.stores import Bench, not_applicable
+from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
+from conformance.operations import ops
+from conformance.operations.model import Node, Snapshot
+from conformance.operations.strategies import STANDARD, chains
 
 
 def changes_of(store: Workbench, layer_id: str, parent: str | None = None) -> dict[bytes, str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops, tars
-from conformance.bench import Bench
-from conformance.driver import DriverRefused
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench
 from conformance.lab import namespace
-from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench
+from conformance.operations import archives, ops
+from conformance.operations.strategies import STANDARD
 
 Claim = Callable[[Bench, Workbench], bool]
 _TIME = 1_400_000_000_123_456_789
@@ -61,7 +61,7 @@ def _any_names(_: Bench, store: Workbench) -> bool:
 
 def _applied_size(_: Bench, store: Workbench) -> bool:
     store.create("sized")
-    return store.applied("sized", [tars.file("x", b"12345")]) == 5
+    return store.applied("sized", [archives.file("x", b"12345")]) == 5
 
 
 def _takes_options(bench: Bench, _: Workbench) -> bool:

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.driver import DriverRefused, DriverUnderTest
-from conformance.interpret import perform
+from conformance.drivers.protocol import DriverRefused, DriverUnderTest
+from conformance.harness.store import Deviation, Workbench, content_of, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.concurrent import Call
 from conformance.lab import namespace
-from conformance.machines.parallel import CALLS, Call, Record, explained_by_an_order, perform_call
-from conformance.strategies import STANDARD
+from conformance.machines.parallel import CALLS, Record, explained_by_an_order, perform_call
+from conformance.operations import ops
+from conformance.operations.real import perform
+from conformance.operations.strategies import STANDARD
 from conformance.suites.test_mounting import mounts_below
-from conformance.workbench import Deviation, Workbench, content_of, same_tree
 
 _CALLERS = 4
 _ROUNDS = 5  # what depends on who comes first is tried as often

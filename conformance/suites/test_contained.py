@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.strategies import STANDARD
-from conformance.workbench import Workbench
+from conformance.harness.store import Workbench
+from conformance.harness.stores import Bench
+from conformance.operations import ops
+from conformance.operations.strategies import STANDARD
 
 
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-MOUNT-CONTAINED")
 def test_trees_are_below_their_own_store(bench: Bench) -> None:
-    """The check is that of every get, in conformance.contained; two stores are open, with the same layers."""
+    """harness.contained checks every get; two stores are open, with the same layers."""
     with bench.store("origin") as one, bench.store("second") as other:
         for store in (one, other):
             store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.bench import Bench
-from conformance.driver import DriverFailed, DriverRefused, DriverUnderTest
+from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
+from conformance.harness.store import Deviation
+from conformance.harness.stores import Bench
 from conformance.lab.backing import backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import REFUSING, Disk, disk
@@ -35,7 +36,6 @@ from conformance.machines.crashes import (
     do,
     drawn_steps,
 )
-from conformance.workbench import Deviation
 
 _STEPS = 14  # of a drawn history
 

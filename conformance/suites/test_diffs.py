@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.findings import BytesDiffer, WrongAnswer
-from conformance.model import Snapshot
-from conformance.plugin import UNTESTED
-from conformance.strategies import STANDARD, chains
+from conformance.harness.plugin import UNTESTED
+from conformance.harness.store import Deviation, Workbench, charged_to, content_of, entry_names, members, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import BytesDiffer, WrongAnswer
+from conformance.history.tape import Waited
+from conformance.operations import ops
+from conformance.operations.model import Snapshot
+from conformance.operations.strategies import STANDARD, chains
 from conformance.suites.fewest import check_fewest
-from conformance.tape import Waited
-from conformance.workbench import Deviation, Workbench, charged_to, content_of, entry_names, members, same_tree
 
 
 @pytest.mark.smoke

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conformance.bench import Bench
-from conformance.driver import Answer, DriverRefused, OpenRequest
-from conformance.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
+from conformance.drivers.protocol import Answer, DriverRefused, OpenRequest
+from conformance.harness.store import Deviation
+from conformance.harness.stores import Bench
 from conformance.lab.pretend import Pretence
+from conformance.suites.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
 from conformance.suites.test_opening import FALSE_WORDS, TRUE_WORDS
-from conformance.workbench import Deviation
 
 _AT_A_TIME = 4  # most of the time is the start of processes
 _ON_BTRFS = ("4.0", "4.6", "4.7", "4.7-rc1", "4.10", "6.1")  # as text, 4.10 comes before 4.7

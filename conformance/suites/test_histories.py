@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from conformance.bench import Bench
+from conformance.harness.stores import Bench
 from conformance.machines.life_cycle import life_cycle, repeat
 
 _STEPS = 12

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops, tars
-from conformance.bench import Bench
-from conformance.driver import DriverRefused
-from conformance.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
-from conformance.observe import names_differ
-from conformance.strategies import STANDARD
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench, charged_to, entry_names
+from conformance.harness.stores import Bench
+from conformance.history.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
+from conformance.operations import archives, ops
+from conformance.operations.archives import BLOCK, Entry
+from conformance.operations.observe import names_differ
+from conformance.operations.strategies import STANDARD
 from conformance.suites.test_changes import changes_of
 from conformance.suites.test_changes import wrong as wrong_change
-from conformance.tars import BLOCK, Entry
-from conformance.workbench import Deviation, Workbench, charged_to, entry_names
 
 SECRET = b"the host's own words"
 _SIZE_FIELD = 124  # offset in a header (tar(5))
@@ -92,7 +92,7 @@ def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
     for layer_id in layer_ids:
         store.check_tree(layer_id)
     store.create("later", "base")
-    store.applied("later", [tars.file("later")])
+    store.applied("later", [archives.file("later")])
 
 
 def are_lost(said: str, paths: Iterable[bytes]) -> Deviation:
@@ -115,7 +115,9 @@ def test_dots_lead_nowhere(bench: Bench, layer_id: str, lead: str) -> None:
             store.create("lone")
         where = "lone" if layer_id == "base" else layer_id
         try_to_apply(
-            store, where, [tars.file(lead + up_to(outside) + "/new"), tars.directory(lead + up_to(outside), 0o777)]
+            store,
+            where,
+            [archives.file(lead + up_to(outside) + "/new"), archives.directory(lead + up_to(outside), 0o777)],
         )
         still_well(store)
 
@@ -124,9 +126,9 @@ def test_dots_lead_nowhere(bench: Bench, layer_id: str, lead: str) -> None:
 def test_absolute_names_lead_nowhere(bench: Bench) -> None:
     with targets(bench) as (store, outside):
         entries = [
-            tars.file(f"{outside.path}/new"),
-            tars.file(f"{outside.path}/secret"),
-            tars.directory(str(outside.path), 0o777),
+            archives.file(f"{outside.path}/new"),
+            archives.file(f"{outside.path}/secret"),
+            archives.directory(str(outside.path), 0o777),
         ]
         try_to_apply(store, "child", entries)
         still_well(store)
@@ -139,12 +141,18 @@ def test_absolute_names_lead_nowhere(bench: Bench) -> None:
 def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, depth: int) -> None:
     with targets(bench) as (store, outside):
         target = str(outside.path) if absolute else up_to(outside)
-        links = [tars.symlink("s", target)] if depth == 1 else [tars.symlink("s", "t"), tars.symlink("t", target)]
+        links = (
+            [archives.symlink("s", target)]
+            if depth == 1
+            else [archives.symlink("s", "t"), archives.symlink("t", target)]
+        )
         try_to_apply(
-            store, "child", [*links, tars.file("s/new"), tars.file("s/secret"), tars.directory("s/sub", 0o777)]
+            store,
+            "child",
+            [*links, archives.file("s/new"), archives.file("s/secret"), archives.directory("s/sub", 0o777)],
         )
         outside.check()
-        try_to_apply(store, "child", [*links, tars.directory("s", 0o777), tars.file("s/new")])
+        try_to_apply(store, "child", [*links, archives.directory("s", 0o777), archives.file("s/new")])
         still_well(store)
 
 
@@ -157,7 +165,11 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
         store.change("links", [ops.MakeSymlink(b"s", target), ops.MakeSymlink(b"up", os.fsencode(up_to(outside)))])
         store.create("on-links", "links")
         for name in ("s", "up"):
-            entries = [tars.file(f"{name}/new"), tars.file(f"{name}/secret"), tars.directory(f"{name}/sub", 0o777)]
+            entries = [
+                archives.file(f"{name}/new"),
+                archives.file(f"{name}/secret"),
+                archives.directory(f"{name}/sub", 0o777),
+            ]
             try_to_apply(store, "on-links", entries)
             outside.check()
             try_to_apply(store, "links", entries)
@@ -174,12 +186,14 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
         target = {"absolute": f"{outside.path}/secret", "dots": up_to(outside) + "/secret", "symlink": "s/secret"}[
             way
         ]
-        first = [tars.symlink("s", str(outside.path))] if way == "symlink" else []
+        first = [archives.symlink("s", str(outside.path))] if way == "symlink" else []
         # Then written through, and given another mode: an entry of the same name replaces it.
-        try_to_apply(store, "child", [*first, tars.hard_link("h", target)])
+        try_to_apply(store, "child", [*first, archives.hard_link("h", target)])
         with charged_to(*linked):
             outside.check()
-        try_to_apply(store, "child", [*first, tars.hard_link("h", target), tars.file("h", b"overwritten", 0o4777)])
+        try_to_apply(
+            store, "child", [*first, archives.hard_link("h", target), archives.file("h", b"overwritten", 0o4777)]
+        )
         secrets = [path for path, node in store.observed("child").nodes.items() if node.content == SECRET]
         if secrets:
             said = f"the layer shows a file of the host under {secrets}"
@@ -192,7 +206,7 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
 def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
     with targets(bench) as (store, outside):
         entries = [
-            tars.symlink("s", f"{outside.path}/secret"),
+            archives.symlink("s", f"{outside.path}/secret"),
             Entry("h", tarfile.LNKTYPE, target="s", mode=0o4777),
         ]
         try_to_apply(store, "child", [*entries, Entry("s", tarfile.LNKTYPE, target="h", mode=0o4777)])
@@ -204,8 +218,8 @@ def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None
 @pytest.mark.parametrize("kind", ["symlink", "file"])
 def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) -> None:
     with targets(bench) as (store, outside):
-        entry = tars.symlink(name, str(outside.path)) if kind == "symlink" else tars.file(name)
-        try_to_apply(store, "child", [entry, tars.file("new")])
+        entry = archives.symlink(name, str(outside.path)) if kind == "symlink" else archives.file(name)
+        try_to_apply(store, "child", [entry, archives.file("new")])
         root = store.driver.get("child")
         try:
             if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
@@ -219,7 +233,7 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."])
 def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
     with targets(bench) as (store, _):
-        try_to_apply(store, "child", [tars.whiteout(name)])
+        try_to_apply(store, "child", [archives.whiteout(name)])
         there = store.observed("child").nodes
         lost = {b"a", b"d", b"d/a", b"d/d/a", b"e"} - there.keys()
         if lost:
@@ -239,12 +253,12 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
 def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> None:
     with targets(bench) as (store, outside):
         if way == "dots":
-            try_to_apply(store, "child", [tars.whiteout(f"{up_to(outside)}/{mark}")])
+            try_to_apply(store, "child", [archives.whiteout(f"{up_to(outside)}/{mark}")])
         elif way == "archive":
-            try_to_apply(store, "child", [tars.symlink("s", str(outside.path)), tars.whiteout(f"s/{mark}")])
+            try_to_apply(store, "child", [archives.symlink("s", str(outside.path)), archives.whiteout(f"s/{mark}")])
         else:
             store.change("child", [ops.MakeSymlink(b"s", os.fsencode(outside.path))])
-            try_to_apply(store, "child", [tars.whiteout(f"s/{mark}")])
+            try_to_apply(store, "child", [archives.whiteout(f"s/{mark}")])
         still_well(store)
 
 
@@ -253,7 +267,7 @@ def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> N
 def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
     """STANDARD has the symlink b to the directory d."""
     with targets(bench) as (store, _):
-        if try_to_apply(store, "child", [tars.whiteout("b/.wh..wh..opq")]):
+        if try_to_apply(store, "child", [archives.whiteout("b/.wh..wh..opq")]):
             lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
             if lost:
                 said = f"an opaque whiteout below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
@@ -290,7 +304,7 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
 def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
-    first, second = tars.archive([tars.file("one")]), tars.archive([tars.file("two")])
+    first, second = archives.archive([archives.file("one")]), archives.archive([archives.file("two")])
     wrong = bytearray(first[: 2 * BLOCK] + second)
     wrong[2 * BLOCK + _CHECKSUM_FIELD] ^= 1
     must_refuse_bytes(bench, bytes(wrong), "two files, the second with a wrong checksum")
@@ -308,15 +322,19 @@ def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
     ids=["too-long", "minus-one", "minus", "huge"],
 )
 def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> None:
-    must_refuse_bytes(bench, tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, field), what)
+    must_refuse_bytes(
+        bench, archives.with_field(archives.archive([archives.file("one")]), _SIZE_FIELD, field), what
+    )
 
 
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
 def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
     """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
-    empty = tars.archive([tars.file("one", b"")])
-    must_refuse_bytes(bench, tars.with_field(empty, _SIZE_FIELD, b"\xff" * 12), "an empty file with a size of -1")
+    empty = archives.archive([archives.file("one", b"")])
+    must_refuse_bytes(
+        bench, archives.with_field(empty, _SIZE_FIELD, b"\xff" * 12), "an empty file with a size of -1"
+    )
 
 
 @pytest.mark.requirement("OVL-HOSTILE-JUNK")
@@ -332,13 +350,13 @@ def test_junk_is_an_error(bench: Bench, data: bytes) -> None:
 def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> None:
     with targets(bench) as (store, _):
         entries = [
-            tars.directory("d"),
-            tars.file("d/f", b"x" * 700),
-            tars.symlink("s", "d"),
-            tars.whiteout(".wh.a"),
-            tars.hard_link("h", "d/f"),
+            archives.directory("d"),
+            archives.file("d/f", b"x" * 700),
+            archives.symlink("s", "d"),
+            archives.whiteout(".wh.a"),
+            archives.hard_link("h", "d/f"),
         ]
-        whole = bytearray(tars.archive(entries))
+        whole = bytearray(archives.archive(entries))
         places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
         for place, value in bench.draw(data, st.lists(places, min_size=1, max_size=8)):
             whole[place] = value
@@ -355,8 +373,10 @@ def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> Non
 @pytest.mark.parametrize("kind", [b"L", b"x", b"g"], ids=["gnu-long-name", "pax", "pax-global"])
 def test_a_promise_of_gigabytes_is_an_error(bench: Bench, kind: bytes) -> None:
     """The header says that a name of 4 GiB follows; three blocks do."""
-    header = tars.with_field(tars.archive([tars.file("one")]), _SIZE_FIELD, b"\x80" + (1 << 32).to_bytes(11, "big"))
-    header = tars.with_field(header, 156, kind)
+    header = archives.with_field(
+        archives.archive([archives.file("one")]), _SIZE_FIELD, b"\x80" + (1 << 32).to_bytes(11, "big")
+    )
+    header = archives.with_field(header, 156, kind)
     must_refuse_bytes(bench, header, f"a header of type {kind!r} that promises 4 GiB")
 
 
@@ -367,9 +387,9 @@ def test_time_grows_with_the_entries(bench: Bench) -> None:
     with bench.store() as store:
         taken = []
         for number in (2_000, 8_000):
-            entries = [tars.file(f"d/{'x' * 60}-{one}", b"") for one in range(number)]
+            entries = [archives.file(f"d/{'x' * 60}-{one}", b"") for one in range(number)]
             layer_id = store.create(f"many-{number}")
-            archive = store.archive([tars.directory("d"), *entries])
+            archive = store.archive([archives.directory("d"), *entries])
             began = time.perf_counter()
             store.apply(layer_id, archive)
             taken.append(time.perf_counter() - began)
@@ -381,7 +401,9 @@ def test_time_grows_with_the_entries(bench: Bench) -> None:
 def test_many_entries_are_taken(bench: Bench) -> None:
     with bench.store() as store:
         store.create("many")
-        store.applied("many", [tars.directory("d"), *(tars.file(f"d/{number}", b"") for number in range(1500))])
+        store.applied(
+            "many", [archives.directory("d"), *(archives.file(f"d/{number}", b"") for number in range(1500))]
+        )
         found = len(store.observed("many").nodes)
         if found != 1501:
             raise Deviation(f"an archive of 1,501 entries made {found}")

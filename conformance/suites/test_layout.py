@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.findings import TreeDiffers
-from conformance.observe import names_differ
-from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench
+from conformance.history.findings import TreeDiffers
+from conformance.operations import ops
+from conformance.operations.observe import names_differ
+from conformance.operations.strategies import STANDARD
 
 _SHORT = re.compile(r"[A-Z2-7]{26}")
 

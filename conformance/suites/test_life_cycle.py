@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench, not_applicable
-from conformance.driver import DriverRefused
-from conformance.findings import FilesDiffer, WrongAnswer
-from conformance.observe import observe
-from conformance.strategies import STANDARD
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench, everything_below, same_tree
+from conformance.harness.stores import Bench, not_applicable
+from conformance.history.findings import FilesDiffer, WrongAnswer
+from conformance.operations import ops
+from conformance.operations.observe import observe
+from conformance.operations.strategies import STANDARD
 from conformance.suites.homes import below_home, came_empty, stays_as_it_was, with_sealed_parent
-from conformance.workbench import Deviation, Workbench, everything_below, same_tree
 
 
 @pytest.mark.smoke

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench, not_applicable
-from conformance.driver import DriverRefused
-from conformance.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench, charged_to, entry_names, same_tree
+from conformance.harness.stores import Bench, not_applicable
+from conformance.history.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
 from conformance.lab import namespace
-from conformance.observe import observe
-from conformance.strategies import STANDARD
-from conformance.workbench import Deviation, Workbench, charged_to, entry_names, same_tree
+from conformance.operations import ops
+from conformance.operations.observe import observe
+from conformance.operations.strategies import STANDARD
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _SHORT = len("/l/") + 26  # of a lower, after the home

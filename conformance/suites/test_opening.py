@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench, not_applicable
-from conformance.driver import DriverRefused
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, everything_below
+from conformance.harness.stores import Bench, not_applicable
 from conformance.lab import namespace
-from conformance.strategies import STANDARD
+from conformance.operations import ops
+from conformance.operations.strategies import STANDARD
 from conformance.suites.homes import stays_as_it_was
-from conformance.workbench import Deviation, everything_below
 
 
 @pytest.mark.smoke

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.bench import Bench, not_applicable
-from conformance.driver import DriverRefused
-from conformance.findings import WrongAnswer
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench, not_applicable
+from conformance.history.findings import WrongAnswer
 from conformance.lab.project import put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import BLOCK, MIB, SIZES, SPELLINGS, WAYS, Way, way_of
 from conformance.suites.test_opening import refused
-from conformance.workbench import Deviation, Workbench
 
 _SMALL = MIB
 _FREED = 30.0  # seconds in which a filesystem has to give the space of removed files back

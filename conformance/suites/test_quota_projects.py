@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.bench import Bench
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench
 from conformance.lab.project import project_of, put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import MIB, SIZES, WAYS, Way, way_of
 from conformance.suites.test_concurrency import in_child
-from conformance.workbench import Deviation, Workbench
 
 _SMALL = MIB
 

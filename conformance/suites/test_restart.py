@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.driver import DriverRefused
-from conformance.findings import FilesDiffer, TreeDiffers
-from conformance.observe import names_differ
+from conformance.drivers.protocol import DriverRefused
+from conformance.harness.store import Deviation, Workbench, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import FilesDiffer, TreeDiffers
+from conformance.operations import ops
+from conformance.operations.observe import names_differ
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
-from conformance.workbench import Deviation, Workbench, same_tree
 
 
 def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:

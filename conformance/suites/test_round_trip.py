@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.findings import TreeDiffers
-from conformance.observe import compared
-from conformance.strategies import STANDARD, chains
+from conformance.harness.store import Deviation, Workbench, entry_names, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import TreeDiffers
+from conformance.operations import ops
+from conformance.operations.observe import compared
+from conformance.operations.strategies import STANDARD, chains
 from conformance.suites.fewest import check_fewest
-from conformance.workbench import Deviation, Workbench, entry_names, same_tree
 
 
 def copy_layer(store: Workbench, copy: Workbench, layer_id: str) -> tuple[int | None, Path]:

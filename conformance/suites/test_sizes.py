@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.findings import WrongAnswer
-from conformance.model import Snapshot
-from conformance.strategies import STANDARD, chains
-from conformance.workbench import Deviation, Workbench
+from conformance.harness.store import Deviation, Workbench
+from conformance.harness.stores import Bench
+from conformance.history.findings import WrongAnswer
+from conformance.operations import ops
+from conformance.operations.model import Snapshot
+from conformance.operations.strategies import STANDARD, chains
 
 
 def says(store: Workbench, layer_id: str, wanted: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.bench import Bench
+from conformance.harness.store import Deviation
+from conformance.harness.stores import Bench
 from conformance.lab import namespace
-from conformance.strategies import STANDARD
+from conformance.operations.strategies import STANDARD
 from conformance.suites.test_opening import backing_filesystem
-from conformance.workbench import Deviation
 
 # By the magic of statfs(2); drivers write some of them in several ways.
 _NAMES = {

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance import ops, tars
-from conformance.bench import Bench
-from conformance.driver import DriverRefused, IdRange
-from conformance.findings import WrongAnswer
-from conformance.strategies import STANDARD
-from conformance.tars import Entry
-from conformance.workbench import Deviation, Workbench, entry_names, members, same_tree
+from conformance.drivers.protocol import DriverRefused, IdRange
+from conformance.harness.store import Deviation, Workbench, entry_names, members, same_tree
+from conformance.harness.stores import Bench
+from conformance.history.findings import WrongAnswer
+from conformance.operations import archives, ops
+from conformance.operations.archives import Entry
+from conformance.operations.strategies import STANDARD
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
@@ -116,7 +116,7 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
             Entry("root", owner=(0, 0)),
             Entry("s", b"2", target="f", owner=(7, 7)),
         ]
-        store.applied("base", [*entries, Entry("same", owner=(50_000, 50_000)), tars.file("made/here")])
+        store.applied("base", [*entries, Entry("same", owner=(50_000, 50_000)), archives.file("made/here")])
         wanted = {
             "f": (100_005, 100_006),
             "root": (100_000, 100_000),
@@ -284,7 +284,7 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
 def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
         store.must_refuse("remove child", call=lambda: store.driver.remove("child"))
-        archive = store.archive([tars.file("new")])
+        archive = store.archive([archives.file("new")])
         store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
         images.check_tree("child")
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.bench import Bench
-from conformance.strategies import CAPABILITY, STANDARD, chains
-from conformance.workbench import Deviation, charged_to
+from conformance.harness.store import Deviation, charged_to
+from conformance.harness.stores import Bench
+from conformance.operations import ops
+from conformance.operations.strategies import CAPABILITY, STANDARD, chains
 
 
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.adapters import GROUP, KEYS, UnknownDriver, connect, keys_of, writable_of
-from conformance.adapters.connection import (
+from conformance.drivers.connection import (
     BadConnection,
     Connection,
     Key,
@@ -23,7 +22,8 @@ from conformance.adapters.connection import (
     format_connection,
     parse,
 )
-from conformance.driver import DriverInfo, DriverSource
+from conformance.drivers.protocol import DriverInfo, DriverSource
+from conformance.drivers.registry import GROUP, KEYS, UnknownDriver, connect, keys_of, writable_of
 from conformance.spec import load_capabilities
 
 KNOWN = (Key("binary", "a command"), Key("storage-opt", "an option", repeatable=True))

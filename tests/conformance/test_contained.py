@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance.adapters import UnknownDriver, connect, writable_of
-from conformance.case import Case
-from conformance.contained import REQUIREMENT, Bounds, Escaped
-from conformance.dialects.python import PythonClass
-from conformance.driver import OpenRequest
-from conformance.findings import Finding, NotContained, NotDone, WrongAnswer
-from conformance.repro import Heading, script
-from conformance.tape import Called, Opened, Step
+from conformance.drivers.protocol import OpenRequest
+from conformance.drivers.python.script import PythonClass
+from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.evidence.reproducer import Heading, script
+from conformance.harness.contained import REQUIREMENT, Bounds, Escaped
+from conformance.history.case import Case
+from conformance.history.findings import Finding, NotContained, NotDone, WrongAnswer
+from conformance.history.tape import Called, Opened, Step
 from refdriver.linux import libc
 
 ROOT = Path(__file__).parents[2]

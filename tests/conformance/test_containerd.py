@@ -25,10 +25,10 @@ from snapshotting import (
     with_containerd,
 )
 
-from conformance import adapters
-from conformance.adapters.containerd import client, messages, mounting, wire
-from conformance.adapters.containerd.daemon import Daemon, Setup
-from conformance.driver import DriverRefused, DriverSource, DriverUnderTest, IdRange, OpenRequest
+from conformance.drivers import registry
+from conformance.drivers.containerd import client, messages, mounting, wire
+from conformance.drivers.containerd.daemon import Daemon, Setup
+from conformance.drivers.protocol import DriverRefused, DriverSource, DriverUnderTest, IdRange, OpenRequest
 
 Open = Callable[[str], DriverUnderTest]
 
@@ -36,7 +36,7 @@ Open = Callable[[str], DriverUnderTest]
 @pytest.fixture(params=["overlayfs", "native"])
 def source(request: pytest.FixtureRequest, scratch: Path) -> Iterator[DriverSource]:
     """A snapshotter; nothing may be left of it: no process, no mount, no directory of a daemon."""
-    found = adapters.connect(f"containerd:{request.param}")
+    found = registry.connect(f"containerd:{request.param}")
     yield found
     found.close()
     nothing_left(scratch)
@@ -167,7 +167,7 @@ def test_a_reopened_store_and_one_opened_again_show_the_same(
 def test_a_chain_of_130_layers_below_a_long_home(scratch: Path) -> None:
     home = scratch / ("h" * 200) / ("i" * 200)
     home.mkdir(parents=True)
-    source = adapters.connect("containerd:overlayfs")
+    source = registry.connect("containerd:overlayfs")
     driver = source.open(OpenRequest(home))
     for number in range(130):  # so the last has 129 lowers, and containerd refuses none
         driver.create(f"layer-{number}", f"layer-{number - 1}" if number else "")
@@ -202,8 +202,8 @@ def test_a_strange_home_is_the_snapshotters_business(open_store: Open, name: str
 @with_containerd
 def test_a_daemon_dies_with_the_process_that_started_it(scratch: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from conformance.adapters import connect;"
-        "from conformance.driver import OpenRequest; source = connect('containerd:overlayfs');"
+        "import os, sys; from pathlib import Path; from conformance.drivers.registry import connect;"
+        "from conformance.drivers.protocol import OpenRequest; source = connect('containerd:overlayfs');"
         "driver = source.open(OpenRequest(Path(sys.argv[1]))); driver.create('base', '');"
         "print('ready', flush=True); sys.stdin.read()"
     )
@@ -221,7 +221,7 @@ def test_a_daemon_dies_with_the_process_that_started_it(scratch: Path) -> None:
         os.close(watched)
     assert daemons_of(scratch) == []
     # What it left is no obstacle to the next one.
-    source = adapters.connect("containerd:overlayfs")
+    source = registry.connect("containerd:overlayfs")
     driver = source.open(OpenRequest(scratch))
     assert driver.exists("base")
     driver.close()
@@ -233,7 +233,7 @@ def test_a_containerd_that_is_running_already(scratch: Path) -> None:
     (scratch / "daemon").mkdir()
     daemon = Daemon(Setup(str(BINARY), "native"), scratch / "daemon")
     try:
-        source = adapters.connect(f"containerd:native?address={daemon.address}")
+        source = registry.connect(f"containerd:native?address={daemon.address}")
         assert source.info.declined.keys() >= {"own-home", "overlay"}
         drivers = []
         for name in ("one", "two"):  # of the same layers, in a namespace each
@@ -272,7 +272,7 @@ def test_what_a_store_cannot_be_opened_with_is_refused(source: DriverSource, scr
 
 @with_containerd
 def test_a_snapshotter_that_is_not_to_be_had_is_refused(scratch: Path) -> None:
-    source = adapters.connect("containerd:nonsense")
+    source = registry.connect("containerd:nonsense")
     with pytest.raises(DriverRefused, match="no snapshotter 'nonsense'"):
         source.open(OpenRequest(scratch))
     nothing_left(scratch)
@@ -289,14 +289,14 @@ def test_a_snapshotter_that_is_not_to_be_had_is_refused(scratch: Path) -> None:
     ],
 )
 def test_what_cannot_be_reached_says_why(connection: str, advice: str) -> None:
-    with pytest.raises(adapters.UnknownDriver, match=advice):
-        adapters.connect(connection)
+    with pytest.raises(registry.UnknownDriver, match=advice):
+        registry.connect(connection)
 
 
 def test_without_grpc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grpc", None)
-    with pytest.raises(adapters.UnknownDriver, match=r"pip install 'overlay-conformance\[containerd\]'"):
-        adapters.connect("containerd:overlayfs")
+    with pytest.raises(registry.UnknownDriver, match=r"pip install 'overlay-conformance\[containerd\]'"):
+        registry.connect("containerd:overlayfs")
     with pytest.raises(ImportError):
         client.load_grpc()
 

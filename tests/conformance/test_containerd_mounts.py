@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.adapters.containerd import mounting
-from conformance.adapters.containerd.formatting import Active, CannotMount, Completed, Directory, completed
-from conformance.adapters.containerd.messages import Mount
+from conformance.drivers.containerd import mounting
+from conformance.drivers.containerd.formatting import Active, CannotMount, Completed, Directory, completed
+from conformance.drivers.containerd.messages import Mount
 from conformance.lab import backing
 from conformance.lab.removal import make_subvolumes_writable, remove_tree
 

@@ -23,10 +23,10 @@ from snapshotting import (
     with_containerd,
 )
 
-from conformance import adapters
-from conformance.adapters.containerd.daemon import Daemon, Setup, unused_plugins
-from conformance.adapters.containerd.messages import Mount
-from conformance.driver import DriverRefused, DriverSource, OpenRequest
+from conformance.drivers import registry
+from conformance.drivers.containerd.daemon import Daemon, Setup, unused_plugins
+from conformance.drivers.containerd.messages import Mount
+from conformance.drivers.protocol import DriverRefused, DriverSource, OpenRequest
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this machine has no /dev/fuse")
 
@@ -41,7 +41,7 @@ def relayed(
         daemon = Daemon(Setup(str(BINARY), "overlayfs"), scratch / "daemon")
         stack.callback(daemon.stop)
         stack.enter_context(relay(daemon.address, scratch / "socket", "overlayfs", rewrite))
-        source = adapters.connect(f"containerd:{name}?proxy={scratch}/socket")
+        source = registry.connect(f"containerd:{name}?proxy={scratch}/socket")
         stack.callback(source.close)
         yield source, daemon
 
@@ -112,9 +112,9 @@ def test_a_file_of_configuration_is_handed_on(scratch: Path) -> None:
     )
     (scratch / "store").mkdir()
     with pytest.raises(DriverRefused, match="did not load the snapshotter 'devmapper': devmapper not configured"):
-        adapters.connect("containerd:devmapper").open(OpenRequest(scratch / "store"))
+        registry.connect("containerd:devmapper").open(OpenRequest(scratch / "store"))
     with pytest.raises(DriverRefused, match=r"did not load the snapshotter 'devmapper': .*nonsense"):
-        adapters.connect(f"containerd:devmapper?config={file}").open(OpenRequest(scratch / "store"))
+        registry.connect(f"containerd:devmapper?config={file}").open(OpenRequest(scratch / "store"))
 
 
 @with_containerd
@@ -126,8 +126,8 @@ def test_a_file_that_cannot_be_added_says_why(scratch: Path, text: str | None, a
     file = scratch / "added.toml"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(adapters.UnknownDriver, match=advice):
-        adapters.connect(f"containerd:overlayfs?config={file}")
+    with pytest.raises(registry.UnknownDriver, match=advice):
+        registry.connect(f"containerd:overlayfs?config={file}")
 
 
 def test_the_snapshotter_under_test_is_not_disabled() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from conformance.adapters import connect
-from conformance.driver import DriverUnderTest, OpenRequest
+from conformance.drivers.protocol import DriverUnderTest, OpenRequest
+from conformance.drivers.registry import connect
+from conformance.harness.session import RESET
 from conformance.machines.churn import left_behind
 from conformance.machines.crashes import (
     APPLY,
@@ -28,7 +29,6 @@ from conformance.machines.crashes import (
     do,
     drawn_steps,
 )
-from conformance.session import RESET
 
 
 def history_of(*verbs: str) -> History:

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from conformance.alarms import Hearing, Standing
 from conformance.cli.selftest import Asked, tried
-from conformance.different.catalogue import DIFFERENT
-from conformance.different.different import Different
-from conformance.faulty.catalogue import FAULTS
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport
+from conformance.selftest.alarms import Hearing, Standing
+from conformance.selftest.mutants.catalogue import FAULTS
+from conformance.selftest.variants.catalogue import DIFFERENT
+from conformance.selftest.variants.different import Different
 from conformance.spec import load_requirements
 
 # What of the observations below shows each choice.
@@ -227,7 +227,7 @@ def test_what_is_seen_is_the_same_each_time(seen_of_basis: Mapping[str, Any]) ->
 
 def seen_of_faithful() -> Mapping[str, Any]:
     with scratch_directory(None) as scratch:
-        return observed("conformance.faulty.basis", "Faithful", scratch)
+        return observed("conformance.selftest.mutants.basis", "Faithful", scratch)
 
 
 @pytest.mark.mounts
@@ -253,7 +253,7 @@ def hearings_of(*choices: Different, scratch: Path, **changes: Any) -> Mapping[s
 LISTED = '''
 import os
 
-from conformance.faulty.basis import Faithful
+from conformance.selftest.mutants.basis import Faithful
 
 
 class HidesLayers(Faithful):

@@ -73,7 +73,7 @@ def run_script(path: Path, text: str | None = None) -> tuple[int, str]:
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -> None:
     fault, requirement = FAULTS[what]
-    driver = f"python:conformance.faulty.{fault}"
+    driver = f"python:conformance.selftest.mutants.{fault}"
     left = run(driver, "--requirement", requirement, scratch=scratch)
     folder = left.folders[0]
     there = {path.name for path in folder.iterdir()}
@@ -83,7 +83,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     assert code == 1, said
     assert "DEVIATES" in said
     module, name = fault.split(":")
-    correct = (folder / "repro.sh").read_text().replace(f"conformance.faulty.{module}", "refdriver")
+    correct = (folder / "repro.sh").read_text().replace(f"conformance.selftest.mutants.{module}", "refdriver")
     code, said = run_script(folder / "repro.sh", correct.replace(f'"{name}"', '"Driver"'))
     assert code == 0, said
     code, said = replay(folder, driver)
@@ -95,7 +95,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
 
 def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     left = run(
-        "python:conformance.faulty.archives:LosesWhiteouts",
+        "python:conformance.selftest.mutants.archives:LosesWhiteouts",
         "--requirement",
         "OVL-APPLY-ROUND-TRIP",
         scratch=scratch,
@@ -116,7 +116,10 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
 
 def test_a_script_refuses_to_guess_when_a_command_is_missing(scratch: Path) -> None:
     left = run(
-        "python:conformance.faulty.layers:NoLimit", "--requirement", "OVL-CHAIN-129-REFUSED", scratch=scratch
+        "python:conformance.selftest.mutants.layers:NoLimit",
+        "--requirement",
+        "OVL-CHAIN-129-REFUSED",
+        scratch=scratch,
     )
     env = {**ENVIRONMENT, "PYTHON": "no-such-python"}
     script = ["sh", str(left.folders[0] / "repro.sh")]
@@ -140,7 +143,10 @@ def test_a_case_that_cannot_be_read_is_refused(scratch: Path, damage: str) -> No
 
 def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
     left = run(
-        "python:conformance.faulty.layers:NoLimit", "--requirement", "OVL-CHAIN-129-REFUSED", scratch=scratch
+        "python:conformance.selftest.mutants.layers:NoLimit",
+        "--requirement",
+        "OVL-CHAIN-129-REFUSED",
+        scratch=scratch,
     )
     said = json.loads((left.folders[0] / "case.json").read_text())
     case = scratch / "case.json"

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from reading import verdicts
 
-from conformance import expectations
-from conformance.expectations import BadExpectations, Expectation, apply, within
-from conformance.results import TestOutcome, Verdict
+from conformance.report import expectations
+from conformance.report.expectations import BadExpectations, Expectation, apply, within
 from conformance.spec import load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 TODAY = datetime.date(2026, 11, 24)
 KNOWN = load_requirements()
@@ -131,7 +131,7 @@ def test_update_keeps_what_it_does_not_touch() -> None:
 
 # A faulty driver that writes down how often it applied an archive.
 COUNTING = """\
-from conformance.faulty.archives import LosesWhiteouts
+from conformance.selftest.mutants.archives import LosesWhiteouts
 
 
 class Counting(LosesWhiteouts):

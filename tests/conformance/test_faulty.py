@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from reading import records, verdicts
 
-from conformance.faulty.catalogue import EXCEPTIONS, FAULTS
-from conformance.faulty.fault import Fault
 from conformance.lab.backing import BACKINGS, HOST
+from conformance.selftest.mutants.catalogue import EXCEPTIONS, FAULTS
+from conformance.selftest.mutants.fault import Fault
 from conformance.spec import load_requirements
 
 # A bug that a project had, an erratum of the reference driver, a boundary that is moved, or where else it is from.
@@ -60,7 +60,7 @@ def run(driver: str, *words: str, scratch: Path) -> tuple[int, Path, str]:
 @pytest.mark.mounts
 def test_run_finds_a_fault_too_and_says_how_to_repeat_it(scratch: Path) -> None:
     words = ("--requirement", "OVL-LIFE-CREATE", "--seed", "5")
-    code, found, output = run("python:conformance.faulty.layers:ExistsAlways", *words, scratch=scratch)
+    code, found, output = run("python:conformance.selftest.mutants.layers:ExistsAlways", *words, scratch=scratch)
     assert code == 1, output
     assert verdicts(found) == {"OVL-LIFE-CREATE": "FAIL"}
     assert all(one["steps"] for one in records(found, "outcome"))
@@ -71,7 +71,7 @@ def test_run_finds_a_fault_too_and_says_how_to_repeat_it(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_the_wrapper_itself_conforms(scratch: Path) -> None:
     code, found, output = run(
-        "python:conformance.faulty.basis:Faithful", "--examples", "3", "--seed", "5", scratch=scratch
+        "python:conformance.selftest.mutants.basis:Faithful", "--examples", "3", "--seed", "5", scratch=scratch
     )
     assert code == 0, output
     assert set(verdicts(found).values()) <= {"PASS", "NOT-APPLICABLE"}
@@ -80,7 +80,7 @@ def test_the_wrapper_itself_conforms(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
     words = ("--requirement", "OVL-APPLY-ROUND-TRIP", "--seed", "5", "--examples", "40")
-    _, found, _ = run("python:conformance.faulty.archives:LosesWhiteouts", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.archives:LosesWhiteouts", *words, scratch=scratch)
     chains = [one for one in records(found, "outcome") if "origin: create layer-1 on layer-0" in one["steps"]]
     steps = chains[0]["steps"]
     above = steps[steps.index("origin: create layer-1 on layer-0") :]
@@ -90,7 +90,7 @@ def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
     words = ("--requirement", "OVL-META-OWNERS", "--seed", "5")
-    _, found, _ = run("python:conformance.faulty.carrying:LosesOwners", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.carrying:LosesOwners", *words, scratch=scratch)
     cases = [one["steps"] for one in records(found, "outcome") if "every-kind" in one["test"]]
     assert [step for step in cases[0] if step.startswith("origin:   ")] == [
         "origin:   CreateFile f content=b'content' mode=0644",
@@ -103,10 +103,12 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
     of_one_test = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-DETERMINISTIC", "OVL-DIFF-TAR")
     words = [word for one in of_one_test for word in ("--requirement", one)]
     _, found, _ = run(
-        "python:conformance.faulty.archives:LosesWhiteoutsInDiff", *words, "--seed", "5", scratch=scratch
+        "python:conformance.selftest.mutants.archives:LosesWhiteoutsInDiff", *words, "--seed", "5", scratch=scratch
     )
     assert verdicts(found) == {one: "FAIL" if one == of_one_test[0] else "PASS" for one in of_one_test}
-    _, found, _ = run("python:conformance.faulty.archives:RandomOrder", *words, "--seed", "5", scratch=scratch)
+    _, found, _ = run(
+        "python:conformance.selftest.mutants.archives:RandomOrder", *words, "--seed", "5", scratch=scratch
+    )
     assert verdicts(found)["OVL-DIFF-DETERMINISTIC"] == "FAIL"
     assert verdicts(found)["OVL-WHITEOUT-IN-DIFF"] == "PASS"
 
@@ -115,5 +117,5 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
 def test_all_tests_of_what_a_diff_holds_are_in_smoke(scratch: Path) -> None:
     ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
     words = ["--profile", "smoke", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
-    _, found, _ = run("python:conformance.faulty.archives:DiffsTooMuch", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.archives:DiffsTooMuch", *words, scratch=scratch)
     assert {verdicts(found)[one] for one in ids} == {"FAIL"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from reading import records, verdicts
 
-from conformance import health
 from conformance.lab.kernellog import KernelLog, why_not
-from conformance.results import TestOutcome, Verdict
+from conformance.spec import health
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 HEALTHY = [
     "overlayfs: upper fs does not support RENAME_WHITEOUT.",

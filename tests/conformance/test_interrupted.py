@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 from reading import records
 
-from conformance.case import Case
 from conformance.cli.following import Followed, follow
-from conformance.collected import Collected, Inventory
-from conformance.findings import InWords
+from conformance.harness.collected import Collected, Inventory
+from conformance.history.case import Case
+from conformance.history.findings import InWords
 from conformance.lab.scratch import sweep
-from conformance.results import TestOutcome, Verdict, shares_of
+from conformance.spec.verdicts import TestOutcome, Verdict, shares_of
 
 COMMAND = [sys.executable, "-m", "conformance"]
 # Wrong in one requirement, which is judged first; in another one it starts a daemon, tells the test, and hangs.

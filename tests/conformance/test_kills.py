@@ -13,14 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.alarms import Alarm, Choice, Hearing, Standing, heard, summed_up
-from conformance.kills import Fate, Kill, KillMatrix, Seen, Specimen, Trial, is_own_defect, judged, uncovered
 from conformance.report import killfile
 from conformance.report.killfile import BadKills, KillReport, Selftest
 from conformance.report.killtable import kill_table
 from conformance.report.matrix import Matrix
 from conformance.report.page import page
-from conformance.results import TestOutcome, Verdict
+from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing, heard, summed_up
+from conformance.selftest.kills import (
+    Fate,
+    Kill,
+    KillMatrix,
+    Seen,
+    Specimen,
+    Trial,
+    is_own_defect,
+    judged,
+    uncovered,
+)
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 NAMED, SECOND, OTHER, LAST = "OVL-A-ONE", "OVL-A-TWO", "OVL-B-OTHER", "OVL-C-LAST"
 FAULT = Specimen("Wrong", (NAMED, SECOND), "It is wrong.", "boundary: one more")

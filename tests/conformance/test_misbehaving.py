@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from reading import verdicts
 
-from conformance.adapters import connect
-from conformance.driver import CallLimit, DriverFailed, DriverRefused, OpenRequest
+from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused, OpenRequest
+from conformance.drivers.registry import connect
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -360,7 +360,7 @@ def test_a_kill_leaves_no_process(bed: Bed, victim: str) -> None:
     words = ["--requirement", "OVL-PARALLEL-PROCESSES", "--call-timeout", "600"]
     process = bed.start(f"{driver}?writable={bed.scratch}", *words, "--jobs", "2" if "xdist" in victim else "1")
     bed.marked(4, process)
-    workers = sorted(pid for pid, line in bed.processes().items() if "conformance.worker" in line)
+    workers = sorted(pid for pid, line in bed.processes().items() if "conformance.harness.worker" in line)
     of_xdist = [pid for pid, line in bed.processes().items() if "exec(eval(sys.stdin.readline()))" in line]
     match victim:
         case "the controller":

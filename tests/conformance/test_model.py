@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.interpret import perform
 from conformance.lab.backing import backing_named, mount_backing
-from conformance.model import Tree, Unspecified
-from conformance.observe import differences, observe
-from conformance.strategies import STANDARD, operations
+from conformance.operations import ops
+from conformance.operations.model import Tree, Unspecified
+from conformance.operations.observe import differences, observe
+from conformance.operations.real import perform
+from conformance.operations.strategies import STANDARD, operations
 
 pytestmark = pytest.mark.mounts
 

@@ -14,16 +14,23 @@ from pathlib import Path
 import pytest
 from reading import records, verdicts
 
-from conformance.bench import Fixtures
-from conformance.driver import DriverFailed, DriverInfo, DriverRefused, DriverSource, DriverUnderTest, OpenRequest
-from conformance.preflight import Unusable, preflight
-from conformance.results import PREFLIGHT
-from conformance.session import Place, Session
+from conformance.drivers.protocol import (
+    DriverFailed,
+    DriverInfo,
+    DriverRefused,
+    DriverSource,
+    DriverUnderTest,
+    OpenRequest,
+)
+from conformance.harness.preflight import Unusable, preflight
+from conformance.harness.session import Place, Session
+from conformance.harness.store import Story
+from conformance.harness.stores import Fixtures
+from conformance.harness.timing import Stopwatch
+from conformance.harness.worker import Task, arguments
+from conformance.selftest.trials import Job, Trials
 from conformance.spec import load_capabilities, load_requirements
-from conformance.timing import Stopwatch
-from conformance.trials import Job, Trials
-from conformance.workbench import Story
-from conformance.worker import Task, arguments
+from conformance.spec.verdicts import PREFLIGHT
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -214,7 +221,7 @@ def test_a_mutant_is_killed_by_what_it_is_named_for_and_not_by_the_preflight(scr
     job = Job("Loses", "python:driving:Loses", ("OVL-LIFE-CREATE",), "host", "", 1, 60.0)
     trials = Trials(str(scratch), os.getpid(), "refdriver:Driver", (job,), "smoke", 1)
     done = subprocess.run(
-        [sys.executable, "-m", "conformance.trials"],
+        [sys.executable, "-m", "conformance.selftest.trials"],
         input=json.dumps(dataclasses.asdict(trials)),
         env={**os.environ, "PYTHONPATH": str(made(scratch))},
         capture_output=True,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conformance.refusals import as_shell, plain
+from conformance.evidence.refusals import as_shell, plain
 
 PARTS = st.sampled_from(
     [

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from reading import records
 
-from conformance import health, suites, worker
+from conformance import suites
+from conformance.harness import worker
 from conformance.lab.scratch import scratch_directory, sweep
-from conformance.results import TestOutcome, Verdict, exit_code, judge
-from conformance.spec import load_capabilities, load_requirements, load_retired
+from conformance.spec import health, load_capabilities, load_requirements, load_retired
 from conformance.spec.specification import as_markdown
+from conformance.spec.verdicts import TestOutcome, Verdict, exit_code, judge
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -272,7 +273,7 @@ def test_smoke_is_quick_and_needs_no_root(scratch: Path) -> None:
 
 def test_a_failure_about_names_that_are_no_text_comes_from_another_process(scratch: Path) -> None:
     words = ["--requirement", "OVL-NAMES-BYTES", "--jobs", "2", "--no-evidence", "--scratch", str(scratch)]
-    faulty = "python:conformance.faulty.archives:LosesWhiteouts"
+    faulty = "python:conformance.selftest.mutants.archives:LosesWhiteouts"
     env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
     done = subprocess.run([*COMMAND, "run", faulty, *words], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -383,7 +384,7 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
         str(scratch),
     ]
     env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-    command = [*COMMAND, "run", "python:conformance.faulty.claims:ClaimsAndDeclines", *words]
+    command = [*COMMAND, "run", "python:conformance.selftest.mutants.claims:ClaimsAndDeclines", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = {one["name"]: one for one in records(results, "capability")}
@@ -422,12 +423,12 @@ def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
 
 
 def test_a_driver_is_like_itself(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.faulty.basis:Faithful", scratch)
+    code, found, output = compared("python:conformance.selftest.mutants.basis:Faithful", scratch)
     assert (code, found["found"]) == (0, ""), output
 
 
 def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.faulty.layers:CountsWhiteouts", scratch)
+    code, found, output = compared("python:conformance.selftest.mutants.layers:CountsWhiteouts", scratch)
     assert code == 1, output
     assert "the size of" in found["found"]
     assert found["steps"]

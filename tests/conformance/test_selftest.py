@@ -16,8 +16,8 @@ from reading import records
 from rich.console import Console
 
 from conformance.cli.selftest import Asked, HarnessFailed, tried
-from conformance.faulty.fault import Fault
-from conformance.kills import Fate, KillMatrix, Trial
+from conformance.selftest.kills import Fate, KillMatrix, Trial
+from conformance.selftest.mutants.fault import Fault
 
 pytestmark = pytest.mark.mounts
 
@@ -26,7 +26,7 @@ WRONG = '''
 import os
 import time
 
-from conformance.faulty.basis import Faithful, Patched
+from conformance.selftest.mutants.basis import Faithful, Patched
 
 
 class BreaksNothing(Faithful):
@@ -140,7 +140,7 @@ def test_what_this_host_lacks_is_not_applicable(wrong: Any, scratch: Path) -> No
 
 
 def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
-    from conformance.faulty.archives import LosesWhiteouts
+    from conformance.selftest.mutants.archives import LosesWhiteouts
 
     fault = Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "boundary: none")
     found = trials_of(ask(fault, seeds=(1,)), scratch)["LosesWhiteouts"]
@@ -156,7 +156,8 @@ def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
 
 def test_a_basis_that_is_wrong_itself_proves_nothing(wrong: Any, scratch: Path) -> None:
     asked = ask(
-        Fault(wrong.HidesLayers, (CREATE,), "boundary: none"), basis="conformance.faulty.taking:RefusesArchives"
+        Fault(wrong.HidesLayers, (CREATE,), "boundary: none"),
+        basis="conformance.selftest.mutants.taking:RefusesArchives",
     )
     with pytest.raises(HarnessFailed):
         tried(asked, scratch, Console(quiet=True))

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from conformance import ops
-from conformance.encoding import CannotDecode, decode, encode
-from conformance.interpret import perform
-from conformance.model import Tree, Unspecified
-from conformance.observe import differences, observe
-from conformance.shell import NoScript, as_shell, quoted, time_word, writes
-from conformance.strategies import STANDARD, operations
-from conformance.tape import Archived, Called, Did, Looked, Opened, Tampered
+from conformance.history.encoding import CannotDecode, decode, encode
+from conformance.history.tape import Archived, Called, Did, Looked, Opened, Tampered
+from conformance.operations import ops
+from conformance.operations.model import Tree, Unspecified
+from conformance.operations.observe import differences, observe
+from conformance.operations.real import perform
+from conformance.operations.shell import NoScript, as_shell, quoted, time_word, writes
+from conformance.operations.strategies import STANDARD, operations
 
 needs_setfattr = pytest.mark.skipif(not shutil.which("setfattr"), reason="needs setfattr: apt-get install attr")
 

@@ -14,20 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from conformance import compare, machines, ops, suites
-from conformance.attribution import OF_THE_MACHINE, of_the_driver
-from conformance.bench import Bench, Fixtures
+from conformance import machines, suites
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.driver import DriverFailed, DriverInfo, DriverSource
-from conformance.interpret import perform, with_links
-from conformance.results import TestOutcome, Verdict
-from conformance.session import Place, Session
+from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverSource
+from conformance.harness import compare
+from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
+from conformance.harness.session import Place, Session
+from conformance.harness.store import Deviation, Story, Workbench, entry_names
+from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.timing import Stopwatch
+from conformance.harness.worker import Task
+from conformance.operations import ops
+from conformance.operations.real import perform, with_links
 from conformance.spec import load_capabilities, load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
 from conformance.suites.fewest import check_fewest
-from conformance.timing import Stopwatch
-from conformance.workbench import Deviation, Story, Workbench, entry_names
-from conformance.worker import Task
 
 STORE = Path("/stores/s1")
 
@@ -361,7 +363,7 @@ def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
         preflight=False,
     )
     with Progress(Console(), "judging") as progress:
-        told = follow("conformance.worker", asdict(task), progress)
+        told = follow("conformance.harness.worker", asdict(task), progress)
     assert told.failure == ""
     return told.outcomes
 

@@ -21,7 +21,7 @@ import pytest
 
 from conformance.report import records
 from conformance.report.records import Part
-from conformance.results import Verdict
+from conformance.spec.verdicts import Verdict
 from vm import build
 from vm.machines import MARK, PREFIX
 

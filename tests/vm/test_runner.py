@@ -13,8 +13,8 @@ import pytest
 from conformance.report import records
 from conformance.report.matrix import matrix_of
 from conformance.report.records import Part, Run
-from conformance.results import TestOutcome, Verdict
 from conformance.spec import load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
 from vm import table, timings
 from vm.lost import recognised, unheard, write_lost
 from vm.matrix import load

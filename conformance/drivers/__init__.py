@@ -1,0 +1,1 @@
+"""Drivers under test: the protocol, the registry of kinds, and a folder for each kind."""

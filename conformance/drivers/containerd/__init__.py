@@ -1,0 +1,1 @@
+"""Snapshotters of containerd: the adapter, and the reproducer's commands (ctr)."""

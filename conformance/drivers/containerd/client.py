@@ -1,0 +1,105 @@
+"""Calls to a containerd, over gRPC on its unix socket."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from conformance.drivers.containerd.wire import decode, encode
+from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused
+
+_T = TypeVar("_T")
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 64 << 20),  # bytes; archives come in pieces
+    ("grpc.default_authority", "localhost"),  # a socket's path makes no host name, which the server asks for
+    ("grpc.use_local_subchannel_pool", 1),  # a socket at the same path may be another daemon's next time
+)
+
+
+class Refused(DriverRefused):
+    """What containerd answered, with the name of the gRPC status."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(f"{code}: {details}")
+        self.code = code
+
+
+def load_grpc() -> Any:
+    """The module grpc; raises ImportError with what to do."""
+    try:
+        return importlib.import_module("grpc")
+    except ImportError as error:
+        raise ImportError(
+            f"containerd is reached by gRPC ({error}); pip install 'overlay-conformance[containerd]'"
+        ) from error
+
+
+class Client:
+    """One connection, in one namespace of containerd (which its API keeps apart from all others).
+
+    ``ended`` says how the daemon ended, if it is known; "". ``stack`` says where it stands.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        namespace: str,
+        limit: CallLimit | None = None,
+        ended: Callable[[], str] = lambda: "",
+        stack: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._limit = limit or CallLimit()
+        self._ended = ended
+        self._stack = stack
+        self._grpc = load_grpc()
+        self._metadata = (("containerd-namespace", namespace),)
+        self._channel = self._grpc.insecure_channel(f"unix:{address}", options=_OPTIONS)
+
+    def call(self, method: str, request: object, answer: type[_T]) -> _T:
+        """One request, one answer; ``method`` is SERVICE/METHOD, such as ``snapshots/Stat``."""
+        ask = self._channel.unary_unary(_full(method), encode, lambda data: decode(answer, data))
+        with self._answered(method) as seconds:
+            result: _T = ask(request, timeout=seconds, metadata=self._metadata)
+        return result
+
+    def stream(self, method: str, request: object, answer: type[_T]) -> Iterator[_T]:
+        """One request, many answers."""
+        ask = self._channel.unary_stream(_full(method), encode, lambda data: decode(answer, data))
+        with self._answered(method) as seconds:
+            yield from ask(request, timeout=seconds, metadata=self._metadata)
+
+    def send(self, method: str, requests: Iterable[object], answer: type[_T]) -> list[_T]:
+        """Many requests, and all the answers."""
+        ask = self._channel.stream_stream(_full(method), encode, lambda data: decode(answer, data))
+        with self._answered(method) as seconds:
+            return list(ask(iter(requests), timeout=seconds, metadata=self._metadata))
+
+    @contextmanager
+    def _answered(self, method: str) -> Iterator[float]:
+        """The seconds that a call may take; what it raises otherwise becomes what a driver may say."""
+        seconds = self._limit.left()
+        began = time.monotonic()
+        try:
+            yield seconds
+        except self._grpc.RpcError as error:
+            code = error.code().name
+            # The deadline of the call, and none of containerd's own.
+            if code == "DEADLINE_EXCEEDED" and time.monotonic() >= began + seconds:
+                raise self._limit.exceeded(method, self._stack()) from error
+            if code in ("UNAVAILABLE", "CANCELLED") and (how := self._ended()):
+                raise DriverFailed(f"containerd {how} in {method}", self._stack()) from error
+            if code == "RESOURCE_EXHAUSTED" and "larger than max" in (error.details() or ""):
+                raise DriverFailed(f"{method} answered with too long a message: {error.details()}") from error
+            raise Refused(code, error.details()) from error
+
+    def close(self) -> None:
+        """End the connection."""
+        self._channel.close()
+
+
+def _full(method: str) -> str:
+    service, _, name = method.partition("/")
+    return f"/containerd.services.{service}.v1.{service.capitalize()}/{name}"

@@ -1,0 +1,1 @@
+"""Drivers of containers/storage, behind the containers-storage command."""

@@ -1,0 +1,1 @@
+"""Docker graph-driver plugins: JSON over HTTP on a unix socket."""

@@ -1,0 +1,259 @@
+"""The seam between the suite and a driver under test.
+
+Words. A *layer* is made on a parent, or on nothing. *get* gives the path of its whole tree and *put* gives it
+back. A *diff* is a tar archive of what a layer changes in its parent; *applying* it to an empty layer on an
+equal parent makes an equal layer. What a driver refuses, it says by :class:`DriverRefused`; what is no
+answer at all (a crash, a hang, a wrong type) is :class:`DriverFailed`. Any other error from an adapter is an error
+of the harness.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from conformance.history.tape import Called, Opened
+
+
+class DriverRefused(Exception):
+    """The driver under test answered with an error; the text is the driver's own."""
+
+
+class DriverFailed(Exception):
+    """The driver did not answer a call as a driver does; this is never a refusal, and a test that meets it fails.
+
+    Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
+    code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
+    stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
+    that it took the whole limit of a call, so that nobody tries it again for a smaller example.
+    """
+
+    def __init__(self, text: str, detail: str = "", *, hangs: bool = False) -> None:
+        super().__init__(text)
+        self.detail = detail
+        self.hangs = hangs
+
+
+class TimeUp(BaseException):
+    """The time of the run ended during a call: nobody is to blame, and nothing is judged. No test may catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimit:
+    """How long a driver may take for one call: ``seconds``, and no longer than to the end of the run.
+
+    ``deadline`` is of time.monotonic(), None for a run without a budget.
+    """
+
+    seconds: float = 60.0
+    deadline: float | None = None
+
+    def left(self) -> float:
+        """Seconds for a call that begins now; raises TimeUp."""
+        if self.deadline is None:
+            return self.seconds
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeUp("the time of this run (--budget) was up before a call of the driver")
+        return min(self.seconds, left)
+
+    def exceeded(self, call: str, detail: str = "") -> DriverFailed:
+        """What to raise for a call that did not return in time; raises TimeUp itself if the run ended it."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise TimeUp(f"the time of this run (--budget) was up during {call}")
+        said = f"the driver did not answer {call} within {self.seconds:g} s (--call-timeout)"
+        return DriverFailed(said, detail, hangs=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """What a call of a driver should leave as it was. ``root`` is device and inode; ``descriptors`` a number."""
+
+    cwd: str
+    root: tuple[int, int]
+    umask: int
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of ``changes``: an absolute path within the layer; ``kind`` is add, modify or delete."""
+
+    path: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """Who the driver is, and what it declines: a capability's name and the reason why it lacks it."""
+
+    name: str
+    version: str
+    declined: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """``size`` ids from ``container`` inside are those from ``host`` outside."""
+
+    container: int
+    host: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What a store is opened with.
+
+    ``directory`` is empty, or was used by the same driver before; the adapter keeps everything of the store
+    below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
+    ``id_map`` maps owners, users and groups alike; ``image_stores`` are what other stores call theirs. ``umask``
+    is that of the driver's process while it has the store open, None for the usual one (DriverSource.sets_umask).
+    ``limit`` holds for opening, and for every call afterwards.
+    """
+
+    directory: Path
+    options: tuple[str, ...] = ()
+    id_map: tuple[IdRange, ...] = ()
+    image_stores: tuple[Path, ...] = ()
+    umask: int | None = None
+    limit: CallLimit = field(default_factory=CallLimit)
+
+
+class DriverUnderTest(Protocol):
+    """One driver opened on one home. Every method may raise DriverRefused and DriverFailed."""
+
+    @property
+    def home(self) -> str:
+        """The directory that holds the driver's layers."""
+
+    @property
+    def image_store(self) -> str:
+        """What another store is given as an image store, so that it reads this one's layers."""
+
+    def create(
+        self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True
+    ) -> None:
+        """Make an empty layer; ``parent`` is "" for a base layer.
+
+        Without ``options`` it is a layer of an image. ``options`` are those of a read-write layer, or of a layer of
+        an image if not ``read_write``.
+        """
+
+    def remove(self, layer_id: str) -> None:
+        """Remove a layer."""
+
+    def get(self, layer_id: str, label: str = "") -> str:
+        """The path of the layer's tree, with an SELinux label if there is one."""
+
+    def put(self, layer_id: str) -> None:
+        """Give a tree back."""
+
+    def exists(self, layer_id: str) -> bool:
+        """Whether there is such a layer."""
+
+    def status(self) -> Mapping[str, str]:
+        """What the driver says about itself."""
+
+    def metadata(self, layer_id: str) -> Mapping[str, str]:
+        """What the driver says about a layer."""
+
+    def diff(self, layer_id: str, parent: str, archive: Path) -> None:
+        """Write the difference from ``parent`` ("" for the whole tree) to a file."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
+        """Apply an archive; the size that the driver reports, if it does."""
+
+    def diff_size(self, layer_id: str, parent: str) -> int:
+        """The size of the difference in bytes."""
+
+    def changes(self, layer_id: str, parent: str) -> list[Change]:
+        """What the layer changes in ``parent``."""
+
+    def reopen(self) -> DriverUnderTest:
+        """The same home, opened by a driver that knows nothing but what is on disk."""
+
+    def leave(self) -> None:
+        """End this opening as a process that ends would; layers, and the driver's own mounts, stay as they are."""
+
+    def close(self) -> None:
+        """Let go of the home, with nothing left mounted."""
+
+
+class ProcessOfDriver(Protocol):
+    """The process that a driver's calls are done in; an opened driver has it as ``process`` where there is one.
+
+    It is no part of DriverUnderTest: most drivers run where nobody can look.
+    """
+
+    def state(self) -> ProcessState:
+        """What it has just now; raises DriverFailed when it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a driver said when it was opened in a process of its own: all of its words, on whatever channel."""
+
+    opened: bool
+    text: str
+
+
+class Dialect(Protocol):
+    """How a driver is used from a shell, without this project: for the script of a failure.
+
+    Commands stand alone, end with a status other than 0 when the driver refuses, and say why on either channel.
+    ``$work`` is the directory of everything; a store's own is ``$work/STORE``, an archive's file ``$work/LABEL``.
+    Every method raises conformance.operations.shell.NoScript for what the driver's own commands cannot do.
+    """
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Commands that have to be installed."""
+
+    def prologue(self) -> str:
+        """Functions and variables, said once; may name ``$work``."""
+
+    def home(self, store: str, below: str) -> str:
+        """The directory of the layers, a path that may have ``$work`` in it, to stand between double quotes."""
+
+    def opened(self, step: Opened) -> str:
+        """The command that opens a store, in its last line; the lines before prepare it."""
+
+    def called(self, step: Called) -> str:
+        """The command of a call.
+
+        ``get`` prints the path of the tree, ``exists`` "yes" or "no", ``diff-size`` a number, ``changes`` lines of
+        kind, space and path; ``diff`` writes ``$work/LABEL`` and ``apply`` reads it. A comment if there is
+        nothing to do.
+        """
+
+    def refusal(self, said: str) -> str:
+        """Of a refusal that an adapter reported, the part that the commands print too."""
+
+    def epilogue(self) -> str:
+        """Ends what was started; "" if nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSource:
+    """How to open a driver under test.
+
+    ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
+    in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
+    ``dialect`` is how the script of a failure reaches it; None if there is no way. ``writable`` are directories
+    outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
+    whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a
+    command; "" if there is nothing to say.
+    """
+
+    info: DriverInfo
+    open: Callable[[OpenRequest], DriverUnderTest]
+    close: Callable[[], None] = lambda: None
+    attempt: Callable[[OpenRequest, Sequence[str]], Answer] | None = None
+    dialect: Dialect | None = None
+    writable: tuple[Path, ...] = ()
+    sets_umask: bool = False
+    next_step: str = ""

@@ -1,0 +1,1 @@
+"""Drivers that are Python classes, each in a host process of its own."""

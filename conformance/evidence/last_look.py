@@ -1,0 +1,451 @@
+"""The last look of a script: what shows a finding, in POSIX shell.
+
+Each look is at one step of the tape (``at``, if that step is done by the look itself instead of before it) and has
+lines that end the script with ``deviates`` when the finding is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from conformance.drivers.protocol import Dialect
+from conformance.evidence.refusals import plain
+from conformance.history.findings import (
+    Accepted,
+    BytesDiffer,
+    DiffDisagrees,
+    FilesDiffer,
+    Finding,
+    InWords,
+    MountedTwice,
+    NotContained,
+    NotDone,
+    OutsideChanged,
+    RootReplaced,
+    StillMounted,
+    TreeDiffers,
+    TreeGone,
+    Unreadable,
+    WrongAnswer,
+    WrongChange,
+    WrongOutcome,
+)
+from conformance.history.tape import Called, Did, Looked, Opened, Step, Tampered
+from conformance.operations.archives import TIME
+from conformance.operations.observe import Difference, shown
+from conformance.operations.ops import SetTimes
+from conformance.operations.shell import NoScript, as_shell, below, kind_of, quoted, writes
+
+TREE = "${tree:?}"  # the tree that was got last; a script without one does nothing
+_SHOWN = 40  # differences that a script looks at; the rest are of the same kind
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """``at`` is the index of the step that the look does itself, or looks at the outcome of; none after it is done.
+
+    ``lines`` takes the dialect. ``earlier`` are lines to be said after steps before, by their index.
+    """
+
+    at: int
+    lines: Callable[[Dialect], Iterator[str]]
+    instead: bool = False
+    earlier: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+
+def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
+    """The look that shows a finding at the end of these steps; raises NoScript."""
+    match finding:
+        case TreeDiffers():
+            return _tree_look(finding, steps)
+        case NotContained():
+            return _not_contained(steps)
+        case Accepted() | NotDone():
+            return _call(finding, steps)
+        case WrongOutcome():
+            return _outcome(finding, steps)
+        case OutsideChanged():
+            return _outside(finding, steps)
+        case WrongAnswer():
+            return _answer(steps)
+        case Unreadable():
+            return Look(_last_get(steps), lambda _: _unreadable())
+        case RootReplaced():
+            return Look(_last_get(steps), lambda _: _root(finding))
+        case WrongChange():
+            return Look(_last(steps, Called), lambda _: _change(finding))
+        case InWords():
+            raise NoScript("the deviation is described in words only")
+    return _look_at_the_end(finding, steps)
+
+
+def _look_at_the_end(finding: Finding, steps: Sequence[Step]) -> Look:
+    """A look after all the steps."""
+    end = len(steps) - 1
+    match finding:
+        case FilesDiffer():
+            return Look(end, lambda dialect: _files(finding, dialect, steps))
+        case StillMounted():
+            return Look(end, lambda _: _mounted(finding))
+        case MountedTwice():
+            return Look(_last_get(steps), lambda _: _mounted_twice())
+        case TreeGone():
+            return Look(end, lambda _: _gone(finding))
+        case BytesDiffer():
+            return Look(end, lambda _: _bytes(steps))
+        case DiffDisagrees():
+            return Look(end, lambda _: _disagrees(finding, steps))
+    raise NoScript(f"no script looks for {type(finding).__name__}")
+
+
+def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
+    """A look at the tree; a time that was "now" is compared with that in the tree that was got before."""
+    at = _last_get(steps)
+    known = {
+        step.operation.mtime_ns for step in steps if isinstance(step, Did) and isinstance(step.operation, SetTimes)
+    }
+    moving = [one for one in finding.differences[:_SHOWN] if one.what == "mtime" and not _is_known(one.want, known)]
+    if not moving:
+        return Look(at, lambda _: _tree(finding))
+    before = _last_get(steps[:at])
+    noted = [
+        f"time_{number}=$(stat -c %.9Y {below(TREE, one.path)} 2>/dev/null || true)"
+        for number, one in enumerate(moving)
+    ]
+    numbers = {one.path: number for number, one in enumerate(moving)}
+    return Look(at, lambda _: _tree(finding, numbers), earlier={before: noted})
+
+
+def _is_known(want: tuple[int, bool], known: set[int]) -> bool:
+    """Whether a time is one that an operation of the script sets, or an archive made by hand has."""
+    time_ns, exact = want
+    cut = {one // 10**9 for one in known} | {TIME}
+    return time_ns in known if exact else time_ns // 10**9 in cut
+
+
+def _unreadable() -> Iterator[str]:
+    yield "ls -laR \"${tree:?}\" >/dev/null || deviates 'the tree cannot be read'"
+
+
+def _root(finding: RootReplaced) -> Iterator[str]:
+    held = below(TREE, finding.name)
+    yield f'{{ [ -d "$tree" ] && [ ! -L "$tree" ] && {{ [ -e {held} ] || [ -L {held} ]; }}; }} || deviates "$tree is no directory any more, or another"'
+
+
+def _outside(finding: OutsideChanged, steps: Sequence[Step]) -> Look:
+    """A directory beside the layers, before the first archive and in the end."""
+    made = _last(steps, Tampered)
+    step = steps[made]
+    assert isinstance(step, Tampered)
+    where = f'"$work/{step.store}/{finding.name}"'
+    noted = [
+        "# all that can be seen of a directory that no layer has any business with",
+        f"outside() {{ (cd {where} && ls -lanR --time-style=+ . && find . -type f -exec cat {{}} +) 2>&1; }}",
+        "before=$(outside || true)",
+    ]
+    lines = ['[ "$(outside)" = "$before" ] || deviates "what lies outside of all layers was changed: $(outside)"']
+    return Look(len(steps) - 1, lambda _: iter(lines), earlier={made: noted})
+
+
+def _last(steps: Sequence[Step], kind: type | tuple[type, ...], but: str = "") -> int:
+    """The number of the last step of a kind, leaving out calls of one verb; raises NoScript."""
+    for number in reversed(range(len(steps))):
+        step = steps[number]
+        if isinstance(step, kind) and not (isinstance(step, Called) and step.verb == but):
+            return number
+    raise NoScript("what is wrong is seen in no call that a script could repeat")
+
+
+def _last_get(steps: Sequence[Step]) -> int:
+    for number in reversed(range(len(steps))):
+        step = steps[number]
+        if isinstance(step, Called) and step.verb == "get" and step.refused is None:
+            return number
+    raise NoScript("no tree was got that a script could look at")
+
+
+def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
+    number = _refused(finding, steps) if isinstance(finding, NotDone) else _last(steps, (Called, Opened))
+    step = steps[number]
+    assert isinstance(step, (Called, Opened))
+
+    def lines(dialect: Dialect) -> Iterator[str]:
+        text = dialect.called(step) if isinstance(step, Called) else dialect.opened(step)
+        *before, last = text.split("\n")
+        yield from before
+        yield f"say + {quoted(last[:200])}"
+        if isinstance(finding, Accepted):
+            yield f'if {last} >"$work/.said" 2>&1; then'
+            yield "    deviates 'this was done, and should have been refused'"
+        else:
+            yield f'if ! {last} >"$work/.said" 2>&1; then'
+            yield f"    same_refusal {quoted(plain(dialect.refusal(finding.said)))}"
+            yield '    deviates "this should be done, and is refused: $(cat "$work/.said")"'
+        yield "fi"
+
+    return Look(number, lines, instead=True)
+
+
+def _not_contained(steps: Sequence[Step]) -> Look:
+    number = _last_get(steps)
+    step = steps[number]
+    assert isinstance(step, Called)
+
+    def lines(dialect: Dialect) -> Iterator[str]:
+        *before, last = dialect.called(step).split("\n")
+        yield from before
+        yield f"say + {quoted(last[:200])}"
+        yield f'tree=$({last} 2>"$work/.said") || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"'
+        yield f'contained "$tree" {quoted(stores_of(step, steps))} ||'
+        yield "    deviates \"the answer is no path of a directory below that of the store: '$tree'\""
+
+    return Look(number, lines, instead=True)
+
+
+def stores_of(step: Called, steps: Sequence[Step]) -> str:
+    """The stores in which the tree of a get may be: its own, and the image stores that it was opened with."""
+    found = [step.store]
+    for one in steps:
+        if isinstance(one, Opened) and one.store == step.store:
+            found += [image.partition("/")[0] for image in one.image_stores if not image.startswith("/")]
+    return " ".join(dict.fromkeys(found))
+
+
+def _refused(finding: NotDone, steps: Sequence[Step]) -> int:
+    for number in reversed(range(len(steps))):
+        step = steps[number]
+        if isinstance(step, (Called, Opened)) and step.refused == finding.said:
+            return number
+    raise NoScript("the call that was refused was made by one of several callers, or without the driver's home")
+
+
+def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
+    number = _last(steps, Did)
+    step = steps[number]
+    assert isinstance(step, Did)
+
+    def lines(_: Dialect) -> Iterator[str]:
+        line = as_shell(TREE, step.operation)
+        if finding.done:
+            yield f"{{ {line}; }} || deviates 'this operation should be done, and fails'"
+        else:
+            yield f"! {{ {line}; }} || deviates 'this operation should fail, and is done'"
+
+    return Look(number, lines, instead=True)
+
+
+def _tree(finding: TreeDiffers, moving: Mapping[bytes, int] | None = None) -> Iterator[str]:
+    yield "wrong=0"
+    yield 'differs() { say "differs: $*"; wrong=1; }'
+    yield 'same() { [ "$2" = "$3" ] || differs "$1 is $3, expected $2"; }'
+    yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
+    for one in finding.differences[:_SHOWN]:
+        if one.what == "mtime" and one.path in (moving or {}):
+            yield _same_time_as_before(one, (moving or {})[one.path])
+        else:
+            yield from _difference(one, finding)
+    yield "[ $wrong = 0 ] || deviates 'the tree is not what it should be'"
+
+
+def _same_time_as_before(one: Difference, number: int) -> str:
+    _, exact = one.want
+    want, cut = (f"$time_{number}", "") if exact else (f"${{time_{number}%.*}}", " | cut -d. -f1")
+    found = f"$(stat -c %.9Y {below(TREE, one.path)}{cut})"
+    return f'same {quoted(f"the time of {shown(one.path)}")} "{want}" "{found}"'
+
+
+def _difference(one: Difference, finding: TreeDiffers) -> Iterator[str]:
+    if one.what in ("linked", "apart"):
+        yield from _inodes(one)
+    elif one.what == "xattrs":
+        yield from _attributes(one, finding, below(TREE, one.path))
+    else:
+        yield from _of_one_path(one)
+
+
+def _of_one_path(one: Difference) -> Iterator[str]:
+    path = below(TREE, one.path)
+    name = shown(one.path)
+    match one.what:
+        case "missing":
+            yield f"there {path} || differs {quoted(f'{name} is missing')}"
+        case "unexpected":
+            yield f"! there {path} || differs {quoted(f'{name} should not be there')}"
+        case "ghost":
+            directory, _, last = one.path.rpartition(b"/")
+            where = below(TREE, directory) if directory else f'"{TREE}"'
+            listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
+            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed and cannot be looked up')}; fi"
+        case "mode":
+            yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
+        case "owner":
+            yield _same(f"the owner of {name}", "{}:{}".format(*one.want), f"stat -c %u:%g {path}")
+        case "target":
+            yield _same(f"the target of {name}", one.want, f"readlink -n {path}")
+        case "device":
+            yield _same(f"the device of {name}", "{:x}:{:x}".format(*one.want), f"stat -c %t:%T {path}")
+        case "content":
+            yield f"{writes(one.want)} | cmp -s - {path} || differs {quoted(f'the content of {name} is another')}"
+        case "mtime":
+            time_ns, exact = one.want
+            seconds, rest = divmod(time_ns, 10**9)
+            if exact and seconds >= 0:
+                yield _same(f"the time of {name}", f"{seconds}.{rest:09d}", f"stat -c %.9Y {path}")
+            else:
+                yield _same(f"the time of {name}", str(seconds), f"stat -c %.9Y {path} | cut -d. -f1")
+
+
+def _inodes(one: Difference) -> Iterator[str]:
+    first, *others = one.want
+    inode = [f"$(stat -c %d:%i {below(TREE, path)})" for path in one.want]
+    if one.what == "linked":
+        for number, other in enumerate(others, 1):
+            yield f'same {quoted(f"the inode of {shown(other)}")} "{inode[0]}" "{inode[number]}"'
+    else:
+        said = quoted(f"{shown(first)} is one inode with {shown(others[0])}")
+        yield f'[ "{inode[0]}" != "{inode[1]}" ] || differs {said}'
+
+
+def _same(what: str, want: str | bytes, command: str) -> str:
+    return f'same {quoted(what)} {quoted(want) if want else chr(39) * 2} "$({command})"'
+
+
+def _attributes(one: Difference, finding: TreeDiffers, path: str) -> Iterator[str]:
+    want: dict[str, bytes] = dict(one.want)
+    found = (
+        dict(finding.actual.nodes[one.path].xattrs) if finding.actual and one.path in finding.actual.nodes else {}
+    )
+    yield "command -v getfattr >/dev/null || cannot_tell 'there is no command getfattr (package attr)'"
+    for name in sorted(want.keys() | found.keys()):
+        value = f"0x{want[name].hex()}" if name in want else ""
+        get = f"getfattr -h --absolute-names -e hex -n {quoted(name)} {path} 2>/dev/null"
+        yield _same(f"{name} of {shown(one.path)}", value, f"{get} | sed -n 's/^[^#=]*=//p'")
+
+
+def _files(finding: FilesDiffer, dialect: Dialect, steps: Sequence[Step]) -> Iterator[str]:
+    store = next((one for one in reversed(steps) if isinstance(one, (Called, Looked))), None)
+    name = store.store if store else "store"
+    opened = next((one for one in steps if isinstance(one, Opened) and one.store == name), None)
+    root = dialect.home(name, opened.below if opened else "") if finding.where == "home" else f"$work/{name}"
+    yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
+    for path in finding.gone[:_SHOWN]:
+        yield f"there {below(root, path)} || deviates {quoted(f'{path} is gone')}"
+    for path in finding.came[:_SHOWN]:
+        yield f"! there {below(root, path)} || deviates {quoted(f'{path} should not be there')}"
+
+
+def _change(finding: WrongChange) -> Iterator[str]:
+    path = "/" + finding.path.decode("ascii", "backslashreplace")
+    if any(not (0x20 < byte < 0x7F) or byte in b'"\\' for byte in finding.path):
+        raise NoScript("each driver writes such a name in its list of changes in another way")
+    yield "sed 's/^/  /' \"$work/.answer\""
+    if finding.got:
+        said = f"the changes say {finding.got} of {path}, expected {finding.want or 'nothing'}"
+        yield f'! grep -qxF -e {quoted(f"{finding.got} {path}")} "$work/.answer" || deviates {quoted(said)}'
+    else:
+        said = f"the changes lack {finding.want} of {path}"
+        yield f'grep -qxF -e {quoted(f"{finding.want} {path}")} "$work/.answer" || deviates {quoted(said)}'
+
+
+def _gone(finding: TreeGone) -> Iterator[str]:
+    yield f"[ -e {below(TREE, finding.name)} ] || deviates 'the tree is gone, and is still in use'"
+
+
+def _diffs(steps: Sequence[Step]) -> list[str]:
+    return [f'"$work/{step.archive}"' for step in steps if isinstance(step, Called) and step.verb == "diff"]
+
+
+def _bytes(steps: Sequence[Step]) -> Iterator[str]:
+    first, second = _diffs(steps)[-2:]
+    yield f"cmp {first} {second} || deviates 'two diffs of one layer have other bytes'"
+
+
+def _disagrees(finding: DiffDisagrees, steps: Sequence[Step]) -> Iterator[str]:
+    if any(not (0x20 < byte < 0x7F) or byte in b'"\\' for byte in finding.path):
+        raise NoScript("each driver writes such a name in its list of changes in another way")
+    path = finding.path.decode()
+    yield f"tar -tf {_diffs(steps)[-1]} | sed -e 's,^\\./,,' -e 's,/$,,' >\"$work/.found\""
+    brings = f'grep -qxF -e {quoted(path)} "$work/.found"'
+    if finding.added:
+        adds = f'grep -qxF -e {quoted(f"add /{path}")} "$work/.answer"'
+        yield f"if {adds} && ! {brings}; then deviates {quoted(f'the changes add /{path}, and the diff lacks it')}; fi"
+    else:
+        listed = f"grep -v '^delete ' \"$work/.answer\" | cut -d' ' -f2- | grep -qxF -e {quoted('/' + path)}"
+        yield f"if {brings} && ! {listed}; then deviates {quoted(f'the diff brings {path}, and the changes lack it')}; fi"
+
+
+def _mounted(finding: StillMounted) -> Iterator[str]:
+    if finding.overlays:
+        yield "left=$(grep -e ' - overlay ' -e ' - fuse' /proc/self/mountinfo | cut -d' ' -f5 | grep \"^$work/\" || true)"
+        yield '[ -z "$left" ] || deviates "still mounted: $left"'
+        return
+    yield "left=$(cut -d' ' -f5 /proc/self/mountinfo | grep \"^$work/.*/.\" || true)"
+    yield '[ -z "$left" ] || deviates "still mounted: $left"'
+
+
+def _mounted_twice() -> Iterator[str]:
+    yield "mounts=$(cut -d' ' -f5 /proc/self/mountinfo | grep -cxF -e \"$tree\")"
+    yield '[ "$mounts" -le 1 ] || deviates "$mounts mounts are on $tree"'
+
+
+def _answer(steps: Sequence[Step]) -> Look:
+    """The last answer is wrong: the driver deviates if it says the same again."""
+    # A put ends a look, and has no answer.
+    number = _last(steps, (Looked, Called), but="put")
+    step = steps[number]
+    if isinstance(step, Looked):
+        names = sorted(step.names)
+        if len(names) > 200 or any(b"\n" in name for name in names):
+            raise NoScript("the names of the tree are too many, or too strange, for a script")
+        return Look(_last_get(steps), lambda _: _names(names))
+    assert isinstance(step, Called)
+    if step.verb == "diff" and step.answer is not None:
+        return Look(number, lambda _: _entries(step))
+    if step.verb in ("exists", "diff-size"):
+        said = (
+            {True: "yes", False: "no"}.get(step.answer, str(step.answer))
+            if step.verb == "exists"
+            else str(step.answer)
+        )
+        return Look(
+            number,
+            lambda _: iter(
+                [
+                    f'[ "$(cat "$work/.answer")" != {quoted(said)} ] || deviates "this is the answer again: $(cat "$work/.answer")"'
+                ]
+            ),
+        )
+    if step.verb == "changes":
+        return Look(number, lambda _: _listed(step))
+    raise NoScript(f"what is wrong shows in no answer that a script could compare (the last call was {step.verb})")
+
+
+def _names(names: Sequence[bytes]) -> Iterator[str]:
+    listed = "".join("./" + name.decode("ascii", "backslashreplace") + "\n" for name in names)
+    if any(not name.isascii() for name in names):
+        raise NoScript("the names of the tree are not ASCII")
+    yield "# The tree has exactly these names again, and should not."
+    yield f'{writes(listed.encode())} >"$work/.wrong"'
+    yield '(cd "${tree:?}" && du -a . | cut -f2- | grep -vx \'\\.\' | sort) >"$work/.found"'
+    yield 'sort "$work/.wrong" | cmp -s - "$work/.found" && deviates "the tree shows: $(tr \'\\n\' \' \' <"$work/.found")"'
+
+
+def _entries(step: Called) -> Iterator[str]:
+    if any(not name.isascii() or "\n" in name for name in step.answer):
+        raise NoScript("the names of the archive are not ASCII")
+    yield "# The archive has exactly these entries again, and should not."
+    yield f'{writes(_lines(step.answer))} >"$work/.wrong"'
+    yield f"tar -tf \"$work/{step.archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | {{ grep -v '^\\.\\?$' || true; }} >\"$work/.found\""
+    yield 'cmp -s "$work/.wrong" "$work/.found" && deviates "the archive holds: $(tr \'\\n\' \' \' <"$work/.found")"'
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("ascii", "backslashreplace")
+
+
+def _listed(step: Called) -> Iterator[str]:
+    lines = [f"{kind} {path.decode('ascii', 'backslashreplace')}" for kind, path in step.answer]
+    yield "# The changes are exactly these again, and should not be."
+    yield f'{writes(_lines(lines))} >"$work/.wrong"'
+    yield 'cmp -s "$work/.wrong" "$work/.answer" && deviates "the changes are: $(cat "$work/.answer")"'

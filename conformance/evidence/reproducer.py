@@ -1,0 +1,287 @@
+"""The script of a failure: the steps of its tape as POSIX shell, by the driver's own commands, and a last look.
+
+It needs nothing of this project. It exits with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
+tell, because a step that was done before fails now, a refusal is another one, or a command is missing. It makes and
+removes files below its own temporary directory only.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from conformance.drivers.protocol import Dialect
+from conformance.evidence.last_look import TREE, Look, last_look, stores_of
+from conformance.evidence.refusals import as_shell as as_function
+from conformance.history.case import Case
+from conformance.history.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered, Waited
+from conformance.operations import ops
+from conformance.operations.observe import shown
+from conformance.operations.shell import NoScript, as_shell, quoted
+
+DEVIATES: Final = 1
+_ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
+
+_HEAD: Final = """\
+set -eu
+PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+export LC_ALL=C
+verdict=
+say() { printf '%s\\n' "$*" | tr -d '\\000-\\010\\013-\\037\\177'; }
+deviates() { say "DEVIATES: $*"; verdict=1; exit 1; }
+cannot_tell() { say "CANNOT TELL: $*"; verdict=2; exit 2; }
+
+# Mounts of our own, gone with this process.
+if [ -z "${REPRO_INSIDE:-}" ]; then
+    command -v unshare >/dev/null || cannot_tell 'there is no command unshare (util-linux)'
+    export REPRO_INSIDE=1
+    if [ "$(id -u)" = 0 ]; then exec unshare --mount --propagation private sh "$0"; fi
+    exec unshare --map-root-user --mount --propagation private sh "$0"
+fi
+"""
+_STEPS: Final = """\
+# link_of LAYER: the short name in a layer's file link; fails for what is no name of a file, as it may lead anywhere
+link_of() { name=$(cat "$1/link") || return; case $name in '' | . | .. | */*) return 1 ;; esac; printf %s "$name"; }
+# must COMMAND: a step that was done when this was recorded
+must() { say "+ $*"; "$@" >"$work/.said" 2>&1 || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
+# may COMMAND: a step that was refused then, and may be
+may() { say "+ $*"; "$@" >"$work/.said" 2>&1 || say "  refused: $(cat "$work/.said")"; }
+# contained PATH STORES: whether it is a directory below that of one of these stores, all symlinks resolved
+contained() {
+    case $1 in /*) ;; *) return 1 ;; esac
+    resolved=$(cd -P "$1" 2>/dev/null && pwd -P) || return 1
+    for one_store in $2; do
+        case $resolved in "$work/$one_store"/?* | "$work/mnt/$one_store"/?*) return 0 ;; esac
+    done
+    return 1
+}
+# tree STORES COMMAND: a step that prints where a tree is; nothing is done in one that is not in these stores
+tree() {
+    tree_stores=$1
+    shift
+    say "+ $*"
+    tree=$("$@" 2>"$work/.said") || cannot_tell "this was done before, and fails now: $tree$(cat "$work/.said")"
+    contained "$tree" "$tree_stores" || cannot_tell "this path is not below the directory of the store: '$tree'"
+}
+# answer COMMAND: a step that prints what is to be looked at
+answer() { say "+ $*"; "$@" >"$work/.answer" 2>"$work/.said" || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
+# failed TEXT: an operation on a tree that was done when this was recorded
+failed() { cannot_tell "this was done before, and fails now: $*"; }
+# plain: a refusal without its paths, numbers and quotes, which are others in each run
+@PLAIN@
+# same_refusal TEXT: goes on if the driver refused the last step in the words that were recorded
+same_refusal() {
+    case $(plain <"$work/.said") in
+    *"$1"*) ;;
+    *) cannot_tell "another refusal than the one that was recorded: $(cat "$work/.said")" ;;
+    esac
+}
+""".replace("@PLAIN@", as_function())
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the comment at the top says besides the case: requirement by id with its sentence, and where it ran."""
+
+    sentences: Sequence[tuple[str, str]]
+    driver: str
+    kernel: str
+    suite: str
+    make_filesystem: tuple[str, ...] = ()
+    filesystem: str = ""
+
+
+def script(case: Case, dialect: Dialect, heading: Heading) -> str:
+    """The whole script; raises NoScript with the reason when there can be none."""
+    steps = list(case.steps)
+    for step in steps:
+        if isinstance(step, Beyond):
+            raise NoScript(f"a reproducer cannot repeat this: {step.what}")
+    look = last_look(case.finding, steps)
+    parts = [
+        "#!/bin/sh",
+        *_comment(case, heading),
+        _HEAD,
+        *_needs(dialect, heading, steps),
+        *_work(heading, dialect, _named_places(steps)),
+        _STEPS,
+        dialect.prologue(),
+        "# The steps",
+        *_lines(steps, look, dialect),
+        "",
+        "# What is wrong in the end",
+        *look.lines(dialect),
+        "say 'no deviation: the driver behaves as required'",
+        "verdict=0",
+        "exit 0",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _comment(case: Case, heading: Heading) -> Iterator[str]:
+    for name, sentence in heading.sentences:
+        yield from _wrapped(f"{name}: {sentence}")
+    yield "#"
+    for line in case.reason.splitlines()[:20]:
+        yield from _wrapped(line)
+    yield "#"
+    yield from _wrapped(
+        f"Recorded with {heading.driver} on Linux {heading.kernel}, by overlay-conformance {heading.suite}."
+    )
+    yield from _wrapped(
+        "Exit status: 1 if the driver deviates, 0 if it does not, 2 if the script cannot tell. Run it as root."
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(_one_line(text), 100, break_on_hyphens=False)] or ["#"]
+
+
+def _one_line(text: str) -> str:
+    """A text in a comment: no byte of it ends the line, or does something to a terminal."""
+    return "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in text)
+
+
+def _needs(dialect: Dialect, heading: Heading, steps: Iterable[Step]) -> Iterator[str]:
+    wanted = list(dialect.needs)
+    if any(isinstance(step, (Did, Tampered)) and isinstance(step.operation, ops.SetXattr) for step in steps):
+        wanted += ["setfattr", "getfattr"]
+    wanted += heading.make_filesystem[:1]
+    words = " ".join(f'"{one}"' if "$" in one else quoted(one) for one in dict.fromkeys(wanted))
+    yield f"for command in {words}; do"
+    yield '    command -v "$command" >/dev/null || cannot_tell "there is no command $command"'
+    yield "done"
+
+
+def _work(heading: Heading, dialect: Dialect, named: Sequence[Opened]) -> Iterator[str]:
+    yield "work=$(mktemp -d) || cannot_tell 'there is no directory for temporary files'"
+    yield 'work=$(cd -P "$work" && pwd -P)'
+    yield 'case $work in *[!A-Za-z0-9/._+@=~-]*) cannot_tell "set TMPDIR to a path of letters and digits, not $work" ;; esac'
+    yield "cd /"
+    yield "image="
+    yield from _cleanup(dialect, named)
+    if heading.make_filesystem:
+        words = " ".join(quoted(word) for word in heading.make_filesystem)
+        yield 'image=$(mktemp) && truncate -s 3G "$image"'
+        yield f"{words} \"$image\" >/dev/null || cannot_tell 'the filesystem cannot be made'"
+        yield f'mount -t {heading.filesystem} -o loop "$image" "$work" || cannot_tell \'it cannot be mounted\''
+    elif heading.filesystem:
+        yield f"mount -t {heading.filesystem} none \"$work\" || cannot_tell 'the filesystem cannot be mounted'"
+    else:
+        yield 'mount --bind "$work" "$work"'
+        yield 'if [ "$(stat -f -c %T "$work")" = overlayfs ]; then mount -t tmpfs none "$work"; fi'
+    yield 'mount --make-private "$work"'
+    for one in named:
+        # So that the path in the archive leads where it led.
+        yield f'mkdir -p {quoted(os.path.dirname(one.at))} && ln -sfT "$work/{one.store}" {quoted(one.at)}'
+
+
+def _named_places(steps: Sequence[Step]) -> list[Opened]:
+    """Stores whose own directory is named in an archive or a symlink that was made to do harm."""
+    texts = [step.data for step in steps if isinstance(step, Archived)]
+    texts += [
+        step.operation.target
+        for step in steps
+        if isinstance(step, Did) and isinstance(step.operation, ops.MakeSymlink)
+    ]
+    opened = [step for step in steps if isinstance(step, Opened) and step.at]
+    return [one for one in opened if any(one.at.strip("/").encode() in text for text in texts)]
+
+
+def _cleanup(dialect: Dialect, named: Sequence[Opened]) -> Iterator[str]:
+    yield "cleanup() {"
+    yield "    status=$?"
+    yield "    set +e"
+    yield "    trap '' EXIT HUP INT TERM"
+    yield from (f"    {line}" for line in dialect.epilogue().splitlines())
+    yield '    umount -R -l "$work" 2>/dev/null'
+    yield '    umount -l "$work" 2>/dev/null'
+    for one in named:
+        yield f"    unlink {quoted(one.at)} 2>/dev/null"
+        yield f"    rmdir -p {quoted(os.path.dirname(one.at))} 2>/dev/null"
+    yield '    [ -z "$image" ] || rm -f "$image"'
+    yield "    # What is still mounted there may be a directory of the host."
+    yield '    grep -q -e " $work " -e " $work/" /proc/self/mountinfo || rm -rf --one-file-system "$work"'
+    yield '    if [ -z "$verdict" ]; then say "CANNOT TELL: a command failed with status $status"; status=2; fi'
+    yield '    exit "$status"'
+    yield "}"
+    yield "trap cleanup EXIT"
+    yield "trap 'cannot_tell interrupted' HUP INT TERM"
+    yield "trap '' PIPE"
+
+
+def _lines(steps: Sequence[Step], look: Look, dialect: Dialect) -> Iterator[str]:
+    """Every step up to the one that the last look is at, which it may do itself."""
+    stores: list[str] = []
+    for number, step in enumerate(steps[: look.at + (0 if look.instead else 1)]):
+        yield from _said(step, stores, steps, dialect)
+        yield from look.earlier.get(number, ())
+
+
+def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect) -> Iterator[str]:
+    match step:
+        case Opened():
+            if step.store not in stores:
+                stores.append(step.store)
+                yield f'mkdir -p "$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
+            yield from command(dialect.opened(step), "may" if step.refused else "must")
+        case Called():
+            yield from command(dialect.called(step), _word_for(step, steps))
+        case Did():
+            yield from _did(step)
+        case Tampered():
+            root = _root_of(step, dialect, steps)
+            yield f"{{ {as_shell(root, step.operation)}; }} || failed {quoted(_one_line(ops.describe(step.operation))[:120])}"
+        case Archived():
+            yield from _archived(step)
+        case Waited():
+            yield "sleep 1.1"
+        case Looked() | Beyond():
+            pass
+
+
+def _root_of(step: Tampered, dialect: Dialect, steps: Sequence[Step]) -> str:
+    below = next((one.below for one in steps if isinstance(one, Opened) and one.store == step.store), "")
+    return dialect.home(step.store, below) if step.where == "home" else f"$work/{step.store}"
+
+
+def command(text: str, word: str) -> list[str]:
+    """The lines of a command of a dialect, its last one behind a word such as ``must``."""
+    if text.startswith("#"):
+        return [text]
+    *before, last = text.split("\n")
+    return [*before, f"{word} {last}" if word else last]
+
+
+def _word_for(step: Called, steps: Sequence[Step]) -> str:
+    if step.refused is not None:
+        return "may"
+    if step.verb == "get":
+        return f"tree {quoted(stores_of(step, steps))}"
+    return "answer" if step.verb in ("changes", "exists", "diff-size") else "must"
+
+
+def _did(step: Did) -> Iterator[str]:
+    said = quoted(f"{type(step.operation).__name__} {shown(step.operation.path)[1:-1]}".replace("'", "")[:120])
+    if step.error:
+        yield _one_line(f"# {ops.describe(step.operation)[:100]} -> {step.error}: left out, as it changes nothing")
+        return
+    yield f"{{ {as_shell(TREE, step.operation)}; }} || failed {said}"
+    yield f"say '  '{said}"
+
+
+def _archived(step: Archived) -> Iterator[str]:
+    packed = gzip.compress(step.data, mtime=0)
+    if len(packed) > _ARCHIVE_LIMIT:
+        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a reproducer")
+    yield f"# {step.label} is an archive of:"
+    yield from (_one_line(f"#   {words}") for words in step.words)
+    yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\""
+    yield from textwrap.wrap(base64.b64encode(packed).decode(), 100)
+    yield "END"

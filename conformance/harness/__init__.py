@@ -1,0 +1,1 @@
+"""What runs tests against a driver: stores, sessions, the pytest plugin, the worker and the preflight."""

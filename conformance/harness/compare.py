@@ -1,0 +1,201 @@
+"""Two drivers side by side: the same operations on both, and what one does and the other does not.
+
+A process like the worker of a run: it reads its task from standard input and tells events. The model has no say
+here. Trees, changes, sizes and the names of a diff are compared, and what each driver refuses; the smallest chain
+of layers that shows a difference is what is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.harness.channel import opened
+from conformance.harness.contained import contained
+from conformance.harness.preflight import Unusable, preflight
+from conformance.harness.session import Session, Wish, confine, prepare
+from conformance.harness.store import Deviation, Story, Workbench, entry_names
+from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.timing import Stopwatch
+from conformance.harness.worker import tell
+from conformance.lab import namespace
+from conformance.operations import ops
+from conformance.operations.model import Snapshot
+from conformance.operations.observe import differences
+from conformance.operations.strategies import chains
+from conformance.spec import load_capabilities, load_requirements
+
+Chain = Sequence[Sequence[ops.Operation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the controller asks for."""
+
+    first: str
+    second: str
+    scratch: str
+    parent: int
+    examples: int
+    seed: int
+
+
+class Difference(Exception):
+    """The drivers differ; the text says in what."""
+
+
+def main() -> None:
+    """Compare two drivers; exits with 0 when all events are told, whatever they say."""
+    events, fields = opened()
+    task = Comparison(**fields)
+    try:
+        names = (task.first, task.second)
+        with suppress(namespace.NoNamespace):  # which prepare() tells
+            confine([Path(task.scratch), *(path for name in names for path in writable_of(name))])
+        namespace.die_with_parent(task.parent)
+        for name in names:
+            connect(name).close()
+        with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+            found, story = compare(task)
+        tell(events, "difference", found=found, steps=story)
+        tell(events, "finished")
+    except (UnknownDriver, Unusable) as error:
+        tell(events, "failed", message=str(error), of_driver=True)
+    except BaseException:
+        tell(events, "failed", message=traceback.format_exc())
+
+
+def compare(task: Comparison) -> tuple[str, list[str]]:
+    """What differs, "" if nothing does, and the steps that show it."""
+    writable = tuple(path for name in (task.first, task.second) for path in writable_of(name))
+    scratch = Path(task.scratch)
+    wish = Wish(task.first, "standard", task.examples, (), (), writable=(scratch, *writable))
+    session = prepare(wish, scratch)
+    story = Story()
+    with ExitStack() as stack:
+        benches = [
+            _bench(replace(session, driver=name), story, stack, directory)
+            for name, directory in ((task.first, "first"), (task.second, "second"))
+        ]
+
+        @settings(
+            max_examples=task.examples,
+            deadline=None,
+            database=None,
+            print_blob=False,
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        @seed(task.seed)
+        @given(chains(privileged=session.privileged, least=2))
+        def agree(chain: Chain) -> None:
+            _agree(benches, chain)
+
+        try:
+            agree()
+        except Difference as difference:
+            return str(difference), list(story.lines)
+    return "", []
+
+
+def _bench(session: Session, story: Story, stack: ExitStack, directory: str) -> Bench:
+    """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
+    source = contained(connect(session.driver))
+    stack.callback(source.close)
+    fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
+    outcome = preflight(fixtures)
+    if outcome:
+        failed = ", ".join(outcome.requirements)
+        raise Unusable(f"{session.driver} cannot be compared: it fails {failed}\n  {outcome.reason}")
+    return Bench(fixtures, session.places[0], directory)
+
+
+def _agree(benches: Sequence[Bench], chain: Chain) -> None:
+    first, second = benches
+    with first.store("origin") as one, second.store("other") as other:
+        for layer_id in _same_outcome(one, other, "building the chain", lambda store: store.build(chain)) or ():
+            trees = [_timeless(store, layer_id) for store in (one, other)]
+            found = differences(*trees, times="files")
+            if found:
+                raise Difference("\n".join([f"{layer_id}, with what the first shows as expected:", *found]))
+            for what, capability, look in _LOOKS:
+                if first.has(capability) and second.has(capability):
+                    said = [_said(store, functools.partial(look, layer_id=layer_id)) for store in (one, other)]
+                    if said[0] != said[1]:
+                        raise Difference(f"{what} of {layer_id}: the first says {said[0]}, the second {said[1]}")
+
+
+def _timeless(store: Workbench, layer_id: str) -> Snapshot:
+    """The tree without the times of what happened "now", which was another moment for each driver."""
+    known, seen = store.expected(layer_id).nodes, store.observed(layer_id)
+    now = {path for path in seen.nodes if path not in known or known[path].mtime_ns is None}
+    nodes = {path: replace(node, mtime_ns=None) if path in now else node for path, node in seen.nodes.items()}
+    return Snapshot(nodes, seen.link_groups)
+
+
+def _same_outcome(one: Workbench, other: Workbench, what: str, do: Callable[[Workbench], list[str]]) -> list[str]:
+    """What both did; raises Difference if one did it and the other did not."""
+    outcomes = [_said(store, do) for store in (one, other)]
+    if outcomes[0] != outcomes[1]:
+        raise Difference(f"{what}: the first: {outcomes[0]}; the second: {outcomes[1]}")
+    done = outcomes[0]
+    return done if isinstance(done, list) else []
+
+
+def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
+    try:
+        return do(store)
+    except DriverRefused:
+        return "refused"
+    except DriverFailed as failed:
+        return f"no answer: {failed}"
+    except Deviation as deviation:
+        return f"an operation went wrong: {deviation}"
+
+
+def _names(store: Workbench, layer_id: str) -> object:
+    return sorted(name for name in entry_names(store.diff(layer_id)) if not name.endswith(".wh..wh..opq"))
+
+
+def _changes(store: Workbench, layer_id: str) -> object:
+    """What is added, deleted and modified, without directories that differ in nothing but their time.
+
+    Drivers may list those or not: the directories above a change, and those something was made in and deleted.
+    """
+    parent = store.parent_of(layer_id)
+    before, after = store.expected(parent) if parent else Snapshot({}, frozenset()), store.expected(layer_id)
+    found = store.driver.changes(layer_id, parent)
+    listed = [(change.path, change.kind) for change in found if change.path != b"/"]
+    return sorted(one for one in listed if not _same_directory(before, after, one[0].lstrip(b"/")))
+
+
+def _same_directory(before: Snapshot, after: Snapshot, path: bytes) -> bool:
+    one, other = before.nodes.get(path), after.nodes.get(path)
+    if one is None or other is None or not one.is_directory:
+        return False
+    return replace(one, mtime_ns=None) == replace(other, mtime_ns=None)
+
+
+def _size(store: Workbench, layer_id: str) -> object:
+    return store.driver.diff_size(layer_id, store.parent_of(layer_id))
+
+
+_LOOKS: Final = (
+    ("the names in the diff", "diff", _names),
+    ("the changes", "changes", _changes),
+    ("the size", "diff-size", _size),
+)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What this host can test, found out by doing it: a process of its own, in mounts of its own, for one lane.
+
+It reads its task from standard input and tells one event, like the worker of a run.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.harness.channel import opened
+from conformance.harness.session import Session, Wish, prepare
+from conformance.harness.worker import tell
+from conformance.lab import namespace
+from conformance.lab.backing import BACKINGS
+from conformance.spec import load_requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the controller asks for."""
+
+    scratch: str
+    parent: int
+
+
+def main() -> None:
+    """Diagnose one lane; exits with 0 when the event is told."""
+    events, fields = opened()
+    task = Diagnosis(**fields)
+    try:
+        namespace.die_with_parent(task.parent)
+        # The filesystem of the directory is "host"; the others are made in it, where that can be done.
+        names = ("host", *(one.name for one in BACKINGS))
+        session = prepare(Wish("", "smoke", 1, tuple(load_requirements()), names), Path(task.scratch))
+        tell(events, "lane", **_found(session))
+        tell(events, "finished")
+    except BaseException:
+        tell(events, "failed", message=traceback.format_exc())
+
+
+def _found(session: Session) -> dict[str, object]:
+    made = {place.backing: place.unfit for place in session.places}
+    missing = {one.name: _why(one.name, session) for one in BACKINGS if one.name not in made}
+    return {"lane": session.lane, "lacking": dict(session.lacking), "made": made, "missing": missing}
+
+
+def _why(name: str, session: Session) -> str:
+    """Why a filesystem was not made: the note that begins with its name."""
+    notes = [note.removeprefix(f"{name}: ") for note in session.notes if note.startswith(f"{name}: ")]
+    return notes[0] if notes else session.lacking.get("mounts", "not tried")
+
+
+if __name__ == "__main__":
+    main()

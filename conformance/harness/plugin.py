@@ -1,0 +1,618 @@
+"""The suite within pytest: opens the driver under test, offers the bench, and turns outcomes into verdicts.
+
+With pytest-xdist the controller prepares the session and its workers run the tests; each report carries its
+outcome, so that whoever hears of a report (``on_outcome``) hears of a verdict.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
+
+from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverSource, TimeUp
+from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.harness import stores as benches
+from conformance.harness.collected import Collected, Inventory, without_outcome
+from conformance.harness.contained import Escaped, contained
+from conformance.harness.ending import end_on_sigterm
+from conformance.harness.preflight import Unusable, preflight
+from conformance.harness.session import Place, Replay, Session, Wish, prepare
+from conformance.harness.store import Deviation, Story
+from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.timing import Stopwatch
+from conformance.history.case import Case, decoded_draws
+from conformance.history.findings import Finding, InWords, NotDone
+from conformance.history.printable import cut, printable
+from conformance.lab import namespace, readonly
+from conformance.lab.kernellog import KernelLog
+from conformance.lab.scratch import scratch_directory
+from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
+from conformance.spec.health import is_beyond_trust
+from conformance.spec.verdicts import (
+    RequirementResult,
+    TestOutcome,
+    Verdict,
+    exit_code,
+    judge,
+    share_in_driver,
+    with_cut_short,
+)
+
+NAME: Final = "overlay-conformance-suite"
+EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
+_SESSION: Final = "conformance_session"
+_OUTCOME: Final = "conformance_outcome"
+_COLLECTED: Final = "conformance_collected"
+UNTESTED: Final = "untested: "
+# Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
+_REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
+_RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
+_UNSHRUNK: Final = "conformance_unshrunk"
+
+
+def start(config: pytest.Config) -> None:
+    """Register the suite with pytest for this run; raises pytest.UsageError for what cannot be run."""
+    stack = ExitStack()
+    if hasattr(config, "workerinput"):
+        end_on_sigterm()
+    try:
+        handed = getattr(config, "workerinput", {}).get(_SESSION)
+        # The driver's code is imported after this process was confined.
+        session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
+        source = contained(connect(config.getoption("driver")))
+        if not handed:
+            readonly.allow(one for one in source.writable if readonly.is_read_only(one))
+    except (UnknownDriver, KeyError) as error:
+        stack.close()
+        raise pytest.UsageError(str(error)) from error
+    stack.callback(source.close)
+    tried = bool(handed) or config.option.collectonly or config.getoption("conformance_no_preflight")
+    config.pluginmanager.register(ConformancePlugin(session, source, stack, tried=tried), NAME)
+
+
+def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
+    known = load_requirements()
+    chosen = tuple(config.getoption("requirement")) or tuple(known)
+    unknown = set(chosen) - known.keys()
+    if unknown:
+        raise pytest.UsageError(
+            f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all"
+        )
+    profile = config.getoption("conformance_profile")
+    examples = config.getoption("conformance_examples") or EXAMPLES[profile]
+    wish = Wish(
+        config.getoption("driver"),
+        profile,
+        examples,
+        chosen,
+        tuple(config.getoption("backing")),
+        config.getoption("conformance_deadline"),
+        _replay(config.getoption("conformance_replay")),
+        writable_of(config.getoption("driver")),
+        config.getoption("conformance_call_timeout"),
+    )
+    directory = config.getoption("conformance_directory")
+    if directory is None:
+        parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
+        directory = stack.enter_context(scratch_directory(Path(parent)))
+        wish = replace(wish, writable=(Path(directory), *wish.writable, *_written_by_pytest(config)))
+        config.option.conformance_directory = str(directory)
+    else:
+        wish = replace(wish, writable=(Path(directory).parent, *wish.writable))  # of the worker, with its own files
+    scratch = Path(directory)
+    stack.callback(namespace.unmount_below, scratch)
+    return prepare(wish, scratch)
+
+
+def _written_by_pytest(config: pytest.Config) -> list[Path]:
+    """Where pytest and its plugins write: reports, caches and what they leave beside the tests.
+
+    "/" is not among them, whoever starts pytest there: all else would be writable with it.
+    """
+    files = [config.getoption(name, None) for name in _REPORTS]
+    named = [config.invocation_params.dir / one for one in files if isinstance(one, (str, Path)) and one]
+    existing = [next(one for one in path.resolve().parents if one.is_dir()) for path in named]
+    places = [config.invocation_params.dir, config.rootpath, *existing]
+    return [one for one in dict.fromkeys(one.resolve() for one in places) if one != Path("/")]
+
+
+def _replay(file: str | None) -> Replay:
+    return Replay.from_json(json.loads(Path(file).read_text())) if file else Replay()
+
+
+class ConformancePlugin:
+    """One process's part of a run. ``on_outcome`` and ``on_start`` may be set to follow it.
+
+    ``on_unusable`` hears why a driver failed the preflight, which is left out if it was ``tried`` before.
+    """
+
+    def __init__(self, session: Session, source: DriverSource, stack: ExitStack, *, tried: bool = False) -> None:
+        self._tried = tried
+        self.on_unusable: Callable[[str], None] = lambda _: None
+        self.session = session
+        self.source = source
+        self.outcomes: list[TestOutcome] = []
+        self.on_outcome: Callable[[TestOutcome], None] = lambda _: None
+        self.on_start: Callable[[str], None] = lambda _: None
+        self.on_collected: Callable[[Inventory], None] = lambda _: None
+        self.exit_status = True  # whether pytest's exit status becomes that of the verdicts
+        self._inventory: Inventory | None = None
+        self._begun: set[str] = set()
+        self._failed = 0
+        self._interrupted = False
+        self._of_suite: dict[str, Counter[str]] = {}
+        self._stack = stack
+        self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self.tries = self._fixtures.tries
+        self._log: KernelLog | None = None
+        if "kernel-log" not in session.lacking:
+            self._log = KernelLog()
+            stack.callback(self._log.close)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Declare the markers and set hypothesis up."""
+        config.addinivalue_line("markers", "requirement(*ids): the requirements that a test checks")
+        config.addinivalue_line("markers", "smoke: also in the profile smoke")
+        config.addinivalue_line("markers", "release: in the profile release only")
+        config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
+        config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
+        load_settings(self.session.examples)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Do the preflight, before pytest-xdist starts workers; a driver that fails it is not judged."""
+        if self._tried:
+            return
+        try:
+            outcome = preflight(self._fixtures)
+        except Unusable as unusable:
+            self.on_unusable(str(unusable))
+            raise pytest.UsageError(str(unusable)) from unusable
+        except TimeUp:
+            return  # no test will begin, and each says so
+        if outcome:
+            self._take_inventory(Inventory())  # no test is missing where none was to run
+            self._take(outcome)
+            pytest.exit(f"{_for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
+
+    def pytest_unconfigure(self) -> None:
+        """Give everything back."""
+        self._stack.close()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the session to a worker of pytest-xdist, and a file for what it collects.
+
+        pytest-xdist tells the controller node ids only, and of a worker that died nothing but these.
+        """
+        node.workerinput[_SESSION] = json.dumps(self.session.as_json())
+        directory = Path(node.config.getoption("conformance_directory"))
+        node.workerinput[_COLLECTED] = str(directory / f"collected-{node.gateway.id}.json")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Every test on every backing filesystem."""
+        if "bench" in metafunc.fixturenames:
+            places = list(self.session.places)
+            if metafunc.definition.get_closest_marker("place_free"):
+                places = places[:1]
+            names = [place.backing for place in places]
+            metafunc.parametrize("bench", places, indirect=True, ids=names)
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the tests of the selected requirements and of the profile; skip what cannot be tested here."""
+        for item in items:
+            self._of_suite.setdefault(place_of(item).backing, Counter()).update(set(requirements_of(item)))
+        items_of_others = [item for item in items if not requirements_of(item)]
+        kept = [item for item in items if self._is_selected(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
+        if self.session.deadline:
+            # What time is left for is what can differ the most from machine to machine.
+            tests = Counter(one for item in kept for one in requirements_of(item))
+            kept.sort(key=functools.partial(_narrowness, self._fixtures.requirements, tests))
+        items[:] = items_of_others + kept
+        for item in kept:
+            reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+            elif self._is_known(item):
+                _do_not_shrink(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which tests will run; a worker of pytest-xdist writes it to its file before it tells their ids."""
+        tests = {
+            item.nodeid: Collected(item.name, requirements_of(item), place_of(item).backing)
+            for item in session.items
+            if requirements_of(item)
+        }
+        inventory = Inventory(tests, self._of_suite)
+        file = getattr(session.config, "workerinput", {}).get(_COLLECTED)
+        if file:
+            Path(file).write_text(json.dumps(inventory.as_json()))
+        self._take_inventory(inventory)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any) -> None:
+        """Hear of what a worker of pytest-xdist collected; all collect the same."""
+        if self._inventory is None:
+            self._take_inventory(Inventory.from_json(json.loads(Path(node.workerinput[_COLLECTED]).read_text())))
+
+    def _take_inventory(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self.on_collected(inventory)
+
+    def _is_selected(self, item: pytest.Item) -> bool:
+        if not set(self.session.selected) & set(requirements_of(item)):
+            return False
+        replay = self.session.replay
+        if replay.only:
+            return name_of(item) in replay.cases
+        if item.name in replay.settled:
+            return False
+        if self.session.profile == "smoke":
+            return item.get_closest_marker("smoke") is not None
+        return self.session.profile == "release" or item.get_closest_marker("release") is None
+
+    @pytest.fixture
+    def bench(self, request: pytest.FixtureRequest) -> Bench:
+        """Where a test gets its stores from."""
+        worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
+        self._fixtures.story.tape.drawn.clear()
+        replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
+        return Bench(
+            self._fixtures,
+            request.param,
+            worker,
+            replayed if self.session.replay.only else None,
+            shrinks=not self._is_known(request.node),
+        )
+
+    def _is_known(self, item: pytest.Item) -> bool:
+        """Whether its failure is, so that no time is spent on a smaller one."""
+        return set(requirements_of(item)) <= set(self.session.replay.unshrunk)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Tell the progress."""
+        self._begun.add(nodeid)
+        self.on_start(nodeid.rpartition("::")[2])
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begin the test's clock and tell the kernel's log its name; end the run when its time is up."""
+        if self.session.deadline and time.monotonic() > self.session.deadline:
+            pytest.skip(UNTESTED + "the time of this run (--budget) was up")
+        self._fixtures.watch.restart()
+        self._fixtures.story.forget_facts()
+        self.tries.restart()
+        if self._log:
+            self._log.news()
+            self._log.write(item.name)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """A test that the end of the run cut short is not judged; one in which a call hung has failed by that."""
+        try:
+            return (yield)
+        except TimeUp as error:
+            pytest.skip(UNTESTED + str(error))
+        except BaseException as error:
+            used = getattr(item, "funcargs", {}).get("bench")
+            if isinstance(used, Bench) and used.hung and not isinstance(error, KeyboardInterrupt):
+                raise used.hung from None
+            raise
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turn what happened in one phase of a test into an outcome."""
+        report = yield
+        if requirements_of(item) and (report.when == "call" or report.outcome != "passed"):
+            outcome = self._outcome(item, call, report)
+            setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
+            if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
+                report.longrepr = _for_people(outcome)
+            if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
+                report.outcome, report.longrepr = "failed", _for_people(outcome)
+                vars(report).pop("wasxfail", None)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        """Let a report pass to the controller that quotes names which are not UTF-8: execnet ends on them."""
+        return _printable((yield))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hear of an outcome, of this process or of a worker. A failed report without one is an ERROR.
+
+        pytest-xdist makes such a report of the test that a worker died in.
+        """
+        self._failed += report.outcome == "failed"
+        fields = getattr(report, _OUTCOME, None)
+        if fields:
+            self._take(TestOutcome.from_json(json.loads(fields)))
+            return
+        test = self._inventory.tests.get(report.nodeid) if self._inventory else None
+        if test and report.outcome == "failed":
+            said = report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
+            self._take(test.without_outcome(Verdict.ERROR, f"the test reported no outcome: {said}"))
+
+    def _take(self, outcome: TestOutcome) -> None:
+        self.outcomes.append(outcome)
+        self.on_outcome(outcome)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Account for each test that was collected, and make pytest's exit status that of the verdicts."""
+        config = session.config
+        options = config.option
+        if hasattr(config, "workerinput") or options.collectonly or getattr(options, "setuponly", False):
+            return
+        limit = config.getoption("maxfail")
+        stopped = bool(session.shouldfail or session.shouldstop or (limit and self._failed >= limit))
+        for outcome in self._unaccounted(stopped, exitstatus):
+            self._take(outcome)
+        if self.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            session.exitstatus = self._exit_status(exitstatus, session)
+
+    def _unaccounted(self, stopped: bool, exitstatus: int) -> list[TestOutcome]:
+        """Outcomes of the tests that reported none. ``stopped`` is by an option of pytest, such as -x."""
+        if self._inventory is None:
+            return []
+        names = {test: nodeid for nodeid, test in self._inventory.tests.items()}
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        interrupted = self._interrupted
+
+        def lost(test: Collected) -> str:
+            if stopped or interrupted:
+                return ""
+            if names[test] in self._begun:
+                return "the test began and reported no outcome"
+            return "the test never began, although pytest ended as if all tests had run" if ended else ""
+
+        why = "the run was interrupted" if interrupted else "pytest ended before the test began"
+        return without_outcome(self._inventory.tests.values(), self.outcomes, lost, UNTESTED + why)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell Ctrl-C from pytest.exit and from pytest-xdist, which gives up when too many workers died."""
+        self._interrupted = type(excinfo.value) is KeyboardInterrupt
+
+    def _exit_status(self, status: int, session: pytest.Session) -> int:
+        """That of ``overlay-conformance run``, which hides none of pytest's own (docs/exit-codes.md)."""
+        code = exit_code(judge(self.session.selected, self.outcomes))
+        if self._inventory is None:
+            return 2
+        if code == 3:
+            others = len(self._inventory.tests) != session.testscollected  # of another project, in the same session
+            return status if others or status != pytest.ExitCode.OK else code
+        return max(code, int(status))
+
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
+        """The verdicts in one line, after pytest's own."""
+        selected = self.session.selected
+        results = judge(selected, with_cut_short(self.outcomes, selected))
+        counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
+        said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+        share = f"{share_in_driver(self.outcomes):.0%} of the test time in the driver or the kernel"
+        line = f"{self.session.driver}, privilege level {self.session.lane}: {said}; {share}"
+        terminalreporter.write_line(printable(f"{line} -> {self._concluded(results, exitstatus)}"))
+
+    def _concluded(self, results: list[RequirementResult], exitstatus: int) -> str:
+        if self._interrupted:
+            return "interrupted: no conclusion"
+        code = exit_code(results)
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
+        if self._inventory is None or (not ended and code != 1):
+            return "the harness failed"
+        if code == 0 and any(result.verdict is Verdict.UNTESTED and result.outcomes for result in results):
+            return "no deviation in the tested requirements"
+        return {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}[code]
+
+    def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
+        requirements = declared = requirements_of(item)
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, Deviation):
+            charged = error.requirements or requirements
+            # Where the requirement that it is charged to was not selected, the test fails all the same.
+            if not isinstance(error, Escaped) or set(charged) & set(self.session.selected):
+                requirements = charged
+        verdict, reason = _explained(error, report, self.tries.error)
+        failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
+        seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
+        said = tuple(self._log.news()) if self._log else ()
+        if self._log and is_beyond_trust(self._log.newly_tainted()):
+            verdict = Verdict.ERROR
+            reason = (
+                f"the kernel tainted itself (mask {self._log.newly_tainted():#x}); what follows cannot be trusted:"
+                f" reboot\n{reason}"
+            )
+        return TestOutcome(
+            item.name,
+            requirements,
+            verdict,
+            cut(reason),
+            tuple(map(cut, self._fixtures.story.lines)) if failed else (),
+            place_of(item).backing,
+            round(seconds, 4),
+            round(in_driver, 4),
+            said,
+            self._fixtures.story.facts(),
+            self._case(item, error, reason) if verdict is Verdict.FAIL else None,
+            cut=tuple(one for one in declared if one not in requirements),
+        )
+
+    def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
+        """What the failure can be repeated from; None if something in it has no form."""
+        tape = self._fixtures.story.tape
+        case = Case(
+            test=name_of(item),
+            requirements=requirements_of(item),
+            backing=place_of(item).backing,
+            driver=self.session.driver,
+            reason=cut(reason),
+            words=tuple(map(cut, self._fixtures.story.lines)),
+            drawn=tuple(tape.drawn),
+            steps=tuple(tape.steps),
+            finding=_finding(error),
+            directory=place_of(item).directory,
+        )
+        try:
+            return case.as_json()
+        except TypeError:
+            return None
+
+
+def load_settings(examples: int) -> None:
+    """Set hypothesis up; tests that are imported afterwards are run so."""
+    settings.register_profile(
+        "conformance",
+        max_examples=examples,
+        deadline=None,  # a slow driver is not a wrong one
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("conformance")
+
+
+def _finding(error: BaseException | None) -> Finding:
+    if isinstance(error, Deviation):
+        return error.finding
+    return NotDone(str(error)) if isinstance(error, DriverRefused) else InWords()
+
+
+def _do_not_shrink(item: pytest.Item) -> None:
+    test = getattr(item, "obj", None)
+    # One function is the test of several items, and of several rounds, and takes settings once.
+    if getattr(test, "is_hypothesis_test", False) and not hasattr(test, _UNSHRUNK):
+        setattr(test, _UNSHRUNK, True)
+        settings(settings.get_profile("conformance"), phases=(Phase.explicit, Phase.generate))(test)
+
+
+def name_of(item: pytest.Item) -> str:
+    """The name of a test without its backing filesystem, as cases have it."""
+    backing = re.escape(place_of(item).backing)
+    return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
+
+
+def _narrowness(
+    known: Mapping[str, Requirement], tests: Mapping[str, int], item: pytest.Item
+) -> tuple[int, bool, int, str]:
+    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing.
+
+    Of what varies as much, that comes first which few machines can judge, and of that, what has few ``tests``: a
+    requirement has a verdict when the last of its tests has one, so they are kept together, too.
+    """
+    found = [known[one] for one in requirements_of(item) if one in known]
+    common = not any(_RARE & set(one.needs) for one in found)
+    least = min(found, key=lambda one: (tests[one.id], one.id))
+    return len(VARIES) - max(len(one.varies) for one in found), common, tests[least.id], least.id
+
+
+def requirements_of(item: pytest.Item) -> tuple[str, ...]:
+    """The ids that a test declares."""
+    return tuple(one for marker in item.iter_markers("requirement") for one in marker.args)
+
+
+def place_of(item: pytest.Item) -> Place:
+    """The backing filesystem that a test is run on."""
+    found = getattr(item, "callspec", None)
+    place = found.params.get("bench") if found else None
+    return place if isinstance(place, Place) else Place("", "")
+
+
+def _explained(
+    error: BaseException | None, report: pytest.TestReport, first: Exception | None
+) -> tuple[Verdict, str]:
+    """A failure of the driver, or an error of the harness, in words; ``first`` is how the first example failed."""
+    if isinstance(error, pytest.xfail.Exception):
+        return Verdict.ERROR, f"pytest.xfail was called during the test, which the suite never does: {error}"
+    if hasattr(report, "wasxfail"):
+        return (Verdict.XFAIL if report.skipped else Verdict.XPASS), str(report.wasxfail)
+    if report.outcome == "passed":
+        return Verdict.PASS, ""
+    if report.outcome == "skipped":
+        return _skipped(report, error)
+    match error:
+        case Deviation():
+            return Verdict.FAIL, str(error)
+        case DriverFailed():
+            return Verdict.FAIL, f"{error}\n{error.detail}".rstrip()
+        case DriverRefused():
+            return Verdict.FAIL, f"the driver refused a step that it must do: {error}"
+        case FlakyFailure():
+            return (
+                Verdict.FAIL,
+                f"flaky: failed, and passed when the same steps were repeated: {error}\n{report.longreprtext}",
+            )
+        case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
+            # Whatever the harness draws for a history follows from what it drew before, and how far that came.
+            said = "flaky: failed, and failed differently when the same steps were repeated in a new store"
+            return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"
+    return Verdict.ERROR, report.longreprtext
+
+
+def _skipped(report: pytest.TestReport, error: BaseException | None) -> tuple[Verdict, str]:
+    """What a skip means. A driver that runs in this process can raise one, too, and that is no verdict."""
+    text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    reason = text.removeprefix("Skipped: ")
+    raised_in = _raised_in(error)
+    if not raised_in and not {"skip", "skipif"} & set(report.keywords):
+        return Verdict.ERROR, f"the test was skipped, and not by the suite: {reason}"
+    if raised_in and not raised_in.startswith("conformance."):
+        return Verdict.ERROR, f"the test was skipped by {raised_in}, and not by the suite: {reason}"
+    if reason.startswith(benches.DECLINED):
+        return Verdict.DECLINED, reason
+    if reason.startswith(benches.NOT_APPLICABLE):
+        return Verdict.NOT_APPLICABLE, reason
+    if reason.startswith(UNTESTED):
+        return Verdict.UNTESTED, reason
+    if raised_in:
+        return Verdict.ERROR, f"the test was skipped for a reason that is not one of the suite's: {reason}"
+    return Verdict.UNTESTED, UNTESTED + reason  # a mark of whoever runs pytest
+
+
+def _raised_in(error: BaseException | None) -> str:
+    """The module that raised an error, but for pytest's own; "" if it is pytest's, as for a test with a mark."""
+    frame, found = error.__traceback__ if error else None, ""
+    while frame:
+        known = frame.tb_frame.f_globals
+        # A module that is run by "python -m" is called __main__, and has its own name in __spec__.
+        name = str(getattr(known.get("__spec__"), "name", None) or known.get("__name__", "?"))
+        if name.partition(".")[0] not in ("_pytest", "pytest", "pluggy", "unittest", "hypothesis"):
+            found = name
+        frame = frame.tb_next
+    return found
+
+
+def _for_people(outcome: TestOutcome) -> str:
+    steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
+    lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
+    return "\n".join([*lines, "Minimal example:", *steps] if steps else lines)
+
+
+def _printable(value: Any) -> Any:
+    """The same lists and dictionaries, with escapes in their strings for what is no text."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case dict():
+            return {_printable(key): _printable(one) for key, one in value.items()}
+        case list() | tuple():
+            return type(value)(_printable(one) for one in value)
+    return value

@@ -1,0 +1,358 @@
+"""Where tests get their stores from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import strategies as st
+
+from conformance.drivers.protocol import (
+    Answer,
+    DriverFailed,
+    DriverInfo,
+    DriverRefused,
+    DriverSource,
+    DriverUnderTest,
+    IdRange,
+    OpenRequest,
+    ProcessOfDriver,
+    ProcessState,
+)
+from conformance.harness.attribution import of_the_driver
+from conformance.harness.session import Place, Session
+from conformance.harness.store import Leak, SharedUpper, Story, Workbench, entry_names
+from conformance.harness.timing import Stopwatch, Tries
+from conformance.harness.watched import WatchedDriver
+from conformance.history.findings import StillMounted
+from conformance.history.tape import Beyond, Called, Opened
+from conformance.lab import namespace
+from conformance.lab.kernelversion import at_least
+from conformance.lab.removal import remove_tree
+from conformance.operations import ops
+from conformance.spec import Capability, Requirement
+
+DECLINED = "declined: "
+NOT_APPLICABLE = "not applicable: "
+
+
+def not_applicable(reason: str) -> None:
+    """Leave a test, because this kernel, filesystem or lane cannot show what it is about."""
+    pytest.skip(NOT_APPLICABLE + reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixtures:
+    """What is the same for all tests of a process."""
+
+    session: Session
+    source: DriverSource
+    story: Story
+    watch: Stopwatch
+    requirements: dict[str, Requirement]
+    capabilities: dict[str, Capability]
+    tries: Tries = field(default_factory=Tries)
+
+
+_T = TypeVar("_T")
+
+
+class GivenUp(BaseException):
+    """A call hung before in this test, and any other example would take as long; hypothesis lets this through."""
+
+
+class CannotReplay(Exception):
+    """What was drawn when a case was recorded is not what this version of the suite draws."""
+
+
+class Uppers:
+    """Whether two mounts below a directory ever had one upper directory, looked for after each get.
+
+    The kernel warns of it ("upperdir is in-use as upperdir/workdir of another mount"), but its log is that of the
+    whole machine and names no path. A relative upper directory is named by its mount point.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.shared = ""
+
+    def look(self) -> None:
+        """Note the first one that is shared."""
+        mounts = namespace.overlays_below(self._directory)
+        found = [(upper if upper.startswith("/") else target) for target, upper in mounts if upper]
+        twice = sorted({one for one in found if found.count(one) > 1})
+        self.shared = self.shared or ", ".join(twice)
+
+
+class Bench:
+    """Opens stores of the driver under test on one backing filesystem, each in a directory of its own."""
+
+    def __init__(
+        self,
+        fixtures: Fixtures,
+        place: Place,
+        name: str,
+        replayed: Sequence[Any] | None = None,
+        *,
+        shrinks: bool = True,
+    ) -> None:
+        self._fixtures = fixtures
+        self.shrinks = shrinks  # whether a failure is to be made smaller
+        self._replayed = replayed
+        self._drawn_for: object = None
+        self._stores: dict[str, str] = {}
+        self._place = place
+        self._directory = Path(place.directory) / name
+        self._made = 0
+        self.hung: DriverFailed | None = None  # of an earlier example of this test
+        self.privileged = fixtures.session.privileged
+        self.story = fixtures.story
+        self.tries = fixtures.tries
+        self.examples = fixtures.session.examples
+
+    @property
+    def info(self) -> DriverInfo:
+        """Who the driver is."""
+        return self._fixtures.source.info
+
+    @property
+    def place(self) -> Place:
+        """The backing filesystem."""
+        return self._place
+
+    def has(self, capability: str) -> bool:
+        """Whether host and driver have a capability."""
+        return not self.why_not(capability)
+
+    def why_not(self, capability: str) -> str:
+        """Why host or driver lacks a capability, with the word for it; "" if they have it."""
+        return lacks(self._fixtures, (capability,), self._place)
+
+    @property
+    def recorded(self) -> list[Any] | None:
+        """What was drawn when the case that is replayed was recorded; None in a run of its own."""
+        return None if self._replayed is None else list(self._replayed)
+
+    def draw(self, data: st.DataObject, strategy: st.SearchStrategy[_T]) -> _T:
+        """A value of a property's example, put on tape; in a replay, the one that was.
+
+        Raises CannotReplay if the test draws more often than it did then.
+        """
+        if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays on tape
+            return data.draw(strategy)
+        drawn = self.story.tape.drawn
+        if self._drawn_for is not data:  # hypothesis makes one for each example
+            self._drawn_for = data
+            drawn.clear()
+        if self._replayed is not None:
+            if len(drawn) >= len(self._replayed):
+                raise CannotReplay("this test draws more than it did when the case was recorded")
+            value: _T = self._replayed[len(drawn)]
+        else:
+            value = data.draw(strategy)
+        drawn.append(value)
+        return value
+
+    def need(self, *capabilities: str) -> None:
+        """Leave the test if one of these is lacking."""
+        reason = lacks(self._fixtures, capabilities, self._place)
+        if reason:
+            pytest.skip(reason)
+
+    @contextmanager
+    def store(
+        self,
+        name: str = "",
+        path: Callable[[Path], Path] | None = None,
+        *,
+        options: Sequence[str] = (),
+        id_map: Sequence[IdRange] = (),
+        image_stores: Sequence[str] = (),
+        umask: int | None = None,
+    ) -> Iterator[Workbench]:
+        """A fresh store, gone afterwards. The first of an example begins its story.
+
+        ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
+        An OSError about what is in the store is a deviation of the driver (conformance.harness.attribution).
+        Raises Leak if the driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the
+        test is left where it cannot be set.
+        """
+        if umask is not None and not self._fixtures.source.sets_umask:
+            not_applicable("the umask of the driver's process cannot be set: the harness did not start it")
+        if self.hung:
+            raise GivenUp
+        if name in ("", "origin"):
+            self.story.begin()
+        with self.directory() as directory:
+            home = path(directory) if path else directory
+            home.mkdir(parents=True, exist_ok=True)
+            stores = tuple(Path(one) for one in image_stores)
+            limit = self._fixtures.session.limit
+            request = OpenRequest(home, tuple(options), tuple(id_map), stores, umask, limit)
+            below = "" if home == directory else f"/{os.path.relpath(home, directory)}"
+            self._stores[str(directory)] = (name or "store") + below
+            driver = self._opened(request, directory)
+            uppers = Uppers(directory)
+            look = uppers.look if self.has("own-mounts") else lambda: None
+            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store", look)
+            workbench = Workbench(
+                watched, directory, self.story, name, lambda: self._beside(request), self._left_out
+            )
+            if umask is not None:
+                workbench.tell(f"the umask of the driver's process is {umask:03o}")
+            try:
+                with of_the_driver(directory):
+                    yield workbench
+            except BaseException:
+                self._keep_names()
+                self.story.tape.stop()
+                # What was started to reach the driver has to end, whatever became of the test.
+                with suppress(DriverRefused, DriverFailed):
+                    workbench.driver.leave()
+                raise
+            workbench.driver.close()
+            if uppers.shared:
+                raise SharedUpper(f"two mounts had the same upper directory: {uppers.shared}")
+            left = namespace.mounts_below(directory)
+            if left:
+                said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
+                raise Leak(said, StillMounted())
+
+    def state_of(self, driver: DriverUnderTest) -> ProcessState:
+        """That of the driver's process just now; leaves the test where it cannot be looked at."""
+        process: ProcessOfDriver | None = getattr(driver, "process", None)
+        if process is None:
+            not_applicable("no process of the driver, that lasts from call to call, can be looked at")
+        assert process is not None, "the test was left"
+        return process.state()
+
+    def _beside(self, request: OpenRequest) -> DriverUnderTest:
+        self.story.tape.add(Beyond("a second driver opened the home concurrently"))
+        return self._fixtures.source.open(request)
+
+    def _keep_names(self) -> None:
+        """Put on tape what the last diff held, while its file is there."""
+        steps = self.story.tape.steps
+        files = {label: path for path, label in self.story.tape.labels.items()}
+        for number in reversed(range(len(steps))):
+            step = steps[number]
+            if isinstance(step, Called) and step.verb == "diff" and step.answer is None and step.refused is None:
+                with suppress(Exception):  # what cannot be read has no names
+                    steps[number] = replace(step, answer=entry_names(Path(files[step.archive])))
+                return
+
+    def _opened(self, request: OpenRequest, directory: Path) -> DriverUnderTest:
+        step = Opened(
+            self._stores[str(directory)].partition("/")[0],
+            "" if request.directory == directory else os.path.relpath(request.directory, directory),
+            str(directory),
+            request.options,
+            tuple((one.container, one.host, one.size) for one in request.id_map),
+            tuple(self._store_of(one) for one in request.image_stores),
+        )
+        try:
+            with self._fixtures.watch.in_driver():
+                driver = self._fixtures.source.open(request)
+            self.story.tape.add(step)
+            return driver
+        except DriverRefused as refused:
+            self.story.tape.add(replace(step, refused=str(refused)))
+            asked = [
+                *request.options,
+                *map(str, request.id_map),
+                *(f"image store {one}" for one in request.image_stores),
+            ]
+            self.story.tell(f"open a home{' with ' + ', '.join(asked) if asked else ''}  -> refused")
+            raise
+
+    def _store_of(self, image_store: Path) -> str:
+        """The store that an image store is, with the path below it; the path itself if it is none of ours."""
+        for directory, name in self._stores.items():
+            if image_store.is_relative_to(directory):
+                return name
+        return str(image_store)
+
+    def _left_out(self, operation: ops.Operation) -> bool:
+        declined = self.info.declined
+        if isinstance(operation, ops.SetXattr) and operation.name.startswith("user."):
+            return "user-xattrs" in declined or bool(self._place.no_user_xattrs)
+        return "any-names" in declined and not _is_utf8(operation.path)
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """An empty directory on the backing filesystem, gone afterwards with all that is mounted in it."""
+        self._made += 1
+        directory = self._directory / f"s{self._made}"
+        directory.mkdir(parents=True)
+        try:
+            yield directory
+        except DriverFailed as failure:
+            if failure.hangs:
+                self.hung = failure
+            raise
+        finally:
+            namespace.unmount_below(directory)
+            if left := namespace.mounts_below(directory):
+                raise OSError(
+                    f"{left[0]} cannot be unmounted; {directory} is left, as it may show files of the host"
+                )
+            remove_tree(directory)
+
+    def open_at(self, directory: Path) -> DriverUnderTest:
+        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
+        self.story.tape.add(Beyond("the store is on a disk whose power is cut"))
+        with self._fixtures.watch.in_driver():
+            driver = self._fixtures.source.open(OpenRequest(directory, limit=self._fixtures.session.limit))
+        return WatchedDriver(driver, self._fixtures.watch, self.story.tape, "store")
+
+    def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
+        """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
+        if self._fixtures.source.attempt is None:
+            pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
+        self.story.tape.add(Beyond("the driver was opened in a process of its own, on a simulated kernel"))
+        with self._fixtures.watch.in_driver():
+            return self._fixtures.source.attempt(replace(request, limit=self._fixtures.session.limit), prefix)
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def lacks(fixtures: Fixtures, needs: Sequence[str], place: Place) -> str:
+    """Why something that is needed is not there, as the reason of a skip; "" if all is."""
+    for need in needs:
+        if need in fixtures.source.info.declined:
+            return DECLINED + fixtures.source.info.declined[need]
+        if need in fixtures.session.lacking:
+            return NOT_APPLICABLE + fixtures.session.lacking[need]
+        if need == "user-xattrs" and place.no_user_xattrs:
+            return NOT_APPLICABLE + place.no_user_xattrs
+    return ""
+
+
+def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
+    """Why a test of these requirements cannot be judged on this host and filesystem; "" if it can."""
+    wanted = [fixtures.requirements[one] for one in ids]
+    for requirement in wanted:
+        needs = ("mounts", *requirement.needs, *(("root",) if requirement.privileges == "root" else ()))
+        if requirement.kernel and not at_least(requirement.kernel):
+            return f"{NOT_APPLICABLE}this needs kernel {requirement.kernel} or later"
+        if reason := lacks(fixtures, needs, place):
+            return reason
+    if place.missing:
+        return f"{NOT_APPLICABLE}{place.missing}"
+    named = {name for requirement in wanted for name in requirement.backing}
+    if named and place.backing not in named:
+        return f"{NOT_APPLICABLE}this applies to {', '.join(sorted(named))}; select it with --backing"
+    if place.unfit and not named and "overlay" not in fixtures.source.info.declined:
+        return f"{NOT_APPLICABLE}{place.backing}: {place.unfit}"
+    return ""

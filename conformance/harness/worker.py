@@ -1,0 +1,230 @@
+"""The process in which a run takes place, in mounts of its own; started by the controller, and dying with it.
+
+It reads its task from standard input and writes events, one JSON object a line, to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.harness import plugin as suite
+from conformance.harness.channel import Writer, opened
+from conformance.harness.collected import Inventory
+from conformance.harness.ending import end_on_sigterm
+from conformance.harness.session import Replay, confine
+from conformance.lab import namespace
+from conformance.spec.verdicts import TestOutcome, Verdict
+
+_SUITES: Final = Path(__file__).parents[1] / "suites"
+_ENTRY: Final = "conformance.pytest_entry"
+_NOT_TRIED: Final = (Verdict.NOT_APPLICABLE, Verdict.DECLINED, Verdict.UNTESTED)
+ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the controller asks for. ``budget`` is in seconds, 0 for one round however long it takes.
+
+    ``replay`` has what was drawn for tests of stored cases (see session.Replay): they are run first,
+    and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
+    requirements are known, and not shrunk. Without ``preflight`` the tests are run on any driver.
+    """
+
+    driver: str
+    scratch: str
+    parent: int
+    selected: tuple[str, ...]
+    profile: str
+    examples: int
+    seed: int
+    backings: tuple[str, ...] = ()
+    jobs: int = 1
+    budget: float = 0.0
+    replay: Mapping[str, Any] = field(default_factory=dict)
+    unshrunk: tuple[str, ...] = ()
+    replay_only: bool = False
+    call_timeout: float = 60.0
+    preflight: bool = True
+
+
+class _Listener:
+    """Follows a round in pytest and tells of it; ``generated`` says whether another round would find more."""
+
+    def __init__(self, events: Writer, round_number: int, *, replayed: bool, final: bool) -> None:
+        self._events = events
+        self._round = round_number
+        self._replayed = replayed
+        self._final = final
+        self.generated = False
+        self.unusable = ""  # why the driver failed the preflight
+        self.collected = False
+        self.settled: list[str] = []
+        self._drawn: set[str] = set()
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Listen to the suite's plugin."""
+        plugin = config.pluginmanager.get_plugin(suite.NAME)
+        assert isinstance(plugin, suite.ConformancePlugin), "pytest_entry registers it"
+        session, info = plugin.session, plugin.source.info
+        plugin.on_start = lambda test: tell(self._events, "test", name=test)
+        plugin.on_outcome = self._tell_outcome
+        plugin.on_unusable = self._is_unusable
+        plugin.on_collected = self._tell_collected
+        plugin.exit_status = False  # pytest's own says here whether pytest ended well
+        if self._round == 0:
+            tell(
+                self._events,
+                "opened",
+                name=info.name,
+                version=info.version,
+                lane=session.lane,
+                backings=[place.backing for place in session.places],
+                declined=dict(info.declined),
+                lacking=dict(session.lacking),
+                notes=list(session.notes),
+            )
+
+    def _is_unusable(self, why: str) -> None:
+        self.unusable = why
+
+    def _tell_outcome(self, outcome: TestOutcome) -> None:
+        if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
+            return  # what does not fail any more is tried like all others
+        self.settled.append(outcome.test)
+        self.generated |= outcome.test in self._drawn and outcome.verdict not in _NOT_TRIED
+        tell(self._events, "outcome", **outcome.as_json())
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """After the first round, only what draws its examples is worth another one."""
+        drawn = [item for item in items if _draws(item)]
+        self._drawn = {item.name for item in drawn}
+        if self._round and not self._replayed:
+            items[:] = drawn
+
+    def _tell_collected(self, inventory: Inventory) -> None:
+        """Tell which tests there are; after the first round, those of it that draw their examples."""
+        self.collected = True
+        if self._round == 0:
+            tell(self._events, "collected", tests=len(inventory.tests), inventory=inventory.as_json())
+
+
+def _draws(item: pytest.Item) -> bool:
+    given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return given or item.get_closest_marker("drawn") is not None
+
+
+def main() -> None:
+    """Run one task; exits with 0 when all events are told, whatever they say."""
+    events, fields = opened()
+    task = Task(**fields)
+    end_on_sigterm()
+    log = Path(task.scratch) / "log"
+    try:
+        namespace.die_with_parent(task.parent)
+        outside = namespace.enter_pid_namespace()  # so that nothing outlives it
+        with suppress(namespace.NoNamespace):  # the run says so when it is prepared
+            confine([Path(task.scratch), *writable_of(task.driver)])
+        if outside:
+            namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
+        connect(task.driver).close()  # so that a wrong name is refused before anything is made
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            with redirect_stdout(file), redirect_stderr(file):
+                _run(task, events)
+    except UnknownDriver as error:
+        tell(events, "failed", message=str(error), of_driver=True)
+    except BaseException:
+        tell(events, "failed", message=traceback.format_exc())
+
+
+def tell(events: Writer, event: str, **fields: Any) -> None:
+    """One event, a line."""
+    events.write(json.dumps({"event": event, **fields}) + "\n")
+
+
+def _run(task: Task, events: Writer) -> None:
+    deadline = time.monotonic() + task.budget if task.budget else None
+    settled: tuple[str, ...] = ()
+    if task.replay:
+        listener = _Listener(events, 0, replayed=True, final=task.replay_only)
+        replay = Replay(task.replay, only=True, unshrunk=task.unshrunk)
+        if not _round(task, events, listener, "replay", replay, None) or task.replay_only:
+            return
+        task = replace(task, preflight=False)
+        settled = tuple(listener.settled)
+    number = 0
+    while True:
+        listener = _Listener(events, number, replayed=False, final=True)
+        replay = Replay(settled=settled, unshrunk=task.unshrunk)
+        if not _round(task, events, listener, number, replay, deadline):
+            return
+        task = replace(task, preflight=False)
+        number += 1
+        # Smoke asks whether the adapter is right, which more examples say nothing of.
+        if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
+            break
+    tell(events, "finished", rounds=number)
+
+
+def _round(
+    task: Task, events: Writer, listener: _Listener, number: int | str, replay: Replay, deadline: float | None
+) -> bool:
+    """One run of pytest; whether it ended well. The end of a replay alone is the end of the task."""
+    directory = Path(task.scratch) / f"round-{number}"
+    directory.mkdir()
+    file = Path(task.scratch) / f"replay-{number}.json"
+    file.write_text(json.dumps(asdict(replay)))
+    words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
+    code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
+    if listener.unusable:
+        tell(events, "failed", message=listener.unusable, of_driver=True)
+        return False
+    if code not in ENDED_WELL or not listener.collected:
+        sys.stdout.flush()
+        text = (Path(task.scratch) / "log").read_text(errors="backslashreplace")
+        tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
+        return False
+    if task.replay_only:
+        tell(events, "finished", rounds=1)
+    return True
+
+
+def arguments(task: Task, number: int, directory: Path, deadline: float | None = None) -> list[str]:
+    """The command line of pytest for one round of a task, with its scratch in ``directory``."""
+    words = ["-p", _ENTRY, "-p", "no:cacheprovider"]
+    words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
+    words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
+    words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
+    words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
+    words += [f"--backing={name}" for name in task.backings]
+    words += [f"--requirement={one}" for one in task.selected]
+    if not task.preflight:
+        words.append("--conformance-no-preflight")
+    if deadline is not None:
+        words.append(f"--conformance-deadline={deadline}")
+    if task.jobs > 1:
+        # Each worker takes what is next, so that the long tests do not pile up behind one another.
+        words += ["-n", str(task.jobs), "--dist", "worksteal"]
+    return words
+
+
+def outcome_of(event: dict[str, Any]) -> TestOutcome:
+    """The outcome that an event tells of."""
+    return TestOutcome.from_json(event)
+
+
+if __name__ == "__main__":
+    main()

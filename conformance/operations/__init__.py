@@ -1,0 +1,1 @@
+"""Operations in a mounted layer, and their interpreters: the model, the kernel, the shell."""

@@ -1,0 +1,121 @@
+"""Operations and chains of layers for hypothesis, made to collide and to shrink.
+
+Every operation is drawn on its own from small pools; what makes no sense in its place fails with an errno,
+which the model knows, so nothing has to be filtered and any part of a chain can be left out when it shrinks.
+Names collide on purpose: what is a file in one layer is a directory in the next, and back.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from conformance.operations import ops
+
+_LONG: Final = b"n" * 255
+PATHS: Final = (
+    b"a",
+    b"b",
+    b"d",
+    b"d/a",
+    b"d/b",
+    b"d/d",
+    b"d/d/a",
+    b"e",
+    b"e/a",
+    b"d-",
+    b"new\nline \\",
+    b"\xff\xfe",
+    b"d/" + _LONG,
+)
+# All of other lengths: a comparison of two trees may take files of one size and one time for the same.
+_CONTENTS: Final = (b"", b"x", b"yy", b"zzz" * 1700)
+_MODES: Final = (0o644, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0)
+_TIMES: Final = (0, 1, 10**9, 1_400_000_000_123_456_789, 1_400_000_000_999_999_999, 4_000_000_000 * 10**9)
+# vfs_cap_data, revision 2 (capabilities(7)): cap_net_bind_service permitted and effective
+CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
+
+_TARGETS: Final = (b"a", b"d", b"../a", b"/d/a", b"missing", b"t" * 200)
+# Most pairs of paths make no link; these mostly do, and links are worth having.
+_LINKS: Final = ((b"hard", b"e/hard"), (b"a", b"d/a", b"b"))
+_VALUES: Final = (b"red", b"a=b\n", b"\xff\0" * 100)
+# xfs has 9 bits for a major and 18 for a minor number (tried; others have 12 and 20)
+_DEVICES: Final = ((1, 3), (0, 1), (5, 300), (511, 262143))
+_OWNERS: Final = ((0, 7), (1000, 1000), (2**31, 5))
+
+
+def _all(make: Callable[..., ops.Operation], *pools: Sequence[Any]) -> tuple[ops.Operation, ...]:
+    """An operation for each combination of choices, the plainest first: those of the first in each pool."""
+    ranked = itertools.product(*(tuple(enumerate(pool)) for pool in pools))
+    plainest_first = sorted(ranked, key=lambda choices: sum(rank for rank, _ in choices))
+    return tuple(make(*(value for _, value in choices)) for choices in plainest_first)
+
+
+_POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
+    _all(ops.CreateFile, PATHS, _CONTENTS, _MODES),
+    _all(ops.MakeDirectory, PATHS, _MODES),
+    _all(ops.RemoveTree, PATHS),
+    _all(ops.Rename, PATHS, PATHS),
+    _all(ops.MakeHardLink, PATHS, PATHS),
+    _all(ops.MakeHardLink, *_LINKS),
+    _all(ops.MakeSymlink, PATHS, _TARGETS),
+    _all(ops.WriteAt, PATHS, (0, 1, 6000, 100_000), (b"w", b"ww")),
+    _all(ops.Truncate, PATHS, (0, 1, 9000)),
+    _all(ops.Chmod, PATHS, _MODES),
+    _all(ops.SetTimes, PATHS, _TIMES),
+    _all(ops.SetXattr, PATHS, ("user.colour",), _VALUES),
+    _all(ops.Unlink, PATHS),
+    _all(ops.RemoveDirectory, PATHS),
+    _all(ops.MakeFifo, PATHS, _MODES),
+)
+_PRIVILEGED_POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
+    _all(
+        lambda path, kind, number, mode: ops.MakeDevice(path, kind, number[0], number[1], mode),
+        PATHS,
+        (ops.CHARACTER, ops.BLOCK),
+        _DEVICES,
+        _MODES,
+    ),
+    _all(lambda path, owner: ops.Chown(path, *owner), PATHS, _OWNERS),
+    _all(ops.SetXattr, PATHS, ("security.capability",), (CAPABILITY,)),
+)
+
+STANDARD: Final[tuple[ops.Operation, ...]] = (
+    ops.CreateFile(b"a", b"a in the base", 0o644),
+    ops.MakeDirectory(b"d", 0o755),
+    ops.CreateFile(b"d/a", b"d/a in the base", 0o644),
+    ops.MakeDirectory(b"d/d", 0o2755),
+    ops.CreateFile(b"d/d/a", b"d/d/a in the base", 0o600),
+    ops.MakeDirectory(b"e", 0o1777),
+    ops.MakeSymlink(b"b", b"d"),
+)
+
+
+@functools.cache  # a strategy is checked by hypothesis when it is first drawn from, and again if it is made again
+def operations(*, privileged: bool) -> st.SearchStrategy[ops.Operation]:
+    """One operation; devices, foreign owners and capabilities only for real root.
+
+    Each kind is as likely as any other. The operations of a kind are listed beforehand, the plainest first, so
+    that one takes two choices only: which costs little, and shrinks to the first of the list.
+    """
+    kinds = [*_POOLS, *(_PRIVILEGED_POOLS if privileged else ())]
+    # By index, because hypothesis writes out what it samples from.
+    return st.one_of([st.integers(0, len(pool) - 1).map(pool.__getitem__) for pool in kinds])
+
+
+@functools.cache
+def layers(*, privileged: bool) -> st.SearchStrategy[tuple[ops.Operation, ...]]:
+    """What is done in one layer."""
+    return st.lists(operations(privileged=privileged), max_size=8).map(tuple)
+
+
+@functools.cache
+def chains(*, privileged: bool, least: int = 1) -> st.SearchStrategy[list[tuple[ops.Operation, ...]]]:
+    """A chain of layers; the base is mostly filled, so that there is something to change."""
+    base = st.one_of(st.just(STANDARD), layers(privileged=privileged))
+    above = st.lists(layers(privileged=privileged), min_size=least - 1, max_size=max(3, least))
+    return st.builds(lambda first, rest: [first, *rest], base, above)

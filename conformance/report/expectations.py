@@ -1,0 +1,226 @@
+"""Known failures of a driver: a TOML file beside its sources, strict, with a date by which each is looked at again.
+
+A failure that an entry expects is XFAIL and does not fail the run. An entry whose requirement passes is XPASS and
+does: what is expected here has to be true. See docs/known-failures.md.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import tomlkit
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from conformance.history.case import BadCase, Case
+from conformance.lab.backing import BACKINGS, HOST
+from conformance.spec import Requirement
+from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
+
+FORMAT: Final = 1
+REVIEW_AFTER: Final = 90  # days until a new entry is to be looked at again
+_KEYS: Final = frozenset(
+    {"requirement", "reason", "review-by", "link", "test", "kernel", "backing", "driver-version", "case"}
+)
+
+
+class BadExpectations(Exception):
+    """The file cannot be used as it is; the text names the file, the entry and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A requirement that is known to fail, and where: an empty condition is always true.
+
+    ``kernel`` and ``driver_version`` are conditions such as ``>=5.10, <6.1``; ``test`` is a pattern of test names;
+    ``case`` is the path of a stored case, relative to the file.
+    """
+
+    requirement: str
+    reason: str
+    review_by: datetime.date
+    link: str = ""
+    test: str = "*"
+    kernel: str = ""
+    backing: tuple[str, ...] = ()
+    driver_version: str = ""
+    case: str = ""
+
+    def holds(self, kernel: str, driver_version: str) -> bool:
+        """Whether the conditions are true of a kernel and a version of the driver."""
+        return within(self.kernel, kernel) and within(self.driver_version, driver_version)
+
+    def is_about(self, outcome: TestOutcome) -> bool:
+        """Whether an outcome is of the requirement, the filesystem and the tests of this entry.
+
+        A run ends with a preflight that fails, so such a failure is never an expected one.
+        """
+        return (
+            outcome.test != PREFLIGHT
+            and self.requirement in outcome.requirements
+            and (not self.backing or outcome.backing in self.backing)
+            and fnmatch.fnmatchcase(outcome.test, self.test)
+        )
+
+    def in_words(self) -> str:
+        """Why the failure is expected."""
+        link = f" ({self.link})" if self.link else ""
+        return f"known: {self.reason}{link}, to be reviewed by {self.review_by}"
+
+
+def within(condition: str, version: str) -> bool:
+    """Whether a version meets a condition such as ``>=5.10, <6.1``; only its leading numbers count."""
+    if not condition:
+        return True
+    match = re.match(r"[0-9]+(\.[0-9]+)*", version)
+    return match is not None and SpecifierSet(condition).contains(match[0], prereleases=True)
+
+
+def load(path: Path, requirements: Mapping[str, Requirement], today: datetime.date) -> list[Expectation]:
+    """The entries of a file; raises BadExpectations for one that is not right, or past its date."""
+    try:
+        said = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadExpectations(f"{path}: {error}") from error
+    if said.get("format") != FORMAT or said.keys() - {"format", "known"}:
+        raise BadExpectations(f"{path}: it has to begin with 'format = {FORMAT}' and hold entries [[known]] only")
+    found = []
+    for number, entry in enumerate(said.get("known", []), 1):
+        try:
+            found.append(_entry(entry, requirements, today))
+        except ValueError as error:
+            named = entry.get("requirement", "without a requirement")
+            raise BadExpectations(f"{path}, entry {number} ({named}): {error}") from error
+    return found
+
+
+def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], today: datetime.date) -> Expectation:
+    unknown = entry.keys() - _KEYS
+    missing = {"requirement", "reason", "review-by"} - entry.keys()
+    if unknown or missing:
+        wrong = [f"there is no {one}" for one in sorted(unknown)] + [f"{one} is missing" for one in sorted(missing)]
+        raise ValueError(f"{', '.join(wrong)}; an entry has {', '.join(sorted(_KEYS))}")
+    texts = {key: value for key, value in entry.items() if key not in ("review-by", "backing")}
+    if any(not isinstance(value, str) for value in texts.values()):
+        raise ValueError("all but review-by (a date) and backing (a list) are texts")
+    if entry["requirement"] not in requirements:
+        raise ValueError("there is no such requirement; 'overlay-conformance list' shows all")
+    if not entry["reason"].strip():
+        raise ValueError("an entry needs a reason")
+    _check_date(entry["review-by"], today)
+    backing = entry.get("backing", [])
+    known = {HOST, *(one.name for one in BACKINGS)}
+    if not isinstance(backing, list) or set(backing) - known:
+        raise ValueError(f"backing is a list of these: {', '.join(sorted(known))}")
+    for key in ("kernel", "driver-version"):
+        try:
+            SpecifierSet(entry.get(key, ""))
+        except InvalidSpecifier as error:
+            raise ValueError(f"{key} is a condition such as '>=5.10, <6.1': {error}") from error
+    words = {key.replace("-", "_"): value for key, value in texts.items()}
+    return Expectation(**words, review_by=entry["review-by"], backing=tuple(backing))
+
+
+def _check_date(date: object, today: datetime.date) -> None:
+    if type(date) is not datetime.date:
+        raise ValueError("review-by is a date without quotes, such as 2027-03-31")
+    if date < today:
+        raise ValueError(f"its review-by date, {date}, is past: look at it again, then set a new date or remove it")
+
+
+def stored_cases(known: Sequence[Expectation], file: Path) -> dict[str, Case]:
+    """The stored cases of entries, by the name of the test; raises BadExpectations for one that cannot be read."""
+    found: dict[str, Case] = {}
+    for one in known:
+        if one.case:
+            path = file.parent / one.case
+            try:
+                case = Case.from_json(json.loads(path.read_text()))
+            except (OSError, ValueError, BadCase) as error:
+                raise BadExpectations(f"{file}, {one.requirement}: its case {path}: {error}") from error
+            found[case.test] = case
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Outcomes after the known failures were taken into account, and entries that could match nothing here."""
+
+    outcomes: list[TestOutcome]
+    matchless: list[str]
+
+
+def apply(known: Sequence[Expectation], outcomes: Sequence[TestOutcome]) -> Applied:
+    """FAIL becomes XFAIL where all its requirements are expected to fail; PASS becomes XPASS where none did fail.
+
+    ``known`` are entries whose conditions hold. An entry about requirements that the driver declines can never
+    match, and is named in ``matchless``.
+    """
+    judged = [_expected(outcome, known) if outcome.verdict is Verdict.FAIL else outcome for outcome in outcomes]
+    matchless = []
+    for one in known:
+        about = [outcome for outcome in judged if one.is_about(outcome)]
+        verdicts = {outcome.verdict for outcome in about}
+        if verdicts & {Verdict.XFAIL, Verdict.FAIL, Verdict.ERROR}:
+            continue
+        if Verdict.PASS in verdicts:
+            judged = [_unexpected(outcome, one) for outcome in judged]
+        elif verdicts == {Verdict.DECLINED}:
+            matchless.append(f"{one.requirement}: the driver declines it, so it cannot fail; remove the entry")
+    return Applied(judged, matchless)
+
+
+def _expected(outcome: TestOutcome, known: Sequence[Expectation]) -> TestOutcome:
+    about = [one for one in known if one.is_about(outcome)]
+    if {one.requirement for one in about} != set(outcome.requirements):
+        return outcome
+    said = "; ".join(dict.fromkeys(one.in_words() for one in about))
+    return replace(outcome, verdict=Verdict.XFAIL, reason=f"{said}\n{outcome.reason}")
+
+
+def _unexpected(outcome: TestOutcome, one: Expectation) -> TestOutcome:
+    if outcome.verdict is not Verdict.PASS or not one.is_about(outcome):
+        return outcome
+    said = f"expected to fail ({one.in_words()}), and passed; remove the entry, or narrow its conditions"
+    return replace(outcome, verdict=Verdict.XPASS, reason=said)
+
+
+def updated(text: str, outcomes: Sequence[TestOutcome], cases: Mapping[str, str], today: datetime.date) -> str:
+    """The text of a file after a run: without entries that passed, with one for each new failure.
+
+    ``cases`` has the path of a stored case by requirement. Comments, order and all other entries stay as they are.
+    """
+    document = tomlkit.parse(text) if text else tomlkit.document()
+    document.setdefault("format", FORMAT)
+    entries = document.setdefault("known", tomlkit.aot())
+    passed = {one for outcome in outcomes if outcome.verdict is Verdict.XPASS for one in outcome.requirements}
+    for number in reversed(range(len(entries))):
+        if entries[number]["requirement"] in passed:
+            del entries[number]
+    failed: dict[str, TestOutcome] = {}
+    for outcome in outcomes:
+        if outcome.verdict is Verdict.FAIL and outcome.test != PREFLIGHT:
+            for one in outcome.requirements:
+                failed.setdefault(one, outcome)
+    there = {entry["requirement"] for entry in entries}
+    for requirement, outcome in failed.items():
+        if requirement not in there:
+            entries.append(_new_entry(requirement, outcome, cases.get(requirement, ""), today))
+    return tomlkit.dumps(document)
+
+
+def _new_entry(requirement: str, outcome: TestOutcome, case: str, today: datetime.date) -> tomlkit.items.Table:
+    entry = tomlkit.table()
+    entry["requirement"] = requirement
+    entry["reason"] = (outcome.reason.splitlines() or ["not told"])[0][:200]
+    entry["review-by"] = today + datetime.timedelta(days=REVIEW_AFTER)
+    if case:
+        entry["case"] = case
+    return entry

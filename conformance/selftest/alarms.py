@@ -1,0 +1,168 @@
+"""What the suite makes of a driver that is correct and chooses differently: it conforms, or there is a false alarm.
+
+A hearing is one run of the suite on one such driver. A requirement that fails on it is a false alarm, but for those
+of level SHOULD that it forgoes by choice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from conformance.selftest.kills import Seen
+from conformance.selftest.variants.different import Different
+from conformance.spec.verdicts import Verdict
+
+
+class Standing(enum.Enum):
+    """What came out. UNDECIDED is as bad as an alarm: the harness failed, or nothing was judged."""
+
+    CONFORMS = "CONFORMS"
+    FALSE_ALARM = "FALSE-ALARM"
+    UNDECIDED = "UNDECIDED"
+    NOT_APPLICABLE = "NOT-APPLICABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is said of a different driver, without the driver; ``forgoes`` are requirements that it may fail."""
+
+    name: str
+    chooses: str
+    source: str
+    touches: tuple[str, ...]
+    forgoes: tuple[str, ...] = ()
+    backing: str = "host"
+
+    @classmethod
+    def of(cls, one: Different) -> Choice:
+        """The same, without the driver."""
+        return cls(one.name, one.chooses, one.source, one.touches, one.forgoes, one.backing)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Choice:
+        """Back from asdict."""
+        return cls(**{**fields, "touches": tuple(fields["touches"]), "forgoes": tuple(fields["forgoes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A test that failed on a driver that is correct, and the requirements that it failed for."""
+
+    requirements: tuple[str, ...]
+    test: str
+    reason: str
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Alarm:
+        """Back from asdict."""
+        return cls(**{**fields, "requirements": tuple(fields["requirements"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """One different driver, one seed, and what was seen.
+
+    ``passed`` counts the tests that passed; ``forgone`` are requirements that failed by choice; ``reason`` says why
+    nothing can be said of it. ``seconds`` is the whole time.
+    """
+
+    different: str
+    seed: int
+    standing: Standing
+    passed: int = 0
+    alarms: tuple[Alarm, ...] = ()
+    forgone: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the suite is right about the driver, or cannot try it here."""
+        return self.standing in (Standing.CONFORMS, Standing.NOT_APPLICABLE)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return {**asdict(self), "standing": self.standing.value}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Hearing:
+        """Back from :meth:`as_json`."""
+        alarms = tuple(Alarm.from_json(one) for one in fields["alarms"])
+        standing = Standing(fields["standing"])
+        return cls(**{**fields, "standing": standing, "alarms": alarms, "forgone": tuple(fields["forgone"])})
+
+
+def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
+    """What the process of a hearing saw, as the standing of its driver."""
+    if seen.lacking:
+        return Hearing(choice.name, seed, Standing.NOT_APPLICABLE, reason=seen.lacking, seconds=seen.seconds)
+    alarms, forgone = _failures(choice, seen)
+    verdicts = [one.verdict for one in seen.outcomes]
+    errors = [f"{one.test}: {one.reason}" for one in seen.outcomes if one.verdict is Verdict.ERROR]
+    said = [seen.failure] if seen.failure else errors[:1]
+    passed = verdicts.count(Verdict.PASS)
+    if not said and not passed:
+        said = ["no test of the requirements that it touches passed"]
+    kept = {id_ for one in seen.outcomes if one.verdict is Verdict.PASS for id_ in one.requirements}
+    missed = [one for one in choice.forgoes if one in kept and one not in forgone]
+    if not said and missed:
+        said = [f"it waives {', '.join(missed)}, and did not fail"]
+    standing = Standing.FALSE_ALARM if alarms else Standing.UNDECIDED if said else Standing.CONFORMS
+    if set(verdicts) == {Verdict.NOT_APPLICABLE}:
+        standing, said = Standing.NOT_APPLICABLE, [seen.outcomes[0].reason]
+    reason = "".join(said).strip()
+    return Hearing(choice.name, seed, standing, passed, alarms, forgone, reason, seen.seconds)
+
+
+def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str, ...]]:
+    """The alarms, and the requirements that failed by choice."""
+    # A test that was cut while its failure was made smaller has no outcome, but a kill.
+    failed = {one.test: (one.requirements, one.reason) for one in seen.kills}
+    failed |= {one.test: (one.requirements, one.reason) for one in seen.outcomes if one.verdict is Verdict.FAIL}
+    alarms = []
+    forgone: set[str] = set()
+    for test, (requirements, reason) in failed.items():
+        if set(requirements) <= set(choice.forgoes):
+            forgone |= set(requirements)
+        else:
+            alarms.append(Alarm(requirements, test, (reason.strip().splitlines() or [""])[0][:500]))
+    return tuple(alarms), tuple(one for one in choice.forgoes if one in forgone)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What came of one different driver with all seeds; ``passed`` is the fewest tests that passed."""
+
+    choice: Choice
+    standing: Standing
+    passed: int
+    alarms: tuple[Alarm, ...]
+    forgone: tuple[str, ...]
+    reason: str
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """Those that raised a false alarm."""
+        return tuple(dict.fromkeys(one for alarm in self.alarms for one in alarm.requirements))
+
+
+def summed_up(choice: Choice, hearings: Iterable[Hearing]) -> Verdicts:
+    """The worst of its hearings, which may be among others."""
+    own = [one for one in hearings if one.different == choice.name]
+    worst = (Standing.FALSE_ALARM, Standing.UNDECIDED, Standing.CONFORMS)
+    return Verdicts(
+        choice,
+        next((one for one in worst if any(hearing.standing is one for hearing in own)), Standing.NOT_APPLICABLE),
+        min((one.passed for one in own if one.standing is not Standing.NOT_APPLICABLE), default=0),
+        tuple(dict.fromkeys(alarm for one in own for alarm in one.alarms)),
+        tuple(dict.fromkeys(id_ for one in own for id_ in one.forgone)),
+        "\n".join(dict.fromkeys(one.reason for one in own if one.reason)),
+    )
+
+
+def false_alarms(hearings: Iterable[Hearing]) -> list[Hearing]:
+    """The hearings that fail a build."""
+    return [one for one in hearings if not one.is_good]

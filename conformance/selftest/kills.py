@@ -1,0 +1,236 @@
+"""What a trial of a faulty driver says: killed by the requirement that it is named for, or alive.
+
+A trial is one run of the suite on one fault. A requirement kills a fault by failing on it, and by nothing else:
+an error of the harness, or a failure of another requirement, leaves it alive.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from conformance.drivers.python.defects import DEFECTS
+from conformance.selftest.mutants.fault import Fault
+from conformance.spec.verdicts import TestOutcome, Verdict
+
+# A driver that runs into these has not been written with care; a fault is, and raises what drivers raise.
+_DEFECT: Final = re.compile(rf"(?<!\w)({'|'.join(sorted(one.__name__ for one in DEFECTS))}): ")
+
+
+class Fate(enum.Enum):
+    """What became of a fault. KILLED-BY-OTHERS counts as alive."""
+
+    KILLED = "KILLED"
+    BY_OTHERS = "KILLED-BY-OTHERS"
+    SURVIVED = "SURVIVED"
+    NOT_APPLICABLE = "NOT-APPLICABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """What the matrix says of a fault: its name, what it breaks (the first is what it is named for), and why."""
+
+    name: str
+    breaks: tuple[str, ...]
+    sentence: str
+    source: str
+    backing: str = "host"
+    hard: bool = False
+    needs: str = ""
+
+    @classmethod
+    def of(cls, fault: Fault) -> Specimen:
+        """The same, without the driver."""
+        return cls(fault.name, fault.breaks, fault.sentence, fault.source, fault.backing, fault.hard, fault.needs)
+
+    @property
+    def named_for(self) -> str:
+        """The requirement that has to kill it."""
+        return self.breaks[0]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Specimen:
+        """Back from asdict."""
+        return cls(**{**fields, "breaks": tuple(fields["breaks"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A test that failed on a fault.
+
+    ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
+    end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``size``
+    is that of the smallest case: the operations that were drawn for it if ``drawn``, else those in its layers; None
+    if there was no time to make it smaller. ``steps`` are all that are told of it, calls of the driver too. The
+    tree that many examples begin with counts in neither.
+    """
+
+    requirements: tuple[str, ...]
+    test: str
+    seconds: float
+    shrunk_seconds: float
+    examples: int
+    size: int | None
+    drawn: bool
+    steps: int
+    reason: str
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Kill:
+        """Back from asdict."""
+        return cls(**{**fields, "requirements": tuple(fields["requirements"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One fault, one seed, and what was seen.
+
+    ``kills`` are all tests that failed, in their order; ``missed`` those requirements that the fault is said to
+    break and that did not fail; ``reason`` says why it lives or cannot be tried. ``seconds`` is the whole time.
+    """
+
+    fault: str
+    seed: int
+    fate: Fate
+    kills: tuple[Kill, ...] = ()
+    missed: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+    def killed_by(self, requirement: str) -> Kill | None:
+        """The kill of that requirement that was first."""
+        found = [one for one in self.kills if requirement in one.requirements]
+        return min(found, key=lambda one: one.seconds) if found else None
+
+    @property
+    def killers(self) -> tuple[str, ...]:
+        """Every requirement that failed, in the order in which it did."""
+        return tuple(dict.fromkeys(one for kill in self.kills for one in kill.requirements))
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        return {**asdict(self), "fate": self.fate.value}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Trial:
+        """Back from :meth:`as_json`."""
+        kills = tuple(Kill.from_json(one) for one in fields["kills"])
+        return cls(**{**fields, "fate": Fate(fields["fate"]), "kills": kills, "missed": tuple(fields["missed"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came back from the process of a trial: outcomes, kills, and why it could not be tried or did not end."""
+
+    outcomes: tuple[TestOutcome, ...] = ()
+    kills: tuple[Kill, ...] = ()
+    lacking: str = ""
+    failure: str = ""
+    seconds: float = 0.0
+
+
+def judged(fault: Specimen, seed: int, seen: Seen) -> Trial:
+    """What the process of a trial saw, as the fate of its fault."""
+    dead = {one for kill in seen.kills for one in kill.requirements}
+    missed = tuple(one for one in fault.breaks if one not in dead)
+    about = [one for one in seen.outcomes if set(one.requirements) & set(missed)]
+    if seen.lacking or (not seen.kills and about and all(one.verdict is Verdict.NOT_APPLICABLE for one in about)):
+        return Trial(
+            fault.name,
+            seed,
+            Fate.NOT_APPLICABLE,
+            reason=seen.lacking or about[0].reason,
+            seconds=seen.seconds,
+        )
+    fate = Fate.KILLED if fault.named_for in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
+    said = [seen.failure] if seen.failure else []
+    said += [_why(one) for one in about]
+    if missed and not about:
+        said.append(f"no test of {missed[0]} was run")
+    return Trial(fault.name, seed, fate, seen.kills, missed, "; ".join(dict.fromkeys(said)), seen.seconds)
+
+
+def is_own_defect(reason: str) -> bool:
+    """Whether a fault was not wrong in its own way, but code that does not work; that proves nothing."""
+    return _DEFECT.search(reason) is not None
+
+
+def _why(outcome: TestOutcome) -> str:
+    last = outcome.reason.strip() if outcome.reason.strip() else ""
+    return f"{outcome.test}: {outcome.verdict.value}" + (f" ({last})" if last else "")
+
+
+@dataclass(frozen=True, slots=True)
+class KillMatrix:
+    """All trials of one selftest, and the profile that they were run in."""
+
+    faults: tuple[Specimen, ...]
+    trials: tuple[Trial, ...]
+    profile: str
+
+    def of(self, fault: Specimen) -> tuple[Trial, ...]:
+        """The trials of one fault, one for each seed."""
+        return tuple(one for one in self.trials if one.fault == fault.name)
+
+    def fate(self, fault: Specimen) -> Fate:
+        """The worst of its trials: a fault that lives with one seed is alive."""
+        fates = {one.fate for one in self.of(fault)}
+        for fate in (Fate.SURVIVED, Fate.BY_OTHERS, Fate.KILLED):
+            if fate in fates:
+                return fate
+        return Fate.NOT_APPLICABLE
+
+    @property
+    def alive(self) -> tuple[Specimen, ...]:
+        """The faults that could be tried and count as alive."""
+        tried = [one for one in self.faults if self.of(one)]
+        return tuple(one for one in tried if self.fate(one) in (Fate.SURVIVED, Fate.BY_OTHERS))
+
+    @property
+    def share(self) -> float:
+        """The part of the faults that could be tried which was killed, 0 to 1; 1 if none could."""
+        tried = [fate for fate in map(self.fate, self.faults) if fate is not Fate.NOT_APPLICABLE]
+        return tried.count(Fate.KILLED) / len(tried) if tried else 1.0
+
+    def kills_of(self, fault: Specimen) -> list[Kill]:
+        """For each seed that killed it, the kill by the requirement that it is named for."""
+        found = [one.killed_by(fault.named_for) for one in self.of(fault)]
+        return [one for one in found if one is not None]
+
+    def size_of(self, fault: Specimen) -> int | None:
+        """The size of its smallest case, the largest of those over the seeds; None if none is known."""
+        return max((one.size for one in self.kills_of(fault) if one.size is not None), default=None)
+
+    def other_killers(self, fault: Specimen) -> list[str]:
+        """The requirements that failed besides the one that it is named for."""
+        found = dict.fromkeys(one for trial in self.of(fault) for one in trial.killers)
+        return [one for one in found if one != fault.named_for]
+
+    def median_and_worst(self) -> tuple[float, float]:
+        """Seconds to the kill; zeros if nothing was killed."""
+        seconds = [kill.seconds for fault in self.faults for kill in self.kills_of(fault)] or [0.0]
+        return statistics.median(seconds), max(seconds)
+
+
+def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mapping[str, str]) -> dict[str, str]:
+    """Requirements that no fault was seen to break, with what is wrong; those that are excepted are left out.
+
+    A fault that cannot be tried on this host covers what it is said to break.
+    """
+    said = {one for fault in matrix.faults for one in fault.breaks}
+    seen = {one for trial in matrix.trials for one in trial.killers}
+    believed = {one for fault in matrix.faults if matrix.fate(fault) is Fate.NOT_APPLICABLE for one in fault.breaks}
+    found = {}
+    for one in requirements:
+        if one in exceptions:
+            if one in said:
+                found[one] = "a mutant breaks it, so it is not an exception; remove it from the list of exceptions"
+        elif one not in said:
+            found[one] = "no mutant breaks it; write one, or list it as an exception with a reason"
+        elif one not in seen | believed:
+            found[one] = "no mutant broke it, although one should"
+    return found

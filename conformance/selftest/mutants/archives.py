@@ -1,0 +1,203 @@
+"""Faults of diff and apply."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.fault import Fault
+
+
+class LosesWhiteouts(Faithful):
+    """Deletions never reach the layer that an archive is applied to."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply the archive without its whiteouts."""
+        kept = _rewritten(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
+        return int(self.inner.apply_diff(layer_id, parent, kept))
+
+
+class LosesOpaque(Faithful):
+    """Opaque marks never reach the layer that an archive is applied to."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply the archive without its opaque marks."""
+        kept = _rewritten(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
+        return int(self.inner.apply_diff(layer_id, parent, kept))
+
+
+class RoundsTimes(Faithful):
+    """Modification times are rounded to a whole minute, the one before where they are whole already."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply the archive with other times."""
+
+        def rounded(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.mtime = (int(member.mtime) - 1) // 60 * 60
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
+            return member
+
+        return int(self.inner.apply_diff(layer_id, parent, _rewritten(archive, rounded)))
+
+
+class BreaksHardLinks(Faithful):
+    """Hard links arrive as files of their own."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply the archive, and part the links."""
+        size = int(self.inner.apply_diff(layer_id, parent, archive))
+        for root, _, files in os.walk(os.path.join(self.home, layer_id, "diff")):
+            for name in files:
+                path = os.path.join(root, name)
+                if os.path.isfile(path) and not os.path.islink(path) and os.stat(path).st_nlink > 1:
+                    shutil.copy2(path, path + ".parted")
+                    os.chown(path + ".parted", os.stat(path).st_uid, os.stat(path).st_gid)
+                    os.rename(path + ".parted", path)
+        return size
+
+
+class AcceptsHalfArchives(Faithful):
+    """An archive that is cut off is applied as far as it goes."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply what there is."""
+        try:
+            kept = _rewritten(archive, lambda member: member)
+        except tarfile.TarError:
+            return 0
+        return int(self.inner.apply_diff(layer_id, parent, kept))
+
+
+class RandomOrder(Faithful):
+    """The entries of a diff come in another order each time."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """Append a comment that is never the same."""
+        with self.inner.diff(layer_id, parent) as stream:
+            return io.BytesIO(stream.read() + os.urandom(512))
+
+
+def _rewritten(archive: IO[bytes], change: Callable[[tarfile.TarInfo], tarfile.TarInfo | None]) -> IO[bytes]:
+    """The archive with each member as ``change`` gives it back, or without it."""
+    out = io.BytesIO()
+    data = io.BytesIO(archive.read())
+    with (
+        tarfile.open(fileobj=data) as source,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
+        for member in source:
+            content = source.extractfile(member) if member.isreg() else None
+            kept = change(member)
+            if kept is not None:
+                target.addfile(kept, content)
+    out.seek(0)
+    return out
+
+
+class LosesWhiteoutsInDiff(Faithful):
+    """Diffs hold no deletions."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """The diff without its whiteouts."""
+        with self.inner.diff(layer_id, parent) as stream:
+            return _rewritten(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
+
+
+class RepeatsEntries(Faithful):
+    """Every entry of a diff is there twice."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """The diff, with its content before itself."""
+        with self.inner.diff(layer_id, parent) as stream:
+            data = stream.read()
+        return io.BytesIO(data[: -2 * 512] + data)
+
+
+class DiffsTooMuch(Faithful):
+    """A diff holds the whole tree."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """The diff against nothing."""
+        del parent
+        stream: IO[bytes] = self.inner.diff(layer_id, "")
+        return stream
+
+
+class DiffsTooLittle(Faithful):
+    """The diff against nothing is the one against the parent."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """The diff against the parent, always."""
+        above = self.inner.metadata(layer_id).get("LowerDir", "").split(":")[0]
+        stream: IO[bytes] = self.inner.diff(layer_id, parent or os.path.basename(os.path.dirname(above)))
+        return stream
+
+
+class AppliesOnce(Faithful):
+    """A second archive for a layer is refused."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Apply to empty layers only."""
+        if os.listdir(os.path.join(self.home, layer_id, "diff")):
+            raise FileExistsError("file exists")
+        return int(self.inner.apply_diff(layer_id, parent, archive))
+
+
+class DiffsByMount(Faithful):
+    """The diff of a layer that is mounted is that of its parent."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Look at what is mounted."""
+        mounted = parent and os.path.ismount(f"{self.home}/{layer_id}/merged")
+        return self.inner.diff(parent if mounted else layer_id, "" if mounted else parent)
+
+
+FAULTS: Final = (
+    Fault(
+        LosesWhiteoutsInDiff,
+        (
+            "OVL-WHITEOUT-IN-DIFF",
+            "OVL-WHITEOUT-SYMLINK",
+            "OVL-WHITEOUT-OWN-DIRECTORY",
+            "OVL-WHITEOUT-MANY",
+            "OVL-WHITEOUT-REPLACED",
+        ),
+        "bug 2: moby bd13c53f8d",
+    ),
+    Fault(
+        LosesOpaque,
+        ("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"),
+        "bug 3: docker#25244",
+    ),
+    Fault(
+        RepeatsEntries,
+        ("OVL-DIFF-TAR",),
+        "derived: driver-facts 6 (deterministic order); POSIX pax, where a name may come twice",
+    ),
+    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "derived: driver-facts 6: the same tree gives the same bytes"),
+    Fault(
+        DiffsTooMuch,
+        ("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
+        "bug 4: cs#141",
+    ),
+    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "bug 2: moby bd13c53f8d, on the way in"),
+    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "bug 38: cs 15e07f827"),
+    Fault(
+        BreaksHardLinks,
+        ("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"),
+        "bug 48: cs 8aad48ae2",
+    ),
+    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "derived: driver-facts 5: no parent means the whole tree"),
+    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "derived: buildkit's laws: applying twice is applying once"),
+    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "bug 89: CVE-2021-20291"),
+    Fault(
+        DiffsByMount,
+        ("OVL-DIFF-MOUNTED",),
+        "derived: Diff of the reference source, which mounts what it compares and may be called on a mounted layer",
+    ),
+)

@@ -1,0 +1,247 @@
+"""Faults of what an archive carries: each loses or changes one thing of every entry."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+import unicodedata
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.fault import Fault
+
+
+class _Rewrites(Faithful):
+    """Diffs go through Python's tarfile, and :meth:`changed` on the way."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """The archive, written again."""
+        with self.inner.diff(layer_id, parent) as stream:
+            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
+        target = io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for member in source.getmembers():
+                changed = self.changed(member)
+                if changed is not None:
+                    tar.addfile(changed, source.extractfile(member) if member.isreg() else None)
+        return io.BytesIO(target.getvalue())
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """What becomes of an entry; None if it is lost."""
+        return member
+
+
+class LosesSpecialBits(_Rewrites):
+    """No setuid, setgid or sticky."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Clear them."""
+        member.mode &= 0o777
+        return member
+
+
+class LosesModes(_Rewrites):
+    """Everything is readable by everybody."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Add rights to read."""
+        member.mode |= 0o444
+        return member
+
+
+class LosesOwners(_Rewrites):
+    """Everything is root's."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Clear the owner."""
+        member.uid = member.gid = 0
+        return member
+
+
+class LosesAttributes(_Rewrites):
+    """No attribute comes along, capabilities included."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Drop the records of attributes."""
+        kept = {key: value for key, value in member.pax_headers.items() if not key.startswith("SCHILY.xattr.")}
+        member.pax_headers = kept
+        return member
+
+
+class LosesTimes(_Rewrites):
+    """Times begin in 1970 and end in 2038, and have no fraction; halves are rounded up."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Round and clip."""
+        member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
+        member.mtime = min(int(member.mtime + 0.5), 2**31 - 1)
+        return member
+
+
+class LosesKinds(_Rewrites):
+    """Devices and pipes are left out."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        return None if member.isdev() else member
+
+
+class LosesDirectories(_Rewrites):
+    """Directories come only with what they hold."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        return None if member.isdir() else member
+
+
+class LosesData(_Rewrites):
+    """Large files are empty, as when a copy-up of metadata alone is taken for all of a file."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Cut them."""
+        if member.isreg() and member.size > 60_000:
+            member.size = 0
+        return member
+
+
+class LosesLongNames(_Rewrites):
+    """Names of more than 200 bytes, and paths and targets of more than 155, are left out."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        longest = max(map(len, member.name.split("/")))
+        return None if longest > 200 or len(member.name) > 155 or len(member.linkname) > 155 else member
+
+
+class LosesOddNames(_Rewrites):
+    """Bytes that are no UTF-8 become question marks; other names are normalised and put in lower case."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Make names what somebody thinks that they should be."""
+        name = os.fsencode(member.name).decode("utf-8", "replace")
+        member.name = unicodedata.normalize("NFC", name).lower().replace("\n", " ").replace("d-", "d/")
+        return member
+
+
+class KeepsReservedNames(_Rewrites):
+    """A file of a layer that is called like a whiteout goes into the archive as it is."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """As somebody who does not look at names."""
+        try:
+            return super().diff(layer_id, parent)
+        except Exception as error:
+            if ".wh." not in str(error):
+                raise
+        target = io.BytesIO()
+        upper = self.inner.metadata(layer_id)["UpperDir"]
+        with tarfile.open(fileobj=target, mode="w") as tar, contextlib.chdir(upper):
+            tar.add(".")
+        return io.BytesIO(target.getvalue())
+
+
+class NamesHostPaths(_Rewrites):
+    """Names begin with the path of the layer on the host, and whiteouts hold a word."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Add it."""
+        member.name = f"{self.home.lstrip('/')}/{member.name}"
+        return member
+
+
+class LinksForward(_Rewrites):
+    """The first of several links is left out, so that the others lead to nothing."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Find the targets first."""
+        with self.inner.diff(layer_id, parent) as stream, tarfile.open(fileobj=io.BytesIO(stream.read())) as tar:
+            self.targets = {one.linkname for one in tar.getmembers() if one.islnk()}
+        return super().diff(layer_id, parent)
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        return None if member.name in self.targets else member
+
+
+class MarksWithWords(_Rewrites):
+    """A whiteout is a symlink, as some union filesystems had it."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Change its type."""
+        if "/.wh." in f"/{member.name}":
+            member.type, member.linkname = tarfile.SYMTYPE, "(whiteout)"
+        return member
+
+
+class MarksTooMuch(_Rewrites):
+    """Every new directory is said to replace what was below, by a whiteout."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Append a whiteout of something that never was below."""
+        found = super().diff(layer_id, parent)
+        with tarfile.open(fileobj=found, mode="a") as tar:
+            if tar.getmembers():
+                tar.addfile(tarfile.TarInfo(".wh.new"))
+        found.seek(0)
+        return found
+
+
+FAULTS: Final = (
+    Fault(
+        LosesSpecialBits,
+        ("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"),
+        "bug 47: fuse-overlayfs 0.6",
+    ),
+    Fault(LosesModes, ("OVL-META-MODES",), "derived: driver-facts 6: headers carry the mode"),
+    Fault(LosesOwners, ("OVL-META-OWNERS",), "bug 40: docker#20240"),
+    Fault(
+        LosesAttributes,
+        (
+            "OVL-META-XATTRS",
+            "OVL-META-XATTRS-LARGE",
+            "OVL-META-CAPABILITY",
+            "OVL-OPAQUE-METADATA",
+            "OVL-TREE-COPY-UP",
+        ),
+        "bug 41: cs#217",
+    ),
+    Fault(
+        LosesTimes,
+        ("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
+        "derived: driver-facts 6: times in PAX records; 32 bits of seconds",
+    ),
+    Fault(
+        LosesKinds,
+        ("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"),
+        "bug 53: containerd 0205398ac",
+    ),
+    Fault(
+        LosesDirectories, ("OVL-META-DIRECTORIES",), "derived: driver-facts 6: a directory is an entry of its own"
+    ),
+    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "bug 27: cs#640"),
+    Fault(
+        LosesLongNames,
+        ("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
+        "boundary: 255 bytes of a name, 100 and 155 of a ustar header",
+    ),
+    Fault(
+        LosesOddNames,
+        ("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
+        "derived: POSIX: a name is bytes, any but NUL and '/'",
+    ),
+    Fault(
+        KeepsReservedNames,
+        ("OVL-NAMES-WHITEOUT-PREFIX",),
+        "derived: image-spec layer.md: names that begin with .wh. are reserved",
+    ),
+    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "bug 22: umoci 0.5.0"),
+    Fault(
+        LinksForward,
+        ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
+        "bug 48: cs 8aad48ae2; the link entry points at a real file",
+    ),
+    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "derived: image-spec layer.md: a whiteout is an empty file"),
+    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "bug 4: cs#141; a needless whiteout"),
+)

@@ -1,0 +1,247 @@
+"""Faults of changes: what is seen below, what counts as another entry, and how two trees are compared."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Patched
+from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.rewriting import module_of
+
+
+class SeesThroughWhiteouts(Patched):
+    """What a layer below deleted is seen in the layer under that, so what is made again is modified."""
+
+    place = "changes:_OverlayWalk._visible"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave out the lowers that have a whiteout."""
+        walk, lowers, name = args
+
+        def deletes(lower: bytes) -> bool:
+            path = lower + b"/" + name
+            return os.path.lexists(path) and walk.overlay.is_whiteout(os.lstat(path), path)
+
+        return original(walk, [lower for lower in lowers if not deletes(lower)], name, **kwargs)
+
+
+class SeesThroughMarks(Patched):
+    """What a layer below made opaque is transparent: what it hides is seen."""
+
+    place = "changes:_OverlayWalk._visible"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See no marks."""
+        walk, lowers, name = args
+        return original(_seeing_no_marks(walk), lowers, name, **kwargs)
+
+
+class SeesNoMarksOfItsOwn(Patched):
+    """What a directory that was made again hides is not listed."""
+
+    place = "changes:_OverlayWalk._compare_one"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See no marks."""
+        walk, *rest = args
+        return original(_seeing_no_marks(walk), *rest, **kwargs)
+
+
+def _seeing_no_marks(walk: Any) -> Any:
+    overlay = SimpleNamespace(is_whiteout=walk.overlay.is_whiteout, is_opaque=lambda _: False)
+    return type(walk)(overlay)
+
+
+class CallsMarkedDirectoriesDeleted(Patched):
+    """A directory that was made again is listed as deleted."""
+
+    place = "changes:_OverlayWalk._compare_one"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take the mark for a whiteout."""
+        walk, path, upper, below = args
+        if os.path.isdir(upper) and not os.path.islink(upper) and below and walk.overlay.is_opaque(upper):
+            changes = module_of(walk)
+            return changes.Change(path, changes.ChangeKind.DELETE)
+        return original(*args, **kwargs)
+
+
+class FollowsLinksBelow(Patched):
+    """Whether something is below is asked with stat(2), which says of a symlink to nothing that it is not."""
+
+    place = "changes:_OverlayWalk._visible"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow."""
+        found = original(*args, **kwargs)
+        return found if found is None or os.path.exists(found.path) else None
+
+
+class ListsParentsForEach(Patched):
+    """The directory of a change is listed for each change in it, but for those that follow one another."""
+
+    place = "changes:_in_order"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """List it again after what was in a directory in it."""
+        last = b""
+        for change in original(*args, **kwargs):
+            parent = change.path.rpartition(b"/")[0]
+            if parent and last.startswith(parent + b"/") and last.count(b"/") > change.path.count(b"/"):
+                yield type(change)(parent, _modify(change))
+            last = change.path
+            yield change
+
+
+def _modify(change: Any) -> Any:
+    return module_of(change).ChangeKind.MODIFY
+
+
+class ListsTheNearestFirst(Patched):
+    """Changes are sorted by their depth."""
+
+    place = "changes:_in_order"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Sort."""
+        return iter(sorted(original(*args, **kwargs), key=lambda change: (change.path.count(b"/"), change.path)))
+
+
+class _Naive(Patched):
+    """Trees are compared, always."""
+
+    also = "driver:Driver._native_diff_tells"
+
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Never say that the upper tells."""
+        del original, args, kwargs
+        return False
+
+
+class ComparesSeconds(_Naive):
+    """Trees are compared, and two times in one second are the same."""
+
+    place = "changes:_same_time"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave the rest out."""
+        del original, kwargs
+        return args[0] // 10**9 == args[1] // 10**9
+
+
+class ComparesLinksByLength(_Naive):
+    """Trees are compared, and a symlink with a target as long and a time as old is the same."""
+
+    place = "changes:_differ"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Read no links."""
+        old, new = (one.status for one in args)
+        if stat.S_ISLNK(old.st_mode) and stat.S_ISLNK(new.st_mode):
+            return (old.st_size, old.st_mtime_ns) != (new.st_size, new.st_mtime_ns)
+        return original(*args, **kwargs)
+
+
+class ComparesNoAttributes(Patched):
+    """Where trees are compared, attributes are left out."""
+
+    place = "changes:_carried_xattrs"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See none."""
+        del original, args, kwargs
+        return {}
+
+
+class ComparesNoOwners(Patched):
+    """Where trees are compared, owners are left out."""
+
+    place = "changes:_differ"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Give both to one."""
+        return original(*map(_of_nobody, args), **kwargs)
+
+
+def _of_nobody(node: Any) -> Any:
+    fields = {name: getattr(node.status, name) for name in dir(node.status) if name.startswith("st_")}
+    status = SimpleNamespace(**{**fields, "st_uid": 0, "st_gid": 0})
+    return type(node)(node.path, status, node.list_children, node.directories)
+
+
+class ComparesNoModesOfDirectories(Patched):
+    """Where trees are compared, a directory is one whatever its mode is."""
+
+    place = "changes:_differ"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Compare what both are."""
+        old, new = args
+        both = stat.S_ISDIR(old.status.st_mode) and stat.S_ISDIR(new.status.st_mode)
+        return False if both else original(*args, **kwargs)
+
+
+class MixesUpNeighbours(Patched):
+    """Two lists of paths are merged that are sorted in two ways, so what sorts beside 'd/' is lost: 'd-'."""
+
+    place = "changes:_compare"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Lose it."""
+        prefix, before, after = args
+        directories = [name for name, node in after.items() if node.is_directory]
+
+        def kept(name: bytes) -> bool:
+            return not any(name.startswith(one) and one < name < one + b"/" for one in directories)
+
+        return original(
+            prefix,
+            {name: node for name, node in before.items() if kept(name)},
+            {name: node for name, node in after.items() if kept(name)},
+            **kwargs,
+        )
+
+
+FAULTS: Final = (
+    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79"),
+    Fault(
+        SeesThroughMarks,
+        ("OVL-CHANGES-ADDED-AGAIN",),
+        "bug 8: cs c21a98e79; hidden by an opaque whiteout",
+        hard=True,
+    ),
+    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37880"),
+    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37313"),
+    Fault(
+        FollowsLinksBelow,
+        ("OVL-CHANGES-SYMLINK",),
+        "erratum: driver-facts 5: lowers are looked at with stat",
+        hard=True,
+    ),
+    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "bug 9: containerd d778dd15d", hard=True),
+    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "bug 18: continuity 5a839c7; another order"),
+    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "bug 35: docker#21555", hard=True),
+    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "bug 36: buildah#5861", hard=True),
+    Fault(ComparesNoAttributes, ("OVL-DIFF-NATIVE-NAIVE",), "bug 41: cs#217; where trees are compared", hard=True),
+    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#20240", hard=True),
+    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#24913, #28391", hard=True),
+    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "bug 18: continuity 5a839c7", hard=True),
+)

@@ -1,0 +1,105 @@
+"""Faults of answers of get: paths outside of the store, or none at all. The layer is mounted as it should be.
+
+The harness must not use any of these paths; what it would do there, as root, is what the faults are for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.fault import Fault
+
+_BROKEN: Final = ("OVL-MOUNT-CONTAINED",)
+_SEEN: Final = "derived: a driver that answered no path had the harness create and remove files below /"
+
+
+class AnswersTheHostsRoot(Faithful):
+    """The path of every tree is the host's root directory."""
+
+    def get(self, *words: str) -> Any:
+        """Mounted, and not told where."""
+        self.inner.get(*words)
+        return "/"
+
+
+class AnswersNoPath(Faithful):
+    """The path of every tree is empty."""
+
+    def get(self, *words: str) -> Any:
+        """Mounted, and not told where."""
+        self.inner.get(*words)
+        return ""
+
+
+class AnswersNone(Faithful):
+    """A return statement is forgotten in get."""
+
+    def get(self, *words: str) -> Any:
+        """Mounted, and not told where."""
+        self.inner.get(*words)
+
+
+class AnswersARelativePath(Faithful):
+    """The path of a tree is relative to a directory that the caller does not know."""
+
+    def get(self, *words: str) -> Any:
+        """The path without the home."""
+        return os.path.relpath(self.inner.get(*words), self.home)
+
+
+class AnswersParentDirectories(Faithful):
+    """The path of a tree goes up from the store by "..", as many times as it takes."""
+
+    def get(self, *words: str) -> Any:
+        """The directory above all stores."""
+        return self.inner.get(*words) + "/.." * 40
+
+
+class AnswersASymlinkOut(Faithful):
+    """The path of a tree is a symlink in the home that leads to the host."""
+
+    def get(self, *words: str) -> Any:
+        """A symlink to /usr, made anew for every layer."""
+        self.inner.get(*words)
+        link = Path(self.home, f"tree-of-{words[0].replace('/', '_')}")
+        link.unlink(missing_ok=True)
+        link.symlink_to("/usr")
+        return str(link)
+
+
+class AnswersAnotherStore(Faithful):
+    """The path of a tree is that of the layer of the same name in the store that was opened first."""
+
+    def get(self, *words: str) -> Any:
+        """Its own where there is no other store beside it."""
+        own = self.inner.get(*words)
+        stores = Path(self.home).parents[1]
+        others = sorted(stores.glob(f"*/{Path(self.home).name}/{words[0]}/diff"))
+        return str(others[0]) if others else own
+
+
+class AnswersAFile(Faithful):
+    """The path of a tree is that of a file."""
+
+    def get(self, *words: str) -> Any:
+        """The file with the layer's short link."""
+        self.inner.get(*words)
+        return f"{self.home}/{words[0]}/link"
+
+
+FAULTS: Final = tuple(
+    Fault(driver, _BROKEN, _SEEN)
+    for driver in (
+        AnswersTheHostsRoot,
+        AnswersNoPath,
+        AnswersNone,
+        AnswersARelativePath,
+        AnswersParentDirectories,
+        AnswersASymlinkOut,
+        AnswersAnotherStore,
+        AnswersAFile,
+    )
+)

@@ -1,0 +1,337 @@
+"""Faults that archives made to do harm would find: ways out of the layer, each where one was left open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Patched
+from conformance.selftest.mutants.fault import Fault
+
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _path(root: Any, path: bytes) -> bytes:
+    return bytes(os.path.join(root.path, path))
+
+
+class ChecksNamesAsText(Patched):
+    """That a name stays in the layer is checked by its text, and then its directory is opened through symlinks."""
+
+    place = "archive.roots:Root._walk"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Open the whole path at once, if it is there."""
+        try:
+            return os.open(_path(args[0], args[1]), _STEP)
+        except OSError:
+            return original(*args, **kwargs)
+
+
+class ReplacesAbsoluteLinksOnly(Patched):
+    """An absolute symlink is followed from the root of the layer, and '..' in one leads on above that."""
+
+    place = "archive.roots:Root._walk"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look whether the first part is a symlink with dots."""
+        root, path = args[0], args[1]
+        first, _, rest = path.partition(b"/")
+        link = _path(root, first)
+        if os.path.islink(link) and os.readlink(link).startswith(b"../"):
+            try:
+                return os.open(os.path.join(link, rest), _STEP)
+            except OSError:
+                return original(*args, **kwargs)
+        return original(*args, **kwargs)
+
+
+class FollowsTheSecondLink(Patched):
+    """A symlink is resolved within the layer, and what it leads to is opened, though that may be another one."""
+
+    place = "archive.roots:Root._walk"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Read one link by hand, and leave the next to the kernel."""
+        root, path = args[0], args[1]
+        first, _, rest = path.partition(b"/")
+        link = _path(root, first)
+        if os.path.islink(link):
+            second = _path(root, os.readlink(link).lstrip(b"/"))
+            if os.path.islink(second):
+                try:
+                    return os.open(os.path.join(second, rest), _STEP)
+                except OSError:
+                    return original(*args, **kwargs)
+        return original(*args, **kwargs)
+
+
+class TrustsWhatIsThere(Patched):
+    """Symlinks of the archive are minded, and those that the layer had before are taken to be good."""
+
+    place = "archive.unpack:_Unpacker._entry"
+    also = "archive.roots:Root._walk"
+    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the fault
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Remember the links."""
+        if args[4].kind == b"2":
+            TrustsWhatIsThere.made.add(args[3])
+        return original(*args, **kwargs)
+
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Open what is not among them."""
+        if args[1].partition(b"/")[0] not in TrustsWhatIsThere.made:
+            try:
+                return os.open(_path(args[0], args[1]), _STEP)
+            except OSError:
+                return original(*args, **kwargs)
+        return original(*args, **kwargs)
+
+
+class LinksToTheHost(Patched):
+    """The target of a hard link is a path of the host when it is absolute."""
+
+    place = "archive.unpack:_Unpacker._hard_link"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Link it."""
+        _, directory, name, _, member = args
+        if member.target.startswith(b"/") and os.path.isfile(member.target) and not _is_there(directory, name):
+            _link_or_copy(member.target, directory, name)
+            return None
+        return original(*args, **kwargs)
+
+
+class LinksThroughSymlinks(Patched):
+    """The target of a hard link is looked up through the symlinks of the archive, wherever they lead."""
+
+    place = "archive.unpack:_Unpacker._hard_link"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave the path to the kernel, if there is a symlink on it."""
+        unpacker, directory, name, _, member = args
+        path = _path(unpacker._root, member.target)
+        if os.path.islink(os.path.dirname(path)) and os.path.isfile(path) and not _is_there(directory, name):
+            _link_or_copy(path, directory, name)
+            return None
+        return original(*args, **kwargs)
+
+
+def _link_or_copy(path: bytes, directory: int, name: bytes) -> None:
+    """A link; where the two are not in one mount a copy, as many programs do."""
+    try:
+        os.link(path, name, dst_dir_fd=directory)
+    except OSError:
+        shutil.copy2(path, os.path.join(f"/proc/self/fd/{directory}".encode(), name))
+
+
+class ChmodsLinks(Patched):
+    """A hard link gets the mode of its entry, and what is set is that of what the symlink points at."""
+
+    place = "archive.unpack:_Unpacker._hard_link"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Set it."""
+        _, directory, name, _, member = args
+        original(*args, **kwargs)
+        if os.access(name, os.F_OK, dir_fd=directory):
+            os.chmod(name, member.mode, dir_fd=directory)
+
+
+class ChmodsSymlinks(Patched):
+    """A symlink gets the mode of its entry, and what is set is that of what it points at on the host."""
+
+    place = "archive.unpack:_Unpacker._own"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Set it."""
+        _, directory, name, member = args
+        original(*args, **kwargs)
+        if member.kind == b"2" and os.access(name, os.F_OK, dir_fd=directory):
+            os.chmod(name, member.mode & 0o777, dir_fd=directory)
+
+
+class DeletesBehindSymlinks(Patched):
+    """The directory of a whiteout is opened through symlinks, the archive's and the layer's."""
+
+    place = "archive.roots:Root.plain_directory"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Open the whole path at once, if it is there."""
+        root, path = args[0], args[1]
+        return _Opened(_path(root, path)) if os.path.isdir(_path(root, path)) else original(*args, **kwargs)
+
+
+class ClearsBehindSymlinks(Patched):
+    """The directory of an opaque mark is found through symlinks, within the layer."""
+
+    place = "archive.roots:Root._walk"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow."""
+        root, path, *rest = args
+        for lower in _below(root):
+            link = os.path.join(lower, path)
+            if kwargs.get("follow") is False and os.path.islink(link):
+                path = os.readlink(link)
+                kwargs["make_missing"] = True
+        return original(root, path, *rest, **{**kwargs, "follow": True})
+
+
+def _below(root: Any) -> list[bytes]:
+    """The directories of all layers of the home that the root is in."""
+    home = root.path
+    while home != b"/" and not os.path.isdir(home + b"/l"):
+        home = os.path.dirname(home)
+    return [os.path.join(home, name, b"diff") for name in os.listdir(home)]
+
+
+class _Opened:
+    """A descriptor for the length of a with statement."""
+
+    def __init__(self, path: bytes) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+class TakesDotForAll(Patched):
+    """The whiteout '.wh..' is of the directory that it is in, so all that is in it is hidden."""
+
+    place = "archive.unpack:_Unpacker.add"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take it for an opaque mark."""
+        unpacker, member = args
+        directory, slash, name = member.name.rpartition(b"/")
+        if name == b".wh..":
+            member.name = directory + slash + b".wh..wh..opq"
+        return original(unpacker, member, **kwargs)
+
+
+class TakesDotsForTheParent(Patched):
+    """The whiteout '.wh...' in a directory deletes that directory."""
+
+    place = "archive.unpack:_Unpacker.add"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take it for a whiteout one up."""
+        unpacker, member = args
+        directory, slash, name = member.name.rpartition(b"/")
+        if name == b".wh..." and slash:
+            above, slash, last = directory.rpartition(b"/")
+            member.name = above + slash + b".wh." + last
+        return original(unpacker, member, **kwargs)
+
+
+class TakesNoNameForAll(Patched):
+    """The whiteout '.wh.' has no name, and deletes what is under its directory's name with nothing added."""
+
+    place = "archive.unpack:_Unpacker.add"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Delete the directory."""
+        unpacker, member = args
+        directory, slash, name = member.name.rpartition(b"/")
+        if name == b".wh.":
+            above, up, last = directory.rpartition(b"/")
+            member.name = above + up + b".wh." + last if slash else b".wh..wh..opq"
+        return original(unpacker, member, **kwargs)
+
+
+class SetsOtherMarks(Patched):
+    """An archive may not make a directory opaque by an attribute, and may redirect one."""
+
+    place = "archive.unpack:_Unpacker._is_carried"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Know one name."""
+        name = args[1]
+        return original(*args, **kwargs) or (name.startswith("trusted.") and not name.endswith(".opaque"))
+
+
+class SetsAnyAttribute(Patched):
+    """Whatever attribute an archive has is set, overlay's own included."""
+
+    place = "archive.unpack:_Unpacker._is_carried"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take it."""
+        del original, args, kwargs
+        return True
+
+
+class ReadsTargetsOfLinks(Patched):
+    """A symlink goes into the archive with the content of what it points at on the host."""
+
+    place = "archive.pack:_Packer._special"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Read it, if there is something."""
+        packer, directory, name, path, status = args
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(name, dir_fd=directory)
+            if target.startswith(b"/") and os.path.isfile(target):
+                there = os.stat(target)
+                for chunk in packer._regular(directory, target, path, there):
+                    packer._out += chunk
+                return None
+        return original(*args, **kwargs)
+
+
+def _is_there(directory: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+FAULTS: Final = (
+    Fault(ChecksNamesAsText, ("OVL-HOSTILE-SYMLINK",), "bug 83: CVE-2014-9356"),
+    Fault(ReplacesAbsoluteLinksOnly, ("OVL-HOSTILE-SYMLINK",), "bug 83: containerd's archive tests", hard=True),
+    Fault(FollowsTheSecondLink, ("OVL-HOSTILE-SYMLINK",), "bug 83: containerd's archive tests", hard=True),
+    Fault(TrustsWhatIsThere, ("OVL-HOSTILE-SYMLINK-BELOW",), "bug 84: CVE-2018-15664", hard=True),
+    Fault(LinksToTheHost, ("OVL-HOSTILE-HARD-LINK",), "bug 83: CVE-2014-9356; by an absolute hard link"),
+    Fault(LinksThroughSymlinks, ("OVL-HOSTILE-HARD-LINK",), "bug 83: containerd's archive tests", hard=True),
+    Fault(ChmodsLinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "bug 85: CVE-2021-32760", hard=True),
+    Fault(ChmodsSymlinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "bug 85: CVE-2021-41089; by a symlink"),
+    Fault(DeletesBehindSymlinks, ("OVL-HOSTILE-WHITEOUT-OUT",), "bug 83: CVE-2014-9356; by a whiteout"),
+    Fault(ClearsBehindSymlinks, ("OVL-HOSTILE-OPAQUE-OUT",), "bug 15: stereoscope#694", hard=True),
+    Fault(TakesDotForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: containerd 384d46d8b", hard=True),
+    Fault(TakesDotsForTheParent, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: containerd 384d46d8b", hard=True),
+    Fault(TakesNoNameForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: umoci", hard=True),
+    Fault(
+        SetsOtherMarks,
+        ("OVL-HOSTILE-OVERLAY-XATTRS",),
+        "derived: overlayfs.rst: redirect_dir is followed where the attribute is there",
+        hard=True,
+    ),
+    Fault(SetsAnyAttribute, ("OVL-HOSTILE-OVERLAY-XATTRS",), "derived: driver-facts 6; overlayfs.rst"),
+    Fault(ReadsTargetsOfLinks, ("OVL-HOSTILE-DIFF-READ",), "bug 92: CVE-2024-9676", hard=True),
+)

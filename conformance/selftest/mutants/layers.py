@@ -1,0 +1,354 @@
+"""Faults of layers, mounts and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.fault import Fault
+
+
+class LimitOf127(Faithful):
+    """The longest chain is one lower too short."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Refuse what would have 128 lowers."""
+        if (
+            parent
+            and "LowerDir" in (found := self.inner.metadata(parent))
+            and found["LowerDir"].count(":") + 2 > 127
+        ):
+            raise ValueError("max depth exceeded")
+        self.inner.create(layer_id, parent)
+
+
+class NoLimit(Faithful):
+    """A chain may be as long as it likes: beyond the limit, the layer is quietly put on the base."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Create on something else where the driver refuses."""
+        try:
+            self.inner.create(layer_id, parent)
+        except Exception as error:
+            if "depth" not in str(error):
+                raise
+            self.inner.create(layer_id, "")
+
+
+class RefusesBusyParents(Faithful):
+    """What is mounted is taken for no parent."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Refuse a parent that something is mounted on."""
+        if parent and os.path.ismount(os.path.join(self.home, parent, "merged")):
+            raise ValueError(f"layer {parent!r} is busy")
+        self.inner.create(layer_id, parent)
+
+
+class UnmountsAtTheFirstPut(Faithful):
+    """The first put unmounts, however many gets there were."""
+
+    def put(self, layer_id: str) -> None:
+        """Put until nothing is left."""
+        for _ in range(5):
+            self.inner.put(layer_id)
+
+
+class NeverUnmounts(Faithful):
+    """A put does nothing."""
+
+    def put(self, layer_id: str) -> None:
+        """Keep the mount."""
+
+
+class ListsNoChanges(Faithful):
+    """Nothing ever changes."""
+
+    def changes(self, layer_id: str, parent: str = "") -> list[Any]:
+        """Say so."""
+        del layer_id, parent
+        return []
+
+
+class ListsNoParents(Faithful):
+    """Only what was added or deleted is listed."""
+
+    def changes(self, layer_id: str, parent: str = "") -> list[Any]:
+        """Leave out what is modified."""
+        return [change for change in self.inner.changes(layer_id, parent) if change.kind.name != "MODIFY"]
+
+
+class CountsWhiteouts(Faithful):
+    """Each entry of a diff counts a byte."""
+
+    def diff_size(self, layer_id: str, parent: str = "") -> int:
+        """Count too much."""
+        return int(self.inner.diff_size(layer_id, parent)) + len(self.inner.changes(layer_id, parent))
+
+
+class ForgetsRemove(Faithful):
+    """A removed layer keeps its short link."""
+
+    def remove(self, layer_id: str) -> None:
+        """Put the short link back."""
+        with open(os.path.join(self.home, layer_id, "link"), encoding="ascii") as file:
+            link = os.path.join(self.home, "l", file.read())
+        self.inner.remove(layer_id)
+        os.symlink(f"../{layer_id}/diff", link)
+
+
+class ExistsAlways(Faithful):
+    """Every layer exists."""
+
+    def exists(self, layer_id: str) -> bool:
+        """Say so."""
+        del layer_id
+        return True
+
+
+class InventsParents(Faithful):
+    """An unknown parent is taken for none."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Create on nothing instead."""
+        self.inner.create(layer_id, parent if not parent or self.inner.exists(parent) else "")
+
+
+class OverwritesLayers(Faithful):
+    """An id that is taken is taken again."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Remove what is there."""
+        self.inner.remove(layer_id)
+        self.inner.create(layer_id, parent)
+
+
+class OrphansLayers(Faithful):
+    """A layer under others can be removed."""
+
+    def remove(self, layer_id: str) -> None:
+        """Remove its tree, whoever needs it."""
+        shutil.rmtree(os.path.join(self.home, layer_id))
+
+
+class InventsTrees(Faithful):
+    """A layer that is not there has an empty tree."""
+
+    def get(self, layer_id: str) -> str:
+        """Make one."""
+        if not self.inner.exists(layer_id):
+            self.inner.create(layer_id)
+        return str(self.inner.get(layer_id))
+
+
+class ForgetsOnReopen(Faithful):
+    """Opening a home again empties its base layer."""
+
+    def __init__(self, home: str) -> None:
+        base = os.path.join(home, "layer-0", "diff")
+        for name in os.listdir(base) if os.path.isdir(base) else ():
+            path = os.path.join(base, name)
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        super().__init__(home)
+
+
+class SaysNothing(Faithful):
+    """There is no metadata."""
+
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        """Nothing."""
+        del layer_id
+        return {}
+
+
+class CountsBelowZero(Faithful):
+    """A put too many makes the next get count for nothing."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self._owed = 0
+
+    def get(self, layer_id: str) -> str:
+        """Get, and pay what is owed."""
+        path = str(self.inner.get(layer_id))
+        if self._owed and self.inner.metadata(layer_id).get("LowerDir"):
+            self.inner.get(layer_id)
+            for _ in range(self._owed + 1):
+                self.inner.put(layer_id)
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """Put, and owe if nothing is mounted."""
+        if "LowerDir" in self.inner.metadata(layer_id) and not os.path.ismount(
+            self.inner.metadata(layer_id)["MergedDir"]
+        ):
+            self._owed = 1
+        self.inner.put(layer_id)
+
+
+class ComparesWithAWholePage(Faithful):
+    """Option data of exactly a page is handed to the kernel, which cuts its last byte off and refuses it."""
+
+    def get(self, layer_id: str) -> str:
+        """Fail at exactly a page."""
+        try:
+            with open(os.path.join(self.home, layer_id, "lower"), encoding="ascii") as file:
+                lowers = file.read().split(":")
+        except FileNotFoundError:
+            return str(self.inner.get(layer_id))
+        joined = ":".join(f"{self.home}/{lower}" for lower in lowers)
+        place = f"{self.home}/{layer_id}"
+        data = f"lowerdir={joined},upperdir={place}/diff,workdir={place}/work"
+        if len(data) == os.sysconf("SC_PAGESIZE"):
+            raise OSError(22, "Invalid argument")
+        return str(self.inner.get(layer_id))
+
+
+class SharesMounts(Faithful):
+    """Layer mounts propagate to other namespaces."""
+
+    def get(self, layer_id: str) -> str:
+        """Mount, and share."""
+        path = str(self.inner.get(layer_id))
+        subprocess.run(["mount", "--make-shared", path], check=False, capture_output=True)
+        return path
+
+
+class MountsReadOnly(Faithful):
+    """Nothing can be changed in a layer, whatever POSIX says."""
+
+    def get(self, layer_id: str) -> str:
+        """Mount, and take writing away."""
+        path = str(self.inner.get(layer_id))
+        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=False, capture_output=True)
+        return path
+
+
+class WritesThrough(Faithful):
+    """What is written in a layer is written in the base as well."""
+
+    def put(self, layer_id: str) -> None:
+        """Copy the layer's own files down."""
+        base = os.path.join(self.home, "layer-0", "diff")
+        own = os.path.join(self.home, layer_id, "diff")
+        if layer_id != "layer-0" and os.path.isdir(base):
+            for name in os.listdir(own):
+                if os.path.isfile(os.path.join(own, name)) and not os.path.islink(os.path.join(own, name)):
+                    shutil.copy2(os.path.join(own, name), os.path.join(base, "below-" + name))
+        self.inner.put(layer_id)
+
+
+class LosesBits(Faithful):
+    """Setuid, setgid and sticky bits do not survive a put."""
+
+    def put(self, layer_id: str) -> None:
+        """Clear them."""
+        root = os.path.join(self.home, layer_id, "diff")
+        for directory, below, files in os.walk(root):
+            for name in (*below, *files):
+                path = os.path.join(directory, name)
+                if not os.path.islink(path):
+                    os.chmod(path, os.lstat(path).st_mode & 0o777)
+        self.inner.put(layer_id)
+
+
+class ResurrectsFiles(Faithful):
+    """A deletion holds only until the layer gets a child."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Take the parent's whiteouts away."""
+        if parent:
+            for directory, _, files in os.walk(os.path.join(self.home, parent, "diff")):
+                for name in files:
+                    path = os.path.join(directory, name)
+                    if os.lstat(path).st_rdev == 0 and os.lstat(path).st_mode & 0o170000 == 0o020000:
+                        os.unlink(path)
+        self.inner.create(layer_id, parent)
+
+
+class EscapesNothing(Faithful):
+    """A colon in the path of the home ends it."""
+
+    def get(self, layer_id: str) -> str:
+        """Refuse such homes."""
+        if ":" in self.home:
+            raise OSError(22, "Invalid argument")
+        return str(self.inner.get(layer_id))
+
+
+FAULTS: Final = (
+    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "derived: Exists of the reference source, without its stat"),
+    Fault(
+        InventsParents,
+        ("OVL-LIFE-UNKNOWN-PARENT",),
+        "derived: driver-facts 3 (create): an unknown parent is an error",
+    ),
+    Fault(
+        OverwritesLayers,
+        ("OVL-LIFE-EXISTING-ID",),
+        "derived: driver-facts 3 (create), without the check of what is there",
+    ),
+    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "bug 69: moby#23535"),
+    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "erratum: driver-facts 3: the seed orphans the layers above"),
+    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "derived: Get of the reference source, without its stat"),
+    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "derived: driver-facts 4: create looks at no mount"),
+    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "derived: driver-facts 2 (opening), which changes no layer"),
+    Fault(
+        SaysNothing,
+        ("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"),
+        "derived: Metadata of the reference source",
+    ),
+    Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; bug 61: buildkit#3067"),
+    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "bug 61: buildkit#3067"),
+    Fault(UnmountsAtTheFirstPut, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "bug 66: moby 3916561619"),
+    Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "bug 67: moby#34948"),
+    Fault(
+        CountsBelowZero,
+        ("OVL-MOUNT-EXTRA-PUT",),
+        "erratum: driver-facts 4: a put without a get drives the count below zero; cs#496",
+    ),
+    Fault(
+        ComparesWithAWholePage,
+        ("OVL-MOUNT-PAGE-BOUNDARY",),
+        "erratum: driver-facts 4: data is compared with a whole page; cs#1158",
+    ),
+    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "bug 74: moby 9803272f2d"),
+    Fault(
+        LosesBits, ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"), "bug 47: fuse-overlayfs 0.6, on the way to disk"
+    ),
+    Fault(
+        MountsReadOnly,
+        ("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"),
+        "derived: mount(8), ro: writes fail with EROFS, whatever POSIX says of the operation",
+    ),
+    Fault(
+        WritesThrough,
+        ("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
+        "derived: overlayfs.rst: a lower layer is never written to",
+    ),
+    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "bug 10: buildkit#2614"),
+    Fault(
+        ListsNoChanges,
+        (
+            "OVL-CHANGES-EXPLAIN",
+            "OVL-CHANGES-OPAQUE",
+            "OVL-CHANGES-ADDED-AGAIN",
+            "OVL-CHANGES-SAME-SECOND",
+            "OVL-CHANGES-SYMLINK",
+            "OVL-CHANGES-METADATA",
+            "OVL-CHANGES-ANCESTOR",
+            "OVL-CHANGES-DIFF",
+        ),
+        "derived: Changes of the reference source; an empty answer for an error that is swallowed",
+    ),
+    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "bug 9: docker#13590"),
+    Fault(
+        CountsWhiteouts,
+        ("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
+        "erratum: driver-facts 5: whiteouts count 0",
+    ),
+    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "bug 64: moby#40939"),
+)

@@ -1,0 +1,271 @@
+"""Faults of deletions: what a whiteout is called, whether it is written, and what it hides when it is applied."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from conformance.selftest.mutants.basis import Patched
+from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.rewriting import module_of
+
+
+class NamesWhiteoutsBare(Patched):
+    """The whiteout of something in a directory carries its last name only."""
+
+    place = "archive.pack:_Packer.whiteout"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave the directory out."""
+        packer, path = args
+        return original(packer, path.rpartition(b"/")[2], **kwargs)
+
+
+class TakesWhiteoutsForLinks(Patched):
+    """Whiteouts that share an inode, as the kernel makes them, are exported once."""
+
+    place = "archive.pack:_Packer.entry"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave out every further name."""
+        packer, status = args[0], args[4]
+        known = packer.__dict__.setdefault("known", set())
+        if stat.S_ISCHR(status.st_mode) and status.st_nlink > 1:
+            if status.st_ino in known:
+                return iter(())
+            known.add(status.st_ino)
+        return original(*args, **kwargs)
+
+
+class CutsWhiteoutsToNameMax(Patched):
+    """A whiteout is no longer than a name may be, so the names of 252 bytes and more lose their end."""
+
+    place = "archive.tarformat:encode"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep 255 bytes."""
+        member = args[0]
+        directory, slash, name = member.name.rpartition(b"/")
+        if name.startswith(b".wh."):
+            member.name = directory + slash + name[:255]
+        return original(member, **kwargs)
+
+
+class RefusesLongWhiteouts(Patched):
+    """The length of a name is checked with the prefix that makes it a whiteout."""
+
+    place = "archive.roots:clean_name"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Refuse what no filesystem takes."""
+        if any(len(part) > 255 for part in args[0].split(b"/")):
+            raise OSError(36, "File name too long")
+        return original(*args, **kwargs)
+
+
+class StampsWhiteouts(Patched):
+    """A whiteout has the time at which the archive is written."""
+
+    place = "archive.tarformat:encode"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Ask the clock."""
+        member = args[0]
+        if member.name.rpartition(b"/")[2].startswith(b".wh."):
+            member.mtime = int(time.time()) * 10**9
+        return original(member, **kwargs)
+
+
+class MergesWhatWasDeleted(Patched):
+    """A whiteout that a directory of its name follows is taken away for it, and what is below shows again."""
+
+    place = "archive.unpack:_Unpacker._directory"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Make room."""
+        directory, name = args[1], args[2]
+        if _is_whiteout(directory, name):
+            os.unlink(name, dir_fd=directory)
+        return original(*args, **kwargs)
+
+
+class OpensDeletedParents(Patched):
+    """A directory that was deleted and is made again for an entry in it is not marked opaque."""
+
+    place = "archive.unpack:_Unpacker._replace_older"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take the mark away."""
+        made = original(*args, **kwargs)
+        overlay = args[0]._overlay
+        if made and overlay:
+            fd = os.open(args[2], os.O_RDONLY, dir_fd=args[1])
+            if overlay.is_opaque(fd):
+                os.removexattr(fd, overlay.opaque)
+            os.close(fd)
+        return made
+
+
+class DeletesWhatItBrought(Patched):
+    """A whiteout deletes what the same archive brought before it."""
+
+    place = "archive.unpack:_Unpacker._brought"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Remember nothing."""
+        del original, args, kwargs
+        return False
+
+
+class ShowsWhiteouts(Patched):
+    """A whiteout is made wherever the archive has one, also where the kernel shows it as a device."""
+
+    place = "archive.unpack:_Unpacker._hides_lowers"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Make it."""
+        del original, args, kwargs
+        return True
+
+
+class LooksForMarksInOneDirectory(Patched):
+    """Below a directory that an opaque mark hides, the mark is looked for in the whiteout's own directory only."""
+
+    place = "archive.unpack:_Unpacker._hides_lowers"
+    also = "archive.unpack:_remove_whiteouts"  # which would take the whiteouts away at the end
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look no further up."""
+        unpacker, directory = args
+        if original(unpacker, directory, **kwargs) or not unpacker._overlay:
+            return True
+        if unpacker._overlay.is_opaque(os.path.join(unpacker._root.path, directory)):
+            return False
+        below = module_of(unpacker).is_directory_below
+        return below(unpacker._lowers, [part for part in directory.split(b"/") if part], unpacker._overlay)
+
+    @staticmethod
+    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave them."""
+        del original, args, kwargs
+
+
+class ClearsOneDirectory(Patched):
+    """An opaque mark takes the whiteouts of its directory away that came before it, and not those further down."""
+
+    place = "archive.unpack:_remove_whiteouts"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Go no deeper."""
+        del original, kwargs
+        directory = os.open(args[0], os.O_RDONLY)
+        for name in os.listdir(directory):
+            if _is_whiteout(directory, os.fsencode(name)):
+                os.unlink(name, dir_fd=directory)
+        os.close(directory)
+
+
+class HidesInSubdirectories(Patched):
+    """A whiteout hides its name in the directories beside it too."""
+
+    place = "archive.unpack:_Unpacker._delete"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Delete it there as well."""
+        unpacker, directory, name, _ = args
+        original(*args, **kwargs)
+        here = unpacker._real_path(directory, b"")
+        for lower in map(os.fsencode, unpacker._lowers):
+            for beside in os.listdir(lower + here) if os.path.isdir(lower + here) else ():
+                if os.path.lexists(lower + here + beside + b"/" + name):
+                    os.makedirs(unpacker._root.path + here + beside, exist_ok=True)
+                    os.mknod(unpacker._root.path + here + beside + b"/" + name, stat.S_IFCHR)
+
+
+class DeletesTargets(Patched):
+    """The whiteout of a symlink deletes what the link points at."""
+
+    place = "archive.unpack:_Unpacker._delete"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow it within its directory."""
+        unpacker, directory, name, member = args
+        for lower in map(os.fsencode, unpacker._lowers):
+            path = lower + unpacker._real_path(directory, name)
+            if os.path.islink(path) and b"/" not in os.readlink(path):
+                return original(unpacker, directory, os.readlink(path), member, **kwargs)
+        return original(*args, **kwargs)
+
+
+class KnowsWhiteoutsAtTheirFullName(Patched):
+    """A name that begins with './' is no whiteout, and becomes a file."""
+
+    place = "archive.unpack:_Unpacker.add"
+
+    @staticmethod
+    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look at the name as it is written."""
+        unpacker, member = args
+        if member.name.startswith(b"./.wh."):
+            unpacker._entry(unpacker._root.fd, member.name[2:], member.name[2:], member)
+            return
+        original(unpacker, member, **kwargs)
+
+
+def _is_whiteout(directory: int, name: bytes) -> bool:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+FAULTS: Final = (
+    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "bug 1: moby#23863, #25086"),
+    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "bug 16: buildkit bc646a660", hard=True),
+    Fault(CutsWhiteoutsToNameMax, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
+    Fault(RefusesLongWhiteouts, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
+    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "bug 17: cs cbef82ca7"),
+    Fault(MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "bug 24: derived from the reference source"),
+    Fault(
+        OpensDeletedParents,
+        ("OVL-APPLY-WHITEOUT-BEFORE",),
+        "bug 24: derived from the reference source, for a directory that has no entry of its own",
+        hard=True,
+    ),
+    Fault(DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "bug 25: derived from the reference source"),
+    Fault(
+        ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "derived: overlayfs.rst: readdir merges directories only"
+    ),
+    Fault(
+        LooksForMarksInOneDirectory,
+        ("OVL-APPLY-WHITEOUT-UNSEEN",),
+        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        hard=True,
+    ),
+    Fault(
+        ClearsOneDirectory,
+        ("OVL-APPLY-WHITEOUT-UNSEEN",),
+        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        hard=True,
+    ),
+    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "bug 19: fuse-overlayfs#151"),
+    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "bug 14: singularity#1605"),
+    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "derived: driver-facts 6: names are cleaned"),
+)

@@ -1,0 +1,369 @@
+"""The process that tries faulty drivers: it imports everything once, and forks a child for each trial.
+
+A fault may replace functions of the driver, change directories or end its process, so each has a process of its
+own, in mounts of its own. It reads its task from standard input and writes events to standard output, as
+conformance.harness.worker does, whose tests these are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pytest
+from hypothesis.errors import HypothesisException
+
+from conformance import suites
+from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.drivers.registry import connect
+from conformance.harness import plugin as suite
+from conformance.harness.channel import Channel, opened
+from conformance.harness.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_settings, requirements_of
+from conformance.harness.store import Deviation
+from conformance.harness.worker import ENDED_WELL, Task, arguments, tell
+from conformance.history.encoding import encode
+from conformance.lab import namespace
+from conformance.operations.ops import describe
+from conformance.operations.strategies import STANDARD
+from conformance.selftest.kills import Kill, Seen, is_own_defect
+from conformance.selftest.mutants import basis
+from conformance.spec import load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
+
+_TOLD: Final = "told"
+_LOG: Final = "log"
+_COUNTED: Final = "conformance_counted"
+# The tree that every chain of layers begins with, as it is drawn and as it is told.
+_BEGINNING: Final = encode(list(STANDARD))
+_OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
+_BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One trial: the driver, what it should break or is judged by, where, and what it needs of the host.
+
+    With ``whole`` all tests of the profile are run, otherwise those of what it breaks, until all of that failed.
+    It is ended after ``budget`` seconds.
+    """
+
+    fault: str
+    connection: str
+    breaks: tuple[str, ...]
+    backing: str
+    needs: str
+    seed: int
+    budget: float
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What the controller asks for; ``basis`` is the correct driver, MODULE:CLASS."""
+
+    scratch: str
+    parent: int
+    basis: str
+    jobs: tuple[Job, ...]
+    profile: str
+    at_a_time: int
+
+
+def main() -> None:
+    """Try all; exits with 0 when all events are told, whatever they say."""
+    events, fields = opened()
+    jobs = tuple(Job(**{**one, "breaks": tuple(one["breaks"])}) for one in fields.pop("jobs"))
+    task = Trials(**fields, jobs=jobs)
+    try:
+        namespace.die_with_parent(task.parent)
+        namespace.enter_pid_namespace()  # so that nothing outlives it
+        os.environ[basis.BASIS] = task.basis
+        _import_everything(task)
+        _try_all(task, events)
+        source = connect(f"python:{task.basis}")
+        tell(events, "finished", rounds=1, version=source.info.version)
+        source.close()
+    except BaseException:
+        tell(events, "failed", message=traceback.format_exc())
+
+
+def _import_everything(task: Trials) -> None:
+    """What each child would import otherwise: the tests, the correct driver and the faults."""
+    load_settings(EXAMPLES[task.profile])  # before the tests, which take them when they are imported
+    for found in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
+        importlib.import_module(found.name)
+    package = importlib.import_module(task.basis.partition(":")[0])
+    for found in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{package.__name__}."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    basis.basis()
+
+
+def _try_all(task: Trials, events: Channel) -> None:
+    waiting, running = deque(enumerate(task.jobs)), dict[int, tuple[Job, Path]]()
+    tell(events, "collected", tests=len(task.jobs))
+    while waiting or running:
+        while waiting and len(running) < task.at_a_time:
+            number, job = waiting.popleft()
+            scratch = Path(task.scratch) / f"trial-{number}"
+            scratch.mkdir()
+            tell(events, "test", name=job.fault)
+            running[_started(task, job, scratch, events)] = job, scratch
+        child, said = _ended()
+        job, scratch = running.pop(child)
+        seen = _read(scratch, job.budget, said)
+        tell(events, "tried", fault=job.fault, seed=job.seed, **seen)
+        shutil.rmtree(scratch)
+
+
+def _started(task: Trials, job: Job, scratch: Path, events: Channel) -> int:
+    """A child for one trial, the first of a process group, which the kernel ends when its time is up."""
+    server = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        events.close()
+        os.setsid()
+        signal.setitimer(signal.ITIMER_REAL, job.budget)  # SIGALRM is not handled: the process ends
+        namespace.die_with_parent(server)
+        _try(task, job, scratch)
+        os._exit(0)
+    except BaseException:
+        with suppress(OSError), (scratch / _LOG).open("a") as log:
+            traceback.print_exc(file=log)
+        os._exit(1)
+
+
+def _ended() -> tuple[int, int]:
+    """Wait for a child; its process id and status. What it started and left is ended with it."""
+    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    assert found is not None, "a child runs"
+    with suppress(ProcessLookupError):
+        os.killpg(found.si_pid, signal.SIGKILL)
+    return os.waitpid(found.si_pid, 0)
+
+
+def _read(scratch: Path, budget: float, status: int) -> dict[str, Any]:
+    """What a child left, with the reason if it did not end by itself."""
+    told = scratch / _TOLD
+    lines = told.read_text().splitlines() if told.exists() else []
+    seen: dict[str, Any] = {"outcomes": [], "lacking": "", "failure": "", "seconds": budget}
+    kills: dict[str, Any] = {}  # of each test the last word
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # the last one, where the child was ended
+            break
+        match record.pop("event"):
+            case "outcome":
+                seen["outcomes"].append(record)
+                if record["verdict"] != Verdict.FAIL.value:
+                    kills.pop(record["test"], None)
+            case "kill":
+                kills[record["test"]] = record
+            case "ended":
+                seen |= record
+    seen["kills"] = list(kills.values())
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        seen["failure"] = f"it was ended after {budget:.0f} s (--budget)"
+    elif status and not seen["failure"]:
+        log = scratch / _LOG
+        seen["failure"] = f"its process ended with status {status}:\n{log.read_text()[-4000:]}"
+    return seen
+
+
+def _try(task: Trials, job: Job, scratch: Path) -> None:
+    began = time.monotonic()
+    log = os.open(scratch / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    selected = tuple(load_requirements()) if job.whole else job.breaks
+    wanted = Task(
+        job.connection,
+        str(scratch),
+        os.getppid(),
+        selected,
+        task.profile,
+        EXAMPLES[task.profile],
+        job.seed,
+        (job.backing,),
+        preflight=False,  # a fault is killed by what it is named for
+    )
+    (scratch / "round").mkdir()
+    with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
+        witness = _Witness(told, job, began)
+        code = pytest.main(arguments(wanted, 0, scratch / "round"), plugins=[witness])
+        sys.stdout.flush()
+        failure = (
+            "" if code in ENDED_WELL else f"pytest ended with {code!r}:\n{(scratch / _LOG).read_text()[-4000:]}"
+        )
+        seconds = round(time.monotonic() - began, 3)
+        tell(told, "ended", lacking=witness.lacking, failure=failure, seconds=seconds)
+
+
+class _Witness:
+    """Within pytest: notes what fails, when and how small, and ends a trial that has nothing more to show."""
+
+    def __init__(self, told: IO[str], job: Job, began: float) -> None:
+        self._told = told
+        self._job = job
+        self._began = began
+        self._alive = set(job.breaks)
+        self._suite: ConformancePlugin
+        self._requirements: dict[str, tuple[str, ...]] = {}
+        self.lacking = ""
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Listen to the suite's plugin."""
+        found = config.pluginmanager.get_plugin(suite.NAME)
+        assert isinstance(found, ConformancePlugin), "pytest_entry registers it"
+        self._suite = found
+        found.on_outcome = self._note
+        found.exit_status = False
+        session = found.session
+        if self._job.needs in session.lacking:
+            self.lacking = session.lacking[self._job.needs]
+        elif self._job.backing not in {place.backing for place in session.places}:
+            self.lacking = next(
+                (one for one in session.notes if one.startswith(self._job.backing)), session.notes[0]
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """The tests of what the fault is named for come first; examples are counted."""
+        items.sort(key=lambda item: self._job.breaks[0] not in requirements_of(item))
+        for item in items:
+            self._requirements[item.name] = requirements_of(item)
+            self._count_examples(item)
+        if self.lacking:
+            items.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave out what would only fail again."""
+        if not self._job.whole and not self._alive & set(requirements_of(item)):
+            pytest.skip(UNTESTED + "what it checks failed already")
+
+    def _count_examples(self, item: pytest.Item) -> None:
+        held = getattr(getattr(item, "obj", None), "hypothesis", None)
+        if held is None or hasattr(held.inner_test, _COUNTED):
+            return
+        inner: Callable[..., None] = held.inner_test
+
+        @functools.wraps(inner)
+        def counted(*arguments_: Any, **words: Any) -> None:
+            self._suite.tries.begin()
+            try:
+                inner(*arguments_, **words)
+            except HypothesisException:
+                raise
+            except Exception as error:
+                self._suite.tries.failed(error)
+                raise
+
+        counted.__dict__[_COUNTED] = True
+        held.inner_test = counted
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """What fails first in this test is told at once: making it smaller may take longer than there is."""
+        self._suite.tries.on_failure = functools.partial(self._found, nodeid.rpartition("::")[2])
+
+    def _found(self, test: str, error: Exception) -> None:
+        if isinstance(error, (Deviation, DriverRefused, DriverFailed)) and not is_own_defect(str(error)):
+            named = error.requirements if isinstance(error, Deviation) else ()
+            requirements = named or self._requirements[test]
+            self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
+
+    def _note(self, outcome: TestOutcome) -> None:
+        tell(self._told, "outcome", **_short(outcome))
+        if outcome.verdict is not Verdict.FAIL or is_own_defect(outcome.reason):
+            return
+        self._alive -= set(outcome.requirements)
+        drawn = (outcome.case or {}).get("drawn")
+        told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
+        size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)
+        self._tell_kill(
+            outcome.requirements,
+            outcome.test,
+            time.monotonic(),
+            size,
+            bool(drawn),
+            len(told),
+            outcome.reason,
+        )
+
+    def _tell_kill(
+        self,
+        requirements: tuple[str, ...],
+        test: str,
+        now: float,
+        size: int | None,
+        drawn: bool,
+        steps: int,
+        reason: str,
+    ) -> None:
+        tries = self._suite.tries
+        kill = Kill(
+            requirements,
+            test,
+            round((tries.failed_at or now) - self._began, 3),  # a test that draws nothing has no examples
+            round(now - self._began, 3),
+            max(1, tries.examples),
+            size,
+            drawn,
+            steps,
+            (reason.strip().splitlines() or [""])[0][:500],
+        )
+        tell(self._told, "kill", **asdict(kill))
+
+
+def _short(outcome: TestOutcome) -> dict[str, Any]:
+    fields = outcome.as_json()
+    return {**fields, "case": None, "steps": [], "kernel": [], "reason": outcome.reason[-2000:]}
+
+
+def _operations(drawn: Any) -> int:
+    """How many operations, entries and steps of a machine there are in what was drawn, as a case has it.
+
+    The tree that every chain begins with is not counted.
+    """
+    if isinstance(drawn, Mapping):
+        inner = sum(_operations(one) for one in drawn.values())
+        return inner + 1 if "is" in drawn else inner
+    if isinstance(drawn, Sequence) and not isinstance(drawn, str):
+        if drawn == _BEGINNING:
+            return 0
+        rule = len(drawn) == 2 and isinstance(drawn[0], str) and isinstance(drawn[1], Mapping)
+        return sum(_operations(one) for one in drawn) + rule
+    return 0
+
+
+def seen_of(event: Mapping[str, Any]) -> Seen:
+    """What an event "tried" tells."""
+    return Seen(
+        tuple(TestOutcome.from_json(one) for one in event["outcomes"]),
+        tuple(Kill.from_json(one) for one in event["kills"]),
+        event["lacking"],
+        event["failure"],
+        event["seconds"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,393 @@
+"""The page, in the browser that it is for; conftest.py has the browser and the results."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.history.printable import printable
+from conformance.report.killfile import KillReport, Selftest
+from conformance.report.matrix import Matrix
+from conformance.report.page import page
+from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing
+from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial
+from conformance.spec.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from tests.conformance.report.conftest import Samples, Window
+
+ENTER, ESCAPE, DOWN, RIGHT = "\ue007", "\ue00c", "\ue015", "\ue014"
+PAGES = ("one", "three", "sixty", "bad")
+
+
+def of_alpha(requirement: str, backing: str, verdict: str) -> str:
+    return f"{requirement} on alpha 1.0, kernel 6.1, {backing}, privilege level root, profile standard: {verdict}"
+
+
+# ---- The text of the page.
+
+
+def test_the_same_results_give_the_same_bytes(samples: Samples) -> None:
+    assert samples.page("three").encode("ascii") == samples.page("three").encode("ascii")
+    scripts = {f"failures/{place}": "script" for place in range(9)}
+    assert page(samples.one(), scripts) == page(samples.one(), dict(reversed(scripts.items())))
+
+
+def test_no_text_of_a_driver_is_markup_in_the_file(samples: Samples) -> None:
+    text = samples.page("bad")
+    assert text.isascii()
+    assert len(re.findall("</script", text, re.I)) == 2
+    assert "<img" not in text
+    assert "<b>" not in text
+    data = re.search(r'<script type="application/json" id="data">(.*)</script>', text)
+    assert data is not None
+    shown = {printable(text, lines=True) for text in samples.hostile}
+    assert shown <= set(json.loads(data[1])["texts"])
+
+
+def test_what_many_cells_say_is_stored_once(samples: Samples) -> None:
+    text = samples.page("three")
+    assert text.count('"break it"') == 1
+    assert text.count(json.dumps(samples.script)) == 1
+
+
+def test_a_matrix_without_anything_is_a_page_too() -> None:
+    assert "<title>nothing &amp; more</title>" in page(Matrix((), (), {}, ()), {}, title="nothing & more")
+
+
+def test_without_javascript_the_page_names_the_markdown_report(samples: Samples) -> None:
+    said = re.search("<noscript>(.*)</noscript>", samples.page("one"), re.S)
+    assert said is not None
+    assert "Markdown report" in said[1]
+
+
+# ---- In the browser.
+
+
+@pytest.mark.parametrize("name", ["one", "three", "bad"])
+def test_a_page_asks_for_nothing_but_itself_and_has_no_errors(window: Window, name: str) -> None:
+    window.open(name)
+    assert [url for url in window.requests() if url != "data:,"] == [window.url(name)]
+    assert window.js("return performance.getEntriesByType('resource').map((one) => one.name)") == []
+    assert window.log("browser") == []
+
+
+def test_a_verdict_is_a_button_that_says_it_without_colour(window: Window, samples: Samples) -> None:
+    window.open("three")
+    said = window.js(
+        "return $$('#matrix td button').map((one) => [one.getAttribute('aria-label'), one.textContent])"
+    )
+    short = {"NOT-APPLICABLE": "N/A", "DECLINED": "DECL", "UNTESTED": "?", "ERROR": "ERR"}
+    words = {label.rpartition(": ")[2]: word for label, word in said}
+    assert words == {verdict.value: short.get(verdict.value, verdict.value) for verdict in Verdict}
+    assert len(said) == 3 * len(samples.requirements) - 1
+    assert of_alpha(samples.must[0], "xfs", "FAIL") in dict(said)
+
+
+def test_the_head_says_what_was_run_and_what_verdicts_mean(window: Window) -> None:
+    window.open("three")
+    said = window.find("#runs .run").text
+    for part in (
+        "alpha 1.0",
+        "python:alpha:Driver",
+        "6.1",
+        "root",
+        "standard",
+        "0.5.0",
+        "03:04:05",
+        "a note of the run",
+    ):
+        assert part in said
+    legend = window.find("#legend").text
+    assert all(f"{verdict.value}: " in legend for verdict in Verdict)
+
+
+def test_verdicts_are_counted_by_level_and_by_column(window: Window, samples: Samples) -> None:
+    window.open("three")
+    heads, *counts = window.js("return $$('#totals tr').map((row) => [...row.cells].map((one) => one.textContent))")
+    assert heads == ["", "PASS", "FAIL", "XFAIL", "XPASS", "DECL", "N/A", "?", "ERR"]
+    assert [line[:3] for line in counts[:3]] == [
+        ["MUST, all columns", str(3 * len(samples.must) - 9), "2"],
+        ["SHOULD, all columns", str(3 * len(samples.should) - 3), "3"],
+        ["MAY, all columns", "0", "0"],
+    ]
+    assert counts[-1] == [
+        "beta 1.0, kernel 6.12, ext4, privilege level root, profile standard",
+        *(str(len(samples.requirements) - 9), "2", "1", "1", "1", "1", "1", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("q", "  ovl-life-create ", lambda one: one.id == "OVL-LIFE-CREATE"),
+        ("q", "NOT THERE YET", lambda one: all(word in one.sentence for word in ("not", "there", "yet"))),
+        ("q", "no such words <b>", lambda _: False),
+        ("family", "apply", lambda one: one.family == "apply"),
+        ("level", "SHOULD", lambda one: one.level == "SHOULD"),
+    ],
+)
+def test_a_filter_leaves_the_rows_that_it_is_about(
+    window: Window, samples: Samples, name: str, value: str, wanted: Callable[[object], bool]
+) -> None:
+    window.open("three")
+    window.filter(first=False, **{name: value})
+    rows = [one.id for one in samples.requirements.values() if wanted(one)]
+    assert window.ids() == rows
+    assert window.find("#shown").text == f"{len(rows)} of {len(samples.requirements)} requirements"
+
+
+def test_rows_in_which_columns_differ_come_first_or_alone(window: Window, samples: Samples) -> None:
+    differing = list(samples.must[:7])
+    window.open("three")
+    assert window.ids() == [*differing, *(one for one in samples.requirements if one not in differing)]
+    window.filter(first=False)
+    assert window.ids() == list(samples.requirements)
+    window.filter(differ=True)
+    assert window.ids() == differing
+
+
+def test_verdicts_are_looked_for_in_the_columns_that_are_shown(window: Window, samples: Samples) -> None:
+    window.open("three")
+    window.find("[name=verdict][value=FAIL]").click()
+    assert sorted(window.ids()) == sorted([*samples.must[:2], samples.should[0]])
+    window.find("[name=verdict][value=XFAIL]").click()
+    assert sorted(window.ids()) == sorted([*samples.must[:2], samples.must[3], samples.should[0]])
+    window.filter(driver="alpha 1.0", backing="ext4")
+    assert window.ids() == [samples.should[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "columns"), [("driver", "alpha 1.0", 2), ("kernel", "6.12", 1), ("backing", "ext4", 2)]
+)
+def test_a_filter_leaves_the_columns_that_it_is_about(window: Window, name: str, value: str, columns: int) -> None:
+    window.open("three")
+    window.filter(**{name: value})
+    assert window.js("return $$('#matrix thead th').length - 1") == columns
+    assert f"{columns} of 3 columns" in window.find("#shown").text
+
+
+def test_reset_undoes_all_filters(window: Window) -> None:
+    window.open("three")
+    before = window.ids()
+    window.filter(q="layer", level="MUST", kernel="6.1", differ=True, first=False)
+    window.find("[name=verdict][value=FAIL]").click()
+    assert window.ids() != before
+    window.find("#reset").click()
+    assert window.ids() == before
+    assert window.js("return location.hash") == ""
+
+
+def test_the_address_holds_the_filters_and_the_open_cell(window: Window, samples: Samples) -> None:
+    window.open("three")
+    window.filter(q="OVL - &=#%+")
+    assert window.ids() == []
+    window.filter(q="ovl  -", level="MUST", kernel="6.1", first=False)
+    window.find("[name=verdict][value=FAIL]").click()
+    window.cell(of_alpha(samples.must[0], "xfs", "FAIL")).click()
+    address = window.js("return location.hash")
+    window.open("three", address)
+    assert window.ids() == [samples.must[0]]
+    assert window.js("return $$('form :is(select, [type=search])').map((one) => one.value).filter(Boolean)") == [
+        *("ovl  -", "MUST", "6.1"),
+    ]
+    assert window.find("dialog h2").text.startswith(samples.must[0])
+
+
+def test_an_address_that_was_edited_is_followed_as_far_as_it_makes_sense(window: Window, samples: Samples) -> None:
+    window.open("three", f"#cell={samples.must[0]}.1")
+    window.js("location.hash = 'q=%E0%A4%A&family=none&verdict=NONE&cell=OVL-NONE.77&differ=1'")
+    window.until("!document.querySelector('dialog').open")
+    window.filter(q="")
+    assert window.ids() == list(samples.must[:7])
+    assert window.js("return location.hash") == "#differ=1"
+    assert window.log("browser") == []
+
+
+def test_a_cell_opens_its_evidence_and_escape_closes_it(window: Window, samples: Samples) -> None:
+    asked, label = samples.requirements[samples.must[0]], of_alpha(samples.must[0], "xfs", "FAIL")
+    window.open("three")
+    window.cell(label).click()
+    said = window.find("dialog").text
+    for part in (asked.id, asked.level, asked.sentence, asked.source, "test_it[", "FAIL", "1.25 s", "oops"):
+        assert part in said
+    assert window.js("return $$('dialog .steps li').map((one) => one.textContent)") == ["make it", "break it"]
+    assert window.find("dialog .reason").text == f"{asked.id}:\n  is not so"
+    assert window.js("return document.querySelector('dialog .script').textContent") == samples.script
+    link = window.js("return document.querySelector('dialog a').getAttribute('href')")
+    assert link == f"./failures/alpha/xfs%20%231/{asked.id}"
+    window.press(ESCAPE)
+    window.until("!document.querySelector('dialog').open && location.hash === ''")
+    assert window.js("return document.activeElement.getAttribute('aria-label')") == label
+
+
+def test_a_cell_without_evidence_has_no_link(window: Window, samples: Samples) -> None:
+    window.open("three", f"#cell={samples.must[12]}.1")
+    assert window.find("dialog h2").text.startswith(samples.must[12])
+    assert window.js("return $$('dialog a, dialog .script').length") == 0
+
+
+def test_cells_are_reached_with_the_keyboard(window: Window, samples: Samples) -> None:
+    window.open("three", "#first=0")
+    assert window.js("return $$('#matrix button[tabindex=\"0\"]').length") == 1
+    window.js("document.querySelector('#matrix button[tabindex=\"0\"]').focus()")
+    for key in (RIGHT, DOWN, ENTER):
+        window.press(key)
+    window.until("document.querySelector('dialog').open")
+    assert window.js("return location.hash") == f"#first=0&cell={list(samples.requirements)[1]}.2"
+
+
+def test_the_script_can_be_copied(window: Window, samples: Samples) -> None:
+    window.open("one", f"#cell={samples.must[1]}.1")
+    window.find("dialog .plain").click()
+    # Where the browser does not let a file write to the clipboard, it is selected for the keyboard.
+    window.until("/copied|selected/.test(document.querySelector('dialog [role=status]').textContent)")
+
+
+def test_hostile_texts_come_out_as_text(window: Window, samples: Samples) -> None:
+    window.open("bad")
+    for place, text in enumerate(samples.hostile):
+        window.js(f"location.hash = 'cell=OVL-BAD-{place}.1'")
+        window.until(f"document.querySelector('dialog h2')?.textContent === 'OVL-BAD-{place}MUST'")
+        # In code units, as half of a pair of surrogates does not come through the connection to the browser.
+        as_they_are = {"dialog .script": text}  # it is to be copied
+        shown = "return document.querySelector(arguments[0]).textContent.split('').map((one) => one.charCodeAt(0))"
+        for where in (
+            "dialog .reason",
+            "dialog .script",
+            "dialog .asked",
+            f"dialog .steps li:nth-child({place + 1})",
+        ):
+            encoded = as_they_are.get(where, printable(text, lines=True)).encode("utf-16-le", "surrogatepass")
+            units = [int.from_bytes(encoded[at : at + 2], "little") for at in range(0, len(encoded), 2)]
+            assert window.js(shown, where) == units
+        assert window.js("return document.querySelector('dialog a').href").startswith(window.folder.as_uri())
+        assert window.js("return $$('img, b, script').length") == 2
+        assert window.js("return document.title").startswith("</script><img")
+        assert window.log("browser") == []
+
+
+# ---- What came of a selftest.
+
+
+def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples) -> None:
+    text = samples.hostile[0]
+    about = Selftest(
+        *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "m", "standard", 10, (1,), 1, 60.0),
+        *(False, True, "2026-11-25T00:00:00+00:00", 12.5),
+    )
+    fault = Specimen("Wrong", (samples.must[0],), text, "bug 1: moby")
+    matrix = KillMatrix((fault,), (Trial("Wrong", 1, Fate.SURVIVED, reason=text),), "standard")
+    choices = tuple(Choice(name, text, "a manual", ("OVL-DIFF",)) for name in ("Good", "Bad"))
+    alarm = Alarm((samples.must[1],), "test_it", text)
+    hearings = (Hearing("Good", 1, Standing.CONFORMS, 7), Hearing("Bad", 1, Standing.FALSE_ALARM, 6, (alarm,)))
+    report = KillReport(about, matrix, choices=choices, hearings=hearings)
+    (window.folder / "kills.html").write_text(page(samples.one(), {}, kills=report), encoding="ascii")
+    window.open("kills")
+    rows = "return $$(`#${arguments[0]} tbody tr`).map((row) => row.innerText)"
+    window.js("for (const one of $$('details')) one.open = true")
+    (wrong,) = window.js(rows, "kills")
+    good, bad = window.js(rows, "choices")
+    assert "SURVIVED" in wrong
+    assert ("CONFORMS" in good, "7" in good, "a manual" in good) == (True, True, True)
+    assert "FALSE-ALARM" in bad
+    assert f"{samples.must[1]}, test_it: {text}" in bad
+    assert "2 drivers, 1 false alarm" in window.find("#choices summary").text
+    assert window.js("return $$('img, b').length") == 0
+    assert window.log("browser") == []
+    window.open("one")
+    assert not window.find("#choices").is_displayed()
+
+
+# ---- How it looks.
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut_off(window: Window, name: str, width: int) -> None:
+    window.open(name, width=width)
+    window.js("$$('details').forEach((one) => { one.open = true; })")
+    assert window.js("return document.documentElement.scrollWidth") <= width
+    window.js("document.getElementById('matrix').scrollIntoView()")
+    cut = window.js(
+        "return $$('#matrix td .v, .key .v').filter((one) => one.checkVisibility({contentVisibilityAuto: true})"
+        " && (one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight)).length"
+    )
+    assert cut == 0
+    window.js("document.querySelector('#matrix td button').click()")
+    assert window.js("const box = document.querySelector('dialog'); return box.scrollWidth - box.clientWidth") <= 0
+    assert window.js("return document.documentElement.scrollWidth") <= width
+
+
+def test_at_400_px_the_first_column_is_the_id_and_stays(window: Window) -> None:
+    window.open("sixty", width=400)
+    assert window.js("return $$('#matrix tr.row .sentence').slice(0, 9).every((one) => !one.checkVisibility())")
+    assert window.js("return document.querySelector('#matrix tr.row th').offsetWidth") < 160
+    window.js("document.getElementById('matrix').scrollLeft = 600")
+    place = "const at = (of) => document.querySelector(of).getBoundingClientRect().left;"
+    assert window.js(place + "return at('#matrix tr.row th') - at('#matrix')") <= 1
+
+
+def test_a_failed_should_looks_other_than_a_failed_must(window: Window) -> None:
+    window.open("one")
+    (must, red), (should, paper) = window.js(
+        "return ['MUST', 'SHOULD'].map((level) => {"
+        " const style = getComputedStyle(document.querySelector(`#matrix .FAIL.${level}`));"
+        " return [style.borderTopStyle, style.backgroundColor]; })"
+    )
+    assert (must, should) == ("solid", "dashed")
+    assert red != paper
+
+
+def test_with_one_column_a_failure_says_why_beside_its_sentence(window: Window, samples: Samples) -> None:
+    window.open("one")
+    said = window.js("return $$('#matrix .why').map((one) => one.textContent)")
+    assert sorted(said) == sorted(f"{name}:" for name in (samples.must[1], samples.should[0]))
+    places = window.js(
+        "return $$('#matrix tr.row:nth-child(2) > *').map((one) => one.getBoundingClientRect().left)"
+    )
+    assert places[1] < places[0]  # the verdict is first, where one looks first
+
+
+def luminance(colour: str) -> float:
+    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_have_the_contrast_that_wcag_aa_asks_for(window: Window, samples: Samples, scheme: str) -> None:
+    window.open("three", f"#cell={samples.must[0]}.2", scheme=scheme)
+    colours = window.js(
+        "const ground = (one) => { const said = getComputedStyle(one).backgroundColor;"
+        " return said === 'rgba(0, 0, 0, 0)' ? ground(one.parentElement) : said; };"
+        "const all = '.v, .level, .sentence, .summary, dt, dd, small, .hint, a, button, .nought, .none, pre';"
+        "return $$(all)"
+        ".map((one) => [one.tagName + one.className, getComputedStyle(one).color, ground(one)])"
+    )
+    assert len(colours) > len(samples.requirements)
+    for name, ink, paper in {tuple(one) for one in colours}:
+        lighter, darker = sorted((luminance(ink), luminance(paper)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, name
+
+
+def test_twelve_thousand_cells_are_there_and_painted_within_two_seconds(window: Window, samples: Samples) -> None:
+    watch = (
+        "addEventListener('DOMContentLoaded', () => requestAnimationFrame(() => setTimeout(() => {"
+        " window.painted = performance.now(); })))"
+    )
+    script = window.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
+    times = []
+    for _ in range(3):
+        window.open("sixty")
+        window.until("window.painted > 0")
+        assert window.js("return $$('#matrix td button').length") == 60 * len(samples.requirements)
+        times.append(window.js("return window.painted"))
+        assert window.log("browser") == []
+    window.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert statistics.median(times) < 2000, times
