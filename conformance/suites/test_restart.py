@@ -43,7 +43,7 @@ def whole_or_refused(store: Workbench, layer_id: str) -> bool:
     except DriverRefused as refused:
         store.tell(f"  refused: {refused}")
         return False
-    same_tree(f"{layer_id}, of a home that was harmed,", store.expected(layer_id), shown)
+    same_tree(f"{layer_id}, of a damaged home,", store.expected(layer_id), shown)
     return True
 
 
