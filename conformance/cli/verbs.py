@@ -79,7 +79,7 @@ def list_requirements() -> None:
 @main.command()
 @click.argument("requirement_id", metavar="ID", shell_complete=requirement_ids)
 def explain(requirement_id: str) -> None:
-    """Show a requirement: its sentence, its source and what it needs."""
+    """Show a requirement, its source and its needs."""
     requirement = load_requirements().get(requirement_id.upper())
     if requirement is None:
         raise click.UsageError(f"no requirement {requirement_id}; 'overlay-conformance list' shows them all")
