@@ -69,7 +69,7 @@ def daemon(provider: str) -> Iterator[None]:
 def chosen_cells(
     matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]], shard: str = ""
 ) -> tuple[Matrix, list[Cell]]:
-    """The matrix and its cells, by the words of a command line; raises BadMatrix, NothingChosen."""
+    """The matrix and its cells, by the options of a command line; raises BadMatrix, NothingChosen."""
     from conformance.spec import load_requirements
     from vm.matrix import FILE, load
     from vm.plan import cells_of

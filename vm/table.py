@@ -170,7 +170,7 @@ def _ids(found: Sequence[str]) -> str:
 
 
 def _verdicts(matrix: Matrix, requirement: str, places: Mapping[str, Column]) -> dict[Verdict, list[str]]:
-    """Places by what was found there; what was not reached differs from nothing."""
+    """Places by their verdict; an untested requirement differs from nothing."""
     found: dict[Verdict, list[str]] = {}
     for place, column in places.items():
         cell = matrix.cells.get((requirement, column))

@@ -26,7 +26,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        """Read the words of a command line."""
+        """Parse an option of a command line."""
         parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", str(value))
         if "".join(number + unit for number, unit in parts) != value or not parts:
             self.fail(f"{value!r} is not a duration; write 90s, 10m or 1h30m", param, context)

@@ -101,7 +101,7 @@ def _kills(path: Path) -> KillReport:
 
 
 def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:
-    """The scripts of failures that are still where the result files say, by the path of their folder."""
+    """The reproducers that are still where the result files say, by the path of their evidence folder."""
     found: dict[str, str] = {}
     for outcome in (outcome for part in parts for outcome in part.outcomes if outcome.evidence):
         for path in results:

@@ -46,7 +46,7 @@ EVIDENCE = "overlay-conformance-failures"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of the command line."""
+    """The options and arguments of the command line."""
 
     driver: str
     profile: str
@@ -326,7 +326,7 @@ def _with_evidence(
     console: Console,
     interruption: Interruption,
 ) -> Part:
-    """A folder for each failure, and the part with their names. What cannot be written is a note, no error."""
+    """The part with an evidence folder for each failure. A folder that cannot be written is a note, not an error."""
     about = about_run(part.run)
     folders: dict[int, Path] = {}
     for outcome in part.outcomes:
@@ -360,7 +360,7 @@ def _folders(
     console: Console,
     interruption: Interruption,
 ) -> tuple[dict[int, Path], list[str]]:
-    """The folders of failures by the identity of their outcomes, and a note for each that could not be written.
+    """The evidence folders by the identity of their outcomes, and a note for each that could not be written.
 
     After a signal no more scripts are tried, as one may take minutes.
     """
@@ -399,7 +399,7 @@ def _folder_in_time(
 
 
 def about_run(run_of: Run) -> About:
-    """What the folder of a failure tells of its run."""
+    """The run, as an evidence folder describes it."""
     return About(
         run_of.connection,
         run_of.version,

@@ -42,7 +42,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
 _TIME_FOR_ALL: Final = 600.0
-# Tried with the faults, to see that what kills them is what is wrong with them.
+# Tried with the mutants, to see that what kills them is what is wrong with them.
 _CONTROL: Final = Job(
     "Faithful",
     "python:conformance.selftest.mutants.basis:Faithful",
@@ -60,7 +60,7 @@ class HarnessFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of the command line. ``complete`` says whether these are all drivers of the catalogues."""
+    """The command line. ``complete`` says whether these are all drivers of the catalogues."""
 
     faults: tuple[Fault, ...]
     complete: bool

@@ -1,4 +1,4 @@
-"""The folder of a failure: what convinces somebody who has never seen this project.
+"""The evidence folder of a failure, for a reader who has never seen this project.
 
 ``case.json`` is for ``overlay-conformance replay``; ``repro.sh`` for everybody, and only there if it was run and
 saw the deviation; ``failure.md`` says in words what was expected and what was found.
@@ -71,7 +71,7 @@ def folder_name(outcome: TestOutcome) -> str:
     """A name for the folder that is the same whenever the same test fails."""
     whole = f"{outcome.requirements[0]}-{outcome.test}"
     plain = re.sub(r"[^A-Za-z0-9_.=-]+", "_", whole.removesuffix("]").replace("[", "."))[:150]
-    # Two names that differ in what was replaced here are told apart by a few letters of their digest.
+    # Two names that differ in what was replaced here are distinguished by a few letters of their digest.
     digest = hashlib.sha256(whole.encode(errors="backslashreplace")).hexdigest()
     return plain if plain == whole else f"{plain}.{digest[:4]}"
 
@@ -86,9 +86,9 @@ def write_folder(
     *,
     untried: str = "",
 ) -> Path | None:
-    """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case.
+    """Write the evidence folder of a failure below ``directory``, replacing an older one; None if it has no case.
 
-    ``untried`` says why no script is to be tried, and so none is written; "" where one is.
+    ``untried`` says why no reproducer is tried, and so none is written; "" where one is.
     """
     if outcome.case is None:
         return None
@@ -167,7 +167,7 @@ def _write_script(
 
 
 def run_script(path: Path, scratch: Path) -> tuple[int, str]:
-    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said.
+    """Run a reproducer by itself; its exit status (124 if it timed out) and its output.
 
     It has an empty environment but for PATH and TMPDIR, as its reader may, and can write to ``scratch`` only.
     """

@@ -42,7 +42,7 @@ NOT_APPLICABLE = "not applicable: "
 
 
 def not_applicable(reason: str) -> None:
-    """Leave a test, because this kernel, filesystem or lane cannot show what it is about."""
+    """Leave a test, because this kernel, filesystem or privilege level cannot show what it is about."""
     pytest.skip(NOT_APPLICABLE + reason)
 
 
@@ -102,7 +102,7 @@ class Bench:
         shrinks: bool = True,
     ) -> None:
         self._fixtures = fixtures
-        self.shrinks = shrinks  # whether a failure is to be made smaller
+        self.shrinks = shrinks  # whether a failure is shrunk
         self._replayed = replayed
         self._drawn_for: object = None
         self._stores: dict[str, str] = {}

@@ -61,7 +61,7 @@ _CALLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Pretence:
-    """What to pretend: a release, "" for the true one; a magic for statfs of the paths ``below``."""
+    """What to simulate: a release, "" for the true one; a magic for statfs of the paths ``below``."""
 
     release: str = ""
     magic: int | None = None
@@ -78,7 +78,7 @@ class Pretence:
 
 
 def why_not() -> str:
-    """Why this host cannot pretend; "" if it can."""
+    """Why this host cannot simulate a kernel; "" if it can."""
     if platform.machine() not in _CALLS:
         return f"simulating another kernel is not supported on {platform.machine()}"
     try:
@@ -92,7 +92,7 @@ def why_not() -> str:
 
 
 def run(pretence: Pretence, command: Sequence[str]) -> int:
-    """Run a command that sees the pretence; its exit code, 128 and the signal if it was killed."""
+    """Run a command on the simulated kernel; its exit code, 128 and the signal if it was killed."""
     calls = _CALLS[platform.machine()]
     ours, theirs = socket.socketpair()
     child = os.fork()

@@ -31,7 +31,7 @@ class Selftest:
     """What was run. ``seconds`` is the wall clock, ``budget`` the seconds for each trial, ``basis`` MODULE:CLASS.
 
     With ``whole`` all tests of the profile were run on each driver, otherwise those of what it breaks or touches.
-    ``complete`` says whether all faults and all different drivers of the catalogues were tried.
+    ``complete`` says whether all mutants and all variants of the catalogues were tried.
     """
 
     suite: str
@@ -55,7 +55,7 @@ class Selftest:
 class KillReport:
     """A selftest, its matrix, and requirements that nothing was seen to break, with the reason.
 
-    ``exceptions`` are those of which that is known, with the reason. ``choices`` are the different drivers that
+    ``exceptions`` are those of which that is known, with the reason. ``choices`` are the variants that
     were judged, ``hearings`` what came out.
     """
 
@@ -73,7 +73,7 @@ class KillReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is as it should be: no false alarm, all faults killed, no gap; in smoke, half of them killed."""
+        """0 without a false alarm, a surviving mutant and a gap; in the profile smoke, if half of them are killed."""
         if self.false_alarms:
             return 1
         if self.about.profile == "smoke":
@@ -160,7 +160,7 @@ def is_selftest(path: Path) -> bool:
 def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     """One selftest that was run on several machines, by the names of its files.
 
-    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they
+    Each mutant is reported by the first machine that could try it, each false alarm by any. Raises BadKills if they
     asked for different things.
     """
     name, first = found[0]

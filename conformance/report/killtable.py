@@ -1,4 +1,4 @@
-"""The kill matrix as Markdown: what killed each fault, how soon, and what is said of correct drivers."""
+"""The kill matrix as Markdown: what killed each mutant, how soon, and what is said of correct drivers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SMALL: Final = 5
 
 
 def kill_table(report: KillReport) -> str:
-    """The whole page: what was run, the figures, and a line for each fault."""
+    """The whole page: what was run, the figures, and a line for each mutant."""
     about, matrix = report.about, report.matrix
     lines = [
         "# Kill matrix",

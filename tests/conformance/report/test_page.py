@@ -297,7 +297,7 @@ def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples
     assert ("CONFORMS" in good, "7" in good, "a manual" in good) == (True, True, True)
     assert "FALSE-ALARM" in bad
     assert f"{samples.must[1]}, test_it: {text}" in bad
-    assert "2 drivers, 1 false alarm" in window.find("#choices summary").text
+    assert "2 variants, 1 false alarm" in window.find("#choices summary").text
     assert window.js("return $$('img, b').length") == 0
     assert window.log("browser") == []
     window.open("one")
