@@ -326,7 +326,7 @@ def _with_evidence(
     console: Console,
     interruption: Interruption,
 ) -> Part:
-    """The part with an evidence folder for each failure. A folder that cannot be written is a note, not an error."""
+    """The part with an evidence folder for each failure. A folder that cannot be written is a note, no error."""
     about = about_run(part.run)
     folders: dict[int, Path] = {}
     for outcome in part.outcomes:

@@ -73,7 +73,7 @@ class KillReport:
 
     @property
     def exit_code(self) -> int:
-        """0 without a false alarm, a surviving mutant and a gap; in the profile smoke, if half of them are killed."""
+        """0 without a false alarm, a surviving mutant and a gap; in smoke, if half of them are killed."""
         if self.false_alarms:
             return 1
         if self.about.profile == "smoke":
