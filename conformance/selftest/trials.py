@@ -48,7 +48,7 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 _TOLD: Final = "told"
 _LOG: Final = "log"
 _COUNTED: Final = "conformance_counted"
-# The tree that every chain of layers begins with, as it is drawn and as it is told.
+# The tree that every chain of layers begins with, as it is drawn and as it is shown in traces.
 _BEGINNING: Final = encode(list(STANDARD))
 _OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
 _BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)

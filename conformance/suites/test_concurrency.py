@@ -1,4 +1,4 @@
-"""Several callers at a time: what comes of it is what some order of the same calls would make."""
+"""Concurrent callers: the outcome is that of some order of the same calls."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_a_power_cut_at_every_write(bench: Bench, verb: str) -> None:
 @pytest.mark.drawn
 @pytest.mark.requirement("OVL-CRASH-KEPT", "OVL-CRASH-AGAIN", "OVL-CRASH-LITTER")
 def test_a_power_cut_at_any_moment(bench: Bench) -> None:
-    """From a drawn moment of a drawn history on, the disk loses what it is told."""
+    """From a drawn moment of a drawn history on, the disk loses its writes."""
     for _ in range(max(1, bench.examples // 5)):
         seed = random.randrange(2**32)
         history = History()

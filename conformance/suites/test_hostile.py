@@ -1,4 +1,4 @@
-"""Archives that were made to do harm: whatever becomes of the layer, nothing outside it changes."""
+"""Hostile archives: whatever becomes of the layer, nothing outside it changes."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
 def make_layers(store: Workbench, way: Way, caller: int, gate: tuple[int, int]) -> int:
     """What one process does; 0, its exit code.
 
-    All are at work at a time on one processor, too: after its first layer each lets go of the pipe's other end, and
-    goes on when nobody holds it any more.
+    All run concurrently on one processor, too: after its first layer each lets go of the pipe's other end, and goes
+    on when nobody holds it any more.
     """
     waiting, held = gate
     driver = store.another_opening()

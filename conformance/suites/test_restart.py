@@ -18,7 +18,7 @@ from conformance.suites.reading import chain_file, needs_link_files, needs_short
 
 
 def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
-    """Do harm to the home while no driver has it open."""
+    """Damage the home while no driver has it open."""
     store.tell(f"{what}, and open the home again")
     store.tamper(harm)
     store.driver = store.driver.reopen()
