@@ -68,8 +68,8 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
     suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
     profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
     yield f"{len(runs)} cells; {suites}; {profiles}."
-    yield "The numbers count requirements. Requirements that are not applicable in a cell, or that the driver"
-    yield "declines, are not counted. Requirements that the time of a cell did not suffice for are untested."
+    yield "The numbers count requirements. Requirements that are not applicable or that the driver declines are not"
+    yield "counted; requirements that did not run within the time of a cell are untested."
     yield ""
     yield "| kernel | package |"
     yield "|---|---|"
@@ -170,7 +170,7 @@ def _ids(found: Sequence[str]) -> str:
 
 
 def _verdicts(matrix: Matrix, requirement: str, places: Mapping[str, Column]) -> dict[Verdict, list[str]]:
-    """Places by what was found there; what was not reached differs from nothing."""
+    """Places by their verdict; an untested requirement differs from nothing."""
     found: dict[Verdict, list[str]] = {}
     for place, column in places.items():
         cell = matrix.cells.get((requirement, column))
@@ -230,7 +230,7 @@ def _not_judged(runs: Iterable[Run]) -> Iterator[str]:
     for run in sorted(runs, key=lambda one: (one.connection, _in_order(one.kernel), one.backings)):
         if run.failure:
             where = f"{_short(run.kernel)}, {', '.join(run.backings)}"
-            yield f"- not judged whole: {_cell(run.connection)} on {where}: {_cell(' '.join(run.failure.split()))}"
+            yield f"- incomplete: {_cell(run.connection)} on {where}: {_cell(' '.join(run.failure.split()))}"
             yield ""
 
 

@@ -47,7 +47,7 @@ class WatchedDriver:
             if threading.current_thread() is threading.main_thread():
                 self._tape.add(Called(self._store, verb, refused=refused, answer=answer, **words))
             else:
-                self._tape.add(Beyond(f"{verb} {words.get('layer', '')}, by one of several callers at a time"))
+                self._tape.add(Beyond(f"{verb} {words.get('layer', '')}, by one of several concurrent callers"))
 
     @property
     def home(self) -> str:

@@ -1,6 +1,6 @@
 """The gates of opening, as a table: which kernel, which filesystem and which override are let in (driver-facts 2).
 
-Pure. What a driver answers is found out by pretending (lab.pretend); what it should answer is said here.
+Pure. What a driver answers is found out on simulated kernels (lab.pretend); what it should answer is said here.
 """
 
 from __future__ import annotations

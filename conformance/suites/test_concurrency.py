@@ -1,4 +1,4 @@
-"""Several callers at a time: what comes of it is what some order of the same calls would make."""
+"""Concurrent callers: the outcome is that of some order of the same calls."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         ids = [f"caller-{number}" for number in range(_CALLERS)]
-        store.tell(f"create {', '.join(ids)} on layer-0, all at a time")
+        store.tell(f"create {', '.join(ids)} on layer-0, concurrently")
         all_done(
             together([functools.partial(store.driver.create, layer_id, "layer-0") for layer_id in ids]), "create"
         )
@@ -82,7 +82,7 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers create 'same' on layer-0 at a time")
+            store.tell(f"{_CALLERS} callers create 'same' on layer-0 concurrently")
             outcomes = together([lambda: store.driver.create("same", "layer-0")] * _CALLERS)
             done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
             if len(done) != 1:
@@ -107,7 +107,7 @@ def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
                     raise Deviation("a caller got layer-1, and its tree was not there")
                 store.driver.put("layer-1")
 
-        store.tell(f"{_CALLERS} callers get and put layer-1 five times each, at a time")
+        store.tell(f"{_CALLERS} callers get and put layer-1 five times each, concurrently")
         all_done(together([get_and_put] * _CALLERS), "get and put")
         if not os.path.exists(f"{held}/new"):
             raise Deviation("the tree that one caller held is gone after others put theirs")
@@ -123,7 +123,7 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
     with bench.store() as store:
         store.build([(), [ops.CreateFile(b"new", b"new", 0o644)]])
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers get layer-1 at a time, and put it one after another")
+            store.tell(f"{_CALLERS} callers get layer-1 concurrently, and put it one after another")
             roots = together([functools.partial(store.driver.get, "layer-1")] * _CALLERS)
             all_done(roots, "get")
             mounted = mounts_below(store.driver.home)
@@ -150,7 +150,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
         wanted = [(ids[n % 2], store.directory / f"at-a-time-{n}.tar") for n in range(_CALLERS)]
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers write diffs of {ids[0]} and {ids[1]} at a time")
+            store.tell(f"{_CALLERS} callers write diffs of {ids[0]} and {ids[1]} concurrently")
             diffs = [
                 functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), file)
                 for layer_id, file in wanted
@@ -162,7 +162,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         file = wanted[0][1]
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
-        copy.tell(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1}, at a time")
+        copy.tell(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1}, concurrently")
         applies = [
             functools.partial(copy.driver.apply_diff, f"flat-{number}", "", file) for number in range(_CALLERS)
         ]
@@ -250,7 +250,7 @@ def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.tell(
-            f"{_CALLERS} processes make ten layers each, at a time, open the home for each of them, mount it, and"
+            f"{_CALLERS} concurrent processes make ten layers each, open the home for each of them, mount it, and"
             " try to make 'same'"
         )
         waiting, go = os.pipe()

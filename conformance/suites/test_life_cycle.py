@@ -168,7 +168,7 @@ def nothing_is_lost(store: Workbench, before: set[str], what: str) -> None:
     lost = before - everything_below(store.driver.home)
     visible = sorted(path for path in lost if not os.path.basename(path).startswith("."))
     if visible:
-        said = f"{what} took away {len(visible)} paths of the home, among them {visible[:3]}"
+        said = f"{what} removed {len(visible)} paths of the home, among them {visible[:3]}"
         raise Deviation(said, FilesDiffer(gone=below_home(store, visible)))
 
 
@@ -347,7 +347,7 @@ def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
         store.build([STANDARD, [ops.CreateFile(b"large", b"large" * 100_000, 0o644)]])
         before = bench.state_of(store.driver).descriptors
         for _ in range(5):
-            store.tell("diff layer-1 into /dev/full, which takes nothing")
+            store.tell("diff layer-1 into /dev/full, where every write fails")
             try:
                 store.driver.diff("layer-1", "layer-0", Path("/dev/full"))
             except (DriverRefused, OSError) as error:

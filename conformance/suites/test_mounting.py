@@ -87,7 +87,7 @@ def says_so_rightly(store: Workbench) -> None:
     """Nothing is mounted after a put that was not refused; raises Deviation."""
     left = mounts_below(store.driver.home)
     if left:
-        said = f"the put was said to be done, and this is mounted still: {left}"
+        said = f"the put succeeded, and this is still mounted: {left}"
         raise Deviation(said, StillMounted(overlays=True))
 
 
@@ -113,7 +113,7 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.driver.put("layer-1")
         if not os.path.exists(f"{root}/new"):
             raise Deviation(
-                "the tree is gone with one get not put yet: the put too many was counted", TreeGone(b"new")
+                "the tree is gone although one get is not put yet: the extra put was counted", TreeGone(b"new")
             )
         store.driver.put("layer-1")
 
@@ -313,7 +313,7 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
         for _ in range(gets):
             store.tell("get layer-1")
             root = store.driver.get("layer-1")
-        store.tell(f"umount {root}, by somebody else")
+        store.tell(f"umount {root}, by another process")
         try:
             namespace.unmount(Path(root))
         except OSError as error:

@@ -69,7 +69,7 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
     with way.store(bench, _SMALL) as store:
         store.tell(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
         store.tell("(each waits after its first layer until all have one)")
-        store.beyond("several processes made layers at a time")
+        store.beyond("several processes made layers concurrently")
         gate = os.pipe()
         tasks = [functools.partial(make_layers, store, way, number, gate) for number in range(_CALLERS)]
         children = [in_child(task) for task in tasks]
@@ -86,8 +86,8 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
 def make_layers(store: Workbench, way: Way, caller: int, gate: tuple[int, int]) -> int:
     """What one process does; 0, its exit code.
 
-    All are at work at a time on one processor, too: after its first layer each lets go of the pipe's other end, and
-    goes on when nobody holds it any more.
+    All run concurrently on one processor, too: after its first layer each lets go of the pipe's other end, and goes
+    on when nobody holds it any more.
     """
     waiting, held = gate
     driver = store.another_opening()

@@ -18,7 +18,7 @@ from conformance.suites.reading import chain_file, needs_link_files, needs_short
 
 
 def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
-    """Do harm to the home while no driver has it open."""
+    """Damage the home while no driver has it open."""
     store.tell(f"{what}, and open the home again")
     store.tamper(harm)
     store.driver = store.driver.reopen()
@@ -43,7 +43,7 @@ def whole_or_refused(store: Workbench, layer_id: str) -> bool:
     except DriverRefused as refused:
         store.tell(f"  refused: {refused}")
         return False
-    same_tree(f"{layer_id}, of a home that was harmed,", store.expected(layer_id), shown)
+    same_tree(f"{layer_id}, of a damaged home,", store.expected(layer_id), shown)
     return True
 
 

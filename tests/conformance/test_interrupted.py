@@ -172,7 +172,7 @@ def test_a_signal_ends_a_run_with_what_it_judged(scratch: Path, number: signal.S
         assert verdicts[WRONG] == "FAIL"
         (failed,) = [one for one in records(results, "outcome") if one["verdict"] == "FAIL"]
         said = (results.parent / failed["evidence"] / "failure.md").read_text()
-        assert "There is no script: the run was interrupted" in said
+        assert "There is no reproducer: the run was interrupted" in said
 
 
 @pytest.mark.mounts
@@ -333,14 +333,14 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Foll
     [
         ("print('no token', flush=True)", "does not begin with the token of this run"),
         ('print(\'{"event": "finished"}\', flush=True)', "does not begin with the token of this run"),
-        ("print(token, 'not JSON', flush=True)", "is no event"),
+        ("print(token, 'not JSON', flush=True)", "is not an event"),
         ("print(token, '[]', flush=True)", "it is no event"),
-        ("tell(event='outcome', verdict='NONSENSE')", "is no event"),
-        ("tell(event='collected')", "is no event"),
+        ("tell(event='outcome', verdict='NONSENSE')", "is not an event"),
+        ("tell(event='collected')", "is not an event"),
         ("os.write(1, b'\\x1b[31m\\xff\\n')", "\\x1b[31m\\xff"),
-        ("os.write(1, token.encode() + b' {\"event\"')", "is no event"),
-        ("", "ended with exit status 0 before"),
-        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL before"),
+        ("os.write(1, token.encode() + b' {\"event\"')", "is not an event"),
+        ("", "exited with status 0 before"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL before"),
         ("tell(event='failed', message='it broke')", "it broke"),
     ],
 )

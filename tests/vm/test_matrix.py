@@ -51,7 +51,7 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
     ("before", "after", "line_of", "complaint"),
     [
         ("format: 1", "format: 9", "format: 9", "format: this version reads format 1"),
-        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is no duration"),
+        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is not a duration"),
         ("  budget: 3m", "  budget: 3m\n  bugdet: 3m", "bugdet", "defaults.bugdet: no such key; there are"),
         ("  memory: 1024", "  memory: much", "memory: much", "defaults.memory: 'much' has to be a whole number"),
         ("  provider: libvirt", "  provider: cloud", "cloud", "'cloud' is none of libvirt, virtualbox, uml"),

@@ -1,4 +1,4 @@
-"""A fault of the catalogue: one deliberate error, what it breaks and where it was seen."""
+"""A mutant of the catalogue: one deliberate error, what it breaks and where it was seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 class Fault:
     """A driver that is wrong in one way.
 
-    ``driver`` is its class; the name and the connection string of the fault follow from it. ``breaks`` are ids of
+    ``driver`` is its class; the name and the connection string of the mutant follow from it. ``breaks`` are ids of
     requirements that must each fail on it; the first is the one that it is named for, by which alone it counts
     as killed. ``source`` is an entry of the catalogue of bugs with the project that had it, an erratum of the
     reference source, or "boundary: ..." for a mutation of one. ``backing`` is the filesystem that it shows on;
