@@ -27,7 +27,11 @@ SPECIFICATION: Final[tuple[str, ...]] = ()
 TEXTS: Final = ("conformance/**/*.py", "vm/*.py", "refdriver/cli/*.py")
 PAGES: Final = ("conformance/**/*.html",)
 SCHEMAS: Final = ("conformance/**/*.schema.json",)
-DOCUMENTS: Final[tuple[str, ...]] = ()
+DOCUMENTS: Final = ("*.md", "docs/*.md")
+# Their sentences are those of requirements and mutants, and are tested where they are written.
+MADE_BY_COMMANDS: Final = {"kill-matrix.md", "neighbours.md", "specification.md"}
+# What is typed is run (tests/test_docs.py), and names in it are not prose.
+CODE: Final = re.compile(r"^```.*?^```$", re.M | re.S)
 
 
 # A comment or a literal of JavaScript.
@@ -188,7 +192,8 @@ def everything() -> Iterator[Text]:
     for path in files(PAGES):
         yield from (Text(path.name, said, in_code=True) for said in page_texts(path.read_text(encoding="utf-8")))
     for path in files(DOCUMENTS):
-        yield Text(path.name, path.read_text(encoding="utf-8"))
+        if path.name not in MADE_BY_COMMANDS:
+            yield Text(path.name, " ".join(CODE.sub("", path.read_text(encoding="utf-8")).split()))
 
 
 def page_texts(page: str) -> Iterator[str]:
@@ -232,6 +237,7 @@ def test_all_kinds_of_text_are_read(read: tuple[Text, ...]) -> None:
     there = {one.where for one in read}
     assert {"overlay-conformance selftest", "refdriver apply-diff", "page.html"} <= there
     assert {"results.schema.json", "vm/cli.py", "refdriver/cli/verbs.py"} <= there
+    assert {"README.md", "glossary.md", "judging.md"} <= there
     assert "Kernel log" in [one.words for one in read]  # of the page's script
 
 
