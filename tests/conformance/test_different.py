@@ -251,8 +251,6 @@ def hearings_of(*choices: Different, scratch: Path, **changes: Any) -> Mapping[s
 # ---- What is told of drivers that are in the list and should not be. Imported by the process of the trials.
 
 LISTED = '''
-import os
-
 from conformance.selftest.mutants.basis import Faithful
 
 
@@ -274,11 +272,10 @@ class Unsorted(Faithful):
         return list(reversed(self.inner.changes(layer_id, parent)))
 
 
-class Ends(Faithful):
-    """It takes its process with it."""
+class Declines(Faithful):
+    """It declines all that it touches."""
 
-    def create(self, layer_id, parent=""):
-        os._exit(3)
+    declined_capabilities = {"changes": "not here"}
 '''
 CREATE, ORDER = "OVL-LIFE-CREATE", "OVL-CHANGES-ORDER"
 
@@ -327,12 +324,12 @@ def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path)
 @pytest.mark.mounts
 def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> None:
     choices = (
-        Different(listed.Ends, "nobody", (CREATE,)),
+        Different(listed.Declines, "nobody", (ORDER,)),
         Different(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
     )
     found = hearings_of(*choices, scratch=scratch)
-    assert found["Ends"].standing is Standing.UNDECIDED
-    assert "status" in found["Ends"].reason
+    assert found["Declines"].standing is Standing.UNDECIDED
+    assert found["Declines"].reason == "no test of what it touches passed"
     assert found["Sorted"].standing is Standing.NOT_APPLICABLE
     assert found["Sorted"].reason == "this host is too old"
 

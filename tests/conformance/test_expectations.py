@@ -160,7 +160,8 @@ def run(driver: str, scratch: Path, *words: str) -> tuple[int, Path, str]:
 @pytest.mark.mounts
 def test_the_life_of_a_known_failure(scratch: Path) -> None:
     """It is found, written down, expected with its stored case first, and missed when it is put right."""
-    faulty, file, count = "python:counting:Counting", scratch / "expectations.toml", scratch / "count"
+    file, count = scratch / "expectations.toml", scratch / "count"
+    faulty = f"python:counting:Counting?writable={scratch}"
     (scratch / "counting.py").write_text(COUNTING.format(count=str(count)))
     code, results, output = run(faulty, scratch)
     applied = count.stat().st_size
