@@ -30,8 +30,6 @@ SCHEMAS: Final = ("conformance/**/*.schema.json",)
 DOCUMENTS: Final = ("*.md", "docs/*.md")
 # Their sentences are those of requirements and mutants, and are tested where they are written.
 MADE_BY_COMMANDS: Final = {"kill-matrix.md", "neighbours.md", "specification.md"}
-# What is typed is run (tests/test_docs.py), and names in it are not prose.
-CODE: Final = re.compile(r"^```.*?^```$", re.M | re.S)
 
 
 # A comment or a literal of JavaScript.
@@ -193,7 +191,7 @@ def everything() -> Iterator[Text]:
         yield from (Text(path.name, said, in_code=True) for said in page_texts(path.read_text(encoding="utf-8")))
     for path in files(DOCUMENTS):
         if path.name not in MADE_BY_COMMANDS:
-            yield Text(path.name, " ".join(CODE.sub("", path.read_text(encoding="utf-8")).split()))
+            yield Text(path.name, " ".join(prose(path.read_text(encoding="utf-8")).split()))
 
 
 def page_texts(page: str) -> Iterator[str]:
@@ -204,6 +202,11 @@ def page_texts(page: str) -> Iterator[str]:
         said = re.sub(r"\$\{[^}]*\}", "{}", found[0][1:-1])
         if found[0][0] in "'\"`" and " " in said:
             yield said
+
+
+def prose(document: str) -> str:
+    """A document without its code, whose names are those of the code."""
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", document, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +248,9 @@ def test_every_sentence_of_the_specification_is_read() -> None:
     read = [said for path in files(("conformance/spec/**/*.toml",)) for said in sentences(path)]
     meanings = [one.meaning for one in load_capabilities().values()]
     assert not {*meanings, *(one.sentence for one in load_requirements().values())} - set(read)
+
+
+def test_code_in_a_document_is_no_prose() -> None:
+    document = "A mutant of `Fault`s:\n\n```python\nFault(one)\n```\n\nand a faulty one\n"
+    assert [one.instead for one in found_in(document)] == ["mutant"]
+    assert prose(document).split() == ["A", "mutant", "of", "s:", "and", "a", "faulty", "one"]

@@ -69,5 +69,5 @@ def event_of(line: bytes, token: str) -> dict[str, Any]:
         raise ValueError("the line does not begin with the token of this run")
     event = json.loads(said)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise ValueError("it is not an event")
+        raise ValueError("not an object with the key 'event'")
     return event

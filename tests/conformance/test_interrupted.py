@@ -220,7 +220,7 @@ def test_a_killed_worker_is_an_error_that_names_its_test(scratch: Path) -> None:
         code, output = run.ended()
         assert run.left() == []
     assert code == 2, output
-    assert "ended by SIGKILL" in output
+    assert "killed by SIGKILL" in output
     assert f"ERROR {HUNG}" in output
     verdicts = {one["requirement"]: one["verdict"] for one in records(results, "result")}
     assert verdicts == {HUNG: "ERROR", WRONG: "FAIL"}
@@ -334,7 +334,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Foll
         ("print('no token', flush=True)", "does not begin with the token of this run"),
         ('print(\'{"event": "finished"}\', flush=True)', "does not begin with the token of this run"),
         ("print(token, 'not JSON', flush=True)", "is not an event"),
-        ("print(token, '[]', flush=True)", "it is no event"),
+        ("print(token, '[]', flush=True)", "not an object with the key 'event'"),
         ("tell(event='outcome', verdict='NONSENSE')", "is not an event"),
         ("tell(event='collected')", "is not an event"),
         ("os.write(1, b'\\x1b[31m\\xff\\n')", "\\x1b[31m\\xff"),
