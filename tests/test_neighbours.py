@@ -107,7 +107,7 @@ def test_the_page_counts_by_family_and_says_what_is_left_out() -> None:
     assert "| graphtest of moby | 2 | Bad |" in text
     assert "| `Both`: Both see it. | OVL-APPLY-ROUND-TRIP | One |  |" in text
     assert "Killed by one of them and not by this suite: Theirs." in text
-    assert "Of 4 faults 1 " in text
+    assert "Of 4 mutants, 1 " in text
     assert "xfs-quota" in text
     assert "golang-go 2:1.19" in text
 

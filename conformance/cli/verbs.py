@@ -25,21 +25,29 @@ from conformance.spec.specification import VARIES_SAID, as_markdown
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
 
-@main.command(short_help="Do the same on two drivers, and explain where they differ.")
+@main.command(short_help="Run the same operations on two drivers, and report differences.")
 @click.argument("first")
 @click.argument("second")
-@click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Chains of layers to try.")
-@click.option("--seed", type=int, help="Repeat the chains of a comparison that printed this seed.")
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+    "--examples",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Number of generated chains of layers.",
+)
+@click.option("--seed", type=int, help="Seed of the chains, as printed by an earlier comparison.")
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created.",
 )
 @click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Result file to write (JSON)."
 )
 def compare(
     first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
 ) -> None:
-    """Do the same on the drivers FIRST and SECOND, and explain where they differ (exit code 1)."""
+    """Run the same operations on the drivers FIRST and SECOND, and report differences (exit status 1)."""
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
@@ -53,11 +61,11 @@ def compare(
     if told.failure:
         say_error(told.complaint)
     elif found["found"]:
-        say(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
+        say(f"{first} and {second} differ: {found['found']}\nMinimal example:")
         for number, step in enumerate(found["steps"], 1):
             say(f"{number:5}. {step}")
     else:
-        say(f"{first} and {second} did the same on {examples} chains of layers, seed {seed}")
+        say(f"{first} and {second} behaved the same on {examples} chains of layers, seed {seed}")
     sys.exit(code)
 
 
@@ -71,7 +79,7 @@ def list_requirements() -> None:
 @main.command()
 @click.argument("requirement_id", metavar="ID", shell_complete=requirement_ids)
 def explain(requirement_id: str) -> None:
-    """Say what a requirement asks for, and where it comes from."""
+    """Show a requirement, its source and its needs."""
     requirement = load_requirements().get(requirement_id.upper())
     if requirement is None:
         raise click.UsageError(f"no requirement {requirement_id}; 'overlay-conformance list' shows them all")
@@ -90,7 +98,7 @@ def explain(requirement_id: str) -> None:
     if requirement.kernel:
         click.echo(f"  kernel: {requirement.kernel} or later")
     if requirement.backing:
-        click.echo(f"  judged on: {', '.join(requirement.backing)}")
+        click.echo(f"  tested on: {', '.join(requirement.backing)}")
 
 
 @main.command()

@@ -78,7 +78,7 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
         case WrongChange():
             return Look(_last(steps, Called), lambda _: _change(finding))
         case InWords():
-            raise NoScript("what is wrong is told in words only")
+            raise NoScript("the deviation is described in words only")
     return _look_at_the_end(finding, steps)
 
 

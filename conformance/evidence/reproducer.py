@@ -103,7 +103,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
     steps = list(case.steps)
     for step in steps:
         if isinstance(step, Beyond):
-            raise NoScript(f"a script cannot repeat this: {step.what}")
+            raise NoScript(f"a reproducer cannot repeat this: {step.what}")
     look = last_look(case.finding, steps)
     parts = [
         "#!/bin/sh",
@@ -118,7 +118,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "",
         "# What is wrong in the end",
         *look.lines(dialect),
-        "say 'not seen: the driver does as it should'",
+        "say 'no deviation: the driver behaves as required'",
         "verdict=0",
         "exit 0",
     ]
@@ -136,7 +136,7 @@ def _comment(case: Case, heading: Heading) -> Iterator[str]:
         f"Recorded with {heading.driver} on Linux {heading.kernel}, by overlay-conformance {heading.suite}."
     )
     yield from _wrapped(
-        "Exit status: 1 if the deviation is seen, 0 if it is not, 2 if that cannot be told. Run it as root."
+        "Exit status: 1 if the driver deviates, 0 if it does not, 2 if the script cannot tell. Run it as root."
     )
 
 
@@ -284,7 +284,7 @@ def _did(step: Did) -> Iterator[str]:
 def _archived(step: Archived) -> Iterator[str]:
     packed = gzip.compress(step.data, mtime=0)
     if len(packed) > _ARCHIVE_LIMIT:
-        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a script")
+        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a reproducer")
     yield f"# {step.label} is an archive of:"
     yield from (_one_line(f"#   {words}") for words in step.words)
     yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\""

@@ -189,7 +189,7 @@ class ConformancePlugin:
         if outcome:
             self._take_inventory(Inventory())  # no test is missing where none was to run
             self._take(outcome)
-            pytest.exit(f"{_for_people(outcome)}\nNothing else was judged.", pytest.ExitCode.TESTS_FAILED)
+            pytest.exit(f"{_for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""
@@ -408,19 +408,19 @@ class ConformancePlugin:
         results = judge(selected, with_cut_short(self.outcomes, selected))
         counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
-        share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
-        line = f"{self.session.driver}, lane {self.session.lane}: {said}; {share}"
+        share = f"{share_in_driver(self.outcomes):.0%} of the test time in the driver or the kernel"
+        line = f"{self.session.driver}, privilege level {self.session.lane}: {said}; {share}"
         terminalreporter.write_line(printable(f"{line} -> {self._concluded(results, exitstatus)}"))
 
     def _concluded(self, results: list[RequirementResult], exitstatus: int) -> str:
         if self._interrupted:
-            return "interrupted, so nothing is concluded"
+            return "interrupted: no conclusion"
         code = exit_code(results)
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
         if self._inventory is None or (not ended and code != 1):
             return "the harness failed"
         if code == 0 and any(result.verdict is Verdict.UNTESTED and result.outcomes for result in results):
-            return "no deviation in what was reached"
+            return "no deviation in the tested requirements"
         return {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}[code]
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
@@ -559,11 +559,11 @@ def _explained(
         case FlakyFailure():
             return (
                 Verdict.FAIL,
-                f"failed, and then did not when the same steps were repeated: {error}\n{report.longreprtext}",
+                f"flaky: failed, and passed when the same steps were repeated: {error}\n{report.longreprtext}",
             )
         case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
             # Whatever the harness draws for a history follows from what it drew before, and how far that came.
-            said = "failed, and then in another place when the same steps were repeated in a fresh store"
+            said = "flaky: failed, and failed differently when the same steps were repeated in a new store"
             return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"
     return Verdict.ERROR, report.longreprtext
 
@@ -584,7 +584,7 @@ def _skipped(report: pytest.TestReport, error: BaseException | None) -> tuple[Ve
     if reason.startswith(UNTESTED):
         return Verdict.UNTESTED, reason
     if raised_in:
-        return Verdict.ERROR, f"the test was skipped for a reason that is none of the suite's: {reason}"
+        return Verdict.ERROR, f"the test was skipped for a reason that is not one of the suite's: {reason}"
     return Verdict.UNTESTED, UNTESTED + reason  # a mark of whoever runs pytest
 
 
@@ -604,7 +604,7 @@ def _raised_in(error: BaseException | None) -> str:
 def _for_people(outcome: TestOutcome) -> str:
     steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
     lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
-    return "\n".join([*lines, "The smallest steps that show it:", *steps] if steps else lines)
+    return "\n".join([*lines, "Minimal example:", *steps] if steps else lines)
 
 
 def _printable(value: Any) -> Any:

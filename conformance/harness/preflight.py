@@ -110,7 +110,7 @@ def _in_words(fixtures: Fixtures, steps: _Steps, did: str, said: str, detail: st
     ]
     if detail.strip():
         lines += _indented("        ", "\n".join(detail.strip().splitlines()[-_DETAIL_LINES:]))
-    following = fixtures.source.next_step or "docs/adapters.md says how a driver is reached"
+    following = fixtures.source.next_step or "docs/adapters.md explains how to connect a driver"
     return "\n".join([*lines, *_indented("  next: ", following)])
 
 

@@ -128,7 +128,7 @@ class Store:
 
     def another_opening(self) -> DriverUnderTest:
         """The same home, opened beside the driver that has it open."""
-        assert self._another is not None, "the bench gives every workbench a way to open its home again"
+        assert self._another is not None, "the bench gives every store a way to open its home again"
         return self._another()
 
     def note(self, text: str) -> None:
@@ -369,7 +369,7 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
         with tarfile.open(archive) as tar:
             return tar.getmembers()
     except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise Deviation(f"the diff is no archive that Python's tarfile reads: {error}") from error
+        raise Deviation(f"Python's tarfile cannot read the diff: {error}") from error
 
 
 def entry_names(archive: Path) -> list[str]:

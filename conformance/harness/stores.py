@@ -42,7 +42,7 @@ NOT_APPLICABLE = "not applicable: "
 
 
 def not_applicable(reason: str) -> None:
-    """Leave a test, because this kernel, filesystem or lane cannot show what it is about."""
+    """Leave a test, because this kernel, filesystem or privilege level cannot show what it is about."""
     pytest.skip(NOT_APPLICABLE + reason)
 
 
@@ -102,7 +102,7 @@ class Bench:
         shrinks: bool = True,
     ) -> None:
         self._fixtures = fixtures
-        self.shrinks = shrinks  # whether a failure is to be made smaller
+        self.shrinks = shrinks  # whether a failure is shrunk
         self._replayed = replayed
         self._drawn_for: object = None
         self._stores: dict[str, str] = {}
@@ -217,7 +217,7 @@ class Bench:
                 raise
             workbench.driver.close()
             if uppers.shared:
-                raise SharedUpper(f"one upper directory was that of two mounts: {uppers.shared}")
+                raise SharedUpper(f"two mounts had the same upper directory: {uppers.shared}")
             left = namespace.mounts_below(directory)
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
@@ -232,7 +232,7 @@ class Bench:
         return process.state()
 
     def _beside(self, request: OpenRequest) -> DriverUnderTest:
-        self.history.add(Beyond("the home was opened a second time, concurrently"))
+        self.history.add(Beyond("a second driver opened the home concurrently"))
         return self._fixtures.source.open(request)
 
     def _keep_names(self) -> None:
@@ -312,7 +312,7 @@ class Bench:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
         if self._fixtures.source.attempt is None:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
-        self.history.add(Beyond("the driver was opened in a process of its own, on a kernel that was pretended"))
+        self.history.add(Beyond("the driver was opened in a process of its own, on a simulated kernel"))
         with self._fixtures.watch.in_driver():
             return self._fixtures.source.attempt(replace(request, limit=self._fixtures.session.limit), prefix)
 
@@ -350,7 +350,7 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
         return f"{NOT_APPLICABLE}{place.missing}"
     named = {name for requirement in wanted for name in requirement.backing}
     if named and place.backing not in named:
-        return f"{NOT_APPLICABLE}this is about {', '.join(sorted(named))}; choose it with --backing"
+        return f"{NOT_APPLICABLE}this applies to {', '.join(sorted(named))}; select it with --backing"
     if place.unfit and not named and "overlay" not in fixtures.source.info.declined:
         return f"{NOT_APPLICABLE}{place.backing}: {place.unfit}"
     return ""

@@ -113,7 +113,7 @@ def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], to
     if entry["requirement"] not in requirements:
         raise ValueError("there is no such requirement; 'overlay-conformance list' shows all")
     if not entry["reason"].strip():
-        raise ValueError("it needs a reason")
+        raise ValueError("an entry needs a reason")
     _check_date(entry["review-by"], today)
     backing = entry.get("backing", [])
     known = {HOST, *(one.name for one in BACKINGS)}

@@ -1,6 +1,6 @@
-"""The process that tries faulty drivers: it imports everything once, and forks a child for each trial.
+"""The process that tries mutants: it imports everything once, and forks a child for each trial.
 
-A fault may replace functions of the driver, change directories or end its process, so each has a process of its
+A mutant may replace functions of the driver, change directories or end its process, so each has a process of its
 own, in mounts of its own. It reads its task from standard input and writes events to standard output, as
 conformance.harness.worker does, whose tests these are.
 """
@@ -83,7 +83,7 @@ class Trials:
 
 
 def main() -> None:
-    """Try all; exits with 0 when all events are told, whatever they say."""
+    """Try all; exits with 0 when all events are reported, whatever they say."""
     events, fields = opened()
     jobs = tuple(Job(**{**one, "breaks": tuple(one["breaks"])}) for one in fields.pop("jobs"))
     task = Trials(**fields, jobs=jobs)
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def _import_everything(task: Trials) -> None:
-    """What each child would import otherwise: the tests, the correct driver and the faults."""
+    """What each child would import otherwise: the tests, the correct driver and the mutants."""
     load_settings(EXAMPLES[task.profile])  # before the tests, which take them when they are imported
     for found in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         importlib.import_module(found.name)
@@ -201,7 +201,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
         EXAMPLES[task.profile],
         job.seed,
         (job.backing,),
-        preflight=False,  # a fault is killed by what it is named for
+        preflight=False,  # a mutant is killed by what it is named for
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
@@ -244,7 +244,7 @@ class _Witness:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """The tests of what the fault is named for come first; examples are counted."""
+        """The tests of what the mutant is named for come first; examples are counted."""
         items.sort(key=lambda item: self._job.breaks[0] not in requirements_of(item))
         for item in items:
             self._requirements[item.name] = requirements_of(item)
@@ -279,7 +279,7 @@ class _Witness:
         held.inner_test = counted
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """What fails first in this test is told at once: making it smaller may take longer than there is."""
+        """What fails first in this test is reported at once: shrinking it may take longer than there is."""
         self._suite.tries.on_failure = functools.partial(self._found, nodeid.rpartition("::")[2])
 
     def _found(self, test: str, error: Exception) -> None:

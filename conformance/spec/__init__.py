@@ -66,7 +66,7 @@ def load_requirements() -> dict[str, Requirement]:
     for family, entry in _entries():
         requirement = _requirement(family, entry)
         if requirement.id in found:
-            raise ValueError(f"requirement {requirement.id} is there twice")
+            raise ValueError(f"requirement {requirement.id} is defined twice")
         unknown = set(requirement.needs) - capabilities.keys()
         if unknown:
             raise ValueError(f"requirement {requirement.id} needs unknown capabilities: {sorted(unknown)}")

@@ -2,7 +2,7 @@
 
 The source is behaviour#kernel-gate and what follows it there.
 
-Pure. What a driver answers is found out by pretending (lab.pretend); what it should answer is said here.
+Pure. What a driver answers is found out on simulated kernels (lab.pretend); what it should answer is said here.
 """
 
 from __future__ import annotations

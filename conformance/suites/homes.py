@@ -18,7 +18,7 @@ def stays_as_it_was(store: Store, before: set[str]) -> None:
     changed = {path for path in before ^ after if _counts(store, path)}
     if changed:
         gone, came = below_home(store, changed - after), below_home(store, changed & after)
-        said = f"expected the home as it was before, but this came or went: {sorted(changed)}"
+        said = f"expected the home unmodified, but these paths were added or removed: {sorted(changed)}"
         raise Deviation(said, FilesDiffer(gone, came))
 
 

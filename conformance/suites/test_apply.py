@@ -153,7 +153,9 @@ def test_an_entry_replaces_another_kind(
         tree = shows(store, layer_id, there={path: entry.content}, gone=gone)
         expected = {tarfile.DIRTYPE: "is_directory", tarfile.SYMTYPE: "is_symlink"}.get(entry.kind, "is_regular")
         if not getattr(tree.nodes[path], expected):
-            raise Deviation(f"{path!r} should be what the archive says ({entry.describe()}), and is another kind")
+            raise Deviation(
+                f"{path!r} should be what the archive says ({entry.describe()}), and has another file type"
+            )
         if path == b"b" and b"d/a" not in tree.nodes:
             raise Deviation("what the symlink 'b' pointed at, 'd', lost what it held")
 
@@ -365,7 +367,7 @@ def test_other_marks_are_metadata(bench: Bench) -> None:
         tree = shows(store, "child", there={b"new": b"new", b"a": None, b"d/a": None})
         marks = [path for path in tree.nodes if b".wh." in path]
         if marks:
-            raise Deviation(f"marks of the archive became entries of the layer: {marks}", WrongAnswer())
+            raise Deviation(f"metadata entries of the archive are visible in the layer: {marks}", WrongAnswer())
 
 
 @pytest.mark.smoke

@@ -138,7 +138,7 @@ def test_a_power_cut_at_every_write(bench: Bench, verb: str) -> None:
 @pytest.mark.drawn
 @pytest.mark.requirement("OVL-CRASH-KEPT", "OVL-CRASH-AGAIN", "OVL-CRASH-LITTER")
 def test_a_power_cut_at_any_moment(bench: Bench) -> None:
-    """From a drawn moment of a drawn history on, the disk loses what it is told."""
+    """From a drawn moment of a drawn history on, the disk loses its writes."""
     for _ in range(max(1, bench.examples // 5)):
         seed = random.randrange(2**32)
         history = History()
@@ -202,14 +202,14 @@ def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, verb: str) -> No
             run(bench, disk, driver, history, [*before, *([] if before else [Step(SYNC)])])
             safe = len(history.steps) - 1
             disk.cut(REFUSING)
-            bench.history.note("from now on the disk refuses writes")
+            bench.history.note("from now on the disk fails every write")
             try:
                 run(bench, disk, driver, history, [step])
                 done = True
             except DriverRefused:
                 done = False
         if done:
-            raise Deviation(f"{step} was said to be done, and the disk refused all that was written")
+            raise Deviation(f"{step} succeeded, although the disk failed every write")
         with disk.mounted():
             found = check(history, Ended(safe, safe + 1), opener(bench, disk))
         if found:

@@ -1,4 +1,4 @@
-"""Kernels and filesystems that a driver lets in, and those that it refuses: tried by pretending to be them."""
+"""Kernels and filesystems that a driver lets in, and those that it refuses: tried by simulating them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives that were made to do harm: whatever becomes of the layer, nothing outside it changes."""
+"""Hostile archives: whatever becomes of the layer, nothing outside it changes."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
         if try_to_apply(store, "child", [archives.whiteout("b/.wh..wh..opq")]):
             lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
             if lost:
-                said = f"an opaque mark below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
+                said = f"an opaque whiteout below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
                 raise are_lost(said, lost)
         still_well(store)
 

@@ -158,7 +158,7 @@ def nothing_is_lost(store: Store, before: set[str], what: str) -> None:
     lost = before - everything_below(store.home)
     visible = sorted(path for path in lost if not os.path.basename(path).startswith("."))
     if visible:
-        said = f"{what} took away {len(visible)} paths of the home, among them {visible[:3]}"
+        said = f"{what} removed {len(visible)} paths of the home, among them {visible[:3]}"
         raise Deviation(said, FilesDiffer(gone=below_home(store, visible)))
 
 

@@ -79,7 +79,7 @@ def says_so_rightly(store: Store) -> None:
     """Nothing is mounted after a put that was not refused; raises Deviation."""
     left = mounts_below(store.home)
     if left:
-        said = f"the put was said to be done, and this is mounted still: {left}"
+        said = f"the put succeeded, and this is still mounted: {left}"
         raise Deviation(said, StillMounted(overlays=True))
 
 
@@ -98,7 +98,7 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.do(Put("layer-1"))
         if not os.path.exists(f"{root}/new"):
             raise Deviation(
-                "the tree is gone with one get not put yet: the put too many was counted", TreeGone(b"new")
+                "the tree is gone although one get is not put yet: the extra put was counted", TreeGone(b"new")
             )
         store.do(Put("layer-1"))
 
@@ -287,7 +287,7 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
         two_layers(store)
         for _ in range(gets):
             root = store.do(Get("layer-1"))
-        store.note(f"umount {root}, by somebody else")
+        store.note(f"umount {root}, by another process")
         try:
             namespace.unmount(Path(root))
         except OSError as error:

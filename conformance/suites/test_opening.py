@@ -55,7 +55,7 @@ def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
                 store.shows_model(layer_id)
         now = namespace.mounts_below(store.directory)
         if len(now) > len(mounts):
-            raise Deviation(f"each opening mounted something more: {now}, and {sorted(mounts)} at first")
+            raise Deviation(f"each opening added a mount: {now}, and {sorted(mounts)} at first")
 
 
 @pytest.mark.smoke
@@ -84,7 +84,9 @@ def refused(bench: Bench, *words: str, naming: str = "") -> str:
     except DriverRefused as error:
         said = str(error)
     else:
-        raise Deviation(f"the options {list(words)} were taken, expected a refusal; the home holds {sorted(left)}")
+        raise Deviation(
+            f"the options {list(words)} were accepted, expected a refusal; the home holds {sorted(left)}"
+        )
     if naming.lower() not in said.lower():
         raise Deviation(f"the refusal of {list(words)} does not name {naming!r}: {said}")
     return said
@@ -145,7 +147,7 @@ def test_a_size_of_nothing_asks_for_nothing(bench: Bench, value: str) -> None:
 def test_a_size_of_a_byte_asks_for_something(bench: Bench, value: str) -> None:
     """A unit is 1024 of the one before: what would be less than a byte by thousands is one, and needs quota."""
     if namespace.filesystem_magic(Path(bench.place.directory)) == namespace.XFS:
-        not_applicable("xfs may have quota, and take it")
+        not_applicable("xfs may have quota, and accept the size")
     refused(bench, f"size={value}")
 
 
@@ -182,7 +184,7 @@ def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
         bench.history.note("open a home with the option nonsense=1")
         try:
             with bench.store("other", path=lambda _: home, options=["nonsense=1"]):
-                not_applicable("the driver takes any option")
+                not_applicable("the driver accepts any option")
         except DriverRefused:
             pass
         # Files for locks may stay, and a home's own directories; others with something in them are left over.
@@ -190,7 +192,7 @@ def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
         probes = [str(path) for path in below if path.name != "l" and not path.name.startswith(_OWN)]
         mounts = namespace.mounts_below(directory)
         if probes or mounts:
-            raise Deviation(f"expected nothing of a refused opening, found {probes + mounts}")
+            raise Deviation(f"expected nothing left of a refused open, found {probes + mounts}")
 
 
 @pytest.mark.smoke

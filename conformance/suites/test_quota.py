@@ -359,7 +359,7 @@ def test_a_device_node_is_made_again(bench: Bench, harm: str) -> None:
             node.unlink()
             if harm == "another":
                 os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(500, 5))
-        store.beyond("a device node of the home was harmed")
+        store.beyond("a device node of the home was removed or replaced")
         store.do(Reopen())
         try:
             way.create(store, "later", _SMALL)

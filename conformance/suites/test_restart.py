@@ -19,8 +19,8 @@ from conformance.suites.reading import chain_file, needs_link_files, needs_short
 
 
 def harmed(store: Store, what: str, harm: Sequence[ops.Operation]) -> None:
-    """Do harm to the home while no driver has it open."""
-    store.note(f"{what}")
+    """Damage the home while no driver has it open."""
+    store.note(what)
     store.tamper(harm)
     store.do(Reopen())
 
@@ -43,7 +43,7 @@ def whole_or_refused(store: Store, layer_id: str) -> bool:
         shown = store.observed(layer_id)
     except DriverRefused:
         return False
-    same_tree(f"{layer_id}, of a home that was harmed,", store.expected(layer_id), shown)
+    same_tree(f"{layer_id}, of a damaged home,", store.expected(layer_id), shown)
     return True
 
 

@@ -50,7 +50,7 @@ def test_times_of_files_survive_diff_and_apply(bench: Bench, data: st.DataObject
             wrong = [one for one in compared(original, copied, times="files") if one.what == "mtime"]
             if wrong:
                 lines = [
-                    f"times of files of {layer_id} are others after diff and apply:",
+                    f"modification times of files of {layer_id} differ after diff and apply:",
                     *(one.text for one in wrong),
                 ]
                 raise Deviation("\n".join(lines), TreeDiffers(tuple(wrong), original, copied))

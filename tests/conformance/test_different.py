@@ -337,12 +337,12 @@ def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> N
 @pytest.mark.mounts
 def test_the_command_judges_one_by_name(scratch: Path) -> None:
     results = scratch / "kills.jsonl"
-    words = ["--different", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
+    words = ["--variant", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
     command = [sys.executable, "-m", "conformance", "selftest", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "CONFORMS         TellsMore" in done.stdout
-    assert "1 drivers that are correct and different: 1 CONFORMS" in done.stdout
+    assert "1 variant: 1 CONFORMS" in done.stdout
     assert '"record": "hearing"' in results.read_text()
     assert '"record": "trial"' not in results.read_text()
 
@@ -351,4 +351,4 @@ def test_an_unknown_one_is_refused() -> None:
     command = [sys.executable, "-m", "conformance", "selftest", "--different", "NoSuchDriver"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no different driver NoSuchDriver" in done.stderr
+    assert "no variant NoSuchDriver" in done.stderr

@@ -189,6 +189,7 @@ def test_the_life_of_a_known_failure(scratch: Path) -> None:
     assert code == 0, output
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_right_stops_the_run_before_it_begins(scratch: Path) -> None:
     file = scratch / "expectations.toml"
     file.write_text(HEAD + ENTRY.replace("2027-01-31", "2020-01-31"))

@@ -240,7 +240,7 @@ def test_the_user_namespace_lane_says_what_it_leaves_out(scratch: Path) -> None:
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     done = subprocess.run([*unshare, *COMMAND, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "lane user-namespace" in done.stdout
+    assert "privilege level user-namespace" in done.stdout
     assert "run as root" in done.stdout
 
 
@@ -427,4 +427,4 @@ def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
     assert code == 1, output
     assert "the size of" in found["found"]
     assert found["steps"]
-    assert "smallest steps" in output
+    assert "Minimal example" in output

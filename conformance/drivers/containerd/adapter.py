@@ -40,7 +40,7 @@ _DECLINED = {
     "gates-kernel": "containerd tries whether overlay works and compares no releases",
     "home-layout": "containerd lays snapshots out in its own way",
     "processes": "one daemon owns the database of a home",
-    "shared-home": "the adapter's own books of what is mounted are for one caller at a time",
+    "shared-home": "the adapter's own record of mounts does not support concurrent callers",
     "layer-options": "containerd's snapshots take labels, and no storage options",
     "layer-limits": "containerd's snapshots take labels, and no limit of their size",
     "own-mounts": "containerd leaves mounting to its clients, so the mounts are the adapter's",

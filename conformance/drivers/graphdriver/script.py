@@ -28,7 +28,7 @@ from conformance.history.steps import Called, Opened
 from conformance.operations.shell import NoScript, quoted
 
 _PROLOGUE = """\
-# said: the answer of the plugin; ends with 1 if it holds an error
+# said: the answer of the plugin; exit status 1 if it holds an error
 said() {
     cat "$work/answer"
     ! grep -q '"Err": *"[^"]' "$work/answer"

@@ -94,7 +94,7 @@ mkfifo "$work/calls" "$work/answers"
 "$PYTHON" "$work/driver.py" <"$work/calls" >"$work/answers" 2>"$work/driver.log" &
 driver_pid=$!
 exec 8>"$work/calls" 9<"$work/answers"
-# driver CALL: one call, a line of JSON; prints the answer, ends with 1 if the driver raised something
+# driver CALL: one call, a line of JSON; prints the answer; exit status 1 if the driver raised an exception
 driver() {
     printf '%%s\\n' "$1" >&8 || return 2
     read -r status answer <&9 || { echo "the driver's process ended: $(cat "$work/driver.log")"; return 2; }

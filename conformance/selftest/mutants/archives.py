@@ -1,4 +1,4 @@
-"""Faults of diff and apply."""
+"""Mutants of diff and apply."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LosesWhiteouts(Faithful):
 
 
 class LosesOpaque(Faithful):
-    """Opaque marks never reach the layer that an archive is applied to."""
+    """Opaque whiteouts never reach the layer that an archive is applied to."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply the archive without its opaque marks."""
+        """Apply the archive without its opaque whiteouts."""
         kept = _rewritten(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 

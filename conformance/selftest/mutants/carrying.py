@@ -1,4 +1,4 @@
-"""Faults of what an archive carries: each loses or changes one thing of every entry."""
+"""Mutants of what an archive carries: each loses or changes one thing of every entry."""
 
 from __future__ import annotations
 

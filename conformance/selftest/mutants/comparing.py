@@ -1,4 +1,4 @@
-"""Faults of changes: what is seen below, what counts as another entry, and how two trees are compared."""
+"""Mutants of changes: what is seen below, what counts as another entry, and how two trees are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.selftest.mutants.rewriting import module_of
 
 
 class SeesThroughWhiteouts(Patched):
-    """What a layer below deleted is seen in the layer under that, so what is made again is modified."""
+    """What a layer below deleted is seen in the layer under that, so what is recreated is modified."""
 
     place = "changes:_OverlayWalk._visible"
 
@@ -43,7 +43,7 @@ class SeesThroughMarks(Patched):
 
 
 class SeesNoMarksOfItsOwn(Patched):
-    """What a directory that was made again hides is not listed."""
+    """What a directory that was recreated hides is not listed."""
 
     place = "changes:_OverlayWalk._compare_one"
 
@@ -60,7 +60,7 @@ def _seeing_no_marks(walk: Any) -> Any:
 
 
 class CallsMarkedDirectoriesDeleted(Patched):
-    """A directory that was made again is listed as deleted."""
+    """A directory that was recreated is listed as deleted."""
 
     place = "changes:_OverlayWalk._compare_one"
 
@@ -225,7 +225,7 @@ FAULTS: Final = (
     Fault(
         SeesThroughMarks,
         ("OVL-CHANGES-ADDED-AGAIN",),
-        "containers/storage@c21a98e79: hidden by an opaque mark",
+        "containers/storage@c21a98e79: hidden by an opaque whiteout",
         hard=True,
     ),
     Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "moby/moby#37880"),

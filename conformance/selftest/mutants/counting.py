@@ -1,4 +1,4 @@
-"""Faults of the count of a mount's users: too many, too few, in another process, after a failure."""
+"""Mutants of the count of a mount's users: too many, too few, in another process, after a failure."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class CountsSurviveRemove(Books):
 class CountsByIdInAllHomes(Books):
     """Users are counted by the id of a layer, whichever home it is in."""
 
-    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the fault
+    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the mutation
     homes: set[str] = set()  # noqa: RUF012
 
     def __init__(self, home: str, **asked: Any) -> None:

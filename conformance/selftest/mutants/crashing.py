@@ -1,4 +1,4 @@
-"""Faults that only a power cut or a failing disk shows."""
+"""Mutants that only a power cut or a failing disk shows."""
 
 from __future__ import annotations
 

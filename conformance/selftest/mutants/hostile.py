@@ -1,4 +1,4 @@
-"""Faults that archives made to do harm would find: ways out of the layer, each where one was left open."""
+"""Mutants that hostile archives would find: escapes from the layer, each where one was left open."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class TrustsWhatIsThere(Patched):
 
     place = "archive.unpack:_Unpacker._entry"
     also = "archive.roots:Root._walk"
-    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the fault
+    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +177,7 @@ class DeletesBehindSymlinks(Patched):
 
 
 class ClearsBehindSymlinks(Patched):
-    """The directory of an opaque mark is found through symlinks, within the layer."""
+    """The directory of an opaque whiteout is found through symlinks, within the layer."""
 
     place = "archive.roots:Root._walk"
 
@@ -221,7 +221,7 @@ class TakesDotForAll(Patched):
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it for an opaque mark."""
+        """Take it for an opaque whiteout."""
         unpacker, member = args
         directory, slash, name = member.name.rpartition(b"/")
         if name == b".wh..":

@@ -1,4 +1,4 @@
-"""Faults of homes, mounts and what is said about them."""
+"""Mutants of homes, mounts and what is said about them."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class ForgetsFiles(Faithful):
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
         """Walk the upper as a beginner would."""
-        self.__dict__.setdefault("open", []).append(open("/dev/null"))  # noqa: SIM115 - that is the fault
+        self.__dict__.setdefault("open", []).append(open("/dev/null"))  # noqa: SIM115 - that is the mutation
         upper = Path(self.home, layer_id, "diff")
         for path in upper.rglob("*"):
             if stat.S_ISSOCK(path.lstat().st_mode):
@@ -239,7 +239,7 @@ class RemovesMore(Faithful):
 class OneHome(Faithful):
     """The first home that is opened is taken for all."""
 
-    first: list[Any] = []  # noqa: RUF012 - shared by all, which is the fault
+    first: list[Any] = []  # noqa: RUF012 - shared by all, which is the mutation
 
     def __init__(self, home: str, **asked: Any) -> None:
         if self.first and Path(self.first[0].home).exists():
@@ -296,7 +296,7 @@ class RemovesNothing(Faithful):
 
 
 class CountsLayersMade(Faithful):
-    """There may be 129 layers in a life, not at a time."""
+    """There may be 129 layers over the life of a home, not at the same time."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
         """Count."""

@@ -1,4 +1,4 @@
-"""Faults of layers, mounts and what is said of them."""
+"""Mutants of layers, mounts and what is said of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of names that share an inode, of what an entry replaces, and of the sizes of both."""
+"""Mutants of names that share an inode, of what an entry replaces, and of the sizes of both."""
 
 from __future__ import annotations
 

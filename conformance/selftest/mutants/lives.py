@@ -1,4 +1,4 @@
-"""Faults in the life of layers: made, built on, removed, made again; and in chains as long as they may be."""
+"""Mutants of the life cycle of layers, and of chains of the maximum length."""
 
 from __future__ import annotations
 

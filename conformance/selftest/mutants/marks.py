@@ -1,4 +1,4 @@
-"""Faults of opaque directories, and of the features of the kernel that stand in for copying one."""
+"""Mutants of opaque directories, and of the features of the kernel that stand in for copying one."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class _Deletes(Faithful):
 
 
 class DeletesOneLevel(_Deletes):
-    """A directory that is made again is told by whiteouts in it, and none in directories that it has again."""
+    """A recreated directory is represented by whiteouts in it, and none in directories that it has again."""
 
 
 class DeletesOneLayer(_Deletes):
-    """A directory that is made again is told by whiteouts, for what the layer right below has in it."""
+    """A recreated directory is represented by whiteouts, for what the layer right below has in it."""
 
     def names(self, layer_id: str, directory: str) -> set[str]:
         """Of that layer."""
@@ -84,7 +84,7 @@ class DeletesOneLayer(_Deletes):
 
 
 class MarkResetsTheMode(Patched):
-    """A directory is removed and made anew where an opaque mark is applied, as mkdir makes it."""
+    """A directory is removed and made anew where an opaque whiteout is applied, as mkdir makes it."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 
@@ -96,7 +96,7 @@ class MarkResetsTheMode(Patched):
 
 
 class MarkResetsTheOwner(Patched):
-    """A directory belongs to root where an opaque mark was applied."""
+    """A directory belongs to root where an opaque whiteout was applied."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 
@@ -111,7 +111,7 @@ class MarkResetsTheOwner(Patched):
 
 
 class MarkClearsTheArchive(Patched):
-    """An opaque mark removes what the archive brought into the directory before it."""
+    """An opaque whiteout removes what the archive brought into the directory before it."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 

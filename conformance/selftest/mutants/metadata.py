@@ -1,4 +1,4 @@
-"""Faults of owners, bits, attributes, times and kinds of file, each where one of them is read or set."""
+"""Mutants of owners, bits, attributes, times and kinds of file, each where one of them is read or set."""
 
 from __future__ import annotations
 

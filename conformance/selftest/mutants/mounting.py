@@ -1,4 +1,4 @@
-"""Faults of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
+"""Mutants of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
 
 from __future__ import annotations
 

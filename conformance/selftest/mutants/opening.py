@@ -1,4 +1,4 @@
-"""Faults of opening: the words that are taken, the kernels and filesystems that are let in, and what is left."""
+"""Mutants of opening: the words that are taken, the kernels and filesystems that are let in, and what is left."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RemembersTheFirstFilesystem(Patched):
     """The name of the backing filesystem is kept for the process, so a second home gets that of the first."""
 
     place = "gates:filesystem_name"
-    known: list[str] = []  # noqa: RUF012 - for the whole process, which is the fault
+    known: list[str] = []  # noqa: RUF012 - for the whole process, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

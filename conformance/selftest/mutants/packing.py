@@ -1,4 +1,4 @@
-"""Faults of the blocks of an archive: lengths, boundaries of fields, and what does not fit in them."""
+"""Mutants of the blocks of an archive: lengths, boundaries of fields, and what does not fit in them."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class ChecksTheFirstSumOnly(Patched):
 
     place = "archive.reader:ArchiveReader.members"
     also = "archive.tarformat:_check_sum"
-    checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the fault
+    checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Faults of limits: ids, numbers and moments of project quota."""
+"""Mutants of limits: ids, numbers and moments of project quota."""
 
 from __future__ import annotations
 

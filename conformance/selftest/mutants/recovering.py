@@ -1,4 +1,4 @@
-"""Faults of homes that were harmed, or laid out by others: what is read back from disk, and how it is written."""
+"""Mutants of homes that are damaged or laid out by others: what is read back from disk, and how it is written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SkipsMissingShortLinks(Patched):
 
 
 class MendsLinksAstray(Faithful):
-    """A short link that is gone is made again when the home is opened, to the first layer that there is."""
+    """A short link that is gone is recreated when the home is opened, to the first layer that there is."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         layers = sorted(path.parent.name for path in Path(home).glob("*/link"))

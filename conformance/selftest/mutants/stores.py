@@ -1,4 +1,4 @@
-"""Faults of other owners, of image stores, and of what a driver says about itself and its layers."""
+"""Mutants of other owners, of image stores, and of what a driver says about itself and its layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of what is taken: archives, options, ids and worlds that should be refused, or taken with care."""
+"""Mutants of what is taken: archives, options, ids and worlds that should be refused, or taken with care."""
 
 from __future__ import annotations
 

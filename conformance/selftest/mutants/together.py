@@ -1,4 +1,4 @@
-"""Faults that several callers at a time see, threads of one process or processes of one home."""
+"""Mutants that concurrent callers see, threads of one process or processes of one home."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _one_area(staging: Any) -> Iterator[str]:
 
 
 class SucceedsForTheSlow(Patched):
-    """Who asked for an id while it was free is told that the layer was made, also if another made it meanwhile."""
+    """A caller that asked for a free id succeeds, even if another caller created the layer meanwhile."""
 
     place = "driver:Driver._create"
 

@@ -1,4 +1,4 @@
-"""Faults of deletions: what a whiteout is called, whether it is written, and what it hides when it is applied."""
+"""Mutants of deletions: what a whiteout is called, whether it is written, and what it hides when it is applied."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class MergesWhatWasDeleted(Patched):
 
 
 class OpensDeletedParents(Patched):
-    """A directory that was deleted and is made again for an entry in it is not marked opaque."""
+    """A directory that was deleted and is recreated for an entry in it is not marked opaque."""
 
     place = "archive.unpack:_Unpacker._replace_older"
 
@@ -141,7 +141,7 @@ class ShowsWhiteouts(Patched):
 
 
 class LooksForMarksInOneDirectory(Patched):
-    """Below a directory that an opaque mark hides, the mark is looked for in the whiteout's own directory only."""
+    """Below a directory that an opaque whiteout hides, it is looked for in a whiteout's own directory only."""
 
     place = "archive.unpack:_Unpacker._hides_lowers"
     also = "archive.unpack:_remove_whiteouts"  # which would take the whiteouts away at the end
@@ -164,7 +164,7 @@ class LooksForMarksInOneDirectory(Patched):
 
 
 class ClearsOneDirectory(Patched):
-    """An opaque mark takes the whiteouts of its directory away that came before it, and not those further down."""
+    """An opaque whiteout removes earlier whiteouts of its own directory, and not those further down."""
 
     place = "archive.unpack:_remove_whiteouts"
 

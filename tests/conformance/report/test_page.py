@@ -22,12 +22,14 @@ from conformance.spec.verdicts import Verdict
 if TYPE_CHECKING:
     from tests.conformance.report.conftest import Samples, Window
 
+pytestmark = pytest.mark.slow  # a browser
+
 ENTER, ESCAPE, DOWN, RIGHT = "\ue007", "\ue00c", "\ue015", "\ue014"
 PAGES = ("one", "three", "sixty", "bad")
 
 
 def of_alpha(requirement: str, backing: str, verdict: str) -> str:
-    return f"{requirement} on alpha 1.0, kernel 6.1, {backing}, lane root, profile standard: {verdict}"
+    return f"{requirement} on alpha 1.0, kernel 6.1, {backing}, privilege level root, profile standard: {verdict}"
 
 
 # ---- The text of the page.
@@ -118,7 +120,7 @@ def test_verdicts_are_counted_by_level_and_by_column(window: Window, samples: Sa
         ["MAY, all columns", "0", "0"],
     ]
     assert counts[-1] == [
-        "beta 1.0, kernel 6.12, ext4, lane root, profile standard",
+        "beta 1.0, kernel 6.12, ext4, privilege level root, profile standard",
         *(str(len(samples.requirements) - 9), "2", "1", "1", "1", "1", "1", "1"),
     ]
 
@@ -127,7 +129,7 @@ def test_verdicts_are_counted_by_level_and_by_column(window: Window, samples: Sa
     ("name", "value", "wanted"),
     [
         ("q", "  ovl-life-create ", lambda one: one.id == "OVL-LIFE-CREATE"),
-        ("q", "NOT THERE YET", lambda one: all(word in one.sentence for word in ("not", "there", "yet"))),
+        ("q", "NOT EXIST YET", lambda one: all(word in one.sentence for word in ("not", "exist", "yet"))),
         ("q", "no such words <b>", lambda _: False),
         ("family", "apply", lambda one: one.family == "apply"),
         ("level", "SHOULD", lambda one: one.level == "SHOULD"),
@@ -307,7 +309,7 @@ def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples
     assert ("CONFORMS" in good, "7" in good, "a manual" in good) == (True, True, True)
     assert "FALSE-ALARM" in bad
     assert f"{samples.must[1]}, test_it: {text}" in bad
-    assert "2 drivers, 1 false alarm" in window.find("#choices summary").text
+    assert "2 variants, 1 false alarm" in window.find("#choices summary").text
     assert window.js("return $$('img, b').length") == 0
     assert window.log("browser") == []
     window.open("one")
