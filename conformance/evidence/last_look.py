@@ -273,12 +273,12 @@ def _of_one_path(one: Difference) -> Iterator[str]:
         case "missing":
             yield f"there {path} || differs {quoted(f'{name} is missing')}"
         case "unexpected":
-            yield f"! there {path} || differs {quoted(f'{name} should not be there')}"
+            yield f"! there {path} || differs {quoted(f'{name} is unexpected')}"
         case "ghost":
             directory, _, last = one.path.rpartition(b"/")
             where = below(TREE, directory) if directory else f'"{TREE}"'
             listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
-            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed and cannot be looked up')}; fi"
+            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed by readdir, and not found by lstat')}; fi"
         case "mode":
             yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
         case "owner":
@@ -334,7 +334,7 @@ def _files(finding: FilesDiffer, dialect: Dialect, steps: Sequence[Step]) -> Ite
     for path in finding.gone[:_SHOWN]:
         yield f"there {below(root, path)} || deviates {quoted(f'{path} is gone')}"
     for path in finding.came[:_SHOWN]:
-        yield f"! there {below(root, path)} || deviates {quoted(f'{path} should not be there')}"
+        yield f"! there {below(root, path)} || deviates {quoted(f'{path} is unexpected')}"
 
 
 def _change(finding: WrongChange) -> Iterator[str]:

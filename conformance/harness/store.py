@@ -357,7 +357,7 @@ def same_tree(
         expected, actual = expected.without_links(), actual.without_links()
     found = compared(expected, actual, times=times)
     if found:
-        lines = [f"{what} is not what was expected:", *differences(expected, actual, times=times)]
+        lines = [f"{what} differs from the expected tree:", *differences(expected, actual, times=times)]
         only_times = times == "files" and all(one.what == "mtime" for one in found)
         charged = (times_of,) if only_times else ()
         raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual), charged)
