@@ -20,7 +20,6 @@ from rich.text import Text
 from conformance.cli.base import main
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.harness.diagnosis import Diagnosis
 from conformance.history.printable import printable
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities
@@ -54,7 +53,7 @@ class Finding:
     remedy: str = ""
 
 
-@main.command(short_help="Say what this host can test, and what to install for more.")
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where stores would be made."
@@ -81,6 +80,8 @@ def doctor(as_json: bool, scratch: Path | None) -> None:
 
 
 def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> dict[str, Any]:
+    from conformance.harness.diagnosis import Diagnosis  # it brings pytest
+
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
         told = follow(

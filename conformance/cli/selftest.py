@@ -21,7 +21,6 @@ from conformance.cli.base import Duration, main, say_error
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
-from conformance.harness.plugin import EXAMPLES
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
@@ -35,6 +34,7 @@ from conformance.selftest.trials import Job, Trials, seen_of
 from conformance.selftest.variants.catalogue import DIFFERENT
 from conformance.selftest.variants.different import Different
 from conformance.spec import load_requirements
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
 _Driver = TypeVar("_Driver", Fault, Different)
@@ -79,7 +79,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     return [name for name in known if name.lower().startswith(begun.lower())]
 
 
-@main.command(short_help="Run the suite on drivers that are known to be wrong, or right.")
+@main.command()
 @click.option(
     "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
 )

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from conformance.cli.base import say
 from conformance.history.printable import one_line
-from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
+from conformance.spec.profiles import PROFILES
 from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver
 
 CONCLUSIONS: Final = {

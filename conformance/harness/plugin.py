@@ -41,6 +41,7 @@ from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import (
     RequirementResult,
     TestOutcome,
@@ -52,7 +53,6 @@ from conformance.spec.verdicts import (
 )
 
 NAME: Final = "overlay-conformance-suite"
-EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _COLLECTED: Final = "conformance_collected"

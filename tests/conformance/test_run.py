@@ -18,6 +18,7 @@ from reading import records
 
 from conformance import suites
 from conformance.harness import worker
+from conformance.harness.task import Task
 from conformance.lab.scratch import scratch_directory, sweep
 from conformance.spec import health, load_capabilities, load_requirements, load_retired
 from conformance.spec.specification import as_markdown
@@ -353,7 +354,7 @@ def test_there_is_another_round_only_where_it_may_find_more(
         return rounds < 3
 
     monkeypatch.setattr(worker, "_round", one)
-    task = worker.Task("", "", 0, (), profile, 1, 1, budget=3600.0)
+    task = Task("", "", 0, (), profile, 1, 1, budget=3600.0)
     worker._run(task, io.StringIO())
     assert rounds == expected
 

@@ -23,8 +23,8 @@ from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
 from conformance.harness.session import Place, Session
 from conformance.harness.store import Deviation, Story, Workbench, entry_names
 from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
-from conformance.harness.worker import Task
 from conformance.operations import ops
 from conformance.operations.real import perform, with_links
 from conformance.spec import load_capabilities, load_requirements
