@@ -100,7 +100,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m where all tests are run.")
 @click.option(
     "--profile",
-    type=click.Choice(("smoke", "standard")),
+    type=click.Choice(("quick", "standard")),
     default="standard",
     show_default=True,
     help="How much to try.",
@@ -141,7 +141,7 @@ def selftest(
     Beside these it runs on drivers that are correct and choose differently, which have to conform.
 
     Ends with 1 if a fault is not found by the requirement that it is named for, if no fault breaks some
-    requirement, or if a correct driver is called wrong; in the profile smoke, if fewer than half of the faults are
+    requirement, or if a correct driver is called wrong; in the profile quick, if fewer than half of the faults are
     found.
     """
     for path in (results_file, markdown_file):
@@ -215,7 +215,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     ]
     hearings.sort(key=lambda one: (list(choices).index(one.different), one.seed))
     report = KillReport(about, matrix, choices=tuple(choices.values()), hearings=tuple(hearings))
-    if not asked.complete or asked.profile == "smoke":
+    if not asked.complete or asked.profile == "quick":
         return report
     gaps = uncovered(matrix, load_requirements(), EXCEPTIONS)
     return dataclasses.replace(report, gaps=gaps, exceptions=EXCEPTIONS)
@@ -233,7 +233,7 @@ def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
     for one in (one for one, why in here.items() if not why):
         about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
         for seed in asked.seeds:
-            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "smoke")
+            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "quick")
 
 
 def _check_control(basis: str, seen: Sequence[Seen]) -> None:

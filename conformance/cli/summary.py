@@ -129,8 +129,9 @@ def _without_tests(part: Part) -> str:
     """What to do where the profile has no test of anything that was asked for; "" if it has."""
     if part.outcomes or part.run.failure or part.run.profile == "release":
         return ""
-    more = " or ".join(PROFILES[PROFILES.index(part.run.profile) + 1 :])
-    return f"profile {part.run.profile} has no test of what was chosen; try --profile {more}"
+    *more, last = PROFILES[PROFILES.index(part.run.profile) + 1 :]
+    others = f"{', '.join(more)} or {last}" if more else last
+    return f"profile {part.run.profile} has no test of what was chosen; try --profile {others}"
 
 
 def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:

@@ -253,7 +253,10 @@ def test_a_run_of_nothing_says_where_the_tests_are(scratch: Path) -> None:
     words = ("--profile", "smoke", "--requirement", "OVL-NAMES-HOME", "--scratch", str(scratch))
     told = ran("run", "python:refdriver:Driver", *words)
     assert told.returncode == 3
-    assert "note: profile smoke has no test of what was chosen; try --profile standard or release" in told.stdout
+    assert (
+        "note: profile smoke has no test of what was chosen; try --profile quick, standard or release"
+        in told.stdout
+    )
 
 
 @pytest.mark.mounts

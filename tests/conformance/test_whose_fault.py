@@ -345,8 +345,8 @@ NAMES = (
 )
 
 
-def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[TestOutcome]:
-    """Judge a driver by the whole profile smoke, whatever the preflight would say."""
+def quick(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[TestOutcome]:
+    """Judge a driver by the whole profile quick, whatever the preflight would say."""
     (scratch / "modules").mkdir()
     (scratch / "modules" / "unkind.py").write_text(HOSTILE)
     (scratch / "run").mkdir()
@@ -356,7 +356,7 @@ def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
         str(scratch / "run"),
         os.getpid(),
         tuple(load_requirements()),
-        "smoke",
+        "quick",
         1,
         1,
         unshrunk=tuple(load_requirements()),
@@ -373,7 +373,7 @@ def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
 def test_a_driver_that_harms_itself_fails_and_the_harness_does_not(
     scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = smoke(scratch, name, monkeypatch)
+    outcomes = quick(scratch, name, monkeypatch)
     errors = [f"{one.test}: {one.reason[-600:]}" for one in outcomes if one.verdict is Verdict.ERROR]
     assert errors == []
     assert Verdict.FAIL in {one.verdict for one in outcomes}
