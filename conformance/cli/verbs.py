@@ -17,7 +17,6 @@ from conformance.cli.base import main, say, say_error
 from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.harness.compare import Comparison
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import conventions, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
@@ -25,7 +24,7 @@ from conformance.spec.specification import VARIES_SAID, as_markdown
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
 
-@main.command(short_help="Run the same operations on two drivers, and report differences.")
+@main.command()
 @click.argument("first")
 @click.argument("second")
 @click.option(
@@ -48,6 +47,8 @@ def compare(
     first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
 ) -> None:
     """Run the same operations on the drivers FIRST and SECOND, and report differences (exit status 1)."""
+    from conformance.harness.compare import Comparison  # it brings hypothesis, which the other verbs do not need
+
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:

@@ -43,6 +43,7 @@ from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import (
     RequirementResult,
     TestOutcome,
@@ -54,7 +55,6 @@ from conformance.spec.verdicts import (
 )
 
 NAME: Final = "overlay-conformance-suite"
-EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _COLLECTED: Final = "conformance_collected"
@@ -63,6 +63,7 @@ UNTESTED: Final = "untested: "
 _REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
 _RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
+_MARKERS: Final = {"smoke": ("smoke",), "quick": ("smoke", "quick")}  # of the tests of profiles that are a choice
 
 
 def start(config: pytest.Config) -> None:
@@ -168,7 +169,8 @@ class ConformancePlugin:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Declare the markers and set hypothesis up."""
         config.addinivalue_line("markers", "requirement(*ids): the requirements that a test checks")
-        config.addinivalue_line("markers", "smoke: also in the profile smoke")
+        config.addinivalue_line("markers", "smoke: also in the profiles smoke and quick")
+        config.addinivalue_line("markers", "quick: also in the profile quick")
         config.addinivalue_line("markers", "release: in the profile release only")
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
@@ -265,8 +267,8 @@ class ConformancePlugin:
             return name_of(item) in replay.cases
         if item.name in replay.settled:
             return False
-        if self.session.profile == "smoke":
-            return item.get_closest_marker("smoke") is not None
+        if self.session.profile in _MARKERS:
+            return any(item.get_closest_marker(one) for one in _MARKERS[self.session.profile])
         return self.session.profile == "release" or item.get_closest_marker("release") is None
 
     @pytest.fixture

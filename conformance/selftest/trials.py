@@ -32,9 +32,10 @@ from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
 from conformance.harness.channel import Channel, opened
-from conformance.harness.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_settings, requirements_of
+from conformance.harness.plugin import UNTESTED, ConformancePlugin, load_settings, requirements_of
 from conformance.harness.store import Deviation
-from conformance.harness.worker import ENDED_WELL, Task, arguments, tell
+from conformance.harness.task import Task
+from conformance.harness.worker import ENDED_WELL, arguments, tell
 from conformance.history.case import Case
 from conformance.history.encoding import encode
 from conformance.history.steps import Did, Looked, Noted, Step
@@ -43,6 +44,7 @@ from conformance.operations.strategies import STANDARD
 from conformance.selftest.kills import Kill, Seen, is_own_defect
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD: Final = "told"

@@ -6,6 +6,7 @@ order of their names; what a whole family needs is said once.
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,11 @@ class Capability:
 
 def load_requirements() -> dict[str, Requirement]:
     """All requirements by id; raises ValueError for one that is malformed."""
+    return {one.id: one for one in _requirements()}
+
+
+@functools.cache
+def _requirements() -> tuple[Requirement, ...]:
     capabilities = load_capabilities()
     found: dict[str, Requirement] = {}
     for family, entry in _entries():
@@ -71,7 +77,7 @@ def load_requirements() -> dict[str, Requirement]:
         if unknown:
             raise ValueError(f"requirement {requirement.id} needs unknown capabilities: {sorted(unknown)}")
         found[requirement.id] = requirement
-    return found
+    return tuple(found.values())
 
 
 def load_capabilities() -> dict[str, Capability]:

@@ -74,13 +74,13 @@ def refuses_the_first(bench: Bench, what: str, length_of: Callable[[int], int]) 
         store.refuses(store.applying("base", archive))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-TRUNCATED")
 def test_an_archive_cut_in_a_header_is_refused(bench: Bench) -> None:
     refuses_the_first(bench, "half a header", lambda start: start - 200)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-TRUNCATED")
 def test_an_archive_cut_in_a_file_is_refused(bench: Bench) -> None:
     refuses_the_first(bench, "half a file", lambda start: start + 20_000)
@@ -118,7 +118,7 @@ def test_a_refused_archive_leaves_the_layer_as_it_was(bench: Bench) -> None:
         store.shows_model("base")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-EMPTY")
 def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
     with child_of_standard(bench) as store:
@@ -160,7 +160,7 @@ def test_an_entry_replaces_another_kind(
             raise Deviation("what the symlink 'b' pointed at, 'd', lost what it held")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 @pytest.mark.parametrize(
     "second",
@@ -174,7 +174,7 @@ def test_an_entry_replaces_a_name_and_not_its_inode(bench: Bench, second: Entry)
         shows(store, "child", there={b"x": second.content, b"y": b"old", b"a": b"a in the base"})
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 def test_a_file_replaces_a_symlink_and_not_its_target(bench: Bench) -> None:
     with child_of_standard(bench) as store:
@@ -204,7 +204,7 @@ def test_missing_parents_are_made(bench: Bench) -> None:
             raise Deviation("'x/y' should be a directory")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-NAME-FORMS")
 def test_names_have_several_forms(bench: Bench) -> None:
     with child_of_standard(bench) as store:
@@ -218,7 +218,7 @@ def test_names_have_several_forms(bench: Bench) -> None:
         shows(store, "child", there={b"x/f": b"1", b"x/g": b"2", b"x/h": b"3"}, gone=(b"a",))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 @pytest.mark.parametrize(
     "form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"]
@@ -241,7 +241,7 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
             raise wrong(b"owned", "owner", said, entries[-1].owner)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 def test_a_global_header_is_taken(bench: Bench) -> None:
     with child_of_standard(bench) as store:
@@ -250,7 +250,7 @@ def test_a_global_header_is_taken(bench: Bench) -> None:
         shows(store, "child", there={b"new": b"new"}, gone=(b"pax_global_header",))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-LAST-WINS")
 def test_the_later_of_two_entries_stays(bench: Bench) -> None:
     first = [archives.file("x", b"first, and longer"), archives.symlink("y", "a")]
@@ -346,7 +346,7 @@ def test_no_whiteout_is_seen_in_a_base_layer(bench: Bench) -> None:
         shows(store, "base", there={b"f": b"content", b"d": None}, gone=(b"x", b"d/x"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_an_opaque_mark_hides_what_is_below(bench: Bench, last: bool) -> None:
@@ -370,7 +370,7 @@ def test_other_marks_are_metadata(bench: Bench) -> None:
             raise Deviation(f"metadata entries of the archive are visible in the layer: {marks}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-UMASK")
 def test_the_umask_has_no_say(bench: Bench) -> None:
     with child_of_standard(bench, umask=0o077) as store:
@@ -383,7 +383,7 @@ def test_the_umask_has_no_say(bench: Bench) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-PARENT-UNTOUCHED")
 def test_the_parent_is_left_alone(bench: Bench) -> None:
     with child_of_standard(bench) as store:

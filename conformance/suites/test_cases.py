@@ -53,7 +53,7 @@ def without_owners(chain: Sequence[Layer]) -> list[Layer]:
     return [tuple(one for one in layer if not isinstance(one, ops.Chown)) for layer in chain]
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-META-TIMES-DOWN")
 def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
     second = 1_400_000_000

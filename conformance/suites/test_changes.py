@@ -60,7 +60,7 @@ def test_changes_explain_the_child(bench: Bench, data: st.DataObject) -> None:
             explain(layer_id, before, after, changes_of(store, layer_id))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
 def test_directories_above_several_changes_are_listed_once(bench: Bench) -> None:
     above: list[ops.Operation] = [
@@ -199,7 +199,7 @@ def test_what_a_lower_directory_hides_is_added(bench: Bench) -> None:
         expects(store, "layer-2", {b"d/a": "add", b"d/d": "add"})
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-CHANGES-SAME-SECOND")
 def test_an_edit_of_the_same_size_and_second_is_seen(bench: Bench) -> None:
     second = 1_400_000_000 * 10**9

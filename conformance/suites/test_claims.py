@@ -129,7 +129,7 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-CLAIM-HOLDS")
 @pytest.mark.parametrize("capability", [pytest.param(name, id=f"@{name}@") for name in CLAIMS])
 def test_claim(bench: Bench, capability: str) -> None:

@@ -63,7 +63,7 @@ def all_done(outcomes: Sequence[object], what: str) -> None:
         raise Deviation(f"{what}: expected all calls to be done, these were refused: {refused}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-CREATE")
 def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
@@ -75,7 +75,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-SAME-ID")
 def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
@@ -90,7 +90,7 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
             store.do(Remove("same"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-GET")
 def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
     with bench.store() as store:
@@ -219,7 +219,7 @@ def test_what_is_removed_beside_creations_is_gone(bench: Bench) -> None:
             raise Deviation(f"created {sorted(created)}, removed {sorted(removed)}, and left are {sorted(left)}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
 def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
     """Two openings that know nothing of each other are what two processes are, and take turns as they should."""

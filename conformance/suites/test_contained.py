@@ -11,7 +11,7 @@ from conformance.operations import ops
 from conformance.operations.strategies import STANDARD
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-CONTAINED")
 def test_trees_are_below_their_own_store(bench: Bench) -> None:
     """harness.contained checks every get; two stores are open, with the same layers."""

@@ -84,7 +84,7 @@ def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: 
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-WHITEOUT-IN-DIFF")
 @pytest.mark.parametrize("path", [b"a", b"b", b"d/a", b"d/d/a", b"d/d"], ids=bytes.decode)
 def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
@@ -94,7 +94,7 @@ def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
         deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
     sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)
@@ -114,7 +114,7 @@ def has_its_files(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> Non
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
     with bench.store() as store:
@@ -125,7 +125,7 @@ def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
             raise Deviation(said, WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
     with bench.store() as store:
@@ -135,7 +135,7 @@ def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
             raise Deviation(f"nothing was done in layer-1, and its diff holds {names}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
     with bench.store() as store:
@@ -163,7 +163,7 @@ def no_entries(store: Store, layer_id: str, when: str) -> None:
         raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS")
 @given(data=st.data())
 def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject) -> None:
@@ -173,7 +173,7 @@ def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject)
             check_entries(store, layer_id, members(store.diff(layer_id)))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-LINKS")
 def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
     names = (b"a", b"d/link", b"link", b"z")
@@ -217,7 +217,7 @@ def test_a_whiteout_is_an_empty_regular_file(bench: Bench) -> None:
                 raise Deviation(f"the whiteout {member.name!r} is no empty regular file")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
 def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
     passing: list[ops.Operation] = [
@@ -237,7 +237,7 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
 @pytest.mark.parametrize(
     "change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")]
@@ -267,7 +267,7 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
             raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MOUNTED")
 def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
     with bench.store() as store:
@@ -280,7 +280,7 @@ def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
             raise Deviation("the diff of layer-1 has other entries while it is mounted")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-SOCKETS")
 def test_a_socket_is_left_out(bench: Bench) -> None:
     with bench.store() as store:

@@ -133,7 +133,7 @@ def test_the_whole_matrix(bench: Bench, gate: str) -> None:
     judge(bench, (cell for cell in cells(full=True) if gate_of(cell) == gate))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-GATE-REAL-OVERLAY")
 def test_a_real_overlay_is_refused(bench: Bench) -> None:
     bench.history.begin()

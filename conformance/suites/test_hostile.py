@@ -100,7 +100,7 @@ def up_to(outside: Outside) -> str:
     return "../" * 40 + str(outside.path).lstrip("/")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-DOTDOT")
 @pytest.mark.parametrize("layer_id", ["base", "child"])
 @pytest.mark.parametrize("lead", ["", "d/", "new/"], ids=["at-once", "in-a-directory", "in-a-new-one"])
@@ -129,7 +129,7 @@ def test_absolute_names_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK")
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
 @pytest.mark.parametrize("depth", [1, 2])
@@ -151,7 +151,7 @@ def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, dept
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK-BELOW")
 def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -172,7 +172,7 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")
 @pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
 def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
@@ -196,7 +196,7 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK-MODE")
 def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -236,7 +236,7 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "mark",
     [
@@ -257,7 +257,7 @@ def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> N
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-OPAQUE-OUT")
 def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
     """STANDARD has the symlink b to the directory d."""
@@ -296,7 +296,7 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
 def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
     first, second = archives.archive([archives.file("one")]), archives.archive([archives.file("two")])
@@ -322,7 +322,7 @@ def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> 
     )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
 def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
     """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
@@ -401,7 +401,7 @@ def test_many_entries_are_taken(bench: Bench) -> None:
             raise Deviation(f"an archive of 1,501 entries made {found}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
 def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
     with targets(bench) as (store, outside):

@@ -24,7 +24,7 @@ def chain_of_three(store: Store) -> Path:
     return Path(store.home)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LAYOUT-LINK")
 def test_short_links(bench: Bench) -> None:
     with bench.store() as store:
@@ -40,7 +40,7 @@ def test_short_links(bench: Bench) -> None:
                 raise Deviation(f"l/{link} leads to {target!r}, expected '../{layer_id}/diff'")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LAYOUT-LOWER")
 def test_lower_names_the_chain(bench: Bench) -> None:
     with bench.store() as store:
@@ -55,7 +55,7 @@ def test_lower_names_the_chain(bench: Bench) -> None:
             raise Deviation("a base layer has a file 'lower'")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LAYOUT-DIRECTORIES")
 def test_directories_of_a_layer(bench: Bench) -> None:
     with bench.store() as store:
@@ -71,7 +71,7 @@ def test_directories_of_a_layer(bench: Bench) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LAYOUT-READ")
 @pytest.mark.parametrize("below", [("work", "merged"), ("work",)], ids=["as-made", "as-left"])
 def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ def test_a_new_layer_shows_its_parents_tree(bench: Bench) -> None:
             raise Deviation("layer-3 was never created and exists", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-UNKNOWN-PARENT")
 def test_an_unknown_parent_is_refused(bench: Bench) -> None:
     with bench.store() as store:
@@ -64,7 +64,7 @@ def test_the_root_of_a_layer_may_be_entered(bench: Bench, mask: int) -> None:
                 raise Deviation(f"the root of {layer_id} has mode {mode:04o}; expected r-x for everybody")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-REMOVE")
 def test_a_layer_of_an_earlier_opening_leaves_nothing(bench: Bench) -> None:
     with bench.store() as store:
@@ -162,7 +162,7 @@ def nothing_is_lost(store: Store, before: set[str], what: str) -> None:
         raise Deviation(said, FilesDiffer(gone=below_home(store, visible)))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-REMOVE-MISSING")
 def test_removing_what_is_not_there_harms_nothing(bench: Bench) -> None:
     with bench.store() as store:
@@ -173,7 +173,7 @@ def test_removing_what_is_not_there_harms_nothing(bench: Bench) -> None:
             store.shows_model(layer_id)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-REMOVE-MOUNTED")
 def test_a_mounted_layer_is_removed_wholly_or_not(bench: Bench) -> None:
     with bench.store() as store:
@@ -194,7 +194,7 @@ def test_a_mounted_layer_is_removed_wholly_or_not(bench: Bench) -> None:
         store.shows_model("layer-0")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-REUSE-ID")
 def test_an_id_may_be_used_again(bench: Bench) -> None:
     """On a parent, on another one, on none, and on the first one again."""
@@ -208,7 +208,7 @@ def test_an_id_may_be_used_again(bench: Bench) -> None:
             store.do(Remove("again"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-REUSE-ID")
 def test_an_id_is_used_again_after_its_layer_was_removed_mounted(bench: Bench) -> None:
     with bench.store() as store:
@@ -222,7 +222,7 @@ def test_an_id_is_used_again_after_its_layer_was_removed_mounted(bench: Bench) -
         store.shows_model("again")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-BUSY-PARENT")
 def test_a_mounted_parent_is_a_parent(bench: Bench) -> None:
     with bench.store() as store:
@@ -237,7 +237,7 @@ def test_a_mounted_parent_is_a_parent(bench: Bench) -> None:
         store.shows_model("child")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-SIBLINGS")
 def test_siblings_see_nothing_of_one_another(bench: Bench) -> None:
     with bench.store() as store:
@@ -280,7 +280,7 @@ def test_a_diff_of_two_trees_leaves_nothing(bench: Bench) -> None:
         store.diff("layer-3", "layer-1")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-NO-LEAKS")
 def test_nothing_is_left_after_many_openings(bench: Bench) -> None:
     """A space in the path of the home is one that lists of mounts write in another way."""
@@ -311,7 +311,7 @@ def test_no_descriptor_stays_open(bench: Bench) -> None:
             raise Deviation(f"five rounds of get, put, diff and apply left {opened} descriptors open")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-NO-DESCRIPTORS")
 def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
     """Nothing can be written to /dev/full, so that whoever reads the diff gives up in the middle."""
@@ -330,7 +330,7 @@ def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
         store.shows_model("layer-1")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-AFTER-REFUSAL")
 def test_a_refused_call_stands_in_no_others_way(bench: Bench) -> None:
     with bench.store() as store:

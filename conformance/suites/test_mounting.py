@@ -58,7 +58,7 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
             says_so_rightly(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LAST-PUT")
 def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:
     """A mount that is busy is taken away from under its users, or the put is refused: never kept in silence."""
@@ -83,7 +83,7 @@ def says_so_rightly(store: Store) -> None:
         raise Deviation(said, StillMounted(overlays=True))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-EXTRA-PUT")
 @pytest.mark.parametrize("again", [False, True], ids=["as-it-is", "opened-again"])
 def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
@@ -208,7 +208,7 @@ def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -
         store.shows_model("layer-2")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-UPPER-ONCE")
 def test_no_two_mounts_have_one_upper(bench: Bench) -> None:
     """The bench looks after every get of every test; this one gets as much as it can together."""
@@ -238,7 +238,7 @@ def test_what_was_written_is_there_again(bench: Bench) -> None:
             raise Deviation(f"one layer was got on several paths: {paths}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-TOGETHER")
 def test_a_family_is_mounted_together(bench: Bench) -> None:
     with bench.store() as store:
@@ -253,7 +253,7 @@ def test_a_family_is_mounted_together(bench: Bench) -> None:
             store.do(Put(layer_id))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LEFT-OVER")
 @pytest.mark.parametrize("gets", [1, 2])
 def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
@@ -279,7 +279,7 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LOST")
 @pytest.mark.parametrize("gets", [1, 2])
 def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
@@ -298,7 +298,7 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
             store.do(Put("layer-1"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-READ-ONLY-USE")
 def test_reading_adds_nothing(bench: Bench) -> None:
     with bench.store() as store:
@@ -309,7 +309,7 @@ def test_reading_adds_nothing(bench: Bench) -> None:
             raise Deviation(f"layer-1 was only read, and its diff holds {names}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LABEL-REFUSED")
 def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
     if not bench.why_not("selinux"):
@@ -339,7 +339,7 @@ def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
             raise Deviation(f"expected the label {label}, found {found}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LABEL-LONG")
 def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
     with bench.store() as store:
@@ -350,7 +350,7 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
         store.shows_model("layer-1")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LOWER-GONE")
 def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
     with bench.store() as store:

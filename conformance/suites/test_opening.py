@@ -37,7 +37,7 @@ def test_opening_again_changes_nothing(bench: Bench) -> None:
             store.shows_model(layer_id)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPEN-SYMLINK")
 def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
     def linked(directory: Path) -> Path:
@@ -58,7 +58,7 @@ def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
             raise Deviation(f"each opening added a mount: {now}, and {sorted(mounts)} at first")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPEN-OPTIONS-KEPT")
 def test_options_serve_for_the_next_opening(bench: Bench) -> None:
     with bench.store("origin") as images:
@@ -92,14 +92,14 @@ def refused(bench: Bench, *words: str, naming: str = "") -> str:
     return said
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-UNKNOWN")
 @pytest.mark.parametrize("word", ["nonsense=1", "sizes=10g", "override_kernel_checks=true"])
 def test_an_unknown_option_is_named(bench: Bench, word: str) -> None:
     refused(bench, word, naming=word.partition("=")[0])
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-CASE")
 def test_keys_are_taken_in_any_case(bench: Bench) -> None:
     bench.need("gates-kernel")
@@ -118,14 +118,14 @@ def test_words_of_truth_are_taken(bench: Bench, value: str) -> None:
         store.create("base")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-BOOL")
 @pytest.mark.parametrize("value", ["yes", "no", "on", "2", "tRUE", "", " "])
 def test_other_words_are_not(bench: Bench, value: str) -> None:
     refused(bench, f"override_kernel_check={value}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-SIZE-FORM")
 @pytest.mark.parametrize("value", ["none", "0x", "0.0.0g", "g", "0 g b", "0x0"])
 def test_a_size_is_a_number_and_a_unit(bench: Bench, value: str) -> None:
@@ -141,7 +141,7 @@ def test_a_size_of_nothing_asks_for_nothing(bench: Bench, value: str) -> None:
         store.create("base")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-SIZE-FORM")
 @pytest.mark.parametrize("value", ["0.0009999k", "0.00000099M", "1b"])
 def test_a_size_of_a_byte_asks_for_something(bench: Bench, value: str) -> None:
@@ -158,7 +158,7 @@ def test_a_size_takes_a_filesystem_with_quota(bench: Bench) -> None:
     refused(bench, "size=10g", naming=name)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-IMAGESTORE")
 @pytest.mark.parametrize("kind", ["relative", "missing", "file", "second"])
 def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
@@ -174,7 +174,7 @@ def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
         refused(bench, f"imagestore={path}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPEN-REFUSED-CLEAN")
 def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
     with bench.directory() as directory:
@@ -195,7 +195,7 @@ def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
             raise Deviation(f"expected nothing left of a refused open, found {probes + mounts}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPEN-HOME-CLOSED")
 def test_others_cannot_enter(bench: Bench) -> None:
     with bench.store() as store:

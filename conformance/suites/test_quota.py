@@ -42,7 +42,7 @@ def test_a_size_takes_a_mount_with_quota(bench: Bench) -> None:
     refused(bench, "size=10g", naming="quota")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-QUOTA-UNKNOWN-OPTION")
 def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
     with bench.store() as store:
@@ -54,7 +54,7 @@ def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
             raise Deviation(f"the refusal does not name the option 'nonsense': {said}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-QUOTA-OF-IMAGES")
 @pytest.mark.parametrize("key", ["size", "SIZE", "Size"])
 @pytest.mark.parametrize("parent", ["", "base"], ids=["on-nothing", "on-a-layer"])
@@ -122,7 +122,7 @@ def test_a_size_of_nothing_is_no_limit(bench: Bench, zero: str, of_driver: bool)
         limits.has_no_limit(store, "free", _SMALL)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-QUOTA-ENFORCED")
 @given(data=st.data())
 def test_a_limit_is_enforced(bench: Bench, data: st.DataObject) -> None:
@@ -204,7 +204,7 @@ def test_a_size_of_its_own_comes_before_the_drivers(bench: Bench, data: st.DataO
         limits.has_limit(bench, store, "without", default)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-QUOTA-IMAGES")
 @given(data=st.data())
 def test_images_have_no_limit(bench: Bench, data: st.DataObject) -> None:
@@ -243,7 +243,7 @@ def test_lowers_do_not_count_and_copies_do(bench: Bench, data: st.DataObject) ->
         limits.has_limit(bench, store, "small", size)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-QUOTA-OWN")
 @given(data=st.data())
 def test_a_limit_is_of_one_layer(bench: Bench, data: st.DataObject) -> None:

@@ -75,7 +75,7 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
         store.shows_model("beside")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-RESTART-LINK-GONE")
 def test_a_missing_link_harms_no_other(bench: Bench) -> None:
     needs_link_files(bench)
@@ -93,7 +93,7 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
         store.shows_model("beside")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-RESTART-SHORT-LINK-GONE")
 def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
     needs_short_links(bench)
@@ -168,7 +168,7 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-RESTART-FOREIGN")
 def test_foreign_files_do_no_harm(bench: Bench) -> None:
     with bench.store() as store:

@@ -56,7 +56,7 @@ def test_times_of_files_survive_diff_and_apply(bench: Bench, data: st.DataObject
                 raise Deviation("\n".join(lines), TreeDiffers(tuple(wrong), original, copied))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-HARD-LINKS")
 def test_hard_links_of_a_layer_survive(bench: Bench) -> None:
     linked: tuple[ops.Operation, ...] = (

@@ -69,7 +69,7 @@ def test_deletions_and_empty_files_have_no_size(bench: Bench) -> None:
         says(store, "layer-1", 0)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-SIZE-HARD-LINKS")
 def test_an_inode_counts_once(bench: Bench) -> None:
     linked: list[ops.Operation] = [
@@ -81,7 +81,7 @@ def test_an_inode_counts_once(bench: Bench) -> None:
         says(store, "layer-1", 5000)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-SIZE-HOLES")
 def test_holes_count(bench: Bench) -> None:
     with bench.store() as store:

@@ -32,7 +32,7 @@ def test_metadata_names_the_upper(bench: Bench) -> None:
             raise Deviation(f"expected {wanted} in the metadata of layer-1, got {dict(said)}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STATUS-METADATA-LOWERS")
 def test_metadata_names_the_lowers(bench: Bench) -> None:
     with bench.store() as store:
@@ -45,7 +45,7 @@ def test_metadata_names_the_lowers(bench: Bench) -> None:
             raise Deviation("a base layer has a LowerDir")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STATUS-METADATA-MISSING")
 def test_a_missing_layer_has_no_metadata(bench: Bench) -> None:
     with bench.store() as store:
@@ -72,13 +72,13 @@ def status_says(bench: Bench, name: str, wanted: tuple[str, ...]) -> None:
             raise Deviation(f"expected {name!r} to be {' or '.join(wanted)}, the status says {said}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STATUS-D-TYPE")
 def test_the_status_says_that_there_is_d_type(bench: Bench) -> None:
     status_says(bench, "supports d_type", ("true",))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STATUS-NATIVE-DIFF")
 def test_the_status_says_whether_diffs_are_native(bench: Bench) -> None:
     status_says(bench, "native overlay diff", ("true", "false"))

@@ -44,7 +44,7 @@ def owned_by_container(inside: int) -> list[ops.Operation]:
     return [*made, *(ops.Chown(operation.path, host, host) for operation in made)]
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-ROOT-OWNS")
 def test_mapped_root_owns_a_layer(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -65,7 +65,7 @@ def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
             raise Deviation(f"expected owners 5:5 in the diff, got {owners}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-DIFF")
 def test_a_diff_knows_every_range(bench: Bench) -> None:
     with bench.store(id_map=_TWO_RANGES) as store:
@@ -79,7 +79,7 @@ def test_a_diff_knows_every_range(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted} in the diff, got {owners}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-APPLY")
 def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
     with bench.store(id_map=_TWO_RANGES) as store:
@@ -93,7 +93,7 @@ def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted}, found {found}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-WORK")
 def test_mapped_root_owns_what_overlay_works_in(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -127,7 +127,7 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
             raise Deviation(f"expected owners {wanted}, found {found}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-TRIP")
 def test_owners_go_from_map_to_map(bench: Bench) -> None:
     with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_OTHER_MAP) as copy:
@@ -147,7 +147,7 @@ def test_owners_go_from_map_to_map(bench: Bench) -> None:
                 raise Deviation(f"owners inside {layer_id} are {found} in the other store, expected {expected}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-WHITEOUTS")
 def test_deletions_survive_an_id_map(bench: Bench) -> None:
     """The kernel's whiteouts belong to whoever deleted, here the host's root, who is in no map."""
@@ -160,7 +160,7 @@ def test_deletions_survive_an_id_map(bench: Bench) -> None:
             raise Deviation(f"expected only 's' to be left, found {sorted(copy.observed('layer-1').nodes)}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-UNMAPPED")
 def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
@@ -222,7 +222,7 @@ def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
             store.shows_model("own")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STORE-SHADOW")
 def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) -> None:
     with bench.store("origin") as images:
@@ -240,7 +240,7 @@ def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) ->
                 store.shows_model("own")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STORE-BUILD-ON")
 def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
@@ -273,7 +273,7 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
             raise Deviation(f"the image store was changed: {changed}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STORE-REMOVE")
 def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
@@ -283,7 +283,7 @@ def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
         images.shows_model("child")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-STORE-HOME-FIRST")
 def test_the_first_store_comes_first(bench: Bench) -> None:
     with bench.store("origin") as first, bench.store("second") as second:

@@ -55,7 +55,7 @@ def test_what_is_deleted_stays_deleted(bench: Bench, again: ops.Operation | None
             store.shows_model(layer_id)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-OPAQUE-PRESERVED")
 def test_a_directory_made_again_is_empty(bench: Bench) -> None:
     again: list[ops.Operation] = [
@@ -78,7 +78,7 @@ def test_a_directory_made_again_is_empty(bench: Bench) -> None:
                 )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-TREE-COPY-UP-RIGHTS")
 def test_writing_to_a_lower_file_gives_no_rights(bench: Bench) -> None:
     """The kernel clears the capability of what is written; the model does too."""

@@ -110,8 +110,8 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_all_tests_of_what_a_diff_holds_are_in_smoke(scratch: Path) -> None:
+def test_all_tests_of_what_a_diff_holds_are_in_quick(scratch: Path) -> None:
     ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
-    words = ["--profile", "smoke", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
+    words = ["--profile", "quick", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
     _, found, _ = run("python:conformance.selftest.mutants.archives:DiffsTooMuch", *words, scratch=scratch)
     assert {verdicts(found)[one] for one in ids} == {"FAIL"}

@@ -26,8 +26,9 @@ from conformance.harness.channel import event_of, new_token
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Session
 from conformance.harness.stores import Fixtures
+from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
-from conformance.harness.worker import Task, arguments
+from conformance.harness.worker import arguments
 from conformance.history.steps import History
 from conformance.selftest.trials import Job, Trials
 from conformance.spec import load_capabilities, load_requirements

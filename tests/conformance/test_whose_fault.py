@@ -25,8 +25,8 @@ from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
 from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
-from conformance.harness.worker import Task
 from conformance.history.calls import Remove
 from conformance.history.steps import History
 from conformance.operations import ops
@@ -351,8 +351,8 @@ NAMES = (
 )
 
 
-def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[TestOutcome]:
-    """Judge a driver by the whole profile smoke, whatever the preflight would say."""
+def quick(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[TestOutcome]:
+    """Judge a driver by the whole profile quick, whatever the preflight would say."""
     (scratch / "modules").mkdir()
     (scratch / "modules" / "unkind.py").write_text(HOSTILE)
     (scratch / "run").mkdir()
@@ -362,7 +362,7 @@ def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
         str(scratch / "run"),
         os.getpid(),
         tuple(load_requirements()),
-        "smoke",
+        "quick",
         1,
         1,
         unshrunk=tuple(load_requirements()),
@@ -379,7 +379,7 @@ def smoke(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
 def test_a_driver_that_harms_itself_fails_and_the_harness_does_not(
     scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = smoke(scratch, name, monkeypatch)
+    outcomes = quick(scratch, name, monkeypatch)
     errors = [f"{one.test}: {one.reason[-600:]}" for one in outcomes if one.verdict is Verdict.ERROR]
     assert errors == []
     assert Verdict.FAIL in {one.verdict for one in outcomes}
