@@ -203,7 +203,7 @@ def test_nothing_cites_what_is_not_in_the_repository() -> None:
     found = []
     for name in listed.decode().split("\0"):
         path = ROOT / name
-        if not path.is_file() or path == Path(__file__):
+        if not path.is_file() or path.name in ("test_sources.py", "test_vocabulary.py"):
             continue
         try:
             text = path.read_text(encoding="utf-8")
@@ -226,7 +226,11 @@ def specification_of(directory: Path, source: str, monkeypatch: pytest.MonkeyPat
         + source
     )
     monkeypatch.setattr(spec, "files", lambda _: directory)
-    spec.load_requirements()
+    spec._requirements.cache_clear()  # which a process reads once
+    try:
+        spec.load_requirements()
+    finally:
+        spec._requirements.cache_clear()
 
 
 def test_a_list_of_references_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
