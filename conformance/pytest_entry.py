@@ -1,7 +1,8 @@
 """What pytest loads: the options of the suite, and the suite itself once a driver is named.
 
 ``pytest --pyargs conformance --driver=CONNECTION`` judges a driver with everybody's usual options (-k, -x, -n,
---junit-xml, ...). Without ``--driver`` nothing of the suite is imported, in whatever project this is installed.
+--junit-xml, ...). Without ``--driver`` nothing of the suite but the names of its
+profiles is imported, in whatever project this is installed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import argparse
 
 import pytest
 
-PROFILES = ("smoke", "standard", "release")
+from conformance.spec.profiles import PROFILES
+
 _PACKAGE = "conformance.suites."
 
 

@@ -14,6 +14,9 @@ from skips import allowed_skips, forbidden
 from refdriver import trees
 from refdriver.linux import libc
 
+# Of processes that tests start: plugins of hypothesis come with packages that only other tests need, such as trio.
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+
 
 class NoForbiddenSkips:
     """Fails a run with CI=true if a test was skipped that tests/allowed-skips.toml does not name."""

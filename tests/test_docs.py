@@ -1,6 +1,7 @@
 """Everything that is typed in the documents is run here, as it stands there.
 
-A block of shell is run in an empty directory that has ``.venv/bin``, one after the other within a document. Before
+A block of shell is run in an empty directory that has ``.venv/bin``, after those that wrote the files that it names
+(or evidence folders): such blocks are one test. The files of a document are there for all of its blocks. Before
 a block, ``<!-- exit N -->`` tells its exit code; ``<!-- elsewhere: ... -->`` and ``<!-- command: ... -->`` that it
 is run by something else (.ci/run, another test). A block of Python or TOML that begins with the name of a file is
 that file.
@@ -27,6 +28,8 @@ NEEDS = {
     "containerd:": "containerd",
     "fuse-overlayfs": "fuse-overlayfs",
 }
+# What a block may have of an earlier one.
+WRITTEN = re.compile(r"[\w-]+\.(?:jsonl|json|toml|html|xml|md|svg|tar)\b|overlay-conformance-failures")
 FORGETFUL = """\
 from refdriver import ChangeKind, Driver
 
@@ -69,6 +72,29 @@ def blocks(document: Path) -> list[Block]:
     return [Block(one["language"], one["text"], one["note"] or "") for one in found]
 
 
+def parts(document: Path) -> list[list[Block]]:
+    """The blocks that are run, in groups that need nothing of one another."""
+    found: list[list[Block]] = []
+    seen: set[str] = set()
+    for block in blocks(document):
+        if block.language != "sh" or block.note.startswith(("elsewhere: ", "command: ")):
+            continue
+        named = set(WRITTEN.findall(block.text))
+        if not found or not named & (seen | {"overlay-conformance-failures"}):
+            found.append([])
+            seen = set()
+        found[-1].append(block)
+        seen |= named
+    return found
+
+
+PARTS = [
+    pytest.param(document, part, id=f"{document.name}-{number}")
+    for document in DOCUMENTS
+    for number, part in enumerate(parts(document), 1)
+]
+
+
 @pytest.fixture
 def place(scratch: Path) -> Path:
     """An empty directory with the commands of a checkout, and the driver that the documents break."""
@@ -105,13 +131,12 @@ def run(block: Block, place: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.mounts
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_what_is_typed_works(place: Path, document: Path) -> None:
+@pytest.mark.parametrize(("document", "part"), PARTS)
+def test_what_is_typed_works(place: Path, document: Path, part: list[Block]) -> None:
     for block in blocks(document):
         if block.file:
             (place / block.file).write_text(block.text)
-        if block.language != "sh" or block.note.startswith(("elsewhere: ", "command: ")):
-            continue
+    for block in part:
         lines = [line for line in block.text.splitlines() if not (program := lacking(line)) or must_have(program)]
         done = run(Block("sh", "\n".join(lines), block.note), place)
         assert done.returncode == block.exit_code, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -17,10 +17,10 @@ from conformance.selftest.kills import Fate, Kill, KillMatrix, Specimen, Trial
 
 ROUND_TRIP, OTHER = "OVL-APPLY-ROUND-TRIP", "OVL-LIFE-CREATE"
 FAULTS = (
-    Specimen("Both", (ROUND_TRIP,), "Both see it.", "bug 1: moby"),
-    Specimen("Ours", (ROUND_TRIP,), "We see it.", "bug 1: moby"),
-    Specimen("Theirs", (OTHER,), "They see it.", "bug 1: moby"),
-    Specimen("Elsewhere", (OTHER,), "Nobody can see it here.", "bug 1: moby", needs="xfs-quota"),
+    Specimen("Both", (ROUND_TRIP,), "Both see it.", "moby/moby#23863"),
+    Specimen("Ours", (ROUND_TRIP,), "We see it.", "moby/moby#23863"),
+    Specimen("Theirs", (OTHER,), "They see it.", "moby/moby#23863"),
+    Specimen("Elsewhere", (OTHER,), "Nobody can see it here.", "moby/moby#23863", needs="xfs-quota"),
 )
 MOBY, STORAGE = SUITES[:2]
 

@@ -55,13 +55,15 @@ def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
     assert code == 0
     assert calls[:2] == [readme_command("test").strip(), readme_command("conformance").strip()]
     assert calls[2].startswith("./.ci/bootstrap conformance python:refdriver:Driver --backing all")
-    assert calls[3].startswith("./.ci/bootstrap conformance graphdriver:")
-    assert calls[4].startswith("./.ci/bootstrap conformance containers-storage:overlay")
-    assert calls[5].startswith("./.ci/bootstrap selftest")
-    assert calls[6].startswith("./.ci/bootstrap matrix selftest --provider uml")
-    assert calls[7].startswith("./.ci/bootstrap matrix run --kernel 6.1 --backing xfs")
-    assert calls[8].startswith("./.venv/bin/pytest tests/vm/test_machines.py")
-    assert len(calls) == 9
+    assert calls[3].startswith("./.ci/bootstrap conformance python:refdriver:Driver --examples 5")
+    assert calls[4].startswith("./.ci/bootstrap conformance graphdriver:")
+    assert calls[5].startswith("./.ci/bootstrap conformance containers-storage:overlay")
+    assert calls[6].startswith("./.ci/bootstrap selftest --jobs 2 --results")
+    assert calls[7].startswith("./.ci/bootstrap selftest --profile quick")
+    assert calls[8].startswith("./.ci/bootstrap matrix selftest --provider uml")
+    assert calls[9].startswith("./.ci/bootstrap matrix run --kernel 6.1 --backing xfs")
+    assert calls[10].startswith("./.venv/bin/pytest tests/vm/test_machines.py")
+    assert len(calls) == 11
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,16 @@ def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
         ("[ $1 != test ]", 1, 1),
         ("[ $1,$2 != conformance, ]", 1, 2),
         ("case $2 in python*) exit 1; esac", 1, 3),
-        ("case $2 in graph*) exit 1; esac", 1, 4),
-        ("case $2 in containers*) exit 1; esac", 0, 9),  # its deviation is no failure of this project
-        ("[ $1 != selftest ]", 1, 6),
-        ("case $1$2 in matrixselftest) exit 1; esac", 1, 7),
-        ("case $1$2 in matrixrun) exit 1; esac", 1, 8),
-        ("case $0 in *pytest) exit 1; esac", 1, 9),
-        ("case $2 in containers*) exit 2; esac", 2, 5),
-        ("case $2 in containers*) exit 3; esac", 3, 5),
+        ("case $3 in --examples) exit 1; esac", 1, 4),
+        ("case $2 in graph*) exit 1; esac", 1, 5),
+        ("case $2 in containers*) exit 1; esac", 0, 11),  # its deviation is no failure of this project
+        ("[ $1 != selftest ]", 1, 7),
+        ("case $1$2 in selftest--profile) exit 1; esac", 1, 8),
+        ("case $1$2 in matrixselftest) exit 1; esac", 1, 9),
+        ("case $1$2 in matrixrun) exit 1; esac", 1, 10),
+        ("case $0 in *pytest) exit 1; esac", 1, 11),
+        ("case $2 in containers*) exit 2; esac", 2, 6),
+        ("case $2 in containers*) exit 3; esac", 3, 6),
     ],
 )
 def test_ci_fails_when_a_command_does(checkout: Path, answer: str, code: int, calls: int) -> None:
@@ -192,9 +196,10 @@ def test_paths_that_a_document_names_are_there(document: Path) -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What can follow # in a link to a document: its headings, as GitHub writes them."""
+    """What can follow # in a link to a document: its anchors, and its headings as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
-    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"></a>', document.read_text()))
 
 
 @pytest.mark.slow

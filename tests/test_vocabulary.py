@@ -23,7 +23,7 @@ from conformance.spec import load_capabilities, load_requirements
 from refdriver.cli.verbs import verbs
 
 ROOT: Final = Path(__file__).parent.parent
-SPECIFICATION: Final[tuple[str, ...]] = ()
+SPECIFICATION: Final = ("conformance/spec/**/*.toml",)
 TEXTS: Final = ("conformance/**/*.py", "vm/*.py", "refdriver/cli/*.py")
 PAGES: Final = ("conformance/**/*.html",)
 SCHEMAS: Final = ("conformance/**/*.schema.json",)

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from conformance.cli.base import Duration
+from conformance.spec.profiles import PROFILES
 from vm.common import OUTPUT, alone, choice_of, choosing, chosen_cells, daemon, refusals, room, say
 from vm.faults import selftest_command
 
@@ -81,9 +82,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 
 @matrix.command(short_help="Run the cells, and merge their results.")
 @choosing
-@click.option(
-    "--profile", type=click.Choice(["smoke", "standard", "release"]), help="Profile (default: from the matrix)."
-)
+@click.option("--profile", type=click.Choice(PROFILES), help="Profile (default: from the matrix).")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the matrix).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples, the same in all cells.")
 @click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m (default: from the matrix).")

@@ -14,11 +14,12 @@ from typing import Final, Protocol, TypeVar
 
 import yaml
 
+from conformance.spec.profiles import PROFILES
+
 FORMAT: Final = 1
 FILE: Final = Path(__file__).with_name("matrix.yaml")
 PROVIDERS: Final = ("libvirt", "virtualbox", "uml")
 ACCELERATORS: Final = ("auto", "kvm", "tcg")
-PROFILES: Final = ("smoke", "standard", "release")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _RELEASE: Final = re.compile(r"\d+\.\d+")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")

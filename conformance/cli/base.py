@@ -14,9 +14,25 @@ from typing import Any, Final
 import click
 
 from conformance.cli.interruption import Interrupted, Interruption
+from conformance.cli.lazy import LazyGroup, Verb
 from conformance.history.printable import printable
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+VERBS: Final = {
+    "compare": Verb("conformance.cli.verbs", "Run the same operations on two drivers, and report differences."),
+    "completion": Verb("conformance.cli.completion", "Print the completion script for bash, zsh or fish."),
+    "doctor": Verb("conformance.cli.doctor", "Show what this host can test, and what to install for more."),
+    "expect": Verb("conformance.cli.expect", "Maintain a file of known failures."),
+    "explain": Verb("conformance.cli.verbs", "Show a requirement: its sentence, its source and what it needs."),
+    "list": Verb("conformance.cli.verbs", "List every requirement."),
+    "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines."),
+    "replay": Verb("conformance.cli.replay", "Replay a stored case: FIXED, STILL or ERROR."),
+    "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement from results."),
+    "run": Verb("conformance.cli.run", "Test a driver."),
+    "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file."),
+    "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants."),
+    "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown."),
+}
 _BROKEN_PIPE: Final = 141  # 128 and the number of SIGPIPE, as of a process that died of it
 
 
@@ -33,7 +49,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-class Verbs(click.Group):
+class Verbs(LazyGroup):
     """A group whose exit status 1 is the answer of a verb, never a signal, a closed pipe or an error in code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -73,7 +89,12 @@ def say_error(text: str) -> None:
     click.echo(f"overlay-conformance: {printable(text.rstrip(), lines=True)}", err=True)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    verbs=VERBS,
+    entry_points="overlay_conformance.verbs",  # verbs of packages that the suite knows nothing of, such as vm
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="overlay-conformance", prog_name="overlay-conformance")
 def main() -> None:
     """Test the conformance of container-storage overlay drivers."""

@@ -14,7 +14,7 @@ _NAME: Final = "overlay-conformance"
 _VARIABLE: Final = "_OVERLAY_CONFORMANCE_COMPLETE"
 
 
-@main.command(short_help="Print the completion script for bash, zsh or fish.")
+@main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script for SHELL; in bash: eval "$(overlay-conformance completion bash)"."""

@@ -20,7 +20,6 @@ from rich.text import Text
 from conformance.cli.base import main
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.harness.diagnosis import Diagnosis
 from conformance.history.printable import printable
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities
@@ -55,7 +54,7 @@ class Finding:
     remedy: str = ""
 
 
-@main.command(short_help="Show what this host can test, and what to install for more.")
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--scratch",
@@ -84,6 +83,8 @@ def doctor(as_json: bool, scratch: Path | None) -> None:
 
 
 def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> dict[str, Any]:
+    from conformance.harness.diagnosis import Diagnosis  # it brings pytest
+
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
         told = follow(

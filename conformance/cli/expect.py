@@ -20,7 +20,7 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@main.group(short_help="Maintain a file of known failures.")
+@main.group()
 def expect() -> None:
     """Maintain a file of known failures (docs/known-failures.md)."""
 

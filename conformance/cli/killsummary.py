@@ -50,7 +50,8 @@ def _print_trials(report: KillReport, seeded: bool) -> None:
     said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
     median, worst = matrix.median_and_worst()
     share = f"{matrix.share:.0%} of the applicable mutants are killed"
-    say(f"{len(matrix.faults)} mutants, profile {matrix.profile}: {said}; {share}")
+    count = len(matrix.faults)
+    say(f"{count} mutant{'' if count == 1 else 's'}, profile {matrix.profile}: {said}; {share}")
     say(f"time to kill: median {median:.1f} s, worst {worst:.1f} s; total {report.about.seconds:.0f} s")
 
 

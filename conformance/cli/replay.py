@@ -17,7 +17,7 @@ from rich.console import Console
 from conformance.cli.base import main, say
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.harness.worker import Task
+from conformance.harness.task import Task
 from conformance.history.case import BadCase, Case
 from conformance.lab.backing import HOST
 from conformance.lab.scratch import scratch_directory
@@ -26,7 +26,7 @@ from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 
 
-@main.command(short_help="Replay a stored case: FIXED, STILL or ERROR.")
+@main.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.argument("driver")
 @click.option(

@@ -25,7 +25,7 @@ _FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 
 
-@main.command(short_help="Write HTML, JUnit, Markdown, a badge or a statement from results.")
+@main.command()
 @click.argument("results", nargs=-1, required=True, type=_FILES)
 @click.option("--html", type=_FILE, help="A self-contained HTML page.")
 @click.option("--junit", "junit_file", type=_FILE, help="JUnit XML.")
@@ -61,7 +61,7 @@ def report(
             click.echo(f"{path} written")
 
 
-@main.command(short_help="Merge the results of several jobs or machines.")
+@main.command()
 @click.argument("results", nargs=-1, required=True, type=_FILES)
 @click.option("-o", "--output", required=True, type=_FILE, help="The result file to write.")
 def merge(results: tuple[Path, ...], output: Path) -> None:

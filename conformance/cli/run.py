@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,18 @@ from conformance.cli import completion
 from conformance.cli.base import Duration, main, say_error
 from conformance.cli.events import Events, Together
 from conformance.cli.following import Followed, follow
-from conformance.cli.interruption import Interrupted, Interruption
+from conformance.cli.interruption import Interruption
 from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
-from conformance.drivers.protocol import Dialect
-from conformance.drivers.registry import dialect_of
-from conformance.evidence.folder import About, write_folder, write_kernel_folder
-from conformance.harness.plugin import EXAMPLES
-from conformance.harness.worker import Task
+from conformance.harness.task import Task
 from conformance.lab import kernellog, overlaymodule
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.pytest_entry import PROFILES
 from conformance.report import expectations
 from conformance.report.expectations import BadExpectations, Expectation
 from conformance.report.records import Part, Run, digest_of, write
 from conformance.spec import Requirement, health, load_requirements
+from conformance.spec.profiles import EXAMPLES, PROFILES
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict, with_cut_short
 
 EVIDENCE = "overlay-conformance-failures"
@@ -61,7 +57,7 @@ class Asked:
     call_timeout: float = 60.0
 
 
-@main.command(short_help="Test a driver.")
+@main.command()
 @click.argument("driver")
 @click.option(
     "--profile",
@@ -173,8 +169,10 @@ def run(
     with interruption.deferred():
         with scratch_directory(scratch) as directory:
             part, told, matchless = judge(asked, directory, console, events)
-            if not no_evidence:
-                part = _with_evidence(part, evidence, results_file, directory, console, interruption)
+            if not no_evidence and any(one.verdict is Verdict.FAIL for one in part.outcomes):
+                from conformance.cli.evidence import with_evidence  # it brings every adapter
+
+                part = with_evidence(part, evidence, results_root(results_file), directory, console, interruption)
         if events and events.lost:
             part = part.noting(events.lost)
         unwritten = _written(results_file, part) if results_file else ""
@@ -316,99 +314,6 @@ def _known(file: Path | None) -> tuple[Expectation, ...]:
 def results_root(results_file: Path | None) -> Path:
     """The directory that paths of evidence are relative to."""
     return results_file.parent if results_file else Path()
-
-
-def _with_evidence(
-    part: Part,
-    evidence: Path,
-    results_file: Path | None,
-    scratch: Path,
-    console: Console,
-    interruption: Interruption,
-) -> Part:
-    """The part with an evidence folder for each failure. A folder that cannot be written is a note, no error."""
-    about = about_run(part.run)
-    folders: dict[int, Path] = {}
-    for outcome in part.outcomes:
-        if outcome.verdict is Verdict.FAIL and outcome.test == health.TEST:
-            try:
-                folders[id(outcome)] = write_kernel_folder(evidence, outcome, load_requirements(), about)
-            except Exception as error:
-                part = part.noting(_no_evidence(outcome, error))
-    with_case = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL and outcome.case]
-    if with_case:
-        found, notes = _folders(with_case, part.run.connection, evidence, about, scratch, console, interruption)
-        folders |= found
-        part = part.noting(*notes)
-    paths = {number: os.path.relpath(folder, results_root(results_file)) for number, folder in folders.items()}
-    outcomes = tuple(
-        replace(outcome, evidence=paths.get(id(outcome), outcome.evidence)) for outcome in part.outcomes
-    )
-    return Part(part.run, outcomes)
-
-
-def _no_evidence(outcome: TestOutcome, error: Exception) -> str:
-    return f"evidence of {outcome.test} could not be written: {type(error).__name__}: {error}"
-
-
-def _folders(
-    failed: Sequence[TestOutcome],
-    connection: str,
-    evidence: Path,
-    about: About,
-    scratch: Path,
-    console: Console,
-    interruption: Interruption,
-) -> tuple[dict[int, Path], list[str]]:
-    """The evidence folders by the identity of their outcomes, and a note for each that could not be written.
-
-    After a signal no more scripts are tried, as one may take minutes.
-    """
-    try:
-        dialect = dialect_of(connection)
-    except Exception as error:
-        return {}, [f"no evidence was written: {type(error).__name__}: {error}"]
-    folders: dict[int, Path] = {}
-    notes: list[str] = []
-    with Progress(console, "writing evidence") as progress:
-        for number, outcome in enumerate(failed, 1):
-            progress.say(f"evidence {number} of {len(failed)}: running the reproducer of {outcome.test}")
-            about_outcome = (evidence, outcome, load_requirements(), about, dialect, scratch)
-            try:
-                folder = _folder_in_time(about_outcome, interruption)
-            except Exception as error:
-                notes.append(_no_evidence(outcome, error))
-                continue
-            if folder:
-                folders[id(outcome)] = folder
-    return folders, notes
-
-
-def _folder_in_time(
-    about_outcome: tuple[Path, TestOutcome, Mapping[str, Requirement], About, Dialect | None, Path],
-    interruption: Interruption,
-) -> Path | None:
-    """A folder with a script that was tried, unless a signal comes or came: then without."""
-    if interruption.signal is None:
-        try:
-            with interruption.at_once():
-                return write_folder(*about_outcome)
-        except Interrupted:
-            say_error(f"interrupted by {interruption.words}; the other reproducers are not run")
-    return write_folder(*about_outcome, untried=f"the run was interrupted by {interruption.words}")
-
-
-def about_run(run_of: Run) -> About:
-    """The run, as an evidence folder describes it."""
-    return About(
-        run_of.connection,
-        run_of.version,
-        run_of.suite,
-        run_of.kernel,
-        run_of.seed,
-        run_of.examples,
-        run_of.profile,
-    )
 
 
 def _events(where: str | None, asked: Asked) -> Events | None:

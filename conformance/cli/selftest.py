@@ -21,7 +21,6 @@ from conformance.cli.base import Duration, main, say_error
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
-from conformance.harness.plugin import EXAMPLES
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
@@ -35,6 +34,7 @@ from conformance.selftest.trials import Job, Trials, seen_of
 from conformance.selftest.variants.catalogue import DIFFERENT
 from conformance.selftest.variants.different import Different
 from conformance.spec import load_requirements
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
 _Driver = TypeVar("_Driver", Fault, Different)
@@ -79,7 +79,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     return [name for name in known if name.lower().startswith(begun.lower())]
 
 
-@main.command(short_help="Mutation testing: run the suite on mutants and variants.")
+@main.command()
 @click.option(
     "--mutant", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this mutant (repeatable)."
 )
@@ -102,7 +102,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",
-    type=click.Choice(("smoke", "standard")),
+    type=click.Choice(("quick", "standard")),
     default="standard",
     show_default=True,
     help="Which tests to run, with how many examples.",
@@ -149,7 +149,7 @@ def selftest(
     It also runs on variants: correct drivers that make another permitted choice, and have to conform.
 
     The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
-    requirement, or if a variant does not conform; in the profile smoke, if fewer than half of the mutants are
+    requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
     killed.
     """
     names, choices = (*names, *old_names), (*choices, *old_choices)
@@ -224,7 +224,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     ]
     hearings.sort(key=lambda one: (list(choices).index(one.different), one.seed))
     report = KillReport(about, matrix, choices=tuple(choices.values()), hearings=tuple(hearings))
-    if not asked.complete or asked.profile == "smoke":
+    if not asked.complete or asked.profile == "quick":
         return report
     gaps = uncovered(matrix, load_requirements(), EXCEPTIONS)
     return dataclasses.replace(report, gaps=gaps, exceptions=EXCEPTIONS)
@@ -242,7 +242,7 @@ def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
     for one in (one for one, why in here.items() if not why):
         about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
         for seed in asked.seeds:
-            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "smoke")
+            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "quick")
 
 
 def _check_control(basis: str, seen: Sequence[Seen]) -> None:

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from conformance.cli.base import say
 from conformance.history.printable import one_line
-from conformance.pytest_entry import PROFILES
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
+from conformance.spec.profiles import PROFILES
 from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver
 
 CONCLUSIONS: Final = {
@@ -129,8 +129,9 @@ def _without_tests(part: Part) -> str:
     """What to do where the profile has no test of anything that was asked for; "" if it has."""
     if part.outcomes or part.run.failure or part.run.profile == "release":
         return ""
-    more = " or ".join(PROFILES[PROFILES.index(part.run.profile) + 1 :])
-    return f"profile {part.run.profile} has no test of the selected requirements; try --profile {more}"
+    *more, last = PROFILES[PROFILES.index(part.run.profile) + 1 :]
+    others = f"{', '.join(more)} or {last}" if more else last
+    return f"profile {part.run.profile} has no test of the selected requirements; try --profile {others}"
 
 
 def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:

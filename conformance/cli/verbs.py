@@ -17,15 +17,14 @@ from conformance.cli.base import main, say, say_error
 from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
-from conformance.harness.compare import Comparison
 from conformance.lab.scratch import scratch_directory
-from conformance.spec import load_capabilities, load_requirements
+from conformance.spec import conventions, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
 
-@main.command(short_help="Run the same operations on two drivers, and report differences.")
+@main.command()
 @click.argument("first")
 @click.argument("second")
 @click.option(
@@ -48,6 +47,8 @@ def compare(
     first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
 ) -> None:
     """Run the same operations on the drivers FIRST and SECOND, and report differences (exit status 1)."""
+    from conformance.harness.compare import Comparison  # it brings hypothesis, which the other verbs do not need
+
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
@@ -86,7 +87,10 @@ def explain(requirement_id: str) -> None:
     capabilities = load_capabilities()
     click.echo(f"{requirement.id} ({requirement.level}, family {requirement.family}, since {requirement.since})")
     click.echo(f"  {requirement.sentence}")
-    click.echo(f"  source: {requirement.source}")
+    for reference in requirement.source:
+        click.echo(f"  source: {reference.address}{f' ({reference.note})' if reference.note else ''}")
+    if found := conventions(requirement, capabilities):
+        click.echo(f"  a convention of {' and '.join(found)}: a driver of another family declines what it needs")
     click.echo(f"  privileges: {'real root' if requirement.privileges == 'root' else 'a user namespace'}")
     varies = ", ".join(VARIES_SAID[one] for one in requirement.varies)
     click.echo(f"  varies with: {varies or 'the driver only'}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from conformance.history.tape import Called, Opened
+from conformance.history.steps import Called, Opened
 
 
 class DriverRefused(Exception):

@@ -17,7 +17,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,12 +27,15 @@ from conformance.evidence.reproducer import DEVIATES, Heading, script
 from conformance.history.case import Case
 from conformance.history.findings import TreeDiffers
 from conformance.history.printable import cut, fenced, markdown, printable
+from conformance.history.steps import Did, Step
 from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
+from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
 from conformance.operations.observe import Difference, shown
 from conformance.operations.shell import NoScript
 from conformance.spec import Requirement
+from conformance.spec.references import in_markdown
 from conformance.spec.verdicts import TestOutcome
 
 _LIMIT: Final = 300  # seconds for a script
@@ -265,20 +268,19 @@ def _entry(path: bytes, node: Node) -> str:
 
 
 def explained(differences: tuple[Difference, ...], case: Case) -> Iterator[str]:
-    """Each difference with what it means, and the last step that the path was named in."""
+    """Each difference with what it means, and the last operation that named the path."""
     for one in differences:
         yield one.text
         yield f"    {_MEANING[one.what]}"
-        touched = _last_named(one.path, case.words)
+        touched = _last_touched(one.path, case.steps)
         if touched:
-            yield f"    last named in step {touched}"
+            yield f"    last touched by: {touched}"
 
 
-def _last_named(path: bytes, words: tuple[str, ...]) -> str:
-    name = os.fsdecode(path).encode("unicode_escape").decode()
-    for number in reversed(range(len(words))):
-        if re.search(rf"(?<![\w/.]){re.escape(name)}(?![\w/.])", words[number]):
-            return f"{number + 1}: {words[number].strip()}"
+def _last_touched(path: bytes, steps: Sequence[Step]) -> str:
+    for step in reversed(steps):
+        if isinstance(step, Did) and path in ops.paths_of(step.operation):
+            return f"{ops.describe(step.operation)} in {step.layer}"
     return ""
 
 
@@ -287,11 +289,11 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
     for name in case.requirements:
         if name in requirements:
             one = requirements[name]
-            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {one.source}", ""]
+            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {in_markdown(one.source)}", ""]
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
     driver = markdown(f"{about.driver} {about.version}")
     lines += [f"{driver} on Linux {markdown(about.kernel)}{where} deviates:", ""]
-    steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.words, 1))
+    steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.trace, 1))
     lines += [*fenced(case.reason), "", "Minimal example:", "", *fenced(steps), ""]
     if isinstance(case.finding, TreeDiffers):
         lines += [

@@ -1,4 +1,4 @@
-"""The script of a failure: the steps of its tape as POSIX shell, by the driver's own commands, and a last look.
+"""The reproducer of a failure: the steps of its history as POSIX shell, by the driver's own commands, and a last look.
 
 It needs nothing of this project. It exits with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
 tell, because a step that was done before fails now, a refusal is another one, or a command is missing. It makes and
@@ -13,13 +13,14 @@ import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.drivers.protocol import Dialect
 from conformance.evidence.last_look import TREE, Look, last_look, stores_of
 from conformance.evidence.refusals import as_shell as as_function
+from conformance.history.calls import Changes, DiffSize, Exists, Get
 from conformance.history.case import Case
-from conformance.history.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered, Waited
+from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Noted, Opened, Step, Tampered, Waited
 from conformance.operations import ops
 from conformance.operations.observe import shown
 from conformance.operations.shell import NoScript, as_shell, quoted
@@ -242,8 +243,12 @@ def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect
             yield from _archived(step)
         case Waited():
             yield "sleep 1.1"
+        case Noted():
+            yield from _wrapped(step.text)
         case Looked() | Beyond():
             pass
+        case _:
+            assert_never(step)
 
 
 def _root_of(step: Tampered, dialect: Dialect, steps: Sequence[Step]) -> str:
@@ -262,9 +267,9 @@ def command(text: str, word: str) -> list[str]:
 def _word_for(step: Called, steps: Sequence[Step]) -> str:
     if step.refused is not None:
         return "may"
-    if step.verb == "get":
+    if isinstance(step.call, Get):
         return f"tree {quoted(stores_of(step, steps))}"
-    return "answer" if step.verb in ("changes", "exists", "diff-size") else "must"
+    return "answer" if isinstance(step.call, (Changes, Exists, DiffSize)) else "must"
 
 
 def _did(step: Did) -> Iterator[str]:

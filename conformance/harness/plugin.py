@@ -30,17 +30,20 @@ from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Replay, Session, Wish, prepare
-from conformance.harness.store import Deviation, Story
+from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import Case, decoded_draws
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut, printable
+from conformance.history.steps import History
+from conformance.history.trace import trace
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import (
     RequirementResult,
     TestOutcome,
@@ -52,7 +55,6 @@ from conformance.spec.verdicts import (
 )
 
 NAME: Final = "overlay-conformance-suite"
-EXAMPLES: Final = {"smoke": 2, "standard": 10, "release": 150}
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _COLLECTED: Final = "conformance_collected"
@@ -61,6 +63,7 @@ UNTESTED: Final = "untested: "
 _REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
 _RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
 _UNSHRUNK: Final = "conformance_unshrunk"
+_MARKERS: Final = {"smoke": ("smoke",), "quick": ("smoke", "quick")}  # of the tests of profiles that are a choice
 
 
 def start(config: pytest.Config) -> None:
@@ -156,7 +159,7 @@ class ConformancePlugin:
         self._interrupted = False
         self._of_suite: dict[str, Counter[str]] = {}
         self._stack = stack
-        self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self._fixtures = Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
         self.tries = self._fixtures.tries
         self._log: KernelLog | None = None
         if "kernel-log" not in session.lacking:
@@ -166,7 +169,8 @@ class ConformancePlugin:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Declare the markers and set hypothesis up."""
         config.addinivalue_line("markers", "requirement(*ids): the requirements that a test checks")
-        config.addinivalue_line("markers", "smoke: also in the profile smoke")
+        config.addinivalue_line("markers", "smoke: also in the profiles smoke and quick")
+        config.addinivalue_line("markers", "quick: also in the profile quick")
         config.addinivalue_line("markers", "release: in the profile release only")
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
@@ -263,15 +267,15 @@ class ConformancePlugin:
             return name_of(item) in replay.cases
         if item.name in replay.settled:
             return False
-        if self.session.profile == "smoke":
-            return item.get_closest_marker("smoke") is not None
+        if self.session.profile in _MARKERS:
+            return any(item.get_closest_marker(one) for one in _MARKERS[self.session.profile])
         return self.session.profile == "release" or item.get_closest_marker("release") is None
 
     @pytest.fixture
     def bench(self, request: pytest.FixtureRequest) -> Bench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
-        self._fixtures.story.tape.drawn.clear()
+        self._fixtures.history.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
         return Bench(
             self._fixtures,
@@ -295,7 +299,7 @@ class ConformancePlugin:
         if self.session.deadline and time.monotonic() > self.session.deadline:
             pytest.skip(UNTESTED + "the time of this run (--budget) was up")
         self._fixtures.watch.restart()
-        self._fixtures.story.forget_facts()
+        self._fixtures.history.forget_facts()
         self.tries.restart()
         if self._log:
             self._log.news()
@@ -444,28 +448,27 @@ class ConformancePlugin:
             requirements,
             verdict,
             cut(reason),
-            tuple(map(cut, self._fixtures.story.lines)) if failed else (),
+            tuple(map(cut, trace(self._fixtures.history.steps))) if failed else (),
             place_of(item).backing,
             round(seconds, 4),
             round(in_driver, 4),
             said,
-            self._fixtures.story.facts(),
+            self._fixtures.history.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
         )
 
     def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
         """What the failure can be repeated from; None if something in it has no form."""
-        tape = self._fixtures.story.tape
+        history = self._fixtures.history
         case = Case(
             test=name_of(item),
             requirements=requirements_of(item),
             backing=place_of(item).backing,
             driver=self.session.driver,
             reason=cut(reason),
-            words=tuple(map(cut, self._fixtures.story.lines)),
-            drawn=tuple(tape.drawn),
-            steps=tuple(tape.steps),
+            drawn=tuple(history.drawn),
+            steps=tuple(history.steps),
             finding=_finding(error),
             directory=place_of(item).directory,
         )

@@ -10,9 +10,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from conformance.harness.channel import Writer, opened
 from conformance.harness.collected import Inventory
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.session import Replay, confine
+from conformance.harness.task import Task
 from conformance.lab import namespace
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -31,32 +31,6 @@ _SUITES: Final = Path(__file__).parents[1] / "suites"
 _ENTRY: Final = "conformance.pytest_entry"
 _NOT_TRIED: Final = (Verdict.NOT_APPLICABLE, Verdict.DECLINED, Verdict.UNTESTED)
 ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the controller asks for. ``budget`` is in seconds, 0 for one round however long it takes.
-
-    ``replay`` has what was drawn for tests of stored cases (see session.Replay): they are run first,
-    and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
-    requirements are known, and not shrunk. Without ``preflight`` the tests are run on any driver.
-    """
-
-    driver: str
-    scratch: str
-    parent: int
-    selected: tuple[str, ...]
-    profile: str
-    examples: int
-    seed: int
-    backings: tuple[str, ...] = ()
-    jobs: int = 1
-    budget: float = 0.0
-    replay: Mapping[str, Any] = field(default_factory=dict)
-    unshrunk: tuple[str, ...] = ()
-    replay_only: bool = False
-    call_timeout: float = 60.0
-    preflight: bool = True
 
 
 class _Listener:
@@ -204,7 +178,8 @@ def _round(
 
 def arguments(task: Task, number: int, directory: Path, deadline: float | None = None) -> list[str]:
     """The command line of pytest for one round of a task, with its scratch in ``directory``."""
-    words = ["-p", _ENTRY, "-p", "no:cacheprovider"]
+    # The tests of the suite raise, and assert nothing, so that their modules need no rewriting.
+    words = ["-p", _ENTRY, "-p", "no:cacheprovider", "--assert=plain"]
     words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
     words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]

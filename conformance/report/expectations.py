@@ -14,15 +14,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
-
-import tomlkit
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from typing import TYPE_CHECKING, Any, Final
 
 from conformance.history.case import BadCase, Case
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.spec import Requirement
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
+
+if TYPE_CHECKING:
+    import tomlkit.items
 
 FORMAT: Final = 1
 REVIEW_AFTER: Final = 90  # days until a new entry is to be looked at again
@@ -79,6 +79,8 @@ def within(condition: str, version: str) -> bool:
     """Whether a version meets a condition such as ``>=5.10, <6.1``; only its leading numbers count."""
     if not condition:
         return True
+    from packaging.specifiers import SpecifierSet  # every run imports this module, and few have such a condition
+
     match = re.match(r"[0-9]+(\.[0-9]+)*", version)
     return match is not None and SpecifierSet(condition).contains(match[0], prereleases=True)
 
@@ -112,6 +114,8 @@ def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], to
         raise ValueError("all but review-by (a date) and backing (a list) are texts")
     if entry["requirement"] not in requirements:
         raise ValueError("there is no such requirement; 'overlay-conformance list' shows all")
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     if not entry["reason"].strip():
         raise ValueError("an entry needs a reason")
     _check_date(entry["review-by"], today)
@@ -197,6 +201,8 @@ def updated(text: str, outcomes: Sequence[TestOutcome], cases: Mapping[str, str]
 
     ``cases`` has the path of a stored case by requirement. Comments, order and all other entries stay as they are.
     """
+    import tomlkit
+
     document = tomlkit.parse(text) if text else tomlkit.document()
     document.setdefault("format", FORMAT)
     entries = document.setdefault("known", tomlkit.aot())
@@ -217,6 +223,8 @@ def updated(text: str, outcomes: Sequence[TestOutcome], cases: Mapping[str, str]
 
 
 def _new_entry(requirement: str, outcome: TestOutcome, case: str, today: datetime.date) -> tomlkit.items.Table:
+    import tomlkit
+
     entry = tomlkit.table()
     entry["requirement"] = requirement
     entry["reason"] = (outcome.reason.splitlines() or ["not told"])[0][:200]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from conformance.selftest.alarms import Choice, Hearing, Standing, false_alarms
 from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial, uncovered
 from conformance.spec import load_requirements
+from conformance.spec.profiles import PARTIAL
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
@@ -73,10 +74,10 @@ class KillReport:
 
     @property
     def exit_code(self) -> int:
-        """0 without a false alarm, a surviving mutant and a gap; in smoke, if half of them are killed."""
+        """0 without a false alarm, a surviving mutant and a gap; in quick, if half of them are killed."""
         if self.false_alarms:
             return 1
-        if self.about.profile == "smoke":
+        if self.about.profile in PARTIAL:
             return 0 if self.matrix.share >= HALF else 1
         return 1 if self.matrix.alive or self.gaps else 0
 
@@ -187,7 +188,7 @@ def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
         seconds=round(sum(one.about.seconds for _, one in found), 3),
     )
     exceptions = {key: said for _, one in found for key, said in one.exceptions.items()}
-    judged = about.complete and about.profile != "smoke"
+    judged = about.complete and about.profile not in PARTIAL
     return KillReport(
         about,
         matrix,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
 from conformance.spec import VARIES, Requirement
+from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import NOT_COUNTED, RequirementResult, Share, TestOutcome, Verdict, judge, shares_of
 
 
@@ -83,8 +84,7 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
 
 
 def _counts(result: RequirementResult, column: Column) -> bool:
-    # The profile smoke is a choice of tests, so what it leaves out is not a finding.
-    return column.profile != "smoke" or bool(result.outcomes)
+    return column.profile not in PARTIAL or bool(result.outcomes)
 
 
 def _unusual(runs: Sequence[Run]) -> set[tuple[str, str]]:

@@ -22,6 +22,7 @@ from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
 from conformance.selftest.alarms import Verdicts, summed_up
+from conformance.spec.references import in_words
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _T = TypeVar("_T", bound=Hashable)
@@ -128,7 +129,8 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
     return {
         "verdicts": [verdict.value for verdict in Verdict],
         "requirements": [
-            _plain([one.id, one.family, one.level, one.sentence, one.source]) for one in matrix.requirements
+            _plain([one.id, one.family, one.level, one.sentence, in_words(one.source)])
+            for one in matrix.requirements
         ],
         "columns": [_plain(asdict(column)) for column in matrix.columns],
         "runs": [_run(run) for run in matrix.runs],

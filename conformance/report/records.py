@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
 from conformance.spec import Requirement, load_capabilities
+from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import (
     PREFLIGHT,
     RequirementResult,
@@ -104,7 +105,7 @@ class Part:
         """One verdict for each requirement that was to be judged, or that an outcome is about."""
         said = [one for outcome in self.outcomes for one in outcome.requirements]
         results = judge(dict.fromkeys([*self.to_judge, *sorted(set(said))]), self.outcomes)
-        if self.run.profile == "smoke":  # a choice of tests, so what they leave out is not a finding
+        if self.run.profile in PARTIAL:
             results = [result for result in results if result.outcomes]
         return results
 

@@ -1,8 +1,8 @@
 """A statement of conformance: what may be said of a driver after these runs, and what may not.
 
 A driver is called conformant only if every core requirement (conformance.spec.is_core) passed in every column, and
-none of level MUST failed, known failures included. What was left out is listed with its reason. A smoke run, or
-one with core requirements left out, determines nothing.
+none of level MUST failed, known failures included. What was left out is listed with its reason. A run of the
+profile smoke or quick, or one with core requirements left out, determines nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from conformance.history.printable import markdown
 from conformance.report.matrix import Column, Matrix
 from conformance.report.records import Run
 from conformance.spec import LEVELS, Capability, Requirement, is_core
+from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import Verdict
 
 FORMAT: Final = 1
@@ -158,8 +159,9 @@ def _conclusion(
     missing = sorted({left.requirement for left in left_out if left.core})
     if missing:
         return UNDETERMINED, f"{len(missing)} core requirements were left out: {', '.join(missing)}"
-    if any(column.profile == "smoke" for column in columns):
-        return UNDETERMINED, "the profile smoke checks the adapter, not the driver"
+    partial = sorted({column.profile for column in columns} & set(PARTIAL))
+    if partial:
+        return UNDETERMINED, f"the profile {partial[0]} leaves out tests of most requirements"
     return CONFORMANT, "every core requirement passed, and none of level MUST failed"
 
 

@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import pkgutil
-import re
 import shutil
 import signal
 import sys
@@ -33,25 +32,26 @@ from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
 from conformance.harness.channel import Channel, opened
-from conformance.harness.plugin import EXAMPLES, UNTESTED, ConformancePlugin, load_settings, requirements_of
+from conformance.harness.plugin import UNTESTED, ConformancePlugin, load_settings, requirements_of
 from conformance.harness.store import Deviation
-from conformance.harness.worker import ENDED_WELL, Task, arguments, tell
+from conformance.harness.task import Task
+from conformance.harness.worker import ENDED_WELL, arguments, tell
+from conformance.history.case import Case
 from conformance.history.encoding import encode
+from conformance.history.steps import Did, Looked, Noted, Step
 from conformance.lab import namespace
-from conformance.operations.ops import describe
 from conformance.operations.strategies import STANDARD
 from conformance.selftest.kills import Kill, Seen, is_own_defect
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD: Final = "told"
 _LOG: Final = "log"
 _COUNTED: Final = "conformance_counted"
-# The tree that every chain of layers begins with, as it is drawn and as it is shown in traces.
+# The tree that every chain of layers begins with, as it is drawn.
 _BEGINNING: Final = encode(list(STANDARD))
-_OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
-_BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +296,15 @@ class _Witness:
             return
         self._alive -= set(outcome.requirements)
         drawn = (outcome.case or {}).get("drawn")
-        told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
-        size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)
+        steps = _steps_of(outcome)
+        size = _operations(drawn) if drawn else sum(isinstance(one, Did) for one in steps)
         self._tell_kill(
             outcome.requirements,
             outcome.test,
             time.monotonic(),
             size,
             bool(drawn),
-            len(told),
+            len(steps),
             outcome.reason,
         )
 
@@ -331,6 +331,16 @@ class _Witness:
             (reason.strip().splitlines() or [""])[0][:500],
         )
         tell(self._told, "kill", **asdict(kill))
+
+
+def _steps_of(outcome: TestOutcome) -> list[Step]:
+    """The steps of a failure, without those of the tree that every chain of layers begins with."""
+    steps = Case.from_json(outcome.case).steps if outcome.case else ()
+    return [
+        one
+        for one in steps
+        if not isinstance(one, (Looked, Noted)) and not (isinstance(one, Did) and one.operation in STANDARD)
+    ]
 
 
 def _short(outcome: TestOutcome) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.plugin import UNTESTED
-from conformance.harness.store import Deviation, Workbench, charged_to, content_of, entry_names, members, same_tree
+from conformance.harness.store import Deviation, Store, charged_to, content_of, entry_names, members, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put
 from conformance.history.findings import BytesDiffer, WrongAnswer
-from conformance.history.tape import Waited
+from conformance.history.steps import Waited
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
@@ -40,7 +41,7 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
                 check_names(store, layer_id, archive)
 
 
-def check_names(store: Workbench, layer_id: str, archive: Path) -> None:
+def check_names(store: Store, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -83,7 +84,7 @@ def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: 
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-WHITEOUT-IN-DIFF")
 @pytest.mark.parametrize("path", [b"a", b"b", b"d/a", b"d/d/a", b"d/d"], ids=bytes.decode)
 def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
@@ -93,7 +94,7 @@ def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
         deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_files_of_any_size_are_followed_by_others(bench: Bench) -> None:
     sizes = (0, 1, 511, 512, 513, 1024, 65_535, 65_536, 65_537, 262_144)
@@ -113,7 +114,7 @@ def has_its_files(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> Non
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
     with bench.store() as store:
@@ -124,7 +125,7 @@ def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
             raise Deviation(said, WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
     with bench.store() as store:
@@ -134,7 +135,7 @@ def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
             raise Deviation(f"nothing was done in layer-1, and its diff holds {names}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MINIMAL")
 def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
     with bench.store() as store:
@@ -156,13 +157,13 @@ def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
         no_entries(store, "child", "mounted once")
 
 
-def no_entries(store: Workbench, layer_id: str, when: str) -> None:
+def no_entries(store: Store, layer_id: str, when: str) -> None:
     names = entry_names(store.diff(layer_id))
     if names:
         raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS")
 @given(data=st.data())
 def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject) -> None:
@@ -172,7 +173,7 @@ def test_every_entry_of_a_diff_is_well_formed(bench: Bench, data: st.DataObject)
             check_entries(store, layer_id, members(store.diff(layer_id)))
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-LINKS")
 def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
     names = (b"a", b"d/link", b"link", b"z")
@@ -185,7 +186,7 @@ def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
         check_entries(store, "layer-0", members(store.diff("layer-0")))
 
 
-def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo]) -> None:
+def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> None:
     files: set[str] = set()
     for member in found:
         name = member.name.removeprefix("./")
@@ -216,7 +217,7 @@ def test_a_whiteout_is_an_empty_regular_file(bench: Bench) -> None:
                 raise Deviation(f"the whiteout {member.name!r} is no empty regular file")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
 def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
     passing: list[ops.Operation] = [
@@ -236,7 +237,7 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
             )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
 @pytest.mark.parametrize(
     "change", [ops.Chmod(b"big", 0o600), ops.SetTimes(b"big", 10**18), ops.Rename(b"big", b"moved")]
@@ -258,43 +259,41 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
         first = store.diff("layer-1").read_bytes()
-        store.tell("wait until the clock shows the next second")
         second = int(time.time())
         while int(time.time()) == second:
             os.sched_yield()
-        bench.story.tape.add(Waited())
+        bench.history.add(Waited())
         if store.diff("layer-1").read_bytes() != first:
             raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-MOUNTED")
 def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
         put = content_of(store.diff("layer-1"))
-        store.tell("get layer-1")
-        store.driver.get("layer-1")
+        store.do(Get("layer-1"))
         mounted = content_of(store.diff("layer-1"))
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if put != mounted:
             raise Deviation("the diff of layer-1 has other entries while it is mounted")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-SOCKETS")
 def test_a_socket_is_left_out(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
-        store.tell("make a unix socket called 'sock' in layer-1")
-        root = store.driver.get("layer-1")
+        store.note("make a unix socket called 'sock' in layer-1")
+        root = store.do(Get("layer-1"))
         with socket.socket(socket.AF_UNIX) as listener:
             directory = os.open(root, os.O_PATH | os.O_DIRECTORY)
             try:
                 listener.bind(f"/proc/self/fd/{directory}/sock")  # a path of any length fits in 108 bytes like this
             finally:
                 os.close(directory)
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         names = entry_names(store.diff("layer-1"))
         if "sock" in names or "new" not in names:
             raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}", WrongAnswer())

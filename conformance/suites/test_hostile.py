@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, charged_to, entry_names
+from conformance.harness.store import Deviation, Store, charged_to, entry_names
 from conformance.harness.stores import Bench
+from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import BLOCK, Entry
@@ -33,7 +33,7 @@ _CHECKSUM_FIELD = 148
 class Outside:
     """A directory beside the layers that nobody has any business in."""
 
-    def __init__(self, store: Workbench) -> None:
+    def __init__(self, store: Store) -> None:
         self.path = store.directory / "outside"
         made: list[ops.Operation] = [
             ops.MakeDirectory(b"outside", 0o700),
@@ -65,7 +65,7 @@ class Outside:
 
 
 @contextmanager
-def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
+def targets(bench: Bench) -> Iterator[tuple[Store, Outside]]:
     """A store with the layers "base" and "child", and what lies outside of them."""
     with bench.store() as store:
         store.create("base")
@@ -76,21 +76,16 @@ def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
         outside.check()
 
 
-def try_to_apply(store: Workbench, layer_id: str, entries: Sequence[Entry]) -> bool:
+def try_to_apply(store: Store, layer_id: str, entries: Sequence[Entry]) -> bool:
     """Whether the driver took an archive; that it refuses one is as good here."""
     archive = store.archive(entries)
-    try:
-        store.apply(layer_id, archive)
-    except DriverRefused as refused:
-        store.tell(f"  refused: {refused}")
-        return False
-    return True
+    return store.may_refuse(store.applying(layer_id, archive)) is None
 
 
-def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
+def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
     """The layers below are as they were, and the driver goes on."""
     for layer_id in layer_ids:
-        store.check_tree(layer_id)
+        store.shows_model(layer_id)
     store.create("later", "base")
     store.applied("later", [archives.file("later")])
 
@@ -105,7 +100,7 @@ def up_to(outside: Outside) -> str:
     return "../" * 40 + str(outside.path).lstrip("/")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-DOTDOT")
 @pytest.mark.parametrize("layer_id", ["base", "child"])
 @pytest.mark.parametrize("lead", ["", "d/", "new/"], ids=["at-once", "in-a-directory", "in-a-new-one"])
@@ -134,7 +129,7 @@ def test_absolute_names_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK")
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
 @pytest.mark.parametrize("depth", [1, 2])
@@ -156,7 +151,7 @@ def test_symlinks_of_the_archive_lead_nowhere(bench: Bench, absolute: bool, dept
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SYMLINK-BELOW")
 def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -177,7 +172,7 @@ def test_symlinks_that_are_there_lead_nowhere(bench: Bench) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-HARD-LINK-MODE")
 @pytest.mark.parametrize("way", ["absolute", "dots", "symlink"])
 def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
@@ -201,7 +196,7 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-HARD-LINK-MODE")
 def test_a_link_to_a_symlink_changes_no_mode_of_its_target(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -220,12 +215,12 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
     with targets(bench) as (store, outside):
         entry = archives.symlink(name, str(outside.path)) if kind == "symlink" else archives.file(name)
         try_to_apply(store, "child", [entry, archives.file("new")])
-        root = store.driver.get("child")
+        root = store.do(Get("child"))
         try:
             if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
                 raise Deviation(f"an entry called {name!r} replaced the root of the layer", RootReplaced(b"a"))
         finally:
-            store.driver.put("child")
+            store.do(Put("child"))
         still_well(store)
 
 
@@ -241,7 +236,7 @@ def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "mark",
     [
@@ -262,7 +257,7 @@ def test_deletions_reach_nothing_outside(bench: Bench, mark: str, way: str) -> N
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-OPAQUE-OUT")
 def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
     """STANDARD has the symlink b to the directory d."""
@@ -297,11 +292,11 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
     """These bytes are refused, and the driver goes on."""
     with targets(bench) as (store, _):
         archive = store.bytes_of_archive(data, what)
-        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
+        store.refuses(store.applying("child", archive))
         still_well(store)
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
 def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
     first, second = archives.archive([archives.file("one")]), archives.archive([archives.file("two")])
@@ -327,7 +322,7 @@ def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> 
     )
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
 def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
     """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
@@ -362,10 +357,7 @@ def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> Non
             whole[place] = value
         length = bench.draw(data, st.sampled_from((len(whole), 3000, 1100, 513)))
         archive = store.bytes_of_archive(bytes(whole[:length]), f"mutated: {whole[:length].hex()[:200]}...")
-        try:
-            store.apply("child", archive)
-        except DriverRefused as refused:
-            store.tell(f"  refused: {refused}")
+        store.may_refuse(store.applying("child", archive))
         still_well(store)
 
 
@@ -409,7 +401,7 @@ def test_many_entries_are_taken(bench: Bench) -> None:
             raise Deviation(f"an archive of 1,501 entries made {found}")
 
 
-@pytest.mark.smoke
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
 def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
     with targets(bench) as (store, outside):
@@ -426,7 +418,7 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
         if beyond:
             raise Deviation(f"the diff names what lies behind a symlink: {beyond}", WrongAnswer())
         if bench.has("changes"):
-            found = [change.path for change in store.driver.changes("child", "base")]
+            found = [change.path for change in store.do(Changes("child", "base"))]
             if any(b"secret" in path or path.startswith(b"/d/s") for path in found):
                 raise Deviation(f"changes name what lies behind a symlink: {found}", WrongAnswer())
 

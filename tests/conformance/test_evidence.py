@@ -55,8 +55,8 @@ def run(driver: str, *words: str, scratch: Path, env: Mapping[str, str] = ENVIRO
     return Left(done.stdout, results, tuple(results.parent / one for one in named))
 
 
-def replay(case: Path, driver: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "conformance", "replay", str(case), driver]
+def replay(case: Path, driver: str, *words: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "conformance", "replay", str(case), driver, *words]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -88,7 +88,9 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     assert code == 0, said
     code, said = replay(folder, driver)
     assert (code, said[:5]) == (1, "STILL"), said
-    code, said = replay(folder / "case.json", REFERENCE)
+    # Each of the three replays that are the default starts a process: once is enough, but for one case.
+    once = () if what == "attributes lost" else ("--times", "1")
+    code, said = replay(folder / "case.json", REFERENCE, *once)
     assert (code, said[:5]) == (0, "FIXED"), said
     assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
 
@@ -105,7 +107,7 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     lost = set(actual.splitlines()) - set(expected.splitlines())
     assert len(lost) == 1
     explained = (folder / "difference.txt").read_text()
-    assert "should not be there" in explained
+    assert "unexpected: " in explained
     assert "last named in step" in explained
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["kernel"] == os.uname().release

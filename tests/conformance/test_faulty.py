@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,6 @@ from conformance.lab.backing import BACKINGS, HOST
 from conformance.selftest.mutants.catalogue import EXCEPTIONS, FAULTS
 from conformance.selftest.mutants.fault import Fault
 from conformance.spec import load_requirements
-
-# A bug that a project had, an erratum of the reference driver, a boundary that is moved, or where else it is from.
-SOURCE = re.compile(r"(bug \d+(, \d+)*: .+|erratum: .+|boundary: .+|derived: .+)")
 
 
 def test_every_requirement_has_a_fault_that_breaks_it() -> None:
@@ -34,7 +30,7 @@ def test_every_fault_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_says_what_it_is(fault: Fault) -> None:
-    assert SOURCE.fullmatch(fault.source), fault.source
+    assert fault.source
     assert fault.breaks
     assert len(set(fault.breaks)) == len(fault.breaks)
     assert set(fault.breaks) <= set(load_requirements())
@@ -114,8 +110,8 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_all_tests_of_what_a_diff_holds_are_in_smoke(scratch: Path) -> None:
+def test_all_tests_of_what_a_diff_holds_are_in_quick(scratch: Path) -> None:
     ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
-    words = ["--profile", "smoke", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
+    words = ["--profile", "quick", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
     _, found, _ = run("python:conformance.selftest.mutants.archives:DiffsTooMuch", *words, scratch=scratch)
     assert {verdicts(found)[one] for one in ids} == {"FAIL"}

@@ -199,7 +199,7 @@ def test_a_second_signal_ends_a_driver_that_takes_no_notice(scratch: Path) -> No
     ids=lambda words: words[0],
 )
 def test_a_signal_ends_other_verbs_too(scratch: Path, words: list[str]) -> None:
-    case = Case("test_nothing_has_no_size", (HUNG,), "host", "x", "", (), (), (), InWords())
+    case = Case("test_nothing_has_no_size", (HUNG,), "host", "x", "", (), (), InWords())
     (scratch / "case.json").write_text(json.dumps(case.as_json()))
     with hanging(scratch, *[word.replace("CASE", str(scratch / "case.json")) for word in words]) as command:
         command.until_it_hangs()

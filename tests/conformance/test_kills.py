@@ -75,7 +75,7 @@ def test_a_fault_that_dies_of_something_else_is_alive(requirement: str) -> None:
     trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
     assert trial.fate is Fate.BY_OTHERS
     assert KillMatrix((FAULT,), (trial,), "standard").alive == (FAULT,)
-    assert KillMatrix((FAULT,), (trial,), "smoke").alive == (FAULT,)
+    assert KillMatrix((FAULT,), (trial,), "quick").alive == (FAULT,)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.ERROR, Verdict.DECLINED, Verdict.UNTESTED])
@@ -267,7 +267,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
-    other = Specimen("Other", (OTHER,), "A | B.", "bug 1: moby#1", hard=True)
+    other = Specimen("Other", (OTHER,), "A | B.", "moby/moby#1", hard=True)
     trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
     hearings = (
         Hearing("Other", 1, Standing.FALSE_ALARM, 7, (Alarm((NAMED,), "test_it", "it | failed"),), (SECOND,)),
@@ -288,13 +288,13 @@ def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
     assert report.exit_code == 1
 
 
-def test_in_smoke_half_is_enough() -> None:
-    about = Selftest(**{**{name: getattr(ABOUT, name) for name in ABOUT.__slots__}, "profile": "smoke"})
+def test_in_quick_half_is_enough() -> None:
+    about = Selftest(**{**{name: getattr(ABOUT, name) for name in ABOUT.__slots__}, "profile": "quick"})
     others = [Specimen(f"Wrong{number}", (NAMED,), "Wrong.", "boundary: x") for number in range(3)]
     killed = [judged(one, 1, Seen(kills=(kill(NAMED),))) for one in others]
     alive = [judged(one, 1, Seen()) for one in others]
     for trials, code in ((killed[:2] + alive[2:], 0), (killed[:1] + alive[1:], 1)):
-        assert KillReport(about, KillMatrix(tuple(others), tuple(trials), "smoke")).exit_code == code
+        assert KillReport(about, KillMatrix(tuple(others), tuple(trials), "quick")).exit_code == code
 
 
 def test_the_page_holds_the_matrix_if_there_is_one() -> None:
@@ -330,7 +330,7 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
     # What the first could try is told by it, also if another machine saw it die.
     survived = KillReport(ABOUT, KillMatrix((FAULT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
     assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (FAULT,)
-    for what, value in {"seeds": (1,), "profile": "smoke", "specification": "ba9876543210"}.items():
+    for what, value in {"seeds": (1,), "profile": "quick", "specification": "ba9876543210"}.items():
         unlike = replace(machine, about=replace(machine_about, **{what: value}))  # type: ignore[arg-type]
         with pytest.raises(BadKills, match=f"host and machine differ in their {what}"):
             killfile.joined([("host", host), ("machine", unlike)])

@@ -25,10 +25,11 @@ from conformance.drivers.protocol import (
 from conformance.harness.channel import event_of, new_token
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Story
 from conformance.harness.stores import Fixtures
+from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
-from conformance.harness.worker import Task, arguments
+from conformance.harness.worker import arguments
+from conformance.history.steps import History
 from conformance.selftest.trials import Job, Trials
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.verdicts import PREFLIGHT
@@ -268,7 +269,7 @@ def fixtures(scratch: Path, driver: Scripted, lacking: Mapping[str, str], *place
 
     session = Session("kind:name", "smoke", 1, (), "root", places, lacking, (), stores=str(scratch))
     source = DriverSource(DriverInfo("kind:name", "1"), opened, next_step="buy a kernel")
-    return Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+    return Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
 
 
 def test_a_host_that_mounts_nothing_is_not_the_drivers_fault(scratch: Path) -> None:

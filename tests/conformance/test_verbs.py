@@ -16,6 +16,7 @@ import click
 import pytest
 
 from conformance.cli import main
+from conformance.cli.base import VERBS
 
 pytestmark = pytest.mark.slow  # each test starts the command, some a shell too
 
@@ -37,7 +38,10 @@ SHORT = (
 def verbs(command: click.Command = main, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner, name
             yield from verbs(inner, *path, name)
 
 
@@ -65,8 +69,51 @@ def test_help_is_short_and_complete(path: tuple[str, ...]) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
     if isinstance(command, click.Group):
-        for inner in command.commands:
+        for inner in command.list_commands(click.Context(command)):
             assert re.search(rf"^  {inner}  +\S", told.stdout, re.MULTILINE), inner
+
+
+# What these bring is needed by no verb of the test below.
+HEAVY = {"pytest", "_pytest", "hypothesis", "grpc", "tomlkit", "packaging", "yaml", "vagrant"}
+HEAVY |= {f"conformance.{one}" for one in ("selftest", "suites", "machines", "evidence", "drivers.registry")}
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (("--help",), ""),
+        (("list",), ""),
+        (("explain", "OVL-LIFE-CREATE"), ""),
+        (("run", "--help"), ""),
+        ((), "overlay-conformance re"),
+        ((), "overlay-conformance explain OVL-NA"),
+        ((), "overlay-conformance run --family qu"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else one,
+)
+def test_what_has_to_be_quick_imports_neither_tests_nor_mutants(words: tuple[str, ...], completed: str) -> None:
+    variables = {**os.environ, "COLUMNS": "100"}
+    if completed:
+        number = len(completed.split()) - 1
+        variables |= {"_OVERLAY_CONFORMANCE_COMPLETE": "bash_complete", "COMP_WORDS": completed}
+        variables["COMP_CWORD"] = str(number)
+    start = "from conformance.cli import main; main(prog_name='overlay-conformance')"
+    command = [sys.executable, "-X", "importtime", "-c", start, *words]
+    told = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.strip()
+    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert "conformance.cli.base" in imported
+    assert imported & HEAVY == set()
+
+
+def test_every_verb_is_of_the_module_that_the_table_names() -> None:
+    context = click.Context(main)
+    for name, verb in VERBS.items():
+        command = main.get_command(context, name)
+        assert command, name
+        assert command.callback, name
+        assert command.callback.__module__ == verb.module
+    assert main.list_commands(context) == sorted({*VERBS, "matrix"})
 
 
 def test_every_option_in_use_is_told_of_by_name_when_it_is_mistyped() -> None:
@@ -212,7 +259,7 @@ def test_a_run_of_nothing_says_where_the_tests_are(scratch: Path) -> None:
     told = ran("run", "python:refdriver:Driver", *words)
     assert told.returncode == 3
     assert (
-        "note: profile smoke has no test of the selected requirements; try --profile standard or release"
+        "note: profile smoke has no test of the selected requirements; try --profile quick, standard or release"
         in told.stdout
     )
 

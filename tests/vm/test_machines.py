@@ -82,7 +82,7 @@ def matrix(verb: str, *words: str) -> list[str]:
 def run_of_two(output: Path) -> list[str]:
     chosen = ["--kernel", KERNEL, "--driver", "refdriver", "--overlay", "default"]
     chosen += ["--backing", "ext4", "--backing", "tmpfs", "--provider", PROVIDER]
-    return matrix("run", *chosen, "--profile", "smoke", "--output", str(output))
+    return matrix("run", *chosen, "--profile", "quick", "--output", str(output))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
-import importlib.metadata
 import io
 import json
 import os
@@ -164,8 +163,12 @@ def _version_of(module_name: str) -> str:
     package = module_name.partition(".")[0]
     # What is installed in place (pip install --editable) is in no distribution's list of packages.
     own = getattr(importlib.import_module(package), "__version__", None)
-    distributions = importlib.metadata.packages_distributions().get(package, []) if own is None else []
-    return str(own) if own else importlib.metadata.version(distributions[0]) if distributions else "unknown"
+    if own is not None:
+        return str(own) or "unknown"
+    from importlib import metadata  # half of the time that this process takes to start
+
+    distributions = metadata.packages_distributions().get(package, [])
+    return metadata.version(distributions[0]) if distributions else "unknown"
 
 
 def _of(kind: type, expected: str, value: Any) -> Any:

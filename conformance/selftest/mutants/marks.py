@@ -165,17 +165,24 @@ def _listed(directory: str) -> set[str]:
 
 
 FAULTS: Final = (
-    Fault(CarriesMarksUp, ("OVL-OPAQUE-NOT-INHERITED",), "bug 6: moby 64b43ed5ec", hard=True),
-    Fault(MarksTheTopOnly, ("OVL-OPAQUE-DEEP",), "bug 20: fuse-overlayfs#136", hard=True),
-    Fault(DeletesOneLevel, ("OVL-OPAQUE-DEEP",), "bug 20: fuse-overlayfs#136, #138", hard=True),
-    Fault(DeletesOneLayer, ("OVL-OPAQUE-DEEP",), "bug 3: docker#25244; in a layer two further down", hard=True),
-    Fault(MarkResetsTheMode, ("OVL-OPAQUE-METADATA",), "bug 5: docker#27298"),
-    Fault(MarkResetsTheOwner, ("OVL-OPAQUE-METADATA",), "bug 5: moby daa7019517", hard=True),
+    Fault(CarriesMarksUp, ("OVL-OPAQUE-NOT-INHERITED",), "moby/moby@64b43ed5ec", hard=True),
+    Fault(MarksTheTopOnly, ("OVL-OPAQUE-DEEP",), "containers/fuse-overlayfs#136", hard=True),
+    Fault(
+        DeletesOneLevel,
+        ("OVL-OPAQUE-DEEP",),
+        "containers/fuse-overlayfs#136; containers/fuse-overlayfs#138",
+        hard=True,
+    ),
+    Fault(DeletesOneLayer, ("OVL-OPAQUE-DEEP",), "moby/moby#25244: in a layer two further down", hard=True),
+    Fault(MarkResetsTheMode, ("OVL-OPAQUE-METADATA",), "moby/moby#27298"),
+    Fault(MarkResetsTheOwner, ("OVL-OPAQUE-METADATA",), "moby/moby@daa7019517", hard=True),
     Fault(
         MarkClearsTheArchive,
         ("OVL-APPLY-OPAQUE-ORDER",),
-        "derived: image-spec layer.md: an opaque whiteout hides what is in lower layers, wherever it stands",
+        "image-spec/layer.md#opaque-whiteout: wherever it stands",
     ),
-    Fault(MountsWithRedirects, ("OVL-APPLY-ROUND-TRIP",), "bug 26: moby 49c3a7c4ba", hard=True),
-    Fault(MountsWithMetacopy, ("OVL-DIFF-COPY-UP-DATA",), "bug 27: cs#640, #815", hard=True),
+    Fault(MountsWithRedirects, ("OVL-APPLY-ROUND-TRIP",), "moby/moby@49c3a7c4ba", hard=True),
+    Fault(
+        MountsWithMetacopy, ("OVL-DIFF-COPY-UP-DATA",), "containers/storage#640; containers/storage#815", hard=True
+    ),
 )

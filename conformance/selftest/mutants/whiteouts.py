@@ -237,35 +237,37 @@ def _is_whiteout(directory: int, name: bytes) -> bool:
 
 
 FAULTS: Final = (
-    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "bug 1: moby#23863, #25086"),
-    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "bug 16: buildkit bc646a660", hard=True),
+    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "moby/moby#23863; moby/moby#25086"),
+    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "moby/buildkit@bc646a660", hard=True),
     Fault(CutsWhiteoutsToNameMax, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
     Fault(RefusesLongWhiteouts, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
-    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "bug 17: cs cbef82ca7"),
-    Fault(MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "bug 24: derived from the reference source"),
+    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "containers/storage@cbef82ca7"),
+    Fault(
+        MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
+    ),
     Fault(
         OpensDeletedParents,
         ("OVL-APPLY-WHITEOUT-BEFORE",),
-        "bug 24: derived from the reference source, for a directory that has no entry of its own",
+        "behaviour#whiteouts: for a directory that has no entry of its own; field-bugs#whiteout-and-entry",
         hard=True,
     ),
-    Fault(DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "bug 25: derived from the reference source"),
     Fault(
-        ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "derived: overlayfs.rst: readdir merges directories only"
+        DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
     ),
+    Fault(ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "overlayfs.rst: readdir merges directories only"),
     Fault(
         LooksForMarksInOneDirectory,
         ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        "overlayfs.rst: an opaque directory hides all that is below it",
         hard=True,
     ),
     Fault(
         ClearsOneDirectory,
         ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        "overlayfs.rst: an opaque directory hides all that is below it",
         hard=True,
     ),
-    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "bug 19: fuse-overlayfs#151"),
-    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "bug 14: singularity#1605"),
-    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "derived: driver-facts 6: names are cleaned"),
+    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "containers/fuse-overlayfs#151"),
+    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "apptainer/singularity#1605"),
+    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "behaviour#names"),
 )

@@ -16,6 +16,7 @@ from conformance.report.matrix import Matrix
 from conformance.report.page import page
 from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing
 from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial
+from conformance.spec.references import in_words
 from conformance.spec.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -216,7 +217,16 @@ def test_a_cell_opens_its_evidence_and_escape_closes_it(window: Window, samples:
     window.open("three")
     window.cell(label).click()
     said = window.find("dialog").text
-    for part in (asked.id, asked.level, asked.sentence, asked.source, "test_it[", "FAIL", "1.25 s", "oops"):
+    for part in (
+        asked.id,
+        asked.level,
+        asked.sentence,
+        in_words(asked.source),
+        "test_it[",
+        "FAIL",
+        "1.25 s",
+        "oops",
+    ):
         assert part in said
     assert window.js("return $$('dialog .steps li').map((one) => one.textContent)") == ["make it", "break it"]
     assert window.find("dialog .reason").text == f"{asked.id}:\n  is not so"
@@ -283,7 +293,7 @@ def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples
         *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "m", "standard", 10, (1,), 1, 60.0),
         *(False, True, "2026-11-25T00:00:00+00:00", 12.5),
     )
-    fault = Specimen("Wrong", (samples.must[0],), text, "bug 1: moby")
+    fault = Specimen("Wrong", (samples.must[0],), text, "moby/moby#23863")
     matrix = KillMatrix((fault,), (Trial("Wrong", 1, Fate.SURVIVED, reason=text),), "standard")
     choices = tuple(Choice(name, text, "a manual", ("OVL-DIFF",)) for name in ("Good", "Bad"))
     alarm = Alarm((samples.must[1],), "test_it", text)

@@ -85,8 +85,9 @@ def test_what_was_left_out_is_listed_with_its_reason(left_out: set[str]) -> None
     assert (statement.conclusion == CONFORMANT) == (not left_out & set(CORE))
 
 
-def test_a_smoke_run_determines_nothing() -> None:
-    assert stated(run=replace(WHOLE, profile="smoke")).conclusion == UNDETERMINED
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_a_run_of_some_tests_determines_nothing(profile: str) -> None:
+    assert stated(run=replace(WHOLE, profile=profile)).conclusion == UNDETERMINED
 
 
 def test_a_failure_of_the_harness_determines_nothing() -> None:
