@@ -65,7 +65,7 @@ class Alarm:
 class Hearing:
     """One variant, one seed, and what was seen.
 
-    ``passed`` counts the tests that passed; ``forgone`` are requirements that failed by choice; ``reason`` says why
+    ``passed`` counts the tests that passed; ``forgone`` are waived requirements that failed; ``reason`` says why
     nothing can be said of it. ``seconds`` is the whole time.
     """
 
