@@ -19,8 +19,13 @@ _PACKAGE = "conformance.suites."
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, in a group of their own."""
     group = parser.getgroup("overlay-conformance")
-    group.addoption("--driver", metavar="CONNECTION", help="the driver to judge, such as python:refdriver:Driver")
-    group.addoption("--conformance-profile", choices=PROFILES, default="standard", help="how much to try")
+    group.addoption("--driver", metavar="CONNECTION", help="the driver to test, such as python:refdriver:Driver")
+    group.addoption(
+        "--conformance-profile",
+        choices=PROFILES,
+        default="standard",
+        help="which tests to run, with how many examples",
+    )
     group.addoption("--conformance-examples", type=int, metavar="N", help="examples for each property")
     group.addoption(
         "--backing", action="append", default=[], metavar="NAME", help="backing filesystem, or all (repeatable)"
@@ -33,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long a call of the driver may take (60)",
+        help="time limit in seconds for each call of the driver (60)",
     )
-    group.addoption("--conformance-scratch", metavar="DIRECTORY", help="where to make stores")
+    group.addoption("--conformance-scratch", metavar="DIRECTORY", help="directory in which stores are created")
     # For the worker of the command line, which owns the directory and has a deadline.
     group.addoption("--conformance-directory", help=argparse.SUPPRESS)
     group.addoption("--conformance-deadline", type=float, help=argparse.SUPPRESS)

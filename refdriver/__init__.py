@@ -1,4 +1,4 @@
-"""A reference implementation of the overlay graph driver of containers/storage, with its errors put right."""
+"""A reference implementation of the overlay graph driver of containers/storage, with its errors corrected."""
 
 from refdriver.archive.stream import ArchiveStream
 from refdriver.changes import Change, ChangeKind

@@ -53,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(NoForbiddenSkips(), "no-forbidden-skips")
     config.addinivalue_line("markers", "mounts: makes real mounts, so it needs root")
+    config.addinivalue_line("markers", "slow: takes more than two seconds of CPU; not in tox -e quick")
     # A shell without job control starts what is in the background with Ctrl-C ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

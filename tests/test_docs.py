@@ -160,6 +160,14 @@ def test_a_block_that_is_run_elsewhere_says_where() -> None:
             assert re.fullmatch(r"(|exit \d+(: .+)?|elsewhere: .+|command: \w+)", block.note), block.note
 
 
+def test_the_code_that_contributors_are_shown_is_that_of_the_suite() -> None:
+    sources = [path.read_text() for path in (*ROOT.glob("conformance/**/*.py"), *ROOT.glob("refdriver/**/*.py"))]
+    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "python"]
+    assert len(shown) > 1
+    for text in shown:
+        assert any(text in source for source in sources), text
+
+
 @pytest.mark.mounts
 def test_the_script_for_ci_judges_and_leaves_everything(place: Path) -> None:
     """What action.yml and docs/ci/gitlab.yml run."""

@@ -17,10 +17,10 @@ from conformance.selftest.kills import Fate, Kill, KillMatrix, Specimen, Trial
 
 ROUND_TRIP, OTHER = "OVL-APPLY-ROUND-TRIP", "OVL-LIFE-CREATE"
 FAULTS = (
-    Specimen("Both", (ROUND_TRIP,), "Both see it.", "bug 1: moby"),
-    Specimen("Ours", (ROUND_TRIP,), "We see it.", "bug 1: moby"),
-    Specimen("Theirs", (OTHER,), "They see it.", "bug 1: moby"),
-    Specimen("Elsewhere", (OTHER,), "Nobody can see it here.", "bug 1: moby", needs="xfs-quota"),
+    Specimen("Both", (ROUND_TRIP,), "Both see it.", "moby/moby#23863"),
+    Specimen("Ours", (ROUND_TRIP,), "We see it.", "moby/moby#23863"),
+    Specimen("Theirs", (OTHER,), "They see it.", "moby/moby#23863"),
+    Specimen("Elsewhere", (OTHER,), "Nobody can see it here.", "moby/moby#23863", needs="xfs-quota"),
 )
 MOBY, STORAGE = SUITES[:2]
 
@@ -107,7 +107,7 @@ def test_the_page_counts_by_family_and_says_what_is_left_out() -> None:
     assert "| graphtest of moby | 2 | Bad |" in text
     assert "| `Both`: Both see it. | OVL-APPLY-ROUND-TRIP | One |  |" in text
     assert "Killed by one of them and not by this suite: Theirs." in text
-    assert "Of 4 faults 1 " in text
+    assert "Of 4 mutants, 1 " in text
     assert "xfs-quota" in text
     assert "golang-go 2:1.19" in text
 

@@ -185,12 +185,24 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor.removeprefix("#") in anchors(path)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_that_a_document_names_are_there(document: Path) -> None:
+    """Relative to the top or to conformance/. Capitals are placeholders; the changelog names what is gone, too."""
+    places = [place for place in (ROOT, ROOT / "conformance") if document.name != "CHANGELOG.md"]
+    for path in re.findall(r"`((?:\.ci|[a-z]\w*)(?:/[\w.*-]+)*/?)`", document.read_text()):
+        above = [place for place in places if "/" in path and (place / path.split("/")[0]).is_dir()]
+        if above and not re.search(r"/[A-Z]+\b(?!\.)", path):
+            assert any(list(place.glob(path.rstrip("/"))) for place in above), path
+
+
 def anchors(document: Path) -> set[str]:
-    """What can follow # in a link to a document: its headings, as GitHub writes them."""
+    """What can follow # in a link to a document: its anchors, and its headings as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
-    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"></a>', document.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["overlay-conformance", "refdriver"])
 def test_the_commands_are_installed(command: str) -> None:
     path = shutil.which(command, path=os.path.dirname(sys.executable))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from vm.runner import Done
 
 
-@click.group(short_help="Judge drivers on many kernels and filesystems, in virtual machines.")
+@click.group(short_help="Test drivers on many kernels and filesystems, in virtual machines.")
 def matrix() -> None:
-    """Judge drivers on many kernels and backing filesystems, in virtual machines (docs/matrix.md)."""
+    """Test drivers on many kernels and backing filesystems, in virtual machines (docs/matrix.md)."""
 
 
 matrix.add_command(selftest_command)
@@ -36,7 +36,7 @@ matrix.add_command(selftest_command)
 @matrix.command("list")
 @choosing
 def list_cells(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
-    """List the cells: what is judged where."""
+    """List the cells of the matrix with their number of requirements."""
     with refusals():
         _, cells = chosen_cells(matrix_file, provider, choice)
         for cell in cells:
@@ -51,7 +51,7 @@ def list_cells(matrix_file: Path | None, provider: str | None, **choice: tuple[s
     type=click.Choice(["json", "github", "gitlab"]),
     default="json",
     show_default=True,
-    help="Of our own, or as a CI system reads it.",
+    help="Output format: plain JSON, or for a CI system.",
 )
 def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tuple[str, ...]) -> None:
     """Write the cells for a CI system: one job for each kernel."""
@@ -64,10 +64,10 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         click.echo(write(cells, chosen, provider or ""))
 
 
-@matrix.command("build", short_help="Make the box and the kernels of the cells.")
+@matrix.command("build", short_help="Build the box and the kernels of the cells.")
 @choosing
 def build_command(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
-    """Make the box and the kernels of the cells, as far as they are not in the cache."""
+    """Build the box and the kernels of the cells, unless they are in the cache."""
     with refusals():
         from vm import build
 
@@ -80,24 +80,22 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
         click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
-@matrix.command(short_help="Run the cells, and join what they found.")
+@matrix.command(short_help="Run the cells, and merge their results.")
 @choosing
-@click.option("--profile", type=click.Choice(PROFILES), help="Instead of the matrix's.")
-@click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the matrix's.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples, the same in all cells.")
-@click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m, instead of the matrix's.")
-@click.option("--machines", type=click.IntRange(1), help="How many at a time, instead of what there is room for.")
+@click.option("--profile", type=click.Choice(PROFILES), help="Profile (default: from the matrix).")
+@click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the matrix).")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples, the same in all cells.")
+@click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m (default: from the matrix).")
+@click.option("--machines", type=click.IntRange(1), help="Number of concurrent machines (default: as many as fit).")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(OUTPUT),
     show_default=True,
-    help="Where results go; what is there already is not run again.",
+    help="Directory for results; cells with a result are not run again.",
 )
-@click.option(
-    "--shard", default="", metavar="KERNEL", help="Of what is chosen, the job of 'matrix plan' of that name."
-)
-@click.option("--again", is_flag=True, help="Run also what has a result.")
+@click.option("--shard", default="", metavar="KERNEL", help="Only the cells of this job of 'matrix plan'.")
+@click.option("--again", is_flag=True, help="Run cells that have a result, too.")
 def run(
     matrix_file: Path | None,
     provider: str | None,
@@ -111,7 +109,7 @@ def run(
     again: bool,
     **choice: tuple[str, ...],
 ) -> None:
-    """Run the cells, and write results.jsonl of all; exit codes as those of 'overlay-conformance run'."""
+    """Run the cells, and write results.jsonl of all; exit status as of 'overlay-conformance run'."""
     with refusals():
         from conformance.report.records import digest_of
         from conformance.spec import load_requirements
@@ -151,24 +149,26 @@ def run(
         sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
 
 
-@matrix.command(short_help="Join what the cells of a run have left.")
+@matrix.command(short_help="Merge the results of the cells of a run.")
 @click.argument("output", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(OUTPUT))
 @click.option(
     "--markdown",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Put the table into this page as well, between its markers or at its end.",
+    help="Also write the table into this page, between its markers or at its end.",
 )
 def collect(output: Path, markdown: Path | None) -> None:
-    """Join what cells in OUTPUT have left to results.jsonl, page.html and table.md; of an ended run, too."""
+    """Merge the results of cells in OUTPUT into results.jsonl, page.html and table.md."""
     with refusals():
         files = sorted((output / "cells").glob("*/results.jsonl"))
         if not files:
-            raise click.UsageError(f"no cell in {output} has a result; 'overlay-conformance matrix run' makes them")
+            raise click.UsageError(
+                f"no cell in {output} has a result; 'overlay-conformance matrix run' writes them"
+            )
         sys.exit(_collect(files, output, markdown))
 
 
-@matrix.command(short_help="Remove what a killed run left.")
-@click.option("--all", "everything", is_flag=True, help="Also the box and the kernels.")
+@matrix.command(short_help="Remove machines that a killed run left.")
+@click.option("--all", "everything", is_flag=True, help="Remove the box and the kernels, too.")
 def clean(everything: bool) -> None:
     """Remove the machines, volumes and processes that a killed run left."""
     from vm import build, cleaning

@@ -41,13 +41,15 @@ def choosing(command: _F) -> _F:
             command
         )
     command = click.option(
-        "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+        "--provider",
+        type=click.Choice(["libvirt", "uml"]),
+        help="Provider of the machines (default: from the matrix).",
     )(command)
     return click.option(
         "--file",
         "matrix_file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Another matrix than the project's.",
+        help="Matrix file (default: the project's).",
     )(command)
 
 
@@ -67,7 +69,7 @@ def daemon(provider: str) -> Iterator[None]:
 def chosen_cells(
     matrix_file: Path | None, provider: str | None, choice: dict[str, tuple[str, ...]], shard: str = ""
 ) -> tuple[Matrix, list[Cell]]:
-    """The matrix and its cells, by the words of a command line; raises BadMatrix, NothingChosen."""
+    """The matrix and its cells, by the options of a command line; raises BadMatrix, NothingChosen."""
     from conformance.spec import load_requirements
     from vm.matrix import FILE, load
     from vm.plan import cells_of

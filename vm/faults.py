@@ -1,4 +1,4 @@
-"""``matrix selftest``: faulty drivers that take what a host may lack, tried in a machine."""
+"""``matrix selftest``: mutants that need capabilities a host may lack, tried in a machine."""
 
 from __future__ import annotations
 
@@ -14,41 +14,48 @@ from vm.common import OUTPUT, alone, chosen_cells, daemon, refusals, say
 _OTHERS: Final = ("backings", "overlays", "drivers")
 
 
-@click.command("selftest", short_help="Try faulty drivers that take what this host lacks, in a machine.")
-@click.option("--kernel", "kernels", default="6.1", show_default=True, help="Of the machine, by name or release.")
+@click.command("selftest", short_help="Try mutants that need capabilities this host lacks, in a machine.")
 @click.option(
-    "--provider", type=click.Choice(["libvirt", "uml"]), help="Instead of the matrix's: what makes machines."
+    "--kernel", "kernels", default="6.1", show_default=True, help="Kernel of the machine, by name or release."
 )
-@click.option("--fault", "names", multiple=True, metavar="NAME", help="Only this (repeatable).")
+@click.option(
+    "--provider", type=click.Choice(["libvirt", "uml"]), help="Provider of the machines (default: from the matrix)."
+)
+@click.option("--mutant", "names", multiple=True, metavar="NAME", help="Only this mutant (repeatable).")
+@click.option("--fault", "old_names", multiple=True, hidden=True)  # the name of --mutant until 0.3.0
 @click.option(
     "--untried",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Those that could not be tried by this file of 'selftest --results', in its profile and with its seeds.",
+    help="The mutants that were not applicable in this file of 'selftest --results', with its profile and seeds.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds, from --seed on."
+)
 @click.option("--budget", type=Duration(), default="10m", show_default=True, help="Time for each trial.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(OUTPUT),
     show_default=True,
-    help="Where results go.",
+    help="Directory for results.",
 )
 def selftest_command(
     kernels: str,
     provider: str | None,
     names: tuple[str, ...],
+    old_names: tuple[str, ...],
     untried: Path | None,
     seed: int,
     seeds: int,
     budget: float,
     output: Path,
 ) -> None:
-    """Try the faulty drivers that take xfs with quota or the device mapper in a machine that has both.
+    """Try the mutants that need xfs with quota or the device mapper in a machine that has both.
 
-    Writes kills.jsonl and kills.md in the output; with --untried they are of that file's faults too.
+    Writes kills.jsonl and kills.md in the output; with --untried they include that file's mutants.
     """
+    names = (*names, *old_names)
     with refusals():
         from conformance.report import killfile
         from conformance.report.killtable import kill_table
@@ -66,7 +73,7 @@ def selftest_command(
         output = output.absolute()
         output.mkdir(parents=True, exist_ok=True)
         if untried and not names:
-            click.echo(f"{untried}: every fault could be tried there, so nothing is left for a machine")
+            click.echo(f"{untried}: every mutant was applicable there, so nothing is left for a machine")
         else:
             cache = build.cache_directory()
             alone(cache)

@@ -211,7 +211,7 @@ class _Place:
         said = self.text()
         match = re.fullmatch(r"(\d+)([smh])", said)
         if not match:
-            raise self.wrong(f"{said!r} is no duration; write 90s, 3m or 1h")
+            raise self.wrong(f"{said!r} is not a duration; write 90s, 3m or 1h")
         return float(int(match[1]) * _UNITS[match[2]])
 
 

@@ -307,7 +307,7 @@ def _command(cell: Cell, asked: Asked, left: str) -> str:
 
 
 def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:
-    """The result file and the folders of failures; whether the kernel is well, and the suite's seconds.
+    """The result file and the evidence folders; whether the kernel is well, and the suite's seconds.
 
     Raises MachineFailed if there is no result.
     """

@@ -1,4 +1,4 @@
-"""A selftest in a machine: for faults that take what a host may lack, xfs with quota and the device mapper."""
+"""A selftest in a machine: for mutants that take what a host may lack, xfs with quota and the device mapper."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE: Final = "results.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to try: names of faults, or all that take one of NEEDS; ``budget`` is in seconds for each trial."""
+    """What to try: names of mutants, or all that take one of NEEDS; ``budget`` is in seconds for each trial."""
 
     faults: tuple[str, ...]
     profile: str
@@ -33,7 +33,7 @@ class Asked:
 
 
 def untried_in(report: KillReport) -> tuple[tuple[str, ...], str, int, int]:
-    """Faults that could not be tried where a selftest was run, and its profile, first seed and number of seeds."""
+    """Mutants that could not be tried where a selftest was run, and its profile, first seed and number of seeds."""
     matrix = report.matrix
     names = tuple(one.name for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE)
     return names, report.about.profile, report.about.seeds[0], len(report.about.seeds)
@@ -46,7 +46,7 @@ def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> 
         say(f"{kernel}: starting its machine")
         guest = machines.up(kernel, place)
         log = asked.output / f"selftest-{kernel}.log"
-        say(f"{kernel}: trying the faults; {log} has the log")
+        say(f"{kernel}: trying the mutants; {log} has the log")
         guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
         _try(guest, asked, log)
         file = asked.output / f"selftest-{kernel}.jsonl"
@@ -62,7 +62,7 @@ def _try(guest: Guest, asked: Asked, log: Path) -> None:
     began = time.monotonic()
     with log.open("wb") as output, guest.start(f"{_command(asked)} 1>&2", output) as process:
         try:
-            # A fault may hang until its budget ends; a machine that does is known by its connection (ssh's alive).
+            # A mutant may hang until its budget ends; a machine that does is known by its connection (ssh's alive).
             code = process.wait()
         except BaseException:
             process.kill()
@@ -70,7 +70,7 @@ def _try(guest: Guest, asked: Asked, log: Path) -> None:
     if code not in (0, 1):
         last = log.read_text(errors="replace").strip()[-500:]
         took = time.monotonic() - began
-        raise MachineFailed(f"{guest.name}: the selftest ended with {code} after {took:.0f} s: {last}")
+        raise MachineFailed(f"{guest.name}: the selftest exited with status {code} after {took:.0f} s: {last}")
 
 
 def _command(asked: Asked) -> str:
@@ -78,7 +78,7 @@ def _command(asked: Asked) -> str:
     words += ["--seed", str(asked.seed), "--seeds", str(asked.seeds), "--scratch", "/var/tmp"]
     words += ["--results", f"{_OUT}/{_FILE}"]
     for name in asked.faults:
-        words += ["--fault", name]
+        words += ["--mutant", name]
     for need in () if asked.faults else NEEDS:
         words += ["--needs", need]
     return f"cd {_OUT} && exec {shlex.join(words)}"

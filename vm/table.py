@@ -68,8 +68,8 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
     suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
     profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
     yield f"{len(runs)} cells; {suites}; {profiles}."
-    yield "The numbers count requirements; what is not applicable in a place, or declined by the driver, is not"
-    yield "counted, and what the time of a cell did not reach is untested."
+    yield "The numbers count requirements. Requirements that are not applicable or that the driver declines are not"
+    yield "counted; requirements that did not run within the time of a cell are untested."
     yield ""
     yield "| kernel | package |"
     yield "|---|---|"
@@ -170,7 +170,7 @@ def _ids(found: Sequence[str]) -> str:
 
 
 def _verdicts(matrix: Matrix, requirement: str, places: Mapping[str, Column]) -> dict[Verdict, list[str]]:
-    """Places by what was found there; what was not reached differs from nothing."""
+    """Places by their verdict; an untested requirement differs from nothing."""
     found: dict[Verdict, list[str]] = {}
     for place, column in places.items():
         cell = matrix.cells.get((requirement, column))
@@ -208,10 +208,10 @@ def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         return
     yield "### Time"
     yield ""
-    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last. What a cell"
-    yield "takes besides the suite, and besides a reset that is judged, is its overhead."
+    yield "Seconds. A machine is started for the first cell of its kernel and destroyed after the last."
+    yield "The overhead of a cell is its time without the suite and without a reset that is judged."
     yield ""
-    yield "| step | cells | middle | most |"
+    yield "| step | cells | median | maximum |"
     yield "|---|--:|--:|--:|"
     for step in STEPS:
         yield _time(step, [one[step] for one in whole if one.get(step)])
@@ -230,12 +230,12 @@ def _not_judged(runs: Iterable[Run]) -> Iterator[str]:
     for run in sorted(runs, key=lambda one: (one.connection, _in_order(one.kernel), one.backings)):
         if run.failure:
             where = f"{_short(run.kernel)}, {', '.join(run.backings)}"
-            yield f"- not judged whole: {_cell(run.connection)} on {where}: {_cell(' '.join(run.failure.split()))}"
+            yield f"- incomplete: {_cell(run.connection)} on {where}: {_cell(' '.join(run.failure.split()))}"
             yield ""
 
 
 def _runs(runs: Iterable[Run]) -> Iterator[str]:
-    yield "<details><summary>Each cell with its seed, which repeats its examples</summary>"
+    yield "<details><summary>All cells with their seeds, which repeat their examples</summary>"
     yield ""
     yield "| driver | kernel | on | seed | seconds | requirements |"
     yield "|---|---|---|--:|--:|--:|"

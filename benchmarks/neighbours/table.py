@@ -10,31 +10,31 @@ from benchmarks.neighbours.suites import PACKAGES, Ran, Suite
 from conformance.selftest.kills import Fate, KillMatrix, Specimen
 
 _OURS: Final = "overlay-conformance"
-_BEGINNING: Final = """# Neighbours
+_BEGINNING: Final = """# Comparison with other suites
 
-Other projects have suites for drivers of layers too. This page measures them by the faults of [this suite's own
-catalogue](selftest.md): each faulty driver is served as a Docker graph-driver plugin, and their tests are run on it
-through adapters that speak its protocol. Written by `python -m benchmarks.neighbours`.
+moby, containers/storage and containerd have test suites for layer drivers. This page counts how many
+[mutants of this project](selftest.md) they kill. Each mutant is served as a Docker graph-driver plugin, and the
+tests run on it through adapters that speak its protocol. `python -m benchmarks.neighbours` writes this page.
 """
 _MEANING: Final = """
-## What the figures say, and what not
+## Limits of the comparison
 
-- A fault counts as killed by a neighbour if one of its tests fails on it, twice, that passes on the correct driver;
-  by this suite only if the requirement that it is named for fails.
-- The neighbours were written for their own drivers, and as a first check of a new one. Much of what is in the
-  catalogue they never set out to look for: options, restarts, hostile archives, several callers.
-- The catalogue is this project's own, though most of its entries are bugs that real drivers had. Its faults are
-  those of one driver in Python; a neighbour may find others that nobody thought of here."""
+- Another suite kills a mutant if one of its tests fails on the mutant twice and passes on the correct driver. This
+  suite kills a mutant only if the requirement that the mutant is named for fails.
+- The other suites were written for their own drivers, and as a first check of a new driver. They do not aim at much
+  of what the mutants break: options, restarts, hostile archives, concurrent callers.
+- The mutants are this project's own, although most of them repeat bugs of real drivers. They are mutants of one
+  driver in Python. Another suite may find bugs that no mutant has."""
 _METHOD: Final = f"""
-- The tests and sizes are those that each project runs on its own overlay driver, but for quota and benchmarks. A
+- The tests and sizes are those that each project runs on its own overlay driver, without quota and benchmarks. A
   test that does not end counts as failed.
-- containers/storage wants the root of a base layer to have mode 0555; the protocol has no word for that, so the
-  adapter sets it. What Debian leaves out of moby's source, and no test needs, is replaced by
-  `benchmarks/neighbours/go/missing`.
-- containerd's suite is for snapshotters, which keep books of keys and names. The adapter keeps them in containerd's
-  own MetaStore, and binds the tree that the graph driver shows; so its tests of books say nothing of a graph driver
-  here. Snapshotters have no diffs, archives, changes or sizes.
-- The stores were on a tmpfs, where TMPDIR pointed.
+- containers/storage requires mode 0555 for the root of a base layer. The protocol cannot express a mode, so the
+  adapter sets it. `benchmarks/neighbours/go/missing` replaces parts of moby's source that Debian omits and no test
+  needs.
+- containerd's suite is for snapshotters, which record keys and names. The adapter records them in containerd's own
+  MetaStore and binds the tree that the graph driver shows, so the suite's tests of these records do not test the
+  graph driver. Snapshotters have no diffs, archives, changes or sizes.
+- The stores were on a tmpfs, by TMPDIR.
 
 <!-- elsewhere: an hour, and sources in Go -->
 ```sh
@@ -43,7 +43,7 @@ sudo .venv/bin/overlay-conformance selftest --results kills.jsonl
 sudo TMPDIR=/dev/shm .venv/bin/python -m benchmarks.neighbours --kills kills.jsonl --markdown docs/neighbours.md
 ```
 
-## What they kill
+## Killed mutants
 """
 
 
@@ -86,7 +86,7 @@ def as_markdown(found: Findings) -> str:
     return "\n".join(
         [
             _BEGINNING,
-            _cells("family of the requirement that is broken", "faults", _OURS, *(one.title for one in suites)),
+            _cells("family of the broken requirement", "mutants", _OURS, *(one.title for one in suites)),
             "|---" * (len(suites) + 3) + "|",
             *(
                 _row(found, one, [fault for fault in reached if found.families[fault.named_for] == one])
@@ -96,15 +96,15 @@ def as_markdown(found: Findings) -> str:
             _MEANING,
             f"- {_left_out(found)}",
             "",
-            "## How it was measured",
+            "## Method",
             "",
             f"On {found.when}, kernel {found.kernel}, with {versions}.",
             "",
-            _cells("suite", "tests that pass on the correct driver", "that do not, and are left out"),
+            _cells("suite", "tests that pass on the correct driver", "tests that fail on it, and are left out"),
             "|---|---|---|",
             *(_control_row(one, found.control[one.key]) for one in suites),
             _METHOD,
-            _cells("fault", "named for", *(one.title for one in suites)),
+            _cells("mutant", "named for", *(one.title for one in suites)),
             "|---" * (len(suites) + 2) + "|",
             *(_kill_row(found, one) for one in killed),
             "",
@@ -143,16 +143,14 @@ def _left_out(found: Findings) -> str:
     others = [one for one in found.matrix.faults if one.name not in names]
     special = [one for one in others if not is_reachable(one)]
     needs = ", ".join(sorted({one.needs or one.backing for one in special}))
-    said = f"Of {len(found.matrix.faults)} faults {len(special)} are left out, which take what not every host has:"
-    said += f" {needs}."
+    said = f"Of {len(found.matrix.faults)} mutants, {len(special)} are left out,"
+    said += f" because they need what not every host has: {needs}."
     untried = [one.name for one in others if is_reachable(one)]
     if untried:
         said += f" {len(untried)} {'was' if len(untried) == 1 else 'were'} not tried: {', '.join(untried)}."
     broken = sorted({one.fault for one in found.ran if one.own_defect and one.fault in names})
     if broken:
-        said += (
-            f" Code that cannot be served like that, which proves nothing, counts as alive: {', '.join(broken)}."
-        )
+        said += f" Mutants whose own code fails when it is served count as survived: {', '.join(broken)}."
     return said
 
 

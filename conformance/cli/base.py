@@ -42,10 +42,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        """Read the words of a command line."""
+        """Parse an option of a command line."""
         parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", str(value))
         if "".join(number + unit for number, unit in parts) != value or not parts:
-            self.fail(f"{value!r} is no duration; write 90s, 10m or 1h30m", param, context)
+            self.fail(f"{value!r} is not a duration; write 90s, 10m or 1h30m", param, context)
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -97,4 +97,4 @@ def say_error(text: str) -> None:
 )
 @click.version_option(package_name="overlay-conformance", prog_name="overlay-conformance")
 def main() -> None:
-    """Judge container-storage overlay drivers by what they do."""
+    """Test the conformance of container-storage overlay drivers."""

@@ -17,7 +17,7 @@ _VARIABLE: Final = "_OVERLAY_CONFORMANCE_COMPLETE"
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion of SHELL; in bash: eval "$(overlay-conformance completion bash)"."""
+    """Print the completion script for SHELL; in bash: eval "$(overlay-conformance completion bash)"."""
     kind = get_completion_class(shell)
     assert kind is not None, "click knows the three"
     click.echo(kind(main, {}, _NAME, _VARIABLE).source())

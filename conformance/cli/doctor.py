@@ -29,16 +29,17 @@ _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
 _COMMANDS: Final = (
     ("containers-storage", "drivers of containers/storage", "apt-get install containers-storage"),
     ("containerd", "snapshotters of containerd", "apt-get install containerd"),
-    ("ctr", "scripts of failures of containerd", "apt-get install containerd"),
+    ("ctr", "reproducers for containerd", "apt-get install containerd"),
     ("fuse-overlayfs", "fuse-overlayfs behind containers-storage", "apt-get install fuse-overlayfs"),
-    ("curl", "scripts of failures of graph-driver plugins", "apt-get install curl"),
-    ("unshare", "scripts of failures", "apt-get install util-linux"),
-    ("setfattr", "scripts of failures with extended attributes", "apt-get install attr"),
+    ("curl", "reproducers for graph-driver plugins", "apt-get install curl"),
+    ("unshare", "reproducers", "apt-get install util-linux"),
+    ("setfattr", "reproducers with extended attributes", "apt-get install attr"),
 )
 _MODULES: Final = (
-    ("xdist", "tests at a time (--jobs)", "pip install 'overlay-conformance[parallel]'"),
+    ("xdist", "concurrent tests (--jobs)", "pip install 'overlay-conformance[parallel]'"),
     ("grpc", "snapshotters of containerd", "pip install 'overlay-conformance[containerd]'"),
 )
+_HEADINGS: Final = {"lanes": "privilege levels"}  # of groups, where a person reads another word
 _COLOURS: Final = {"yes": "green", "no": "yellow"}
 
 
@@ -56,11 +57,13 @@ class Finding:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where stores would be made."
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores would be created.",
 )
 def doctor(as_json: bool, scratch: Path | None) -> None:
-    """Say what this host can test, and what to install for more. Exit code 0 if the profile smoke works."""
-    with Progress(Console(stderr=True), "looking at this host") as progress:
+    """Show what this host can test, and what to install for more. Exit status 0 if the profile smoke works."""
+    with Progress(Console(stderr=True), "examining this host") as progress:
         lanes = {"this user": _lane((), scratch, progress)}
         if os.geteuid() == 0 and shutil.which(_NAMESPACE[0]):
             lanes["user namespace"] = _lane(_NAMESPACE, scratch, progress)
@@ -88,7 +91,7 @@ def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> di
             "conformance.harness.diagnosis", asdict(Diagnosis(str(directory), os.getpid())), progress, prefix
         )
     if told.failure or not told.events:
-        failure = (told.failure or "it said nothing").strip().splitlines()[-1]
+        failure = (told.failure or "no output").strip().splitlines()[-1]
         return {"failure": failure, "lacking": {"mounts": failure}, "made": {}, "missing": {}, "lane": "none"}
     return told.events[0]
 
@@ -99,8 +102,10 @@ def _of_lanes(lanes: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
         yield Finding("lanes", f"profile smoke, {who}", "mounts" not in lacking, lacking.get("mounts", ""))
         if who == "this user":
             root = lane["lane"] == "root"
-            reason = "" if root else "device nodes, foreign owners, file capabilities and quota are left out"
-            yield Finding("lanes", "all that needs real root", root, reason, "" if root else "run it with sudo")
+            reason = "" if root else "device nodes, foreign owners, file capabilities and quota are not tested"
+            yield Finding(
+                "lanes", "everything that needs real root", root, reason, "" if root else "run it with sudo"
+            )
 
 
 def _of_the_kernel(lane: Mapping[str, Any]) -> Iterator[Finding]:
@@ -113,7 +118,10 @@ def _of_the_kernel(lane: Mapping[str, Any]) -> Iterator[Finding]:
 def _of_filesystems(lane: Mapping[str, Any]) -> Iterator[Finding]:
     for name, unfit in lane["made"].items():
         yield Finding(
-            "filesystems", f"--backing {name}", True, f"only what is said of it: {unfit}" if unfit else ""
+            "filesystems",
+            f"--backing {name}",
+            True,
+            f"only requirements about this filesystem: {unfit}" if unfit else "",
         )
     for name, reason in lane["missing"].items():
         before, _, remedy = reason.partition("; ")
@@ -135,7 +143,7 @@ def _of_programs() -> Iterator[Finding]:
 def _print(found: Sequence[Finding], smoke: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for group, findings in itertools.groupby(found, lambda one: one.group):
-        console.print(f"[bold]{group}[/bold]")
+        console.print(f"[bold]{_HEADINGS.get(group, group)}[/bold]")
         for one in findings:
             works = "yes" if one.works else "no"
             line = Text(f"  {works:4}", style=_COLOURS[works]).append(f"{one.what:32}", style="default")
@@ -145,6 +153,6 @@ def _print(found: Sequence[Finding], smoke: bool) -> None:
             line.rstrip()
             console.print(line)
     if smoke:
-        click.echo("\nThis host can judge drivers: overlay-conformance run python:refdriver:Driver --profile smoke")
+        click.echo("\nThis host can test drivers: overlay-conformance run python:refdriver:Driver --profile smoke")
     else:
-        click.echo("\nThis host can judge no driver: no overlay can be mounted. Use sudo, and kernel 4.0 or later.")
+        click.echo("\nThis host cannot test drivers: no overlay can be mounted. Use sudo, and kernel 4.0 or later.")

@@ -1,4 +1,4 @@
-"""The folders that ``run`` leaves for failures."""
+"""The evidence folders that ``run`` writes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def with_evidence(
     console: Console,
     interruption: Interruption,
 ) -> Part:
-    """A folder for each failure, and the part with their names, relative to ``root``.
+    """The part with an evidence folder for each failure; paths are relative to ``root``.
 
-    What cannot be written is a note, no error.
+    A folder that cannot be written is a note, no error.
     """
     about = _about(part.run)
     folders: dict[int, Path] = {}
@@ -65,7 +65,7 @@ def _folders(
     console: Console,
     interruption: Interruption,
 ) -> tuple[dict[int, Path], list[str]]:
-    """The folders of failures by the identity of their outcomes, and a note for each that could not be written.
+    """The evidence folders by the identity of their outcomes, and a note for each that could not be written.
 
     After a signal no more scripts are tried, as one may take minutes.
     """
@@ -77,7 +77,7 @@ def _folders(
     notes: list[str] = []
     with Progress(console, "writing evidence") as progress:
         for number, outcome in enumerate(failed, 1):
-            progress.say(f"evidence {number} of {len(failed)}: trying the script of {outcome.test}")
+            progress.say(f"evidence {number} of {len(failed)}: running the reproducer of {outcome.test}")
             about_outcome = (evidence, outcome, load_requirements(), about, dialect, scratch)
             try:
                 folder = _folder_in_time(about_outcome, interruption)
@@ -99,12 +99,12 @@ def _folder_in_time(
             with interruption.at_once():
                 return write_folder(*about_outcome)
         except Interrupted:
-            say_error(f"interrupted by {interruption.words}; the other scripts are not tried")
+            say_error(f"interrupted by {interruption.words}; the other reproducers are not run")
     return write_folder(*about_outcome, untried=f"the run was interrupted by {interruption.words}")
 
 
 def _about(run_of: Run) -> About:
-    """What the folder of a failure tells of its run."""
+    """The run, as an evidence folder describes it."""
     return About(
         run_of.connection,
         run_of.version,

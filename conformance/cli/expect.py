@@ -22,13 +22,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @main.group()
 def expect() -> None:
-    """Look after a file of known failures (docs/known-failures.md)."""
+    """Maintain a file of known failures (docs/known-failures.md)."""
 
 
-@expect.command(short_help="Check a file: its form, its dates and its stored cases.")
+@expect.command(short_help="Check a file: format, review dates and stored cases.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
-    """Check FILE: its form, its requirements, its dates and its stored cases."""
+    """Check FILE: its format, requirements, review dates and stored cases."""
     try:
         known = expectations.load(file, load_requirements(), _today())
         expectations.stored_cases(known, file)
@@ -38,11 +38,11 @@ def check(file: Path) -> None:
     click.echo(f"{file}: {len(known)} known failures{review}")
 
 
-@expect.command(short_help="Rewrite a file after a run with it.")
+@expect.command(short_help="Update a file from the results of a run.")
 @click.argument("file", type=_FILE)
 @click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def update(file: Path, results: Path) -> None:
-    """Rewrite FILE after RESULTS of a run with it: what passed goes, new failures come, all else stays.
+    """Update FILE from RESULTS of a run with it: remove entries that passed, add new failures, keep the rest.
 
     The stored case of a new failure is copied beside FILE, into cases/.
     """
@@ -63,7 +63,7 @@ def update(file: Path, results: Path) -> None:
         if names:
             click.echo(f"{word}: {', '.join(names)}")
     click.echo(
-        f"{file} {'written' if text != before else 'is as it was'}; give each new entry its reason and a link"
+        f"{file} {'written' if text != before else 'is unchanged'}; give each new entry its reason and a link"
     )
 
 

@@ -96,14 +96,14 @@ def follow(
                 _take(event_of(line, token), told, progress, heard)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 shown = cut(line.decode("utf-8", "backslashreplace"), _SHOWN)
-                told.failure = f"the worker wrote a line that is no event ({error}): {printable(shown)}"
+                told.failure = f"the worker wrote a line that is not an event ({error}): {printable(shown)}"
                 break
     if told.interrupted:
         told.failure = f"interrupted by {told.interrupted}"
         if interruption:
             interruption.end_if_at_once()
     elif not told.failure and not told.ended:
-        told.failure = f"the worker {_ended_how(worker.returncode)} before it had told how the run ended"
+        told.failure = f"the worker {_ended_how(worker.returncode)} before it reported the end of the run"
     return told
 
 
@@ -137,8 +137,8 @@ def _take(event: dict[str, Any], told: Followed, progress: Listener, heard: Call
 
 def _ended_how(status: int) -> str:
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with exit status {status}"
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"exited with status {status}"
 
 
 @contextmanager
@@ -197,7 +197,7 @@ def _end(worker: subprocess.Popen[bytes], told: Followed, interruption: Interrup
     if interruption.insisted:
         return 0.0
     told.interrupted = interruption.words
-    say_error(f"interrupted by {told.interrupted}; ending the driver (interrupt again to end it at once)")
+    say_error(f"interrupted by {told.interrupted}; stopping the driver (interrupt again to kill it)")
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGTERM)
     return time.monotonic() + _GRACE

@@ -22,7 +22,7 @@ def print_kills(report: KillReport) -> None:
     if report.hearings:
         standings = {one: sum(hearing.standing is one for hearing in report.hearings) for one in Standing}
         said = ", ".join(f"{count} {one.value}" for one, count in standings.items() if count)
-        say(f"{len(choices)} drivers that are correct and different: {said}")
+        say(f"{len(choices)} variant{'' if len(choices) == 1 else 's'}: {said}")
 
 
 def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
@@ -30,10 +30,10 @@ def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
     passed = f"{hearing.passed} tests passed in {hearing.seconds:.1f} s"
     lines = [f"{hearing.standing.value:16} {hearing.different:28} {seed}{passed}"]
     if not hearing.is_good:
-        lines.append(f"{_INDENT}it chooses: {choice.chooses}")
+        lines.append(f"{_INDENT}its choice: {choice.chooses}")
     lines += [f"{_INDENT}{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in hearing.alarms]
     if hearing.forgone:
-        lines.append(f"{_INDENT}failed by choice: {', '.join(hearing.forgone)}")
+        lines.append(f"{_INDENT}waives: {', '.join(hearing.forgone)}")
     return lines + [_INDENT + line for line in hearing.reason.splitlines() if line.strip()]
 
 
@@ -49,18 +49,19 @@ def _print_trials(report: KillReport, seeded: bool) -> None:
     counts = {fate: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
     said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
     median, worst = matrix.median_and_worst()
-    share = f"{matrix.share:.0%} of those that could be tried count as killed"
-    say(f"{len(matrix.faults)} faults, profile {matrix.profile}: {said}; {share}")
-    say(f"time to the kill: median {median:.1f} s, worst {worst:.1f} s; all took {report.about.seconds:.0f} s")
+    share = f"{matrix.share:.0%} of the applicable mutants are killed"
+    count = len(matrix.faults)
+    say(f"{count} mutant{'' if count == 1 else 's'}, profile {matrix.profile}: {said}; {share}")
+    say(f"time to kill: median {median:.1f} s, worst {worst:.1f} s; total {report.about.seconds:.0f} s")
 
 
 def _remarks(fault: Specimen, trial: Trial) -> list[str]:
     lines = []
     if trial.missed and trial.fate is Fate.KILLED:
-        lines.append(f"not broken: {', '.join(trial.missed)}")
+        lines.append(f"should have failed, too: {', '.join(trial.missed)}")
     others = [one for one in trial.killers if one not in fault.breaks]
     if others:
-        lines.append(f"broken too: {', '.join(others)}")
+        lines.append(f"failed, too: {', '.join(others)}")
     return lines + [line for line in trial.reason.splitlines() if line.strip()]
 
 
@@ -73,5 +74,5 @@ def _line(fault: Specimen, trial: Trial, seeded: bool) -> str:
 def _told(kill: Kill) -> str:
     examples = "1 example" if kill.examples == 1 else f"{kill.examples} examples"
     operations = "1 operation" if kill.size == 1 else f"{kill.size} operations"
-    size = "not made smaller" if kill.size is None else f"{operations} in {kill.steps} steps"
+    size = "not shrunk" if kill.size is None else f"{operations} in {kill.steps} steps"
     return f"{kill.seconds:7.2f} s  {examples:12} {size}"

@@ -30,13 +30,15 @@ _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.argument("driver")
 @click.option(
-    "--times", type=click.IntRange(1), default=3, show_default=True, help="How often it has to go well to be FIXED."
+    "--times", type=click.IntRange(1), default=3, show_default=True, help="How many replays must pass for FIXED."
 )
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created.",
 )
 def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
-    """Try CASE (a case.json, or its folder) on DRIVER: FIXED (exit code 0), STILL (1) or ERROR (2)."""
+    """Replay CASE (a case.json or its evidence folder) on DRIVER: FIXED (exit status 0), STILL (1) or ERROR (2)."""
     path = case / "case.json" if case.is_dir() else case
     try:
         stored = Case.from_json(json.loads(path.read_text()))
@@ -82,7 +84,7 @@ def answer(outcomes: Sequence[TestOutcome], failure: str, stored: Case) -> tuple
     if stored.test == PREFLIGHT and not early:
         return "FIXED", ""
     if not outcomes:
-        return "ERROR", f"this version of the suite has no test {stored.test}; use the one that wrote the case"
+        return "ERROR", f"this version of the suite has no test {stored.test}; use the version that wrote the case"
     for outcome in outcomes:
         if outcome.verdict is Verdict.FAIL:
             return "STILL", outcome.reason

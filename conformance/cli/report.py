@@ -27,11 +27,11 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 
 @main.command()
 @click.argument("results", nargs=-1, required=True, type=_FILES)
-@click.option("--html", type=_FILE, help="One page with everything in it; needs no network.")
+@click.option("--html", type=_FILE, help="A self-contained HTML page.")
 @click.option("--junit", "junit_file", type=_FILE, help="JUnit XML.")
 @click.option("--markdown", "markdown_file", type=_FILE, help="Markdown, such as for a job summary.")
-@click.option("--badge", "badge_file", type=_FILE, help="A badge in SVG.")
-@click.option("--kills", type=_FILES, help="The page shows this result of 'selftest' too.")
+@click.option("--badge", "badge_file", type=_FILE, help="An SVG badge.")
+@click.option("--kills", type=_FILES, help="Result file of 'selftest' to show in the HTML page.")
 @click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
 def report(
     results: tuple[Path, ...],
@@ -42,7 +42,7 @@ def report(
     kills: Path | None,
     statement_file: Path | None,
 ) -> None:
-    """Make reports of RESULTS, files of 'run --results'. Several are merged first."""
+    """Write reports from RESULTS, files of 'run --results'. Several files are merged first."""
     parts = _merged(results)
     matrix = matrix_of(parts, load_requirements())
     killed = _kills(kills) if kills else None
@@ -65,9 +65,9 @@ def report(
 @click.argument("results", nargs=-1, required=True, type=_FILES)
 @click.option("-o", "--output", required=True, type=_FILE, help="The result file to write.")
 def merge(results: tuple[Path, ...], output: Path) -> None:
-    """Join RESULTS of several jobs or machines to one result file; refuses those that do not agree.
+    """Merge RESULTS of several jobs or machines into one result file; contradictory files are refused.
 
-    Files of 'selftest --results' are joined too: each fault is told by the first that could try it.
+    Files of 'selftest --results' are merged, too: for each mutant, the first file that could try it counts.
     """
     if all(map(killfile.is_selftest, results)):
         try:
@@ -80,7 +80,7 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 
 
 @main.command()
-@click.option("--kills", is_flag=True, help="That of what 'selftest --results' writes.")
+@click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
 def schema(kills: bool) -> None:
     """Print the JSON schema of a line of a result file."""
     click.echo((killfile.SCHEMA if kills else records.SCHEMA).read_text(), nl=False)
@@ -101,7 +101,7 @@ def _kills(path: Path) -> KillReport:
 
 
 def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:
-    """The scripts of failures that are still where the result files say, by the path of their folder."""
+    """The reproducers that are still where the result files say, by the path of their evidence folder."""
     found: dict[str, str] = {}
     for outcome in (outcome for part in parts for outcome in part.outcomes if outcome.evidence):
         for path in results:
@@ -115,7 +115,7 @@ def _only(matrix: Matrix, option: str) -> Statement:
     found = statements(matrix, load_requirements(), load_capabilities())
     if len(found) != 1:
         names = ", ".join(f"{one.driver} {one.version}" for one in found)
-        raise click.UsageError(f"{option} is about one driver; these results are about {names}")
+        raise click.UsageError(f"{option} needs results of one driver; these are of {names}")
     return found[0]
 
 

@@ -42,7 +42,7 @@ EVIDENCE = "overlay-conformance-failures"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of the command line."""
+    """The options and arguments of the command line."""
 
     driver: str
     profile: str
@@ -60,24 +60,28 @@ class Asked:
 @main.command()
 @click.argument("driver")
 @click.option(
-    "--profile", type=click.Choice(PROFILES), default="standard", show_default=True, help="How much to try."
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="standard",
+    show_default=True,
+    help="Which tests to run, with how many examples.",
 )
-@click.option("--budget", type=Duration(), help="Go on with new examples until this time is spent, such as 10m.")
+@click.option("--budget", type=Duration(), help="Generate new examples until this time has passed, such as 10m.")
 @click.option(
     "--call-timeout",
     type=click.FloatRange(0.1),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a call of the driver may take.",
+    help="Time limit for each call of the driver.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Tests at a time.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of concurrent tests.")
 @click.option(
     "--backing",
     "backings",
     multiple=True,
     type=click.Choice([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Filesystem under the stores (repeatable): made for the run, but for 'host'.",
+    help="Backing filesystem (repeatable): created for the run, except 'host'.",
 )
 @click.option(
     "--requirement",
@@ -95,34 +99,34 @@ class Asked:
     shell_complete=completion.families,
     help="Only this family of requirements (repeatable).",
 )
-@click.option("--examples", type=click.IntRange(1), help="Examples for each property, instead of the profile's.")
-@click.option("--seed", type=int, help="Repeat the examples of a run that printed this seed.")
+@click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the profile).")
+@click.option("--seed", type=int, help="Seed of the examples, as printed by an earlier run.")
 @click.option(
     "--expectations",
     "expectations_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Known failures of the driver (docs/known-failures.md).",
+    help="File of known failures of the driver (docs/known-failures.md).",
 )
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created.",
 )
 @click.option(
     "--results",
     "results_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the result file there (JSON lines); 'report' and 'merge' read it.",
+    help="Result file to write (JSON lines); 'report' and 'merge' read it.",
 )
 @click.option(
     "--evidence",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(EVIDENCE),
     show_default=True,
-    help="Where a folder is left for each failure, with a script that shows it.",
+    help="Directory for evidence folders, one for each failure, with a reproducer.",
 )
-@click.option("--no-evidence", is_flag=True, help="Leave no folders.")
-@click.option(
-    "--events", "events_to", metavar="FD|FILE", help="Tell a program there how the run goes (JSON lines)."
-)
+@click.option("--no-evidence", is_flag=True, help="Do not write evidence folders.")
+@click.option("--events", "events_to", metavar="FD|FILE", help="Write progress events there (JSON lines).")
 def run(
     driver: str,
     profile: str,
@@ -141,10 +145,10 @@ def run(
     no_evidence: bool,
     events_to: str | None,
 ) -> None:
-    """Judge DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
+    """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
     _check_jobs(jobs)
     if results_file and not results_file.parent.is_dir():
-        raise click.UsageError(f"{results_file.parent} is no directory; make it first")
+        raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
     known = _known(expectations_file)
     asked = Asked(
         driver,
@@ -256,7 +260,7 @@ def judge(
 
 def _ended_early(told: Followed) -> list[str]:
     if any(one.test == PREFLIGHT for one in told.outcomes):
-        return ["the run ended with the preflight, in which the driver deviates: nothing else was judged"]
+        return ["the run ended after the preflight, in which the driver deviates: nothing else was tested"]
     return []
 
 

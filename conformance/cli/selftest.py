@@ -1,4 +1,4 @@
-"""``selftest``: run the suite on drivers that are known to be wrong, or right, and tell what it makes of them."""
+"""``selftest``: run the suite on mutants and variants, and report what it says of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
 _TIME_FOR_ALL: Final = 600.0
-# Tried with the faults, to see that what kills them is what is wrong with them.
+# Tried with the mutants, to see that what kills them is what is wrong with them.
 _CONTROL: Final = Job(
     "Faithful",
     "python:conformance.selftest.mutants.basis:Faithful",
@@ -55,12 +55,12 @@ _CONTROL: Final = Job(
 
 
 class HarnessFailed(Exception):
-    """Nothing can be said of any fault; the text says why."""
+    """Nothing can be said of any mutant; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of the command line. ``complete`` says whether these are all drivers of the catalogues."""
+    """The command line. ``complete`` says whether these are all drivers of the catalogues."""
 
     faults: tuple[Fault, ...]
     complete: bool
@@ -81,50 +81,58 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 
 @main.command()
 @click.option(
-    "--fault", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this (repeatable)."
+    "--mutant", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this mutant (repeatable)."
 )
+@click.option("--fault", "old_names", multiple=True, hidden=True)  # the name of --mutant until 0.3.0
 @click.option(
     "--needs",
     multiple=True,
     type=click.Choice(sorted({one.needs for one in FAULTS if one.needs})),
-    help="Only faults that take this of the host (repeatable).",
+    help="Only mutants that need this capability of the host (repeatable).",
 )
 @click.option(
-    "--different",
+    "--variant",
     "choices",
     multiple=True,
     metavar="NAME",
     shell_complete=_names,
-    help="Only this one of those that are correct and different (repeatable).",
+    help="Only this variant (repeatable).",
 )
-@click.option("--budget", type=Duration(), help="Time for each trial: 60s, and 10m where all tests are run.")
+@click.option("--different", "old_choices", multiple=True, hidden=True)  # the name of --variant until 0.3.0
+@click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",
     type=click.Choice(("quick", "standard")),
     default="standard",
     show_default=True,
-    help="How much to try.",
+    help="Which tests to run, with how many examples.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the examples.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
-@click.option("--whole", is_flag=True, help="Run all tests of the profile, and tell everything that fails.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of concurrent trials.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds, from --seed on."
+)
+@click.option("--whole", is_flag=True, help="Run all tests of the profile, and report every failure.")
 @click.option(
     "--basis",
     metavar="MODULE:CLASS",
     default=lambda: os.environ.get(BASIS, _REFERENCE),
     show_default=_REFERENCE,
-    help="The correct driver that is made wrong.",
+    help="The correct driver that mutants are derived from.",
 )
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created.",
 )
-@click.option("--results", "results_file", type=_FILE, help="Write the result there (JSON lines).")
-@click.option("--markdown", "markdown_file", type=_FILE, help="Write the kill matrix there.")
+@click.option("--results", "results_file", type=_FILE, help="Result file to write (JSON lines).")
+@click.option("--markdown", "markdown_file", type=_FILE, help="Kill matrix to write (Markdown).")
 def selftest(
     names: tuple[str, ...],
+    old_names: tuple[str, ...],
     needs: tuple[str, ...],
     choices: tuple[str, ...],
+    old_choices: tuple[str, ...],
     budget: float | None,
     profile: str,
     jobs: int,
@@ -136,19 +144,20 @@ def selftest(
     results_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
-    """Run the suite on drivers that are wrong in one way each, and tell which of them it finds (the kill matrix).
+    """Run the suite on mutants, each broken in one known way, and print what kills them (the kill matrix).
 
-    Beside these it runs on drivers that are correct and choose differently, which have to conform.
+    It also runs on variants: correct drivers that make another permitted choice, and have to conform.
 
-    Ends with 1 if a fault is not found by the requirement that it is named for, if no fault breaks some
-    requirement, or if a correct driver is called wrong; in the profile quick, if fewer than half of the faults are
-    found.
+    The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
+    requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
+    killed.
     """
+    names, choices = (*names, *old_names), (*choices, *old_choices)
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
-            raise click.UsageError(f"{path.parent} is no directory; make it first")
+            raise click.UsageError(f"{path.parent} is not a directory; create it first")
     asked = Asked(
-        _needing(_chosen(names, FAULTS, "fault", all_of_them=not choices), needs),
+        _needing(_chosen(names, FAULTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,
         profile,
         budget or (_TIME_FOR_ALL if whole else _TIME),
@@ -156,7 +165,7 @@ def selftest(
         tuple(range(seed, seed + seeds)),
         whole,
         basis,
-        _chosen(choices, DIFFERENT, "different driver", all_of_them=not names and not needs),
+        _chosen(choices, DIFFERENT, "variant", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
         try:
@@ -241,9 +250,7 @@ def _check_control(basis: str, seen: Sequence[Seen]) -> None:
         wrong = [outcome for outcome in one.outcomes if outcome.verdict in (Verdict.FAIL, Verdict.ERROR)]
         if wrong or one.failure:
             said = f"{wrong[0].test}: {wrong[0].reason}" if wrong else one.failure
-            raise HarnessFailed(
-                f"{basis} does not pass without a fault, so what its faults do proves nothing: {said}"
-            )
+            raise HarnessFailed(f"{basis} fails without a mutation, so its mutants prove nothing: {said}")
 
 
 def _chosen(
@@ -253,7 +260,7 @@ def _chosen(
     known = {one.name for one in catalogue}
     for name in names:
         if name not in known:
-            raise click.UsageError(f"no {kind} {name}; docs/kill-matrix.md has them all")
+            raise click.UsageError(f"no {kind} {name}; docs/kill-matrix.md lists them all")
     return tuple(one for one in catalogue if one.name in names or (all_of_them and not names))
 
 

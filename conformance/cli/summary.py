@@ -51,11 +51,11 @@ def print_summary(console: Console, part: Part, *, code: int, evidence: Path | N
         say(f"note: {one_line(note)}")
     counts = Counter(result.verdict for result in results)
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    where = f"on kernel {run.kernel}, {'+'.join(run.backings)}, lane {run.lane}"
+    where = f"on kernel {run.kernel}, {'+'.join(run.backings)}, privilege level {run.lane}"
     if part.outcomes:
         slowest = sorted(part.outcomes, key=lambda one: -one.seconds)[:_SLOWEST]
         say("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
-        say(f"{share_in_driver(part.outcomes):.0%} of the tests' time was the driver's or the kernel's")
+        say(f"{share_in_driver(part.outcomes):.0%} of the test time was spent in the driver or the kernel")
     version = "" if run.version == "unknown" else f" {run.version}"
     say(
         one_line(
@@ -75,7 +75,7 @@ def _concluded(code: int, counts: Mapping[Verdict, int], run: Run) -> str:
     if run.interrupted or code not in CONCLUSIONS:
         return f"{run.failure or 'interrupted'}; this is not a conclusion"
     if code == 0 and counts[Verdict.UNTESTED]:
-        return "no deviation in what was reached"
+        return "no deviation in the tested requirements"
     return CONCLUSIONS[code]
 
 
@@ -120,8 +120,8 @@ def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
     quiet = {Verdict.FAIL, Verdict.ERROR, Verdict.XPASS}
     reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
     said = Counter(line for outcome in part.outcomes for line in outcome.kernel)
-    kernel = {f"the kernel's log said {count} times: {line}" for line, count in said.items()}
-    facts = {f"seen {fact}" for outcome in part.outcomes for fact in outcome.facts}
+    kernel = {f"the kernel logged {count} times: {line}" for line, count in said.items()}
+    facts = {f"observed: {fact}" for outcome in part.outcomes for fact in outcome.facts}
     return sorted({*part.run.notes, *reasons, *kernel, *facts, _without_tests(part)} - {""})
 
 
@@ -131,7 +131,7 @@ def _without_tests(part: Part) -> str:
         return ""
     *more, last = PROFILES[PROFILES.index(part.run.profile) + 1 :]
     others = f"{', '.join(more)} or {last}" if more else last
-    return f"profile {part.run.profile} has no test of what was chosen; try --profile {others}"
+    return f"profile {part.run.profile} has no test of the selected requirements; try --profile {others}"
 
 
 def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
@@ -147,7 +147,7 @@ def _print_outcome(outcome: TestOutcome, run: Run, evidence: Path | None) -> Non
     say(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
     say("  " + outcome.reason.replace("\n", "\n  "))
     if outcome.steps:
-        say("  The smallest steps that show it:")
+        say("  Minimal example:")
         for number, step in enumerate(outcome.steps, 1):
             say(f"  {number:4}. {step}")
     if outcome.evidence and evidence is not None:

@@ -18,7 +18,7 @@ from conformance.cli.completion import requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.lab.scratch import scratch_directory
-from conformance.spec import load_capabilities, load_requirements
+from conformance.spec import conventions, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
@@ -27,18 +27,26 @@ COMPARISON: Final = 1  # the version of the JSON that compare writes
 @main.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Chains of layers to try.")
-@click.option("--seed", type=int, help="Repeat the chains of a comparison that printed this seed.")
 @click.option(
-    "--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to make stores."
+    "--examples",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Number of generated chains of layers.",
+)
+@click.option("--seed", type=int, help="Seed of the chains, as printed by an earlier comparison.")
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created.",
 )
 @click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Result file to write (JSON)."
 )
 def compare(
     first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
 ) -> None:
-    """Do the same on the drivers FIRST and SECOND, and explain where they differ (exit code 1)."""
+    """Run the same operations on the drivers FIRST and SECOND, and report differences (exit status 1)."""
     from conformance.harness.compare import Comparison  # it brings hypothesis, which the other verbs do not need
 
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
@@ -54,11 +62,11 @@ def compare(
     if told.failure:
         say_error(told.complaint)
     elif found["found"]:
-        say(f"{first} and {second} differ: {found['found']}\nThe smallest steps that show it:")
+        say(f"{first} and {second} differ: {found['found']}\nMinimal example:")
         for number, step in enumerate(found["steps"], 1):
             say(f"{number:5}. {step}")
     else:
-        say(f"{first} and {second} did the same on {examples} chains of layers, seed {seed}")
+        say(f"{first} and {second} behaved the same on {examples} chains of layers, seed {seed}")
     sys.exit(code)
 
 
@@ -72,14 +80,17 @@ def list_requirements() -> None:
 @main.command()
 @click.argument("requirement_id", metavar="ID", shell_complete=requirement_ids)
 def explain(requirement_id: str) -> None:
-    """Say what a requirement asks for, and where it comes from."""
+    """Show a requirement, its source and its needs."""
     requirement = load_requirements().get(requirement_id.upper())
     if requirement is None:
         raise click.UsageError(f"no requirement {requirement_id}; 'overlay-conformance list' shows them all")
     capabilities = load_capabilities()
     click.echo(f"{requirement.id} ({requirement.level}, family {requirement.family}, since {requirement.since})")
     click.echo(f"  {requirement.sentence}")
-    click.echo(f"  source: {requirement.source}")
+    for reference in requirement.source:
+        click.echo(f"  source: {reference.address}{f' ({reference.note})' if reference.note else ''}")
+    if found := conventions(requirement, capabilities):
+        click.echo(f"  a convention of {' and '.join(found)}: a driver of another family declines what it needs")
     click.echo(f"  privileges: {'real root' if requirement.privileges == 'root' else 'a user namespace'}")
     varies = ", ".join(VARIES_SAID[one] for one in requirement.varies)
     click.echo(f"  varies with: {varies or 'the driver only'}")
@@ -88,7 +99,7 @@ def explain(requirement_id: str) -> None:
     if requirement.kernel:
         click.echo(f"  kernel: {requirement.kernel} or later")
     if requirement.backing:
-        click.echo(f"  judged on: {', '.join(requirement.backing)}")
+        click.echo(f"  tested on: {', '.join(requirement.backing)}")
 
 
 @main.command()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from conformance.history.tape import Called, Opened
+from conformance.history.steps import Called, Opened
 
 
 class DriverRefused(Exception):
@@ -202,7 +202,7 @@ class Answer:
 
 
 class Dialect(Protocol):
-    """How a driver is used from a shell, without this project: for the script of a failure.
+    """How a driver is used from a shell, without this project: for a reproducer.
 
     Commands stand alone, end with a status other than 0 when the driver refuses, and say why on either channel.
     ``$work`` is the directory of everything; a store's own is ``$work/STORE``, an archive's file ``$work/LABEL``.
@@ -243,7 +243,7 @@ class DriverSource:
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
-    ``dialect`` is how the script of a failure reaches it; None if there is no way. ``writable`` are directories
+    ``dialect`` is how a reproducer reaches it; None if there is no way. ``writable`` are directories
     outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
     whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a
     command; "" if there is nothing to say.

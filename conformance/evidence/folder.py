@@ -1,4 +1,4 @@
-"""The folder of a failure: what convinces somebody who has never seen this project.
+"""The evidence folder of a failure, for a reader who has never seen this project.
 
 ``case.json`` is for ``overlay-conformance replay``; ``repro.sh`` for everybody, and only there if it was run and
 saw the deviation; ``failure.md`` says in words what was expected and what was found.
@@ -17,7 +17,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,30 +27,33 @@ from conformance.evidence.reproducer import DEVIATES, Heading, script
 from conformance.history.case import Case
 from conformance.history.findings import TreeDiffers
 from conformance.history.printable import cut, fenced, markdown, printable
+from conformance.history.steps import Did, Step
 from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
+from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
 from conformance.operations.observe import Difference, shown
 from conformance.operations.shell import NoScript
 from conformance.spec import Requirement
+from conformance.spec.references import in_markdown
 from conformance.spec.verdicts import TestOutcome
 
 _LIMIT: Final = 300  # seconds for a script
 _TAIL: Final = 200  # lines of the kernel's log
 _LOG: Final = 1 << 20  # characters of what a script said
 _MEANING: Final = {
-    "missing": "the entry was made, or was in a lower layer, and nothing has deleted it",
-    "unexpected": "the entry was deleted, or nobody ever made it: what is deleted has come back, or leaked in",
-    "ghost": "readdir lists the name and lstat does not find it: a whiteout that is seen, for instance",
-    "mode": "type or permission bits are others; setuid, setgid and sticky are part of them",
-    "owner": "the owner is another",
-    "content": "the bytes of the file are others",
-    "target": "the symlink leads elsewhere",
-    "device": "the node stands for another device",
+    "missing": "the entry was created or is in a lower layer, and nothing deleted it",
+    "unexpected": "the entry was deleted or never created: deleted content is visible again, or content leaked in",
+    "ghost": "readdir lists the name and lstat does not find it, as for a visible whiteout",
+    "mode": "the file type or the permission bits differ, setuid, setgid and sticky included",
+    "owner": "the owner differs",
+    "content": "the bytes of the file differ",
+    "target": "the symlink has another target",
+    "device": "the node has other device numbers",
     "xattrs": "extended attributes were lost, added or changed",
-    "mtime": "the modification time is another",
-    "linked": "the names were hard links of one inode, and are files of their own now",
-    "apart": "the names are hard links of one inode, and were files of their own",
+    "mtime": "the modification time differs",
+    "linked": "the names were hard links of one inode and are separate files now",
+    "apart": "the names are hard links of one inode and were separate files",
 }
 
 
@@ -71,7 +74,7 @@ def folder_name(outcome: TestOutcome) -> str:
     """A name for the folder that is the same whenever the same test fails."""
     whole = f"{outcome.requirements[0]}-{outcome.test}"
     plain = re.sub(r"[^A-Za-z0-9_.=-]+", "_", whole.removesuffix("]").replace("[", "."))[:150]
-    # Two names that differ in what was replaced here are told apart by a few letters of their digest.
+    # Two names that differ in what was replaced here are distinguished by a few letters of their digest.
     digest = hashlib.sha256(whole.encode(errors="backslashreplace")).hexdigest()
     return plain if plain == whole else f"{plain}.{digest[:4]}"
 
@@ -86,9 +89,9 @@ def write_folder(
     *,
     untried: str = "",
 ) -> Path | None:
-    """Write the folder of a failure below ``directory``, in place of an older one; None if it has no case.
+    """Write the evidence folder of a failure below ``directory``, replacing an older one; None if it has no case.
 
-    ``untried`` says why no script is to be tried, and so none is written; "" where one is.
+    ``untried`` says why no reproducer is tried, and so none is written; "" where one is.
     """
     if outcome.case is None:
         return None
@@ -129,9 +132,9 @@ def write_kernel_folder(
         "",
         *sentences,
         "",
-        f"Linux {markdown(about.kernel)} did otherwise:",
+        f"Linux {markdown(about.kernel)} deviated:",
     ]
-    lines += ["", *fenced(outcome.reason), "", "`kernel.log` is what it wrote."]
+    lines += ["", *fenced(outcome.reason), "", "`kernel.log` is the kernel log."]
     (folder / "failure.md").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -146,7 +149,7 @@ def _write_script(
 ) -> str:
     """Write the script and run it; why there is none, "" if there is."""
     if dialect is None:
-        return "this kind of driver has no commands that a script could use"
+        return "this kind of driver has no commands for a reproducer"
     path = folder / "repro.sh"
     try:
         path.write_text(script(case, dialect, _heading(case, requirements, about)))
@@ -163,11 +166,11 @@ def _write_script(
     else:
         path.unlink()
     last = "; ".join(cut(said).strip().splitlines()[-3:])
-    return f"a script was written and did not show the failure when it was tried (it ended with {code}: {last})"
+    return f"the reproducer did not show the failure when it was run (exit status {code}: {last})"
 
 
 def run_script(path: Path, scratch: Path) -> tuple[int, str]:
-    """Run a script of a failure by itself; its status (124 if it did not end) and all that it said.
+    """Run a reproducer by itself; its exit status (124 if it timed out) and its output.
 
     It has an empty environment but for PATH and TMPDIR, as its reader may, and can write to ``scratch`` only.
     """
@@ -265,20 +268,19 @@ def _entry(path: bytes, node: Node) -> str:
 
 
 def explained(differences: tuple[Difference, ...], case: Case) -> Iterator[str]:
-    """Each difference with what it means, and the last step that the path was named in."""
+    """Each difference with what it means, and the last operation that named the path."""
     for one in differences:
         yield one.text
         yield f"    {_MEANING[one.what]}"
-        touched = _last_named(one.path, case.words)
+        touched = _last_touched(one.path, case.steps)
         if touched:
-            yield f"    last named in step {touched}"
+            yield f"    last touched by: {touched}"
 
 
-def _last_named(path: bytes, words: tuple[str, ...]) -> str:
-    name = os.fsdecode(path).encode("unicode_escape").decode()
-    for number in reversed(range(len(words))):
-        if re.search(rf"(?<![\w/.]){re.escape(name)}(?![\w/.])", words[number]):
-            return f"{number + 1}: {words[number].strip()}"
+def _last_touched(path: bytes, steps: Sequence[Step]) -> str:
+    for step in reversed(steps):
+        if isinstance(step, Did) and path in ops.paths_of(step.operation):
+            return f"{ops.describe(step.operation)} in {step.layer}"
     return ""
 
 
@@ -287,24 +289,24 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
     for name in case.requirements:
         if name in requirements:
             one = requirements[name]
-            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {one.source}", ""]
+            lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {in_markdown(one.source)}", ""]
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
     driver = markdown(f"{about.driver} {about.version}")
-    lines += [f"{driver} on Linux {markdown(about.kernel)}{where} does otherwise:", ""]
-    steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.words, 1))
-    lines += [*fenced(case.reason), "", "The smallest steps that show it:", "", *fenced(steps), ""]
+    lines += [f"{driver} on Linux {markdown(about.kernel)}{where} deviates:", ""]
+    steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.trace, 1))
+    lines += [*fenced(case.reason), "", "Minimal example:", "", *fenced(steps), ""]
     if isinstance(case.finding, TreeDiffers):
         lines += [
-            "`difference.txt` explains each difference; `expected.txt` and `actual.txt` are the whole trees.",
+            "`difference.txt` explains each difference; `expected.txt` and `actual.txt` are the complete trees.",
             "",
         ]
     if why_no_script:
-        lines += [f"There is no script: {markdown(why_no_script)}.", ""]
+        lines += [f"There is no reproducer: {markdown(why_no_script)}.", ""]
     else:
         lines += [
-            "`repro.sh` shows it without this project: POSIX shell, coreutils, mount and the driver's own commands."
-            " It was run once and saw the deviation (`repro.log`). It ends with 1 if it sees it, 0 if not, 2 if it"
-            " cannot tell.",
+            "`repro.sh` reproduces the failure without overlay-conformance. It needs a POSIX shell, coreutils,"
+            " mount and the driver's own commands. It was run once and showed the deviation (`repro.log`). Its"
+            " exit status is 1 if the driver deviates, 0 if it does not, and 2 if the script cannot tell.",
             "",
             "```sh",
             "sudo sh repro.sh",
@@ -312,5 +314,5 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
             "",
         ]
     again = f"overlay-conformance replay case.json {shlex.quote(case.driver)}"
-    lines += ["With this project:", "", *fenced(again, "sh"), ""]
+    lines += ["With overlay-conformance:", "", *fenced(again, "sh"), ""]
     return "\n".join(lines)

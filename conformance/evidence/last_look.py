@@ -1,6 +1,6 @@
 """The last look of a script: what shows a finding, in POSIX shell.
 
-Each look is at one step of the tape (``at``, if that step is done by the look itself instead of before it) and has
+Each look is at one step of the history (``at``, if that step is done by the look itself instead of before it) and has
 lines that end the script with ``deviates`` when the finding is there.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from conformance.drivers.protocol import Dialect
 from conformance.evidence.refusals import plain
+from conformance.history.calls import Changes, Diff, DiffSize, Exists, Get, Put
 from conformance.history.findings import (
     Accepted,
     BytesDiffer,
@@ -31,7 +32,8 @@ from conformance.history.findings import (
     WrongChange,
     WrongOutcome,
 )
-from conformance.history.tape import Called, Did, Looked, Opened, Step, Tampered
+from conformance.history.steps import Called, Did, Looked, Opened, Step, Tampered
+from conformance.history.trace import describe
 from conformance.operations.archives import TIME
 from conformance.operations.observe import Difference, shown
 from conformance.operations.ops import SetTimes
@@ -76,7 +78,7 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
         case WrongChange():
             return Look(_last(steps, Called), lambda _: _change(finding))
         case InWords():
-            raise NoScript("what is wrong is told in words only")
+            raise NoScript("the deviation is described in words only")
     return _look_at_the_end(finding, steps)
 
 
@@ -148,11 +150,11 @@ def _outside(finding: OutsideChanged, steps: Sequence[Step]) -> Look:
     return Look(len(steps) - 1, lambda _: iter(lines), earlier={made: noted})
 
 
-def _last(steps: Sequence[Step], kind: type | tuple[type, ...], but: str = "") -> int:
-    """The number of the last step of a kind, leaving out calls of one verb; raises NoScript."""
+def _last(steps: Sequence[Step], kind: type | tuple[type, ...], but: type | tuple[type, ...] = ()) -> int:
+    """The number of the last step of a kind, leaving out some calls; raises NoScript."""
     for number in reversed(range(len(steps))):
         step = steps[number]
-        if isinstance(step, kind) and not (isinstance(step, Called) and step.verb == but):
+        if isinstance(step, kind) and not (isinstance(step, Called) and isinstance(step.call, but)):
             return number
     raise NoScript("what is wrong is seen in no call that a script could repeat")
 
@@ -160,7 +162,7 @@ def _last(steps: Sequence[Step], kind: type | tuple[type, ...], but: str = "") -
 def _last_get(steps: Sequence[Step]) -> int:
     for number in reversed(range(len(steps))):
         step = steps[number]
-        if isinstance(step, Called) and step.verb == "get" and step.refused is None:
+        if isinstance(step, Called) and isinstance(step.call, Get) and step.refused is None:
             return number
     raise NoScript("no tree was got that a script could look at")
 
@@ -271,12 +273,12 @@ def _of_one_path(one: Difference) -> Iterator[str]:
         case "missing":
             yield f"there {path} || differs {quoted(f'{name} is missing')}"
         case "unexpected":
-            yield f"! there {path} || differs {quoted(f'{name} should not be there')}"
+            yield f"! there {path} || differs {quoted(f'{name} is unexpected')}"
         case "ghost":
             directory, _, last = one.path.rpartition(b"/")
             where = below(TREE, directory) if directory else f'"{TREE}"'
             listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
-            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed and cannot be looked up')}; fi"
+            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed by readdir, and not found by lstat')}; fi"
         case "mode":
             yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
         case "owner":
@@ -332,7 +334,7 @@ def _files(finding: FilesDiffer, dialect: Dialect, steps: Sequence[Step]) -> Ite
     for path in finding.gone[:_SHOWN]:
         yield f"there {below(root, path)} || deviates {quoted(f'{path} is gone')}"
     for path in finding.came[:_SHOWN]:
-        yield f"! there {below(root, path)} || deviates {quoted(f'{path} should not be there')}"
+        yield f"! there {below(root, path)} || deviates {quoted(f'{path} is unexpected')}"
 
 
 def _change(finding: WrongChange) -> Iterator[str]:
@@ -353,7 +355,8 @@ def _gone(finding: TreeGone) -> Iterator[str]:
 
 
 def _diffs(steps: Sequence[Step]) -> list[str]:
-    return [f'"$work/{step.archive}"' for step in steps if isinstance(step, Called) and step.verb == "diff"]
+    calls = [step.call for step in steps if isinstance(step, Called)]
+    return [f'"$work/{call.archive}"' for call in calls if isinstance(call, Diff)]
 
 
 def _bytes(steps: Sequence[Step]) -> Iterator[str]:
@@ -392,7 +395,7 @@ def _mounted_twice() -> Iterator[str]:
 def _answer(steps: Sequence[Step]) -> Look:
     """The last answer is wrong: the driver deviates if it says the same again."""
     # A put ends a look, and has no answer.
-    number = _last(steps, (Looked, Called), but="put")
+    number = _last(steps, (Looked, Called), but=Put)
     step = steps[number]
     if isinstance(step, Looked):
         names = sorted(step.names)
@@ -400,25 +403,21 @@ def _answer(steps: Sequence[Step]) -> Look:
             raise NoScript("the names of the tree are too many, or too strange, for a script")
         return Look(_last_get(steps), lambda _: _names(names))
     assert isinstance(step, Called)
-    if step.verb == "diff" and step.answer is not None:
-        return Look(number, lambda _: _entries(step))
-    if step.verb in ("exists", "diff-size"):
-        said = (
-            {True: "yes", False: "no"}.get(step.answer, str(step.answer))
-            if step.verb == "exists"
-            else str(step.answer)
-        )
-        return Look(
-            number,
-            lambda _: iter(
-                [
-                    f'[ "$(cat "$work/.answer")" != {quoted(said)} ] || deviates "this is the answer again: $(cat "$work/.answer")"'
-                ]
-            ),
-        )
-    if step.verb == "changes":
-        return Look(number, lambda _: _listed(step))
-    raise NoScript(f"what is wrong shows in no answer that a script could compare (the last call was {step.verb})")
+    match step.call:
+        case Diff(archive=archive) if step.answer is not None:
+            return Look(number, lambda _: _entries(step, archive))
+        case Exists():
+            return Look(number, lambda _: iter([_same_answer("yes" if step.answer else "no")]))
+        case DiffSize():
+            return Look(number, lambda _: iter([_same_answer(str(step.answer))]))
+        case Changes():
+            return Look(number, lambda _: _listed(step))
+    raise NoScript(f"no script can compare the answer that is wrong (the last call was {describe(step.call)})")
+
+
+def _same_answer(said: str) -> str:
+    again = 'deviates "this is the answer again: $(cat "$work/.answer")"'
+    return f'[ "$(cat "$work/.answer")" != {quoted(said)} ] || {again}'
 
 
 def _names(names: Sequence[bytes]) -> Iterator[str]:
@@ -431,12 +430,12 @@ def _names(names: Sequence[bytes]) -> Iterator[str]:
     yield 'sort "$work/.wrong" | cmp -s - "$work/.found" && deviates "the tree shows: $(tr \'\\n\' \' \' <"$work/.found")"'
 
 
-def _entries(step: Called) -> Iterator[str]:
+def _entries(step: Called, archive: str) -> Iterator[str]:
     if any(not name.isascii() or "\n" in name for name in step.answer):
         raise NoScript("the names of the archive are not ASCII")
     yield "# The archive has exactly these entries again, and should not."
     yield f'{writes(_lines(step.answer))} >"$work/.wrong"'
-    yield f"tar -tf \"$work/{step.archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | {{ grep -v '^\\.\\?$' || true; }} >\"$work/.found\""
+    yield f"tar -tf \"$work/{archive}\" | sed -e 's,^\\./,,' -e 's,/$,,' | {{ grep -v '^\\.\\?$' || true; }} >\"$work/.found\""
     yield 'cmp -s "$work/.wrong" "$work/.found" && deviates "the archive holds: $(tr \'\\n\' \' \' <"$work/.found")"'
 
 

@@ -1,4 +1,4 @@
-"""The script of a failure: the steps of its tape as POSIX shell, by the driver's own commands, and a last look.
+"""The reproducer of a failure: the steps of its history as POSIX shell, by the driver's own commands, and a last look.
 
 It needs nothing of this project. It exits with 1 if it sees the deviation, 0 if it does not, and 2 if it cannot
 tell, because a step that was done before fails now, a refusal is another one, or a command is missing. It makes and
@@ -13,13 +13,14 @@ import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.drivers.protocol import Dialect
 from conformance.evidence.last_look import TREE, Look, last_look, stores_of
 from conformance.evidence.refusals import as_shell as as_function
+from conformance.history.calls import Changes, DiffSize, Exists, Get
 from conformance.history.case import Case
-from conformance.history.tape import Archived, Beyond, Called, Did, Looked, Opened, Step, Tampered, Waited
+from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Noted, Opened, Step, Tampered, Waited
 from conformance.operations import ops
 from conformance.operations.observe import shown
 from conformance.operations.shell import NoScript, as_shell, quoted
@@ -102,7 +103,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
     steps = list(case.steps)
     for step in steps:
         if isinstance(step, Beyond):
-            raise NoScript(f"a script cannot repeat this: {step.what}")
+            raise NoScript(f"a reproducer cannot repeat this: {step.what}")
     look = last_look(case.finding, steps)
     parts = [
         "#!/bin/sh",
@@ -117,7 +118,7 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "",
         "# What is wrong in the end",
         *look.lines(dialect),
-        "say 'not seen: the driver does as it should'",
+        "say 'no deviation: the driver behaves as required'",
         "verdict=0",
         "exit 0",
     ]
@@ -135,7 +136,7 @@ def _comment(case: Case, heading: Heading) -> Iterator[str]:
         f"Recorded with {heading.driver} on Linux {heading.kernel}, by overlay-conformance {heading.suite}."
     )
     yield from _wrapped(
-        "Exit status: 1 if the deviation is seen, 0 if it is not, 2 if that cannot be told. Run it as root."
+        "Exit status: 1 if the driver deviates, 0 if it does not, 2 if the script cannot tell. Run it as root."
     )
 
 
@@ -242,8 +243,12 @@ def _said(step: Step, stores: list[str], steps: Sequence[Step], dialect: Dialect
             yield from _archived(step)
         case Waited():
             yield "sleep 1.1"
+        case Noted():
+            yield from _wrapped(step.text)
         case Looked() | Beyond():
             pass
+        case _:
+            assert_never(step)
 
 
 def _root_of(step: Tampered, dialect: Dialect, steps: Sequence[Step]) -> str:
@@ -262,9 +267,9 @@ def command(text: str, word: str) -> list[str]:
 def _word_for(step: Called, steps: Sequence[Step]) -> str:
     if step.refused is not None:
         return "may"
-    if step.verb == "get":
+    if isinstance(step.call, Get):
         return f"tree {quoted(stores_of(step, steps))}"
-    return "answer" if step.verb in ("changes", "exists", "diff-size") else "must"
+    return "answer" if isinstance(step.call, (Changes, Exists, DiffSize)) else "must"
 
 
 def _did(step: Did) -> Iterator[str]:
@@ -279,7 +284,7 @@ def _did(step: Did) -> Iterator[str]:
 def _archived(step: Archived) -> Iterator[str]:
     packed = gzip.compress(step.data, mtime=0)
     if len(packed) > _ARCHIVE_LIMIT:
-        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a script")
+        raise NoScript(f"the archive {step.label} has {len(packed)} bytes packed, too many for a reproducer")
     yield f"# {step.label} is an archive of:"
     yield from (_one_line(f"#   {words}") for words in step.words)
     yield f"base64 -d <<'END' | gzip -d >\"$work/{step.label}\""

@@ -2,7 +2,7 @@
 
 A driver, or a command that it starts, writes to descriptor 1 whatever it likes. The worker therefore moves the pipe
 away from descriptor 1 before it runs anything, closes it in whatever it executes, and begins each line with a token
-that only the two ends know. A line without it is no event.
+that only the two ends know. A line without it is not an event.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def event_of(line: bytes, token: str) -> dict[str, Any]:
     """The event of a line; raises ValueError for a line that the worker did not write."""
     begun, _, said = line.partition(b" ")
     if not secrets.compare_digest(begun, token.encode()):
-        raise ValueError("it does not begin with the token of this run")
+        raise ValueError("the line does not begin with the token of this run")
     event = json.loads(said)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise ValueError("it is no event")
+        raise ValueError("not an object with the key 'event'")
     return event

@@ -23,10 +23,12 @@ from conformance.harness.channel import opened
 from conformance.harness.contained import contained
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session, Wish, confine, prepare
-from conformance.harness.store import Deviation, Story, Workbench, entry_names
+from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import tell
+from conformance.history.steps import History
+from conformance.history.trace import trace
 from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
@@ -65,8 +67,8 @@ def main() -> None:
         for name in names:
             connect(name).close()
         with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            found, story = compare(task)
-        tell(events, "difference", found=found, steps=story)
+            found, steps = compare(task)
+        tell(events, "difference", found=found, steps=steps)
         tell(events, "finished")
     except (UnknownDriver, Unusable) as error:
         tell(events, "failed", message=str(error), of_driver=True)
@@ -80,10 +82,10 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     scratch = Path(task.scratch)
     wish = Wish(task.first, "standard", task.examples, (), (), writable=(scratch, *writable))
     session = prepare(wish, scratch)
-    story = Story()
+    history = History()
     with ExitStack() as stack:
         benches = [
-            _bench(replace(session, driver=name), story, stack, directory)
+            _bench(replace(session, driver=name), history, stack, directory)
             for name, directory in ((task.first, "first"), (task.second, "second"))
         ]
 
@@ -104,15 +106,15 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
         try:
             agree()
         except Difference as difference:
-            return str(difference), list(story.lines)
+            return str(difference), list(trace(history.steps))
     return "", []
 
 
-def _bench(session: Session, story: Story, stack: ExitStack, directory: str) -> Bench:
+def _bench(session: Session, history: History, stack: ExitStack, directory: str) -> Bench:
     """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
     source = contained(connect(session.driver))
     stack.callback(source.close)
-    fixtures = Fixtures(session, source, story, Stopwatch(), load_requirements(), load_capabilities())
+    fixtures = Fixtures(session, source, history, Stopwatch(), load_requirements(), load_capabilities())
     outcome = preflight(fixtures)
     if outcome:
         failed = ", ".join(outcome.requirements)
@@ -135,7 +137,7 @@ def _agree(benches: Sequence[Bench], chain: Chain) -> None:
                         raise Difference(f"{what} of {layer_id}: the first says {said[0]}, the second {said[1]}")
 
 
-def _timeless(store: Workbench, layer_id: str) -> Snapshot:
+def _timeless(store: Store, layer_id: str) -> Snapshot:
     """The tree without the times of what happened "now", which was another moment for each driver."""
     known, seen = store.expected(layer_id).nodes, store.observed(layer_id)
     now = {path for path in seen.nodes if path not in known or known[path].mtime_ns is None}
@@ -143,7 +145,7 @@ def _timeless(store: Workbench, layer_id: str) -> Snapshot:
     return Snapshot(nodes, seen.link_groups)
 
 
-def _same_outcome(one: Workbench, other: Workbench, what: str, do: Callable[[Workbench], list[str]]) -> list[str]:
+def _same_outcome(one: Store, other: Store, what: str, do: Callable[[Store], list[str]]) -> list[str]:
     """What both did; raises Difference if one did it and the other did not."""
     outcomes = [_said(store, do) for store in (one, other)]
     if outcomes[0] != outcomes[1]:
@@ -152,7 +154,7 @@ def _same_outcome(one: Workbench, other: Workbench, what: str, do: Callable[[Wor
     return done if isinstance(done, list) else []
 
 
-def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
+def _said(store: Store, do: Callable[[Store], object]) -> object:
     try:
         return do(store)
     except DriverRefused:
@@ -163,11 +165,11 @@ def _said(store: Workbench, do: Callable[[Workbench], object]) -> object:
         return f"an operation went wrong: {deviation}"
 
 
-def _names(store: Workbench, layer_id: str) -> object:
+def _names(store: Store, layer_id: str) -> object:
     return sorted(name for name in entry_names(store.diff(layer_id)) if not name.endswith(".wh..wh..opq"))
 
 
-def _changes(store: Workbench, layer_id: str) -> object:
+def _changes(store: Store, layer_id: str) -> object:
     """What is added, deleted and modified, without directories that differ in nothing but their time.
 
     Drivers may list those or not: the directories above a change, and those something was made in and deleted.
@@ -186,7 +188,7 @@ def _same_directory(before: Snapshot, after: Snapshot, path: bytes) -> bool:
     return replace(one, mtime_ns=None) == replace(other, mtime_ns=None)
 
 
-def _size(store: Workbench, layer_id: str) -> object:
+def _size(store: Store, layer_id: str) -> object:
     return store.driver.diff_size(layer_id, store.parent_of(layer_id))
 
 

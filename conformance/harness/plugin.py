@@ -30,12 +30,14 @@ from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Replay, Session, Wish, prepare
-from conformance.harness.store import Deviation, Story
+from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import Case, decoded_draws
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut, printable
+from conformance.history.steps import History
+from conformance.history.trace import trace
 from conformance.lab import namespace, readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.lab.scratch import scratch_directory
@@ -157,7 +159,7 @@ class ConformancePlugin:
         self._interrupted = False
         self._of_suite: dict[str, Counter[str]] = {}
         self._stack = stack
-        self._fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+        self._fixtures = Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
         self.tries = self._fixtures.tries
         self._log: KernelLog | None = None
         if "kernel-log" not in session.lacking:
@@ -189,7 +191,7 @@ class ConformancePlugin:
         if outcome:
             self._take_inventory(Inventory())  # no test is missing where none was to run
             self._take(outcome)
-            pytest.exit(f"{_for_people(outcome)}\nNothing else was judged.", pytest.ExitCode.TESTS_FAILED)
+            pytest.exit(f"{_for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""
@@ -273,7 +275,7 @@ class ConformancePlugin:
     def bench(self, request: pytest.FixtureRequest) -> Bench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
-        self._fixtures.story.tape.drawn.clear()
+        self._fixtures.history.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
         return Bench(
             self._fixtures,
@@ -297,7 +299,7 @@ class ConformancePlugin:
         if self.session.deadline and time.monotonic() > self.session.deadline:
             pytest.skip(UNTESTED + "the time of this run (--budget) was up")
         self._fixtures.watch.restart()
-        self._fixtures.story.forget_facts()
+        self._fixtures.history.forget_facts()
         self.tries.restart()
         if self._log:
             self._log.news()
@@ -408,19 +410,19 @@ class ConformancePlugin:
         results = judge(selected, with_cut_short(self.outcomes, selected))
         counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
-        share = f"{share_in_driver(self.outcomes):.0%} of the time in the driver or the kernel"
-        line = f"{self.session.driver}, lane {self.session.lane}: {said}; {share}"
+        share = f"{share_in_driver(self.outcomes):.0%} of the test time in the driver or the kernel"
+        line = f"{self.session.driver}, privilege level {self.session.lane}: {said}; {share}"
         terminalreporter.write_line(printable(f"{line} -> {self._concluded(results, exitstatus)}"))
 
     def _concluded(self, results: list[RequirementResult], exitstatus: int) -> str:
         if self._interrupted:
-            return "interrupted, so nothing is concluded"
+            return "interrupted: no conclusion"
         code = exit_code(results)
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
         if self._inventory is None or (not ended and code != 1):
             return "the harness failed"
         if code == 0 and any(result.verdict is Verdict.UNTESTED and result.outcomes for result in results):
-            return "no deviation in what was reached"
+            return "no deviation in the tested requirements"
         return {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}[code]
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
@@ -446,28 +448,27 @@ class ConformancePlugin:
             requirements,
             verdict,
             cut(reason),
-            tuple(map(cut, self._fixtures.story.lines)) if failed else (),
+            tuple(map(cut, trace(self._fixtures.history.steps))) if failed else (),
             place_of(item).backing,
             round(seconds, 4),
             round(in_driver, 4),
             said,
-            self._fixtures.story.facts(),
+            self._fixtures.history.facts(),
             self._case(item, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
         )
 
     def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
         """What the failure can be repeated from; None if something in it has no form."""
-        tape = self._fixtures.story.tape
+        history = self._fixtures.history
         case = Case(
             test=name_of(item),
             requirements=requirements_of(item),
             backing=place_of(item).backing,
             driver=self.session.driver,
             reason=cut(reason),
-            words=tuple(map(cut, self._fixtures.story.lines)),
-            drawn=tuple(tape.drawn),
-            steps=tuple(tape.steps),
+            drawn=tuple(history.drawn),
+            steps=tuple(history.steps),
             finding=_finding(error),
             directory=place_of(item).directory,
         )
@@ -560,11 +561,11 @@ def _explained(
         case FlakyFailure():
             return (
                 Verdict.FAIL,
-                f"failed, and then did not when the same steps were repeated: {error}\n{report.longreprtext}",
+                f"flaky: failed, and passed when the same steps were repeated: {error}\n{report.longreprtext}",
             )
         case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
             # Whatever the harness draws for a history follows from what it drew before, and how far that came.
-            said = "failed, and then in another place when the same steps were repeated in a fresh store"
+            said = "flaky: failed, and failed differently when the same steps were repeated in a new store"
             return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"
     return Verdict.ERROR, report.longreprtext
 
@@ -585,7 +586,7 @@ def _skipped(report: pytest.TestReport, error: BaseException | None) -> tuple[Ve
     if reason.startswith(UNTESTED):
         return Verdict.UNTESTED, reason
     if raised_in:
-        return Verdict.ERROR, f"the test was skipped for a reason that is none of the suite's: {reason}"
+        return Verdict.ERROR, f"the test was skipped for a reason that is not one of the suite's: {reason}"
     return Verdict.UNTESTED, UNTESTED + reason  # a mark of whoever runs pytest
 
 
@@ -605,7 +606,7 @@ def _raised_in(error: BaseException | None) -> str:
 def _for_people(outcome: TestOutcome) -> str:
     steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
     lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
-    return "\n".join([*lines, "The smallest steps that show it:", *steps] if steps else lines)
+    return "\n".join([*lines, "Minimal example:", *steps] if steps else lines)
 
 
 def _printable(value: Any) -> Any:

@@ -14,9 +14,11 @@ from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Leak, SharedUpper, Workbench
+from conformance.harness.store import Deviation, Leak, SharedUpper, Store
 from conformance.harness.stores import Bench, Fixtures
+from conformance.history.calls import Remove
 from conformance.history.case import Case
+from conformance.history.trace import trace
 from conformance.lab.backing import HOST
 from conformance.operations import ops
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
@@ -77,18 +79,18 @@ def _try(bench: Bench, steps: _Steps, mounts: bool) -> None:
             store.create("child", "base")
             _write(store, "child", steps)
             steps.now = "remove the child"
-            store.driver.remove("child")
+            store.do(Remove("child"))
         steps.now = "remove the layer"
-        store.driver.remove("base")
+        store.do(Remove("base"))
         steps.now = "close the home"
 
 
-def _write(store: Workbench, layer_id: str, steps: _Steps) -> None:
+def _write(store: Store, layer_id: str, steps: _Steps) -> None:
     steps.now = f"get the tree of the layer '{layer_id}', write into it, and put it"
     names = {b"directory": b"of-" + layer_id.encode(), b"directory/file": b"of-%b/file" % layer_id.encode()}
     store.change(layer_id, [replace(one, path=names[one.path]) for one in _FILES])
     steps.now = f"get the tree of the layer '{layer_id}' again, read it, and put it"
-    store.check_tree(layer_id)
+    store.shows_model(layer_id)
 
 
 def _place(session: Session) -> Place:
@@ -108,7 +110,7 @@ def _in_words(fixtures: Fixtures, steps: _Steps, did: str, said: str, detail: st
     ]
     if detail.strip():
         lines += _indented("        ", "\n".join(detail.strip().splitlines()[-_DETAIL_LINES:]))
-    following = fixtures.source.next_step or "docs/adapters.md says how a driver is reached"
+    following = fixtures.source.next_step or "docs/adapters.md explains how to connect a driver"
     return "\n".join([*lines, *_indented("  next: ", following)])
 
 
@@ -120,16 +122,15 @@ def _indented(first: str, text: str) -> Sequence[str]:
 def _outcome(fixtures: Fixtures, place: Place, steps: _Steps, deviation: Deviation) -> TestOutcome:
     requirements = deviation.requirements or (_REQUIREMENT,)
     reason = f"preflight ({steps.now}): {deviation}"
-    story = fixtures.story
+    history = fixtures.history
     case = Case(
         test=PREFLIGHT,
         requirements=requirements,
         backing=place.backing,
         driver=fixtures.session.driver,
         reason=reason,
-        words=tuple(story.lines),
         drawn=(),
-        steps=tuple(story.tape.steps),
+        steps=tuple(history.steps),
         finding=deviation.finding,
         directory=place.directory,
     )
@@ -139,11 +140,11 @@ def _outcome(fixtures: Fixtures, place: Place, steps: _Steps, deviation: Deviati
         requirements,
         Verdict.FAIL,
         reason,
-        tuple(story.lines),
+        trace(history.steps),
         place.backing,
         round(seconds, 4),
         round(in_driver, 4),
-        facts=story.facts(),
+        facts=history.facts(),
         case=_as_json(case),
     )
 

@@ -22,13 +22,15 @@ from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
 _NO_UPPER: Final = {0x794C7630: "overlayfs", 0x61756673: "aufs", 0xF15F: "ecryptfs", 0x2FC12FC1: "zfs"}
 RESET: Final = "OVERLAY_CONFORMANCE_RESET"  # the directory that a machine was reset over (machines/churn.py)
 _USER_NAMESPACE_LACKS: Final = (
-    "user namespace: device nodes, foreign owners, file capabilities, quota, id maps and loop devices are left"
-    " out; run as root (sudo) to test them"
+    "user namespace: device nodes, foreign owners, file capabilities, quota, id maps and loop devices are not"
+    " tested; run as root (sudo) to test them"
 )
 _UNPROTECTED: Final = (
     "the driver can write outside of the scratch directory, as the run could not make it read-only"
 )
-_ROOT_LACKS: Final = "root: one kernel, this one; other kernels are for virtual machines"
+_ROOT_LACKS: Final = (
+    "root: only this kernel is tested; 'overlay-conformance matrix' tests others in virtual machines"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         )
     if lane != "root":
         lacking["root"] = "not real root; run as root (sudo)"
-        lacking["loop"] = "loop devices take real root; run as root (sudo)"
+        lacking["loop"] = "loop devices need real root; run as root (sudo)"
     stores = _usable(scratch / "stores", notes)
     if "mounts" not in lacking:
         lacking |= _probe_mounts(stores)
@@ -236,9 +238,7 @@ def _probe_kernel() -> dict[str, str]:
     if refusal:
         lacking["device-mapper"] = refusal
     if RESET not in os.environ:
-        lacking["reset"] = (
-            "this takes a machine that is reset in the middle: 'overlay-conformance matrix run' does it"
-        )
+        lacking["reset"] = "this needs a machine that is reset during the run: use 'overlay-conformance matrix run'"
     return lacking
 
 
@@ -267,7 +267,7 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 def _place(kind: Backing, directory: Path, lane: str) -> Place:
     if kind.make and lane != "root":
-        raise NoBacking(f"{kind.name}: loop devices take real root; run as root (sudo)")
+        raise NoBacking(f"{kind.name}: loop devices need real root; run as root (sudo)")
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
     return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))
@@ -280,7 +280,7 @@ def _no_user_xattrs(name: str, directory: Path) -> str:
     try:
         os.setxattr(probe, "user.probe", b"")
     except OSError as error:
-        return f"{name} takes no attributes user.* on this kernel ({error.strerror})"
+        return f"{name} has no extended attributes user.* on this kernel ({error.strerror})"
     finally:
         probe.unlink()
     return ""

@@ -1,7 +1,6 @@
-"""A driver and the model side by side: what is done to one is done to the other, and told in a story.
+"""A store: one opened home of the driver under test, and the model of every layer in it.
 
-The story of the last example that ran is what a failure shows. Hypothesis runs the smallest failing example
-last, so that is the smallest sequence of operations.
+A call or an operation is done to the driver and to the model, and recorded in the history, by one method here.
 """
 
 from __future__ import annotations
@@ -15,14 +14,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final, overload
 
-from conformance.drivers.protocol import DriverRefused, DriverUnderTest
+from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
+from conformance.harness.recorded import RecordedDriver
+from conformance.history.calls import (
+    ApplyDiff,
+    Call,
+    Changes,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Reopen,
+    Status,
+)
 from conformance.history.findings import Accepted, Finding, InWords, TreeDiffers, Unreadable, WrongOutcome
-from conformance.history.tape import Archived, Beyond, Did, Looked, Tampered, Tape
+from conformance.history.steps import Archived, Beyond, Did, History, Looked, Tampered
+from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.model import Node, Snapshot, Tree, Unspecified
 from conformance.operations.observe import compared, differences, observe
 from conformance.operations.real import perform, with_links
+
+_LISTED: Final = 20  # entries of an archive that a trace lists
 
 
 class Deviation(AssertionError):
@@ -65,36 +83,6 @@ class SharedUpper(Deviation):
     requirements = ("OVL-MOUNT-UPPER-ONCE",)
 
 
-class Story:
-    """The steps of one example, in words, and as values on a tape; and facts, of all examples of a test."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.tape = Tape()
-        self._facts: dict[str, set[str]] = {}
-
-    def record(self, what: str, seen: str) -> None:
-        """What was seen where the requirements leave it open."""
-        self._facts.setdefault(what, set()).add(seen)
-
-    def facts(self) -> tuple[str, ...]:
-        """What was recorded since the test began, a sentence each."""
-        return tuple(f"{what}: {', '.join(sorted(seen))}" for what, seen in sorted(self._facts.items()))
-
-    def forget_facts(self) -> None:
-        """A new test begins."""
-        self._facts.clear()
-
-    def begin(self) -> None:
-        """Forget the example before."""
-        self.lines = []
-        self.tape.begin()
-
-    def tell(self, line: str) -> None:
-        """One more step."""
-        self.lines.append(line)
-
-
 class _Seen(dict[bytes, Node]):
     """The nodes of a tree that a driver shows: a test that looks for a missing one has found a deviation."""
 
@@ -106,14 +94,14 @@ class _Seen(dict[bytes, Node]):
         raise Deviation(f"the tree of {self._layer_id} has no {path!r}, which a test looks for")
 
 
-class Workbench:
+class Store:
     """One store of a driver under test, with the model of every layer in it."""
 
     def __init__(
         self,
-        driver: DriverUnderTest,
+        driver: RecordedDriver,
         directory: Path,
-        story: Story,
+        history: History,
         name: str = "",
         another: Callable[[], DriverUnderTest] | None = None,
         left_out: Callable[[ops.Operation], bool] = lambda _: False,
@@ -122,40 +110,90 @@ class Workbench:
         self._left_out = left_out  # what the driver declines to carry, so that nobody asks for it by the way
         self._another = another
         self.directory = directory
-        self._story = story
+        self._history = history
         self._store = name or "store"
-        self._name = f"{name}: " if name else ""
         self._trees: dict[str, Tree] = {"": Tree()}
         self._parents: dict[str, str] = {}
         self._archives = 0
 
+    @property
+    def home(self) -> str:
+        """The directory that holds the driver's layers."""
+        return self.driver.home
+
+    @property
+    def image_store(self) -> str:
+        """What another store is given as an image store, so that it reads this one's layers."""
+        return self.driver.image_store
+
     def another_opening(self) -> DriverUnderTest:
         """The same home, opened beside the driver that has it open."""
-        assert self._another is not None, "the bench gives every workbench a way to open its home again"
+        assert self._another is not None, "the bench gives every store a way to open its home again"
         return self._another()
 
-    def tell(self, line: str) -> None:
-        """One more step of the story."""
-        self._story.tell(self._name + line)
+    def note(self, text: str) -> None:
+        """A sentence for the trace, where the steps do not say it themselves."""
+        self._history.note(text, self._store)
 
     def record(self, what: str, seen: str) -> None:
         """A fact for the result, where the requirements leave open what is seen."""
-        self._story.record(what, seen)
+        self._history.record(what, seen)
 
     def beyond(self, what: str) -> None:
         """Something was done that no script repeats."""
-        self._story.tape.add(Beyond(what))
+        self._history.add(Beyond(what))
 
-    def create(self, layer_id: str, parent: str = "", *, quiet: bool = False) -> str:
-        """Make a layer in the driver and in the model; ``quiet`` if the story says so already."""
-        if not quiet:
-            self.tell(f"create {layer_id}" + (f" on {parent}" if parent else ""))
-        self.driver.create(layer_id, parent)
-        self._trees[layer_id] = self._trees[parent].child()
-        self._parents[layer_id] = parent
+    @overload
+    def do(self, call: Get) -> str: ...
+    @overload
+    def do(self, call: Exists) -> bool: ...
+    @overload
+    def do(self, call: Status | Metadata) -> Mapping[str, str]: ...
+    @overload
+    def do(self, call: DiffSize) -> int: ...
+    @overload
+    def do(self, call: Changes) -> list[Change]: ...
+    @overload
+    def do(self, call: ApplyDiff) -> int | None: ...
+    @overload
+    def do(self, call: Call) -> Any: ...
+    def do(self, call: Call) -> Any:
+        """Perform a call on the driver and on the model; the driver's answer.
+
+        Raises DriverRefused and DriverFailed, after which the model is as it was.
+        """
+        answer = self.driver.do(call)
+        match call:
+            case Create() if call.parent in self._trees:
+                self._trees[call.layer] = self._trees[call.parent].child()
+                self._parents[call.layer] = call.parent
+            case Reopen():
+                self.driver = answer
+        return answer
+
+    def refuses(self, call: Call) -> str:
+        """The driver's refusal of a call that it must refuse; raises Deviation if it accepts."""
+        try:
+            self.driver.do(call)
+        except DriverRefused as refused:
+            return str(refused)
+        self._history.stop()
+        raise Deviation(f"{describe(call)}: expected a refusal, but the driver did it", Accepted())
+
+    def may_refuse(self, call: Call) -> str | None:
+        """Perform a call that the driver may refuse; its refusal, or None if it did the call."""
+        try:
+            self.do(call)
+        except DriverRefused as refused:
+            return str(refused)
+        return None
+
+    def create(self, layer_id: str, parent: str = "") -> str:
+        """Create a layer; its id."""
+        self.do(Create(layer_id, parent))
         return layer_id
 
-    def knows(self, other: Workbench, *layer_ids: str) -> None:
+    def knows(self, other: Store, *layer_ids: str) -> None:
         """Layers of another store are seen in this one too, as image stores are."""
         for layer_id in layer_ids:
             self._trees[layer_id] = other._trees[layer_id]
@@ -169,20 +207,16 @@ class Workbench:
             self.change(ids[-1], operations)
         return ids
 
-    def change(self, layer_id: str, operations: Iterable[ops.Operation], *, quiet: bool = False) -> None:
-        """Mount a layer, do the operations in both worlds, and put it; ``quiet`` if the story says so already."""
-        if not quiet:
-            self.tell(f"get {layer_id}")
-        root = self.driver.get(layer_id)
+    def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
+        """Mount a layer, do the operations in the tree and in the model, and put it."""
+        root = self.do(Get(layer_id))
         try:
             for operation in operations:
-                self._do(layer_id, root, operation, quiet=quiet)
+                self._do(layer_id, root, operation)
         finally:
-            if not quiet:
-                self.tell(f"put {layer_id}")
-            self.driver.put(layer_id)
+            self.do(Put(layer_id))
 
-    def _do(self, layer_id: str, root: str, operation: ops.Operation, *, quiet: bool) -> None:
+    def _do(self, layer_id: str, root: str, operation: ops.Operation) -> None:
         if self._left_out(operation):
             return
         tree = self._trees[layer_id]
@@ -190,21 +224,17 @@ class Workbench:
             outcome = tree.expect(operation)
         except Unspecified:
             return
-        line = "  " + ops.describe(operation)
         try:
             perform(root, operation)
         except OSError as error:
-            self.tell(f"{line}  -> {error.strerror}")
             name = errno.errorcode.get(error.errno or 0, str(error.errno))
-            self._story.tape.add(Did(self._store, layer_id, operation, name))
+            self._history.add(Did(self._store, layer_id, operation, name))
             if error.errno not in outcome.errors:
                 wanted = _names_of(outcome.errors) or "success"
                 said = f"{ops.describe(operation)}: expected {wanted}, got: {error.strerror}"
                 raise Deviation(said, WrongOutcome(outcome.done)) from error
             return
-        if not quiet:
-            self.tell(line)
-        self._story.tape.add(Did(self._store, layer_id, operation))
+        self._history.add(Did(self._store, layer_id, operation))
         if not outcome.done:
             said = f"{ops.describe(operation)}: expected {_names_of(outcome.errors)}, but it was done"
             raise Deviation(said, WrongOutcome(False))
@@ -226,7 +256,7 @@ class Workbench:
                     f"a test changes the driver's files ({ops.describe(operation)}): expected them as the layout"
                     f" of a home has them, and got: {error}"
                 ) from error
-            self._story.tape.add(Tampered(self._store, where, operation))
+            self._history.add(Tampered(self._store, where, operation))
 
     def parent_of(self, layer_id: str) -> str:
         """The parent that the layer was created on."""
@@ -238,80 +268,76 @@ class Workbench:
 
     def observed(self, layer_id: str) -> Snapshot:
         """The tree as the driver shows it."""
-        root = self.driver.get(layer_id)
+        root = self.do(Get(layer_id))
         try:
             found = replace(observed := observe(root), nodes=_Seen(observed.nodes, layer_id))
-            self._story.tape.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
+            self._history.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found
         except OSError as error:
             raise Deviation(f"the tree of {layer_id} cannot be read: {error}", Unreadable()) from error
         finally:
-            self.driver.put(layer_id)
+            self.do(Put(layer_id))
 
-    def check_tree(self, layer_id: str) -> Snapshot:
+    def shows_model(self, layer_id: str) -> Snapshot:
         """The layer shows what the model says; raises Deviation."""
         actual = self.observed(layer_id)
         try:
             same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual)
         except Deviation:
-            self._story.tape.stop()
+            self._history.stop()
             raise
         return actual
 
     def diff(self, layer_id: str, parent: str | None = None) -> Path:
         """The archive of a layer, against its own parent unless another is named."""
+        call = self.diffing(layer_id, parent)
+        self.do(call)
+        return self._history.file_of(call.archive)
+
+    def diffing(self, layer_id: str, parent: str | None = None) -> Diff:
+        """The call that writes a layer's archive into a new file."""
         against = self._parents[layer_id] if parent is None else parent
-        self._archives += 1
-        path = self.directory / f"archive-{self._archives}.tar"
-        self.tell(f"diff {layer_id} against {against or 'nothing'} into {path.name}")
-        self.driver.diff(layer_id, against, path)
-        return path
+        return Diff(layer_id, against, self.label(self._next_archive()))
 
     def applied(
         self, layer_id: str, entries: Iterable[archives.Entry], form: int = tarfile.PAX_FORMAT
     ) -> int | None:
-        """Apply an archive of these entries, which the story tells one by one."""
+        """Apply an archive of these entries, which the trace lists."""
         return self.apply(layer_id, self.archive(entries, form))
 
     def archive(self, entries: Iterable[archives.Entry], form: int = tarfile.PAX_FORMAT) -> Path:
-        """An archive of these entries, which the story tells one by one."""
-        self._archives += 1
-        path = self.directory / f"archive-{self._archives}.tar"
+        """An archive of these entries, which the trace lists."""
         listed = list(entries)
-        self.tell(f"an archive {path.name} of:")
-        for entry in listed[:20]:
-            self.tell(f"  {entry.describe()}")
-        if len(listed) > 20:
-            self.tell(f"  and {len(listed) - 20} more")
-        return self._written(path, archives.archive(listed, form), [entry.describe() for entry in listed[:20]])
+        words = [entry.describe() for entry in listed[:_LISTED]]
+        if len(listed) > _LISTED:
+            words.append(f"and {len(listed) - _LISTED} more")
+        return self._written(archives.archive(listed, form), words)
 
     def bytes_of_archive(self, data: bytes, what: str) -> Path:
         """An archive with these bytes."""
-        self._archives += 1
-        path = self.directory / f"archive-{self._archives}.tar"
-        self.tell(f"an archive {path.name}: {what}, {len(data)} bytes")
-        return self._written(path, data, [what])
+        return self._written(data, [f"{what}, {len(data)} bytes"])
 
-    def _written(self, path: Path, data: bytes, words: Sequence[str]) -> Path:
+    def _written(self, data: bytes, words: Sequence[str]) -> Path:
+        path = self._next_archive()
         path.write_bytes(data)
-        tape = self._story.tape
-        tape.add(Archived(tape.label(str(path), self._store), data, tuple(words)))
+        self._history.add(Archived(self.label(path), data, tuple(words)))
         return path
+
+    def _next_archive(self) -> Path:
+        self._archives += 1
+        return self.directory / f"archive-{self._archives}.tar"
+
+    def label(self, archive: Path) -> str:
+        """The label of an archive, for calls that name one."""
+        return self._history.label(archive, self._store)
 
     def apply(self, layer_id: str, archive: Path) -> int | None:
         """Apply an archive to a layer that exists."""
-        self.tell(f"apply {archive.name} to {layer_id}")
-        return self.driver.apply_diff(layer_id, self._parents[layer_id], archive)
+        return self.do(self.applying(layer_id, archive))
 
-    def must_refuse(self, what: str, *, call: Callable[[], object]) -> str:
-        """The driver's refusal of a call that it must refuse; raises Deviation if it accepts."""
-        self.tell(f"{what}  (to be refused)")
-        try:
-            call()
-        except DriverRefused as refused:
-            return str(refused)
-        self._story.tape.stop()
-        raise Deviation(f"{what}: expected a refusal, but the driver did it", Accepted())
+    def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
+        """The call that applies an archive to a layer."""
+        return ApplyDiff(layer_id, self._parents[layer_id], self.label(archive))
 
 
 def same_tree(
@@ -331,7 +357,7 @@ def same_tree(
         expected, actual = expected.without_links(), actual.without_links()
     found = compared(expected, actual, times=times)
     if found:
-        lines = [f"{what} is not what was expected:", *differences(expected, actual, times=times)]
+        lines = [f"{what} differs from the expected tree:", *differences(expected, actual, times=times)]
         only_times = times == "files" and all(one.what == "mtime" for one in found)
         charged = (times_of,) if only_times else ()
         raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual), charged)
@@ -343,7 +369,7 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
         with tarfile.open(archive) as tar:
             return tar.getmembers()
     except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise Deviation(f"the diff is no archive that Python's tarfile reads: {error}") from error
+        raise Deviation(f"Python's tarfile cannot read the diff: {error}") from error
 
 
 def entry_names(archive: Path) -> list[str]:

@@ -21,16 +21,16 @@ from conformance.drivers.protocol import (
     DriverUnderTest,
     IdRange,
     OpenRequest,
-    ProcessOfDriver,
     ProcessState,
 )
 from conformance.harness.attribution import of_the_driver
+from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Leak, SharedUpper, Story, Workbench, entry_names
+from conformance.harness.store import Leak, SharedUpper, Store, entry_names
 from conformance.harness.timing import Stopwatch, Tries
-from conformance.harness.watched import WatchedDriver
+from conformance.history.calls import Diff
 from conformance.history.findings import StillMounted
-from conformance.history.tape import Beyond, Called, Opened
+from conformance.history.steps import Beyond, Called, History, Opened
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
@@ -42,7 +42,7 @@ NOT_APPLICABLE = "not applicable: "
 
 
 def not_applicable(reason: str) -> None:
-    """Leave a test, because this kernel, filesystem or lane cannot show what it is about."""
+    """Leave a test, because this kernel, filesystem or privilege level cannot show what it is about."""
     pytest.skip(NOT_APPLICABLE + reason)
 
 
@@ -52,7 +52,7 @@ class Fixtures:
 
     session: Session
     source: DriverSource
-    story: Story
+    history: History
     watch: Stopwatch
     requirements: dict[str, Requirement]
     capabilities: dict[str, Capability]
@@ -102,7 +102,7 @@ class Bench:
         shrinks: bool = True,
     ) -> None:
         self._fixtures = fixtures
-        self.shrinks = shrinks  # whether a failure is to be made smaller
+        self.shrinks = shrinks  # whether a failure is shrunk
         self._replayed = replayed
         self._drawn_for: object = None
         self._stores: dict[str, str] = {}
@@ -111,7 +111,7 @@ class Bench:
         self._made = 0
         self.hung: DriverFailed | None = None  # of an earlier example of this test
         self.privileged = fixtures.session.privileged
-        self.story = fixtures.story
+        self.history = fixtures.history
         self.tries = fixtures.tries
         self.examples = fixtures.session.examples
 
@@ -145,7 +145,7 @@ class Bench:
         """
         if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays on tape
             return data.draw(strategy)
-        drawn = self.story.tape.drawn
+        drawn = self.history.drawn
         if self._drawn_for is not data:  # hypothesis makes one for each example
             self._drawn_for = data
             drawn.clear()
@@ -174,8 +174,8 @@ class Bench:
         id_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
         umask: int | None = None,
-    ) -> Iterator[Workbench]:
-        """A fresh store, gone afterwards. The first of an example begins its story.
+    ) -> Iterator[Store]:
+        """A fresh store, gone afterwards. The first of an example begins its history.
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
         An OSError about what is in the store is a deviation of the driver (conformance.harness.attribution).
@@ -187,7 +187,7 @@ class Bench:
         if self.hung:
             raise GivenUp
         if name in ("", "origin"):
-            self.story.begin()
+            self.history.begin()
         with self.directory() as directory:
             home = path(directory) if path else directory
             home.mkdir(parents=True, exist_ok=True)
@@ -199,51 +199,55 @@ class Bench:
             driver = self._opened(request, directory)
             uppers = Uppers(directory)
             look = uppers.look if self.has("own-mounts") else lambda: None
-            watched = WatchedDriver(driver, self._fixtures.watch, self.story.tape, name or "store", look)
-            workbench = Workbench(
-                watched, directory, self.story, name, lambda: self._beside(request), self._left_out
+            recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look)
+            workbench = Store(
+                recorded, directory, self.history, name, lambda: self._beside(request), self._left_out
             )
             if umask is not None:
-                workbench.tell(f"the umask of the driver's process is {umask:03o}")
+                workbench.note(f"the umask of the driver's process is {umask:03o}")
             try:
                 with of_the_driver(directory):
                     yield workbench
             except BaseException:
                 self._keep_names()
-                self.story.tape.stop()
+                self.history.stop()
                 # What was started to reach the driver has to end, whatever became of the test.
                 with suppress(DriverRefused, DriverFailed):
                     workbench.driver.leave()
                 raise
             workbench.driver.close()
             if uppers.shared:
-                raise SharedUpper(f"one upper directory was that of two mounts: {uppers.shared}")
+                raise SharedUpper(f"two mounts had the same upper directory: {uppers.shared}")
             left = namespace.mounts_below(directory)
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
                 raise Leak(said, StillMounted())
 
-    def state_of(self, driver: DriverUnderTest) -> ProcessState:
-        """That of the driver's process just now; leaves the test where it cannot be looked at."""
-        process: ProcessOfDriver | None = getattr(driver, "process", None)
+    def state_of(self, store: Store) -> ProcessState:
+        """That of the process of the store's driver just now; leaves the test where it cannot be looked at."""
+        process = store.driver.process
         if process is None:
             not_applicable("no process of the driver, that lasts from call to call, can be looked at")
         assert process is not None, "the test was left"
         return process.state()
 
     def _beside(self, request: OpenRequest) -> DriverUnderTest:
-        self.story.tape.add(Beyond("the home was opened by a second driver at a time"))
+        self.history.add(Beyond("a second driver opened the home concurrently"))
         return self._fixtures.source.open(request)
 
     def _keep_names(self) -> None:
         """Put on tape what the last diff held, while its file is there."""
-        steps = self.story.tape.steps
-        files = {label: path for path, label in self.story.tape.labels.items()}
+        steps = self.history.steps
         for number in reversed(range(len(steps))):
             step = steps[number]
-            if isinstance(step, Called) and step.verb == "diff" and step.answer is None and step.refused is None:
+            if (
+                isinstance(step, Called)
+                and isinstance(step.call, Diff)
+                and step.answer is None
+                and step.refused is None
+            ):
                 with suppress(Exception):  # what cannot be read has no names
-                    steps[number] = replace(step, answer=entry_names(Path(files[step.archive])))
+                    steps[number] = replace(step, answer=entry_names(self.history.file_of(step.call.archive)))
                 return
 
     def _opened(self, request: OpenRequest, directory: Path) -> DriverUnderTest:
@@ -258,16 +262,10 @@ class Bench:
         try:
             with self._fixtures.watch.in_driver():
                 driver = self._fixtures.source.open(request)
-            self.story.tape.add(step)
+            self.history.add(step)
             return driver
         except DriverRefused as refused:
-            self.story.tape.add(replace(step, refused=str(refused)))
-            asked = [
-                *request.options,
-                *map(str, request.id_map),
-                *(f"image store {one}" for one in request.image_stores),
-            ]
-            self.story.tell(f"open a home{' with ' + ', '.join(asked) if asked else ''}  -> refused")
+            self.history.add(replace(step, refused=str(refused)))
             raise
 
     def _store_of(self, image_store: Path) -> str:
@@ -305,16 +303,16 @@ class Bench:
 
     def open_at(self, directory: Path) -> DriverUnderTest:
         """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
-        self.story.tape.add(Beyond("the store is on a disk whose power is cut"))
+        self.history.add(Beyond("the store is on a disk whose power is cut"))
         with self._fixtures.watch.in_driver():
             driver = self._fixtures.source.open(OpenRequest(directory, limit=self._fixtures.session.limit))
-        return WatchedDriver(driver, self._fixtures.watch, self.story.tape, "store")
+        return RecordedDriver(driver, self._fixtures.watch, self.history, "store")
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
         if self._fixtures.source.attempt is None:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
-        self.story.tape.add(Beyond("the driver was opened in a process of its own, on a kernel that was pretended"))
+        self.history.add(Beyond("the driver was opened in a process of its own, on a simulated kernel"))
         with self._fixtures.watch.in_driver():
             return self._fixtures.source.attempt(replace(request, limit=self._fixtures.session.limit), prefix)
 
@@ -352,7 +350,7 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
         return f"{NOT_APPLICABLE}{place.missing}"
     named = {name for requirement in wanted for name in requirement.backing}
     if named and place.backing not in named:
-        return f"{NOT_APPLICABLE}this is about {', '.join(sorted(named))}; choose it with --backing"
+        return f"{NOT_APPLICABLE}this applies to {', '.join(sorted(named))}; select it with --backing"
     if place.unfit and not named and "overlay" not in fixtures.source.info.declined:
         return f"{NOT_APPLICABLE}{place.backing}: {place.unfit}"
     return ""

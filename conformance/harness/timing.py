@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up the seconds inside a driver or the kernel, of one test. Calls at a time count once."""
+    """Adds up the seconds inside a driver or the kernel, of one test. Concurrent calls count once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

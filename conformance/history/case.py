@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from conformance.history.concurrent import Call as ConcurrentCall
+from conformance.history.earlier import steps_of_format_1
 from conformance.history.encoding import CannotDecode, decode, encode
 from conformance.history.findings import Finding
-from conformance.history.tape import Step
+from conformance.history.steps import Step
+from conformance.history.trace import trace
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _MORE: Final = (ConcurrentCall,)
 
 
@@ -41,11 +43,15 @@ class Case:
     backing: str
     driver: str
     reason: str
-    words: tuple[str, ...]
     drawn: tuple[Any, ...]
     steps: tuple[Step, ...]
     finding: Finding
     directory: str = ""
+
+    @property
+    def trace(self) -> tuple[str, ...]:
+        """The steps as a person reads them."""
+        return trace(self.steps)
 
     def as_json(self) -> dict[str, Any]:
         """As an object of JSON; raises TypeError if something in it has no form there."""
@@ -56,7 +62,6 @@ class Case:
             "backing": self.backing,
             "driver": self.driver,
             "reason": self.reason,
-            "words": list(self.words),
             "drawn": encode(list(self.drawn), _MORE),
             "steps": encode(list(self.steps), _MORE),
             "finding": encode(self.finding, _MORE),
@@ -67,17 +72,19 @@ class Case:
     def from_json(cls, said: Mapping[str, Any]) -> Case:
         """Back from :meth:`as_json`; raises BadCase."""
         try:
-            if said["format"] != FORMAT:
-                raise BadCase(f"the case has format {said['format']}, and this version of the suite reads {FORMAT}")
+            if said["format"] not in (1, FORMAT):
+                raise BadCase(
+                    f"the case has format {said['format']}, and this version of the suite reads 1 and {FORMAT}"
+                )
+            steps = said["steps"] if said["format"] == FORMAT else steps_of_format_1(said["steps"])
             return cls(
                 test=said["test"],
                 requirements=tuple(said["requirements"]),
                 backing=said["backing"],
                 driver=said["driver"],
                 reason=said["reason"],
-                words=tuple(said["words"]),
                 drawn=tuple(decode(said["drawn"], _MORE)),
-                steps=tuple(decode(said["steps"], _MORE)),
+                steps=tuple(decode(steps, _MORE)),
                 finding=decode(said["finding"], _MORE),
                 directory=said["directory"],
             )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, get_args
 
-from conformance.history import findings, tape
+from conformance.history import calls, findings, steps
 from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
 from conformance.operations.observe import Difference
@@ -28,7 +28,14 @@ class CannotDecode(ValueError):
 
 _KNOWN: Final = {
     kind.__name__: kind
-    for kind in (*get_args(ops.Operation), *get_args(tape.Step), *get_args(findings.Finding), Difference, Node)
+    for kind in (
+        *get_args(ops.Operation),
+        *get_args(calls.Call),
+        *get_args(steps.Step),
+        *get_args(findings.Finding),
+        Difference,
+        Node,
+    )
 }
 
 

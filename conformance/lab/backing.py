@@ -19,7 +19,7 @@ from conformance.lab import namespace
 HOST: Final = "host"
 _IMAGE_SIZE: Final = 3 << 30  # bytes of a sparse file; xfs wants 300 MB, and quota tests some room
 _NO_D_TYPE: Final = (
-    "xfs without ftype tells no type of a directory's entries, so overlay shows whiteouts as files"
+    "xfs without ftype has no d_type in directory entries, so overlay shows whiteouts as files"
     " (overlayfs.rst: the upper filesystem must provide d_type)"
 )
 _NO_UPPER: Final = "an overlay cannot be the upper of another (overlayfs.rst: it lacks what an upper needs)"

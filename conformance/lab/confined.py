@@ -21,7 +21,7 @@ def main() -> None:
         namespace.enter_private_mounts()
         left = readonly.protect([Path(directory)])
     except (namespace.NoNamespace, OSError) as error:
-        print(f"CANNOT TELL: the script was not run: {error}")  # noqa: T201 # what a script would say
+        print(f"CANNOT TELL: the reproducer was not run: {error}")  # noqa: T201 # what a script would say
         sys.exit(2)
     if left:
         print(f"these mounts stay writable: {', '.join(left)}", flush=True)  # noqa: T201

@@ -41,13 +41,13 @@ class DeviceFailed(Exception):
 def why_not() -> str:
     """Why this host has no power cuts to offer; "" if it has."""
     if os.geteuid() != 0:
-        return "the device mapper takes real root; run as root (sudo)"
+        return "the device mapper needs real root; run as root (sudo)"
     if shutil.which("dmsetup") is None:
-        return "power cuts take dmsetup; on Debian: apt-get install dmsetup"
+        return "power cuts need dmsetup; on Debian: apt-get install dmsetup"
     missing = [name for name in _TARGETS if not _has_target(name)]
     if missing:
         return (
-            f"power cuts take the device mapper's {' and '.join(missing)}, which this kernel does not have"
+            f"power cuts need the device mapper's {' and '.join(missing)}, which this kernel does not have"
             " (CONFIG_DM_FLAKEY, CONFIG_DM_LOG_WRITES); kernels of 'overlay-conformance matrix' do"
         )
     return ""

@@ -22,7 +22,7 @@ def why_not() -> str:
     try:
         os.close(os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
-        return f"the kernel's log is not read: {_DEVICE}: {error.strerror}; run as root (sudo)"
+        return f"the kernel log cannot be read: {_DEVICE}: {error.strerror}; run as root (sudo)"
     return ""
 
 

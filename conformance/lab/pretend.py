@@ -61,7 +61,7 @@ _CALLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Pretence:
-    """What to pretend: a release, "" for the true one; a magic for statfs of the paths ``below``."""
+    """What to simulate: a release, "" for the true one; a magic for statfs of the paths ``below``."""
 
     release: str = ""
     magic: int | None = None
@@ -78,21 +78,21 @@ class Pretence:
 
 
 def why_not() -> str:
-    """Why this host cannot pretend; "" if it can."""
+    """Why this host cannot simulate a kernel; "" if it can."""
     if platform.machine() not in _CALLS:
-        return f"pretending another kernel is not known for {platform.machine()}"
+        return f"simulating another kernel is not supported on {platform.machine()}"
     try:
         actions = Path("/proc/sys/kernel/seccomp/actions_avail").read_text().split()
     except OSError:
         actions = []
     numbers = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
     if "user_notif" not in actions or numbers < (5, 5):
-        return "pretending another kernel takes seccomp user notification (Linux 5.5, CONFIG_SECCOMP_FILTER)"
+        return "simulating another kernel needs seccomp user notification (Linux 5.5, CONFIG_SECCOMP_FILTER)"
     return ""
 
 
 def run(pretence: Pretence, command: Sequence[str]) -> int:
-    """Run a command that sees the pretence; its exit code, 128 and the signal if it was killed."""
+    """Run a command on the simulated kernel; its exit code, 128 and the signal if it was killed."""
     calls = _CALLS[platform.machine()]
     ours, theirs = socket.socketpair()
     child = os.fork()
@@ -119,7 +119,7 @@ def _become(channel: socket.socket, calls: _Calls, command: Sequence[str]) -> No
         os.close(listener)
         os.execvp(command[0], list(command))
     except OSError as error:
-        os.write(2, f"pretend: {error.strerror}: {command[0]}\n".encode())
+        os.write(2, f"simulated kernel: {error.strerror}: {command[0]}\n".encode())
     os._exit(127)
 
 

@@ -264,9 +264,11 @@ def _kept(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Dev
         shown = look(driver, f"layer-{number}")
         if isinstance(shown, DriverRefused):
             if state is not None:
-                yield Deviation(f"layer-{number} was safe, and is refused: {shown}", requirements=(KEPT,))
+                yield Deviation(f"layer-{number} was synced, and is refused: {shown}", requirements=(KEPT,))
         elif why := _differs(state, shown):
-            yield Deviation(f"layer-{number} was safe, and is not as it was:\n{why}", requirements=(KEPT,))
+            yield Deviation(
+                f"layer-{number} was synced, and differs from its tree before:\n{why}", requirements=(KEPT,)
+            )
 
 
 def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State], verb: str) -> Iterator[Deviation]:
@@ -275,10 +277,8 @@ def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State],
         return
     differing = [_differs(state, shown) for state in allowed if state is not None]
     nearest = min(differing, key=len, default="it is there")
-    said = (
-        f"{verb} of layer-{number} was under way or not yet safe, and it is shown as what it never was:\n{nearest}"
-    )
-    yield Deviation(said, requirements=(OF_VERB[verb],))
+    said = f"{verb} of layer-{number} was interrupted or not synced, and the layer shows a state that it never had:"
+    yield Deviation(f"{said}\n{nearest}", requirements=(OF_VERB[verb],))
 
 
 def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
@@ -292,7 +292,7 @@ def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
         driver.remove(layer)
     except DriverRefused as refused:
         if there:
-            yield Deviation(f"{layer} is in the way and cannot be removed: {refused}", requirements=(AGAIN,))
+            yield Deviation(f"{layer} exists and cannot be removed: {refused}", requirements=(AGAIN,))
             return
     try:
         driver.create(layer, "")
@@ -302,9 +302,9 @@ def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
         yield Deviation(f"the id {layer} cannot be used again: {refused}", requirements=(AGAIN,))
         return
     if isinstance(shown, DriverRefused):
-        yield Deviation(f"{layer}, made again, is refused: {shown}", requirements=(AGAIN,))
+        yield Deviation(f"{layer}, recreated, is refused: {shown}", requirements=(AGAIN,))
     elif why := _differs(_EMPTY, shown):
-        yield Deviation(f"{layer}, made again on nothing, is not empty:\n{why}", requirements=(AGAIN,))
+        yield Deviation(f"{layer}, recreated without a parent, is not empty:\n{why}", requirements=(AGAIN,))
 
 
 def _usable(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Deviation]:
@@ -315,7 +315,9 @@ def _usable(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[D
         shown = look(driver, layer)
         driver.remove(layer)
     except DriverRefused as refused:
-        yield Deviation(f"no layer can be made on layer-{parent}, which was safe: {refused}", requirements=(KEPT,))
+        yield Deviation(
+            f"no layer can be made on layer-{parent}, which was synced: {refused}", requirements=(KEPT,)
+        )
         return
     if isinstance(shown, DriverRefused):
         yield Deviation(f"a new layer on layer-{parent} is refused: {shown}", requirements=(KEPT,))
@@ -329,8 +331,8 @@ def _litter(driver: DriverUnderTest, removed: Sequence[int]) -> Iterator[Deviati
     lost = [f"l/{one}" for one in os.listdir(links) if not (links / one).exists()] if links.is_dir() else []
     lost += [f"layer-{number}" for number in removed if os.path.lexists(home / f"layer-{number}")]
     if lost:
-        said = f"what was cut was removed again, and this of it is in the home still: {', '.join(sorted(lost))}"
-        yield Deviation(said, requirements=(LITTER,))
+        said = "the interrupted layers were removed, and these paths of them are still in the home"
+        yield Deviation(f"{said}: {', '.join(sorted(lost))}", requirements=(LITTER,))
 
 
 def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:

@@ -16,8 +16,9 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from conformance.harness.store import Workbench, same_tree
+from conformance.harness.store import Store, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put, Remove, Reopen
 from conformance.operations.observe import observe
 from conformance.operations.strategies import STANDARD, operations
 
@@ -52,7 +53,7 @@ def _steps(*, privileged: bool, archives: bool) -> st.SearchStrategy[_Step]:
 class _History:
     """One store, what is mounted in it, and what was copied to another."""
 
-    def __init__(self, store: Workbench) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.layers: list[str] = []
         self.held: dict[str, int] = {}
@@ -77,13 +78,12 @@ class _History:
         self.store.apply(twin, archive)
         expected, found = self.store.expected(layer_id), self.store.observed(twin)
         same_tree(f"{twin}, a twin of {layer_id},", expected.without_directory_times(), found, times="files")
-        self.store.tell(f"remove {twin}")
-        self.store.driver.remove(twin)
+        self.store.do(Remove(twin))
         self.diffed.add(layer_id)
 
 
 def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothesis wants the rules in a class
-    """The machine for one driver; with two stores every rule is of one of them, by turns."""
+    """The machine for one driver; with two stores every rule is about one of them."""
     archives = bench.has("diff") and bench.has("apply")
 
     class LifeCycle(RuleBasedStateMachine):  # hypothesis asks for a class
@@ -93,7 +93,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             self._stack = ExitStack()
             names = ("origin", "other")[:stores]
             self.histories = [_History(self._stack.enter_context(bench.store(name))) for name in names]
-            bench.story.tape.drawn.clear()
+            bench.history.drawn.clear()
 
         def teardown(self) -> None:
             of_a_rule = sys.exc_info()[1]
@@ -109,12 +109,12 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             with self._stack:
                 for history in self.histories:
                     for layer_id in history.layers:
-                        history.store.check_tree(layer_id)
+                        history.store.shows_model(layer_id)
                 for history in self.histories:
                     for layer_id, count in history.held.items():
                         for _ in range(count):
-                            history.store.driver.put(layer_id)
-                        history.store.check_tree(layer_id)
+                            history.store.do(Put(layer_id))
+                        history.store.shows_model(layer_id)
 
         @initialize()
         def base(self) -> None:
@@ -129,7 +129,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def step(self, drawn: _Step) -> None:
             """Take a step, and put it on tape, so that it can be taken again without hypothesis."""
             name, words = drawn
-            bench.story.tape.drawn.append([name, words])
+            bench.history.drawn.append([name, words])
             getattr(self, name)(**words)
 
         def _turn(self, which: int) -> _History:
@@ -138,7 +138,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def _check(self, layer_id: str) -> None:
             for history in self.histories:
                 if layer_id in history.layers:
-                    history.store.check_tree(layer_id)
+                    history.store.shows_model(layer_id)
 
         def create(self, which: int, layer_id: str, number: int) -> None:
             history = self._turn(which)
@@ -169,8 +169,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
         def get(self, which: int, number: int) -> None:
             history = self._turn(which)
             layer_id = history.pick(number)
-            history.store.tell(f"get {layer_id}, to be held")
-            root = history.store.driver.get(layer_id)
+            root = history.store.do(Get(layer_id))
             history.held[layer_id] = history.held.get(layer_id, 0) + 1
             same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root))
             self._check(layer_id)
@@ -180,8 +179,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             if not history.held:
                 return
             layer_id = sorted(history.held)[number % len(history.held)]
-            history.store.tell(f"put {layer_id}")
-            history.store.driver.put(layer_id)
+            history.store.do(Put(layer_id))
             history.held[layer_id] -= 1
             if not history.held[layer_id]:
                 del history.held[layer_id]
@@ -191,8 +189,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             layer_id = history.pick(number)
             if layer_id == "base" or layer_id in history.held or history.has_children(layer_id):
                 return
-            history.store.tell(f"remove {layer_id}")
-            history.store.driver.remove(layer_id)
+            history.store.do(Remove(layer_id))
             history.layers.remove(layer_id)
             history.parents.discard(layer_id)
             history.diffed.discard(layer_id)
@@ -201,8 +198,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history = self._turn(which)
             if history.held:
                 return
-            history.store.tell("open the home again")
-            history.store.driver = history.store.driver.reopen()
+            history.store.do(Reopen())
 
         def copy(self, which: int, number: int) -> None:
             history = self._turn(which)

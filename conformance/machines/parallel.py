@@ -1,4 +1,4 @@
-"""Calls of several callers at a time, and the search for an order that explains their outcomes.
+"""Concurrent calls, and the search for an order that explains their outcomes.
 
 A history is linearizable if there is an order of its calls that respects what really came before what, in
 which each call has the outcome that it had (Herlihy and Wing 1990). Histories here are short, so all orders
@@ -7,13 +7,14 @@ are tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hypothesis import strategies as st
 
-from conformance.drivers.protocol import DriverRefused, DriverUnderTest
+from conformance.drivers.protocol import DriverRefused
+from conformance.history.calls import Create, Get, Put, Remove
 from conformance.history.concurrent import Call
 
 
@@ -30,17 +31,17 @@ class Record:
 CALLS: Final = st.builds(Call, st.sampled_from(("create", "remove", "use")), st.sampled_from(("x", "y")))
 
 
-def perform_call(driver: DriverUnderTest, call: Call) -> bool:
-    """Do a call; whether the driver did it."""
+def perform_call(do: Callable[[Create | Remove | Get | Put], object], call: Call) -> bool:
+    """Do a concurrent call; whether the driver did it."""
     try:
         match call.verb:
             case "create":
-                driver.create(call.layer_id, "base")
+                do(Create(call.layer_id, "base"))
             case "remove":
-                driver.remove(call.layer_id)
+                do(Remove(call.layer_id))
             case _:
-                driver.get(call.layer_id)
-                driver.put(call.layer_id)
+                do(Get(call.layer_id))
+                do(Put(call.layer_id))
     except DriverRefused:
         return False
     return True

@@ -64,7 +64,7 @@ class Snapshot:
         return Snapshot(nodes, self.link_groups)
 
     def without_directory_times(self) -> Snapshot:
-        """The same tree with no time known of its directories: not every diff carries them (driver-facts 5)."""
+        """The same tree without the times of its directories: see behaviour#directory-times."""
         return self.with_times(lambda node: None if node.is_directory else node.mtime_ns)
 
     def without_links(self) -> Snapshot:

@@ -124,9 +124,9 @@ def _differing_paths(expected: Snapshot, actual: Snapshot, times: str) -> Iterat
         if path not in actual.nodes:
             yield Difference(path, "missing", f"missing: {shown(path)}")
         elif actual.nodes[path] is GHOST:
-            yield Difference(path, "ghost", f"is listed and cannot be looked up: {shown(path)}")
+            yield Difference(path, "ghost", f"listed by readdir, and not found by lstat: {shown(path)}")
         elif path not in expected.nodes:
-            yield Difference(path, "unexpected", f"should not be there: {shown(path)}")
+            yield Difference(path, "unexpected", f"unexpected: {shown(path)}")
         else:
             yield from _differing_fields(path, expected.nodes[path], actual.nodes[path], times)
 

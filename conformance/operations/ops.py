@@ -165,6 +165,16 @@ Operation = (
 )
 
 
+def paths_of(operation: Operation) -> tuple[bytes, ...]:
+    """The paths in the tree that an operation names."""
+    match operation:
+        case Rename():
+            return (operation.path, operation.to)
+        case MakeHardLink():
+            return (operation.path, operation.existing)
+    return (operation.path,)
+
+
 def describe(operation: Operation) -> str:
     """One readable line, such as ``CreateFile d/a content=b'x' mode=0644``."""
     words = [type(operation).__name__, os.fsdecode(operation.path).encode("unicode_escape").decode()]

@@ -117,7 +117,7 @@ def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], to
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     if not entry["reason"].strip():
-        raise ValueError("it needs a reason")
+        raise ValueError("an entry needs a reason")
     _check_date(entry["review-by"], today)
     backing = entry.get("backing", [])
     known = {HOST, *(one.name for one in BACKINGS)}

@@ -32,7 +32,7 @@ class Selftest:
     """What was run. ``seconds`` is the wall clock, ``budget`` the seconds for each trial, ``basis`` MODULE:CLASS.
 
     With ``whole`` all tests of the profile were run on each driver, otherwise those of what it breaks or touches.
-    ``complete`` says whether all faults and all different drivers of the catalogues were tried.
+    ``complete`` says whether all mutants and all variants of the catalogues were tried.
     """
 
     suite: str
@@ -56,7 +56,7 @@ class Selftest:
 class KillReport:
     """A selftest, its matrix, and requirements that nothing was seen to break, with the reason.
 
-    ``exceptions`` are those of which that is known, with the reason. ``choices`` are the different drivers that
+    ``exceptions`` are those of which that is known, with the reason. ``choices`` are the variants that
     were judged, ``hearings`` what came out.
     """
 
@@ -74,7 +74,7 @@ class KillReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is as it should be: no false alarm, all faults killed, no gap; in quick, half of them killed."""
+        """0 without a false alarm, a surviving mutant and a gap; in quick, if half of them are killed."""
         if self.false_alarms:
             return 1
         if self.about.profile in PARTIAL:
@@ -124,13 +124,15 @@ def read(path: Path) -> KillReport:
             found.setdefault(record.pop("record"), []).append(record)
         (about,), (end,) = found["selftest"], found["end"]
         if about.pop("format") != FORMAT:
-            raise BadKills(f"{path}: another format than {FORMAT}; use the version of the suite that wrote it")
+            raise BadKills(f"{path}: the format is not {FORMAT}; use the version of the suite that wrote it")
         faults = tuple(Specimen.from_json(one) for one in found.get("fault", []))
         trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
         hearings = tuple(Hearing.from_json(one) for one in found.get("hearing", []))
         for kind, there in (("trials", trials), ("hearings", hearings)):
             if len(there) != end[kind]:
-                raise BadKills(f"{path}: {end[kind]} {kind} should be here, found {len(there)}: it was cut")
+                raise BadKills(
+                    f"{path}: expected {end[kind]} lines '{kind}', found {len(there)}: the file is truncated"
+                )
         return KillReport(
             Selftest(**{**about, "seeds": tuple(about["seeds"])}),
             KillMatrix(faults, trials, about["profile"]),
@@ -141,7 +143,7 @@ def read(path: Path) -> KillReport:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadKills(
-            f"{path}: this is no result of a selftest ({type(error).__name__}: {error});"
+            f"{path}: this is not a result file of a selftest ({type(error).__name__}: {error});"
             " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
         ) from error
 
@@ -159,7 +161,7 @@ def is_selftest(path: Path) -> bool:
 def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
     """One selftest that was run on several machines, by the names of its files.
 
-    Each fault is told by the first machine that could try it, each false alarm by any. Raises BadKills if they
+    Each mutant is reported by the first machine that could try it, each false alarm by any. Raises BadKills if they
     asked for different things.
     """
     name, first = found[0]

@@ -1,4 +1,4 @@
-"""The kill matrix as Markdown: what killed each fault, how soon, and what is said of correct drivers."""
+"""The kill matrix as Markdown: what killed each mutant, how soon, and what is said of correct drivers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ _SMALL: Final = 5
 
 
 def kill_table(report: KillReport) -> str:
-    """The whole page: what was run, the figures, and a line for each fault."""
+    """The whole page: what was run, the figures, and a line for each mutant."""
     about, matrix = report.about, report.matrix
     lines = [
-        "# The kill matrix",
+        "# Kill matrix",
         "",
-        "Drivers that are wrong in one known way each, and the requirement that found each of them. Written by"
-        " `overlay-conformance selftest --markdown`; what the columns mean is in [selftest.md](selftest.md).",
+        "Mutants are drivers that are each broken in one known way. The table shows what killed them. Written by"
+        " `overlay-conformance selftest --markdown`; [selftest.md](selftest.md) explains the columns.",
         "",
         f"overlay-conformance {about.suite} on {about.basis} {about.version}, kernel {about.kernel}, profile"
         f" {about.profile} ({about.examples} examples), {_seeds(about.seeds)}, {about.started[:10]}.",
         "",
         *_figures(matrix),
         "",
-        "| fault | is named for | what became of it | time to the kill | examples | operations | source |",
+        "| mutant | named for | result | time to kill | examples | operations | source |",
         "|---|---|---|---|---|---|---|",
         *(_row(matrix, fault) for fault in matrix.faults),
         "",
     ]
-    lines += _listed("Faults that live", [(one.name, _why(matrix, one)) for one in matrix.alive])
-    lines += _listed("Faults that could not be tried", [(one.name, _why(matrix, one)) for one in _untried(matrix)])
+    lines += _listed("Surviving mutants", [(one.name, _why(matrix, one)) for one in matrix.alive])
+    lines += _listed(
+        "Mutants that are not applicable here", [(one.name, _why(matrix, one)) for one in _untried(matrix)]
+    )
     missed = [(one.name, ", ".join(_missed(matrix, one))) for one in matrix.faults if _missed(matrix, one)]
-    lines += _listed("Requirements that should have failed too", missed)
-    lines += _listed("Requirements that no fault was seen to break", list(report.gaps.items()))
-    lines += _listed("Requirements that no fault has to break", list(report.exceptions.items()))
+    lines += _listed("Requirements that a mutant should have failed, too", missed)
+    lines += _listed("Requirements that no mutant broke", list(report.gaps.items()))
+    lines += _listed("Requirements without a mutant, by exception", list(report.exceptions.items()))
     lines += _correct(report)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -48,14 +50,18 @@ def _correct(report: KillReport) -> list[str]:
     found = [summed_up(one, report.hearings) for one in report.choices]
     good = sum(one.standing is Standing.CONFORMS for one in found)
     tried = sum(one.standing is not Standing.NOT_APPLICABLE for one in found)
-    judged = "all tests of the profile" if report.about.whole else "the tests of what each choice touches"
+    judged = (
+        "all tests of the profile"
+        if report.about.whole
+        else "the tests of the requirements that each choice touches"
+    )
     return [
-        "## Drivers that are correct and different",
+        "## Variants",
         "",
-        "Each does one thing differently that a driver may do as it likes, and must not be called wrong. They were"
-        f" judged by {judged}: {good} of {tried} conform.",
+        "Each variant is a correct driver that makes another permitted choice, and must conform. The variants were"
+        f" tested by {judged}: {good} of {tried} conform.",
         "",
-        "| driver | verdict | tests passed | why it may |",
+        "| variant | verdict | tests passed | why it is permitted |",
         "|---|---|---|---|",
         *map(_choice_row, found),
         "",
@@ -65,7 +71,7 @@ def _correct(report: KillReport) -> list[str]:
 def _choice_row(found: Verdicts) -> str:
     said = found.standing.value
     said += f": {', '.join(found.requirements)}" if found.alarms else ""
-    said += f"; fails {', '.join(found.forgone)} by choice" if found.forgone else ""
+    said += f"; waives {', '.join(found.forgone)}" if found.forgone else ""
     said += f" ({' '.join(found.reason.split())[:300]})" if found.reason else ""
     choice = found.choice
     return _cells(f"`{choice.name}`: {choice.chooses}", said, str(found.passed), choice.source)
@@ -86,14 +92,14 @@ def _figures(matrix: KillMatrix) -> list[str]:
     sizes = [size for one in matrix.faults if (size := matrix.size_of(one)) is not None]
     small = sum(size <= _SMALL for size in sizes)
     lines = [
-        f"- {len(killed)} of {len(matrix.faults) - len(untried)} faults are killed"
-        + (f"; {len(untried)} more could not be tried here" if untried else ""),
-        f"- time to the kill: median {median:.1f} s, worst {worst:.1f} s",
+        f"- {len(killed)} of {len(matrix.faults) - len(untried)} mutants are killed"
+        + (f"; {len(untried)} more are not applicable here" if untried else ""),
+        f"- time to kill: median {median:.1f} s, worst {worst:.1f} s",
     ]
     if sizes:
         middle = statistics.median(sizes)
         lines.append(
-            f"- operations in the smallest case: median {middle:.0f}, at most {_SMALL} for {small} of {len(sizes)}"
+            f"- operations in minimal examples: median {middle:.0f}, {_SMALL} or fewer in {small} of {len(sizes)}"
         )
     return lines
 

@@ -38,7 +38,11 @@ def _lines(matrix: Matrix) -> Iterator[str]:
 def _counts(matrix: Matrix) -> Iterator[str]:
     found = {column: matrix.counts(column) for column in matrix.columns}
     verdicts = [verdict for verdict in Verdict if any(verdict in counts for counts in found.values())]
-    yield "| driver | kernel | layers on | lane | profile | " + " | ".join(one.value for one in verdicts) + " |"
+    yield (
+        "| driver | kernel | backing filesystem | privilege level | profile | "
+        + " | ".join(one.value for one in verdicts)
+        + " |"
+    )
     yield "|---|---|---|---|---|" + "--:|" * len(verdicts)
     for column, counts in found.items():
         words = [f"{column.driver} {column.version}", column.kernel, column.backing, column.lane, column.profile]
@@ -119,7 +123,7 @@ def _listed(matrix: Matrix, title: str, verdicts: tuple[Verdict, ...], *, folded
         for column in matrix.columns:
             cell = matrix.cells.get((requirement.id, column))
             if cell and cell.verdict in verdicts:
-                reason = cell.outcomes[0].reason if cell.outcomes else "no test of it was run"
+                reason = cell.outcomes[0].reason if cell.outcomes else "no test of it ran"
                 first = reason.split("\n", 1)[0]
                 where = f"{column.driver}, {column.kernel}, {column.backing}"
                 rows.setdefault((requirement.id, cell.verdict.value, first), []).append(where)
@@ -157,7 +161,7 @@ def _passes(matrix: Matrix) -> Iterator[str]:
                 rows.setdefault((requirement.id, cell.share.words(column.profile)), []).append(where)
     if not rows:
         return
-    yield f"<details><summary>Passed with a part of their tests: {len(rows)}</summary>"
+    yield f"<details><summary>Passed with some of their tests: {len(rows)}</summary>"
     yield ""
     yield "| requirement | PASS of | where |"
     yield "|---|---|---|"

@@ -22,6 +22,7 @@ from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
 from conformance.selftest.alarms import Verdicts, summed_up
+from conformance.spec.references import in_words
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _T = TypeVar("_T", bound=Hashable)
@@ -44,7 +45,7 @@ def page(
 ) -> str:
     """One page, of ASCII only; ``scripts`` are the texts to show by the ``evidence`` of the outcomes they repeat.
 
-    With ``kills``, a table of what the suite makes of drivers that are known to be wrong comes before the verdicts.
+    With ``kills``, the tables of mutants and variants come before the verdicts.
     Links to evidence are relative, so the page belongs beside the result file.
     """
     template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -128,7 +129,8 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
     return {
         "verdicts": [verdict.value for verdict in Verdict],
         "requirements": [
-            _plain([one.id, one.family, one.level, one.sentence, one.source]) for one in matrix.requirements
+            _plain([one.id, one.family, one.level, one.sentence, in_words(one.source)])
+            for one in matrix.requirements
         ],
         "columns": [_plain(asdict(column)) for column in matrix.columns],
         "runs": [_run(run) for run in matrix.runs],
@@ -140,7 +142,7 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _kills(report: KillReport | None) -> dict[str, Any] | None:
-    """The tables of faults and of different drivers: what was run, a line for each, and what nothing breaks."""
+    """The tables of mutants and of variants: what was run, a line for each, and what nothing breaks."""
     if report is None:
         return None
     about, matrix = report.about, report.matrix

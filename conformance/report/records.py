@@ -199,11 +199,13 @@ def read(path: Path) -> list[Part]:
             raise BadResults(f"{path}, line {number}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadResults(
-                f"{path}, line {number}: this is no line of a result file ({type(error).__name__}: {error});"
+                f"{path}, line {number}: this is not a line of a result file ({type(error).__name__}: {error});"
                 " 'overlay-conformance run --results FILE' writes one, docs/results.md describes it"
             ) from error
     if not runs or runs.keys() - ended:
-        raise BadResults(f"{path}: it was cut: a run has no line 'end'; run it again, or copy the file again")
+        raise BadResults(
+            f"{path}: the file is truncated: a run has no line 'end'; run it again, or copy the file again"
+        )
     return [Part(run, tuple(outcomes[name])) for name, run in runs.items()]
 
 
@@ -214,17 +216,19 @@ def _take(
     match kind:
         case "run":
             if record.pop("format") != FORMAT:
-                raise BadResults(f"another format than {FORMAT}; use the version of the suite that wrote it")
+                raise BadResults(f"the format is not {FORMAT}; use the version of the suite that wrote it")
             lists = {key: tuple(record[key]) for key in _LISTS}
             runs[name] = Run(**{**record, **lists})
             if runs[name].id != name:
-                raise BadResults(f"the run is called {name}, and is {runs[name].id}: the file was edited")
+                raise BadResults(f"the run is named {name}, but its id is {runs[name].id}: the file was edited")
             outcomes[name] = []
         case "outcome":
             outcomes[name].append(TestOutcome.from_json(record))
         case "end":
             if record["outcomes"] != len(outcomes[name]):
-                raise BadResults(f"{record['outcomes']} outcomes should be here, found {len(outcomes[name])}: cut")
+                raise BadResults(
+                    f"{record['outcomes']} outcomes expected, found {len(outcomes[name])}: the file is truncated"
+                )
             ended.add(name)
         case "result":
             Verdict(record["verdict"])

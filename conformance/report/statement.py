@@ -130,7 +130,7 @@ def _left_out(requirement: Requirement, columns: list[Column], matrix: Matrix, c
         cell = matrix.cells.get((requirement.id, column))
         verdict = cell.verdict if cell else Verdict.UNTESTED
         if verdict in _LEFT_OUT:
-            reason = cell.outcomes[0].reason if cell and cell.outcomes else "no test of it was run"
+            reason = cell.outcomes[0].reason if cell and cell.outcomes else "no test of it ran"
             found.setdefault((verdict, reason), []).append(f"Linux {column.kernel}, {column.backing}")
     return [
         LeftOut(requirement.id, requirement.level, core, verdict.value, reason, "; ".join(where))
@@ -152,10 +152,10 @@ def _conclusion(
     if any(run.interrupted for run in runs):
         return UNDETERMINED, "a run was interrupted, so not all tests ran"
     if any(run.failure for run in runs) or any(verdict is Verdict.ERROR for verdict in worst.values()):
-        return UNDETERMINED, "the harness failed in some test; that says nothing about the driver"
+        return UNDETERMINED, "the harness failed in some test, which says nothing about the driver"
     unexpected = [one.id for one in must if worst[one.id] is Verdict.XPASS]
     if unexpected:
-        return UNDETERMINED, f"failures were expected and did not come: {', '.join(unexpected)}"
+        return UNDETERMINED, f"expected failures did not occur: {', '.join(unexpected)}"
     missing = sorted({left.requirement for left in left_out if left.core})
     if missing:
         return UNDETERMINED, f"{len(missing)} core requirements were left out: {', '.join(missing)}"
@@ -175,7 +175,7 @@ def statement_markdown(statement: Statement) -> str:
         "",
         f"Judged by overlay-conformance {', '.join(statement.suite)} (specification"
         f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux"
-        f" {markdown(kernels)}, with layers on {markdown(', '.join(statement.backings))}.",
+        f" {markdown(kernels)}, backing filesystems {markdown(', '.join(statement.backings))}.",
         "",
     ]
     verdicts = [

@@ -1,7 +1,7 @@
 """What the suite makes of a driver that is correct and chooses differently: it conforms, or there is a false alarm.
 
 A hearing is one run of the suite on one such driver. A requirement that fails on it is a false alarm, but for those
-of level SHOULD that it forgoes by choice.
+of level SHOULD that it waives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is said of a different driver, without the driver; ``forgoes`` are requirements that it may fail."""
+    """What is said of a variant, without the driver; ``forgoes`` are requirements that it may fail."""
 
     name: str
     chooses: str
@@ -63,7 +63,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """One different driver, one seed, and what was seen.
+    """One variant, one seed, and what was seen.
 
     ``passed`` counts the tests that passed; ``forgone`` are requirements that failed by choice; ``reason`` says why
     nothing can be said of it. ``seconds`` is the whole time.
@@ -105,11 +105,11 @@ def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
     said = [seen.failure] if seen.failure else errors[:1]
     passed = verdicts.count(Verdict.PASS)
     if not said and not passed:
-        said = ["no test of what it touches passed"]
+        said = ["no test of the requirements that it touches passed"]
     kept = {id_ for one in seen.outcomes if one.verdict is Verdict.PASS for id_ in one.requirements}
     missed = [one for one in choice.forgoes if one in kept and one not in forgone]
     if not said and missed:
-        said = [f"it should fail {', '.join(missed)} by choice, and did not"]
+        said = [f"it waives {', '.join(missed)}, and did not fail"]
     standing = Standing.FALSE_ALARM if alarms else Standing.UNDECIDED if said else Standing.CONFORMS
     if set(verdicts) == {Verdict.NOT_APPLICABLE}:
         standing, said = Standing.NOT_APPLICABLE, [seen.outcomes[0].reason]
@@ -119,7 +119,7 @@ def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
 
 def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str, ...]]:
     """The alarms, and the requirements that failed by choice."""
-    # A test that was cut while its failure was made smaller has no outcome, but a kill.
+    # A test that was cut while its failure was shrunk has no outcome, but a kill.
     failed = {one.test: (one.requirements, one.reason) for one in seen.kills}
     failed |= {one.test: (one.requirements, one.reason) for one in seen.outcomes if one.verdict is Verdict.FAIL}
     alarms = []
@@ -134,7 +134,7 @@ def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What came of one different driver with all seeds; ``passed`` is the fewest tests that passed."""
+    """What came of one variant with all seeds; ``passed`` is the fewest tests that passed."""
 
     choice: Choice
     standing: Standing

@@ -1,7 +1,7 @@
-"""What a trial of a faulty driver says: killed by the requirement that it is named for, or alive.
+"""What a trial of a mutant says: killed by the requirement that it is named for, or survived.
 
-A trial is one run of the suite on one fault. A requirement kills a fault by failing on it, and by nothing else:
-an error of the harness, or a failure of another requirement, leaves it alive.
+A trial is one run of the suite on one mutant. A requirement kills a mutant by failing on it, and by nothing else:
+an error of the harness, or a failure of another requirement, does not kill it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from conformance.drivers.python.defects import DEFECTS
 from conformance.selftest.mutants.fault import Fault
 from conformance.spec.verdicts import TestOutcome, Verdict
 
-# A driver that runs into these has not been written with care; a fault is, and raises what drivers raise.
+# A driver that runs into these has not been written with care; a mutant is, and raises what drivers raise.
 _DEFECT: Final = re.compile(rf"(?<!\w)({'|'.join(sorted(one.__name__ for one in DEFECTS))}): ")
 
 
 class Fate(enum.Enum):
-    """What became of a fault. KILLED-BY-OTHERS counts as alive."""
+    """The result of a mutant. KILLED-BY-OTHERS counts as survived."""
 
     KILLED = "KILLED"
     BY_OTHERS = "KILLED-BY-OTHERS"
@@ -32,7 +32,7 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """What the matrix says of a fault: its name, what it breaks (the first is what it is named for), and why."""
+    """What the matrix says of a mutant: its name, what it breaks (the first is what it is named for), and why."""
 
     name: str
     breaks: tuple[str, ...]
@@ -60,12 +60,12 @@ class Specimen:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A test that failed on a fault.
+    """A test that failed on a mutant.
 
     ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
-    end of making it smaller; ``examples`` how many the test tried up to that first one, itself included. ``size``
-    is that of the smallest case: the operations that were drawn for it if ``drawn``, else those in its layers; None
-    if there was no time to make it smaller. ``steps`` are all that are told of it, calls of the driver too. The
+    end of shrinking; ``examples`` how many the test tried up to that first one, itself included. ``size`` is that
+    of the minimal example: the operations that were generated for it if ``drawn``, else those in its layers; None
+    if there was no time to shrink it. ``steps`` counts the steps of its trace, calls of the driver included. The
     tree that many examples begin with counts in neither.
     """
 
@@ -87,10 +87,10 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One fault, one seed, and what was seen.
+    """One mutant, one seed, and what was seen.
 
-    ``kills`` are all tests that failed, in their order; ``missed`` those requirements that the fault is said to
-    break and that did not fail; ``reason`` says why it lives or cannot be tried. ``seconds`` is the whole time.
+    ``kills`` are all tests that failed, in their order; ``missed`` those requirements that the mutant is said to
+    break and that did not fail; ``reason`` says why it survived or is not applicable. ``seconds`` is the total.
     """
 
     fault: str
@@ -134,7 +134,7 @@ class Seen:
 
 
 def judged(fault: Specimen, seed: int, seen: Seen) -> Trial:
-    """What the process of a trial saw, as the fate of its fault."""
+    """What the process of a trial saw, as the fate of its mutant."""
     dead = {one for kill in seen.kills for one in kill.requirements}
     missed = tuple(one for one in fault.breaks if one not in dead)
     about = [one for one in seen.outcomes if set(one.requirements) & set(missed)]
@@ -155,7 +155,7 @@ def judged(fault: Specimen, seed: int, seen: Seen) -> Trial:
 
 
 def is_own_defect(reason: str) -> bool:
-    """Whether a fault was not wrong in its own way, but code that does not work; that proves nothing."""
+    """Whether a mutant failed by a defect in its own code instead of its mutation, which proves nothing."""
     return _DEFECT.search(reason) is not None
 
 
@@ -173,11 +173,11 @@ class KillMatrix:
     profile: str
 
     def of(self, fault: Specimen) -> tuple[Trial, ...]:
-        """The trials of one fault, one for each seed."""
+        """The trials of one mutant, one for each seed."""
         return tuple(one for one in self.trials if one.fault == fault.name)
 
     def fate(self, fault: Specimen) -> Fate:
-        """The worst of its trials: a fault that lives with one seed is alive."""
+        """The worst of its trials: a mutant that survives with one seed has survived."""
         fates = {one.fate for one in self.of(fault)}
         for fate in (Fate.SURVIVED, Fate.BY_OTHERS, Fate.KILLED):
             if fate in fates:
@@ -186,13 +186,13 @@ class KillMatrix:
 
     @property
     def alive(self) -> tuple[Specimen, ...]:
-        """The faults that could be tried and count as alive."""
+        """The mutants that could be tried and count as survived."""
         tried = [one for one in self.faults if self.of(one)]
         return tuple(one for one in tried if self.fate(one) in (Fate.SURVIVED, Fate.BY_OTHERS))
 
     @property
     def share(self) -> float:
-        """The part of the faults that could be tried which was killed, 0 to 1; 1 if none could."""
+        """The part of the mutants that could be tried which was killed, 0 to 1; 1 if none could."""
         tried = [fate for fate in map(self.fate, self.faults) if fate is not Fate.NOT_APPLICABLE]
         return tried.count(Fate.KILLED) / len(tried) if tried else 1.0
 
@@ -202,7 +202,7 @@ class KillMatrix:
         return [one for one in found if one is not None]
 
     def size_of(self, fault: Specimen) -> int | None:
-        """The size of its smallest case, the largest of those over the seeds; None if none is known."""
+        """The size of its minimal example, the largest of those over the seeds; None if none is known."""
         return max((one.size for one in self.kills_of(fault) if one.size is not None), default=None)
 
     def other_killers(self, fault: Specimen) -> list[str]:
@@ -217,9 +217,9 @@ class KillMatrix:
 
 
 def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mapping[str, str]) -> dict[str, str]:
-    """Requirements that no fault was seen to break, with what is wrong; those that are excepted are left out.
+    """Requirements that no mutant was seen to break, with what is wrong; those that are excepted are left out.
 
-    A fault that cannot be tried on this host covers what it is said to break.
+    A mutant that cannot be tried on this host covers what it is said to break.
     """
     said = {one for fault in matrix.faults for one in fault.breaks}
     seen = {one for trial in matrix.trials for one in trial.killers}
@@ -228,9 +228,9 @@ def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mappi
     for one in requirements:
         if one in exceptions:
             if one in said:
-                found[one] = "a fault breaks it, so it is no exception; take it out of the list of exceptions"
+                found[one] = "a mutant breaks it, so it is not an exception; remove it from the list of exceptions"
         elif one not in said:
-            found[one] = "no fault breaks it; write one, or list it as an exception with a reason"
+            found[one] = "no mutant breaks it; write one, or list it as an exception with a reason"
         elif one not in seen | believed:
-            found[one] = "no fault was seen to break it, though one should"
+            found[one] = "no mutant broke it, although one should"
     return found

@@ -1,6 +1,6 @@
-"""The process that tries faulty drivers: it imports everything once, and forks a child for each trial.
+"""The process that tries mutants: it imports everything once, and forks a child for each trial.
 
-A fault may replace functions of the driver, change directories or end its process, so each has a process of its
+A mutant may replace functions of the driver, change directories or end its process, so each has a process of its
 own, in mounts of its own. It reads its task from standard input and writes events to standard output, as
 conformance.harness.worker does, whose tests these are.
 """
@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import pkgutil
-import re
 import shutil
 import signal
 import sys
@@ -37,9 +36,10 @@ from conformance.harness.plugin import UNTESTED, ConformancePlugin, load_setting
 from conformance.harness.store import Deviation
 from conformance.harness.task import Task
 from conformance.harness.worker import ENDED_WELL, arguments, tell
+from conformance.history.case import Case
 from conformance.history.encoding import encode
+from conformance.history.steps import Did, Looked, Noted, Step
 from conformance.lab import namespace
-from conformance.operations.ops import describe
 from conformance.operations.strategies import STANDARD
 from conformance.selftest.kills import Kill, Seen, is_own_defect
 from conformance.selftest.mutants import basis
@@ -50,10 +50,8 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 _TOLD: Final = "told"
 _LOG: Final = "log"
 _COUNTED: Final = "conformance_counted"
-# The tree that every chain of layers begins with, as it is drawn and as it is told.
+# The tree that every chain of layers begins with, as it is drawn.
 _BEGINNING: Final = encode(list(STANDARD))
-_OPERATION_TOLD: Final = re.compile(r"(?:[\w-]+: )?  \w")  # a step in a layer; all others are calls and looks
-_BEGINNING_TOLD: Final = tuple(f"  {describe(one)}" for one in STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Trials:
 
 
 def main() -> None:
-    """Try all; exits with 0 when all events are told, whatever they say."""
+    """Try all; exits with 0 when all events are reported, whatever they say."""
     events, fields = opened()
     jobs = tuple(Job(**{**one, "breaks": tuple(one["breaks"])}) for one in fields.pop("jobs"))
     task = Trials(**fields, jobs=jobs)
@@ -105,7 +103,7 @@ def main() -> None:
 
 
 def _import_everything(task: Trials) -> None:
-    """What each child would import otherwise: the tests, the correct driver and the faults."""
+    """What each child would import otherwise: the tests, the correct driver and the mutants."""
     load_settings(EXAMPLES[task.profile])  # before the tests, which take them when they are imported
     for found in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         importlib.import_module(found.name)
@@ -205,7 +203,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
         EXAMPLES[task.profile],
         job.seed,
         (job.backing,),
-        preflight=False,  # a fault is killed by what it is named for
+        preflight=False,  # a mutant is killed by what it is named for
     )
     (scratch / "round").mkdir()
     with (scratch / _TOLD).open("w", encoding="utf-8", buffering=1) as told:
@@ -248,7 +246,7 @@ class _Witness:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """The tests of what the fault is named for come first; examples are counted."""
+        """The tests of what the mutant is named for come first; examples are counted."""
         items.sort(key=lambda item: self._job.breaks[0] not in requirements_of(item))
         for item in items:
             self._requirements[item.name] = requirements_of(item)
@@ -283,7 +281,7 @@ class _Witness:
         held.inner_test = counted
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """What fails first in this test is told at once: making it smaller may take longer than there is."""
+        """What fails first in this test is reported at once: shrinking it may take longer than there is."""
         self._suite.tries.on_failure = functools.partial(self._found, nodeid.rpartition("::")[2])
 
     def _found(self, test: str, error: Exception) -> None:
@@ -298,15 +296,15 @@ class _Witness:
             return
         self._alive -= set(outcome.requirements)
         drawn = (outcome.case or {}).get("drawn")
-        told = [one for one in outcome.steps if not one.endswith(_BEGINNING_TOLD)]
-        size = _operations(drawn) if drawn else sum(_OPERATION_TOLD.match(one) is not None for one in told)
+        steps = _steps_of(outcome)
+        size = _operations(drawn) if drawn else sum(isinstance(one, Did) for one in steps)
         self._tell_kill(
             outcome.requirements,
             outcome.test,
             time.monotonic(),
             size,
             bool(drawn),
-            len(told),
+            len(steps),
             outcome.reason,
         )
 
@@ -333,6 +331,16 @@ class _Witness:
             (reason.strip().splitlines() or [""])[0][:500],
         )
         tell(self._told, "kill", **asdict(kill))
+
+
+def _steps_of(outcome: TestOutcome) -> list[Step]:
+    """The steps of a failure, without those of the tree that every chain of layers begins with."""
+    steps = Case.from_json(outcome.case).steps if outcome.case else ()
+    return [
+        one
+        for one in steps
+        if not isinstance(one, (Looked, Noted)) and not (isinstance(one, Did) and one.operation in STANDARD)
+    ]
 
 
 def _short(outcome: TestOutcome) -> dict[str, Any]:

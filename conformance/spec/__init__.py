@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+from conformance.spec.references import Reference, parse_reference
+
 LEVELS: Final = ("MUST", "SHOULD", "MAY")
 PRIVILEGES: Final = ("namespace", "root")
 VARIES: Final = ("kernel", "backing", "overlay")
@@ -28,14 +30,14 @@ class Requirement:
     ``kernel`` is the oldest release that can be held to it, "" for any that mounts overlays. ``backing`` names
     backing filesystems; then it is judged on these alone. ``varies`` says what its outcome can depend on besides
     the driver: the kernel, the backing filesystem, the parameters of overlay; a matrix of machines judges it once
-    for each combination of these.
+    for each combination of these. ``source`` says where it comes from.
     """
 
     id: str
     family: str
     level: str
     sentence: str
-    source: str
+    source: tuple[Reference, ...]
     since: str
     needs: tuple[str, ...] = ()
     privileges: str = "namespace"
@@ -46,12 +48,16 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a host (``of`` is "host") or a driver ("driver") may lack; nobody is judged whole without a core one."""
+    """What a host (``of`` is "host") or a driver ("driver") may lack; nobody is judged whole without a core one.
+
+    ``convention`` says whose habit it is, where no specification asks it of every layer store; "" if one does.
+    """
 
     name: str
     of: str
     meaning: str
     core: bool = False
+    convention: str = ""
 
 
 def load_requirements() -> dict[str, Requirement]:
@@ -66,7 +72,7 @@ def _requirements() -> tuple[Requirement, ...]:
     for family, entry in _entries():
         requirement = _requirement(family, entry)
         if requirement.id in found:
-            raise ValueError(f"requirement {requirement.id} is there twice")
+            raise ValueError(f"requirement {requirement.id} is defined twice")
         unknown = set(requirement.needs) - capabilities.keys()
         if unknown:
             raise ValueError(f"requirement {requirement.id} needs unknown capabilities: {sorted(unknown)}")
@@ -90,6 +96,14 @@ def is_core(requirement: Requirement, capabilities: Mapping[str, Capability]) ->
     return requirement.level == "MUST" and everywhere and all(capabilities[one].core for one in requirement.needs)
 
 
+def conventions(requirement: Requirement, capabilities: Mapping[str, Capability]) -> tuple[str, ...]:
+    """Whose habits the requirement states: those of the capabilities that it needs, each once.
+
+    A driver of another family declines one of these capabilities, and is not judged by the requirement.
+    """
+    return tuple(dict.fromkeys(found for one in requirement.needs if (found := capabilities[one].convention)))
+
+
 def load_retired() -> frozenset[str]:
     """Ids of requirements that are no more; they are never used again."""
     text = files("conformance.spec").joinpath("retired.toml").read_text(encoding="utf-8")
@@ -109,13 +123,26 @@ def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _requirement(family: str, entry: Mapping[str, Any]) -> Requirement:
     lists = {name: tuple(entry.get(name, ())) for name in ("needs", "backing", "varies")}
-    requirement = Requirement(**{"family": family, "level": "MUST", "since": "0.2.0", **entry, **lists})
+    source = _source(entry)
+    defaults = {"family": family, "level": "MUST", "since": "0.2.0"}
+    requirement = Requirement(**{**defaults, **entry, **lists, "source": source})
     if not _ID.fullmatch(requirement.id):
         raise ValueError(f"requirement {requirement.id!r}: an id is OVL-FAMILY-WORDS in capitals")
     if requirement.level not in LEVELS or requirement.privileges not in PRIVILEGES:
         raise ValueError(f"requirement {requirement.id} needs a level of {LEVELS}, privileges of {PRIVILEGES}")
     if set(requirement.varies) - set(VARIES):
         raise ValueError(f"requirement {requirement.id} varies with some of {VARIES}, not {requirement.varies}")
-    if not requirement.sentence.endswith(".") or not requirement.source:
-        raise ValueError(f"requirement {requirement.id} needs a whole sentence and a source")
+    if not requirement.sentence.endswith("."):
+        raise ValueError(f"requirement {requirement.id} needs a whole sentence")
     return requirement
+
+
+def _source(entry: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """The references of a requirement; raises ValueError with its id if there is none or one is malformed."""
+    written = entry.get("source")
+    if not isinstance(written, list) or not written or not all(isinstance(one, str) for one in written):
+        raise ValueError(f"requirement {entry.get('id')} needs a source: a list of references")
+    try:
+        return tuple(parse_reference(one) for one in written)
+    except ValueError as error:
+        raise ValueError(f"requirement {entry.get('id')}: {error}") from error

@@ -13,7 +13,7 @@ class Verdict(enum.Enum):
 
     ERROR is the harness's own; XFAIL a failure that is known and expected, XPASS one that was expected and did
     not come, which is a failure; DECLINED what the driver says it does not do; NOT-APPLICABLE what this kernel,
-    filesystem or lane cannot show; UNTESTED what did not run.
+    filesystem or privilege level cannot show; UNTESTED what did not run.
     """
 
     ERROR = "ERROR"
@@ -140,12 +140,12 @@ def with_cut_short(outcomes: Iterable[TestOutcome], selected: Iterable[str]) -> 
 
 
 def _cut_short(requirement: str, outcome: TestOutcome) -> TestOutcome:
-    said = f"{outcome.test} failed by {', '.join(outcome.requirements)}, and did not judge this"
+    said = f"{outcome.test} failed on {', '.join(outcome.requirements)}, and did not test this requirement"
     return TestOutcome(outcome.test, (requirement,), Verdict.UNTESTED, said, backing=outcome.backing)
 
 
 def _judge_one(requirement: str, outcomes: list[TestOutcome]) -> RequirementResult:
-    # A test that was not reached in one round, or was before another, did run. One that never ran is no pass.
+    # A test that did not run in one round, or was before another, did run. One that never ran is no pass.
     ran = {outcome.test for outcome in outcomes if outcome.verdict is not Verdict.UNTESTED}
     outcomes = [one for one in outcomes if one.verdict is not Verdict.UNTESTED or one.test not in ran]
     for verdict in _BY_WEIGHT:

@@ -53,7 +53,7 @@ def _fewest(chain: Chain, fails: Callable[[Chain], bool]) -> Chain:
 
 
 def _fewest_in(chain: Chain, layer: int, fails: Callable[[Chain], bool]) -> Chain:
-    """Leave out operations of one layer: all, then half of them at a time, and so on, so that few checks do."""
+    """Leave out operations of one layer: all, then half of them, and so on, so that few checks do."""
     size = len(chain[layer])
     while size:
         end = len(chain[layer])

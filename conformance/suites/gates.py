@@ -1,6 +1,8 @@
-"""The gates of opening, as a table: which kernel, which filesystem and which override are let in (driver-facts 2).
+"""The gates of opening, as a table: which kernel, which filesystem and which override are let in.
 
-Pure. What a driver answers is found out by pretending (lab.pretend); what it should answer is said here.
+The source is behaviour#kernel-gate and what follows it there.
+
+Pure. What a driver answers is found out on simulated kernels (lab.pretend); what it should answer is said here.
 """
 
 from __future__ import annotations

@@ -3,53 +3,62 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from conformance.harness.store import Deviation, Workbench, everything_below
+from conformance.harness.store import Deviation, Store, everything_below
 from conformance.harness.stores import Bench
+from conformance.history.calls import Remove
 from conformance.history.findings import FilesDiffer
 
 
-def stays_as_it_was(store: Workbench, before: set[str]) -> None:
+def stays_as_it_was(store: Store, before: set[str]) -> None:
     """Nothing came and nothing went in the home but the driver's own hidden files; raises Deviation."""
-    after = everything_below(store.driver.home)
+    after = everything_below(store.home)
     changed = {path for path in before ^ after if _counts(store, path)}
     if changed:
         gone, came = below_home(store, changed - after), below_home(store, changed & after)
-        said = f"expected the home as it was before, but this came or went: {sorted(changed)}"
+        said = f"expected the home unmodified, but these paths were added or removed: {sorted(changed)}"
         raise Deviation(said, FilesDiffer(gone, came))
 
 
-def with_sealed_parent(bench: Bench, store: Workbench, layer_id: str) -> set[str]:
+@contextmanager
+def unchanged_on_disk(store: Store) -> Iterator[None]:
+    """What is done in this block leaves the home as it was; raises Deviation."""
+    before = everything_below(store.home)
+    yield
+    stays_as_it_was(store, before)
+
+
+def with_sealed_parent(bench: Bench, store: Store, layer_id: str) -> set[str]:
     """What is in the home, after a driver that seals a layer with its first child has done so.
 
     containerd commits it, which moves its files in the snapshotters btrfs and erofs. Others have nothing to seal.
     """
     if "busy-parents" in bench.info.declined:
         store.create("first", layer_id)
-        store.tell("remove first")
-        store.driver.remove("first")
-    return everything_below(store.driver.home)
+        store.do(Remove("first"))
+    return everything_below(store.home)
 
 
-def came_empty(store: Workbench, before: set[str]) -> set[str]:
+def came_empty(store: Store, before: set[str]) -> set[str]:
     """Directories of the home itself that came since and hold nothing: a driver may make some for its own work."""
-    came = everything_below(store.driver.home) - before
+    came = everything_below(store.home) - before
     return {
         path
         for path in came
-        if os.path.dirname(path) == store.driver.home and os.path.isdir(path) and not os.listdir(path)
+        if os.path.dirname(path) == store.home and os.path.isdir(path) and not os.listdir(path)
     }
 
 
-def below_home(store: Workbench, paths: Iterable[str]) -> tuple[str, ...]:
+def below_home(store: Store, paths: Iterable[str]) -> tuple[str, ...]:
     """The uppermost of paths, relative to the home, but for short links, whose names are others each time."""
-    relative = sorted(os.path.relpath(path, store.driver.home) for path in paths)
+    relative = sorted(os.path.relpath(path, store.home) for path in paths)
     named = [path for path in relative if not path.startswith("l/")]
     return tuple(path for path in named if os.path.dirname(path) not in named)
 
 
-def _counts(store: Workbench, path: str) -> bool:
+def _counts(store: Store, path: str) -> bool:
     # Locks and books of its own are the driver's business; layers and short links are everybody's.
-    first = path.removeprefix(store.driver.home + "/").split("/")[0]
+    first = path.removeprefix(store.home + "/").split("/")[0]
     return not first.startswith(".") and not first.endswith((".lock", ".json"))

@@ -13,8 +13,9 @@ from typing import Final
 import pytest
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import Create, Get, Put
 from conformance.lab.project import project_of, taken_below
 
 BLOCK: Final = 4096  # bytes, of every filesystem that this suite makes (mkfs.xfs(8))
@@ -36,13 +37,13 @@ class Way:
     of_driver: bool
 
     @contextmanager
-    def store(self, bench: Bench, size: int | str, name: str = "") -> Iterator[Workbench]:
+    def store(self, bench: Bench, size: int | str, name: str = "") -> Iterator[Store]:
         """A store with an image's layer "base", whose layers made by :meth:`create` get that size at most."""
         with bench.store(name, options=[f"size={size}"] if self.of_driver else []) as store:
             store.create("base")
             yield store
 
-    def create(self, store: Workbench, layer_id: str, size: int | str, parent: str = "base") -> None:
+    def create(self, store: Store, layer_id: str, size: int | str, parent: str = "base") -> None:
         """Make a read-write layer with a limit, which is that of the store if it is the driver's."""
         if self.of_driver:
             create_read_write(store, layer_id, {}, parent)
@@ -61,12 +62,9 @@ def way_of(bench: Bench, drawn: int = 0) -> Way:
 WAYS: Final = st.integers(0, 1)
 
 
-def create_read_write(store: Workbench, layer_id: str, options: dict[str, str], parent: str = "base") -> None:
+def create_read_write(store: Store, layer_id: str, options: dict[str, str], parent: str = "base") -> None:
     """Make a layer as containers get one."""
-    said = ", ".join(f"{key}={value}" for key, value in options.items())
-    on = f" on {parent}" if parent else ""
-    store.tell(f"create the read-write layer {layer_id}{on} with {said or 'no option'}")
-    store.driver.create(layer_id, parent, options)
+    store.do(Create(layer_id, parent, options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +75,15 @@ class Filled:
     error: OSError | None
 
 
-def fill(store: Workbench, layer_id: str, most: int, name: str = "filled") -> Filled:
+def fill(store: Store, layer_id: str, most: int, name: str = "filled") -> Filled:
     """Write so many bytes to a new file of a layer, to the disk, or as many as go in."""
-    store.tell(f"write {most} bytes into {layer_id}, or as many as go in")
-    root = store.driver.get(layer_id)
+    store.note(f"write {most} bytes into {layer_id}, or as many as go in")
+    root = store.do(Get(layer_id))
     try:
         done = fill_file(f"{root}/{name}", most)
     finally:
-        store.driver.put(layer_id)
-    store.tell(f"  {done.taken} bytes went in{f', then: {done.error.strerror}' if done.error else ''}")
+        store.do(Put(layer_id))
+    store.note(f"  {done.taken} bytes went in{f', then: {done.error.strerror}' if done.error else ''}")
     store.beyond(f"{most} bytes were written into {layer_id}")
     return done
 
@@ -113,23 +111,23 @@ def fill_file(path: str, most: int) -> Filled:
     return Filled(taken, None)
 
 
-def own_files(bench: Bench, store: Workbench, layer_id: str) -> tuple[int, int]:
+def own_files(bench: Bench, store: Store, layer_id: str) -> tuple[int, int]:
     """The least and the most that a layer's directory takes now; its driver's own files are in it."""
     if not bench.has("home-layout"):
         return 0, _UNKNOWN
-    taken = taken_below(f"{store.driver.home}/{layer_id}")
+    taken = taken_below(f"{store.home}/{layer_id}")
     return taken, taken
 
 
-def has_limit(bench: Bench, store: Workbench, layer_id: str, size: int) -> None:
+def has_limit(bench: Bench, store: Store, layer_id: str, size: int) -> None:
     """What a layer holds when no more goes in is its size, to within a block; raises Deviation."""
-    root = store.driver.get(layer_id)  # as mounting may make files, which count
+    root = store.do(Get(layer_id))  # as mounting may make files, which count
     try:
         least, most = own_files(bench, store, layer_id)
         done = fill_file(f"{root}/has-limit", 2 * size)
     finally:
-        store.driver.put(layer_id)
-    store.tell(
+        store.do(Put(layer_id))
+    store.note(
         f"write 2 * {size} bytes into {layer_id}: {done.taken} went in, {own(least, most)} were in it before"
     )
     store.beyond(f"{layer_id} was filled")
@@ -151,34 +149,34 @@ def own(least: int, most: int) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def has_no_limit(store: Workbench, layer_id: str, size: int) -> None:
+def has_no_limit(store: Store, layer_id: str, size: int) -> None:
     """A layer takes twice a size that it does not have; raises Deviation."""
     done = fill(store, layer_id, 2 * size, "has-no-limit")
     if done.error:
         raise Deviation(f"{layer_id} should have no limit, and took {done.taken} bytes only: {done.error.strerror}")
 
 
-def size_said(store: Workbench, layer_id: str) -> int:
+def size_said(store: Store, layer_id: str) -> int:
     """How large the filesystem of a mounted layer says that it is, in bytes."""
-    root = store.driver.get(layer_id)
+    root = store.do(Get(layer_id))
     try:
         said = os.statvfs(root)
     finally:
-        store.driver.put(layer_id)
+        store.do(Put(layer_id))
     return said.f_blocks * said.f_frsize
 
 
-def says_size(store: Workbench, layer_id: str, size: int, tolerance: int = BLOCK) -> None:
+def says_size(store: Store, layer_id: str, size: int, tolerance: int = BLOCK) -> None:
     """Statfs in a mounted layer tells its size; raises Deviation."""
     said = size_said(store, layer_id)
-    store.tell(f"statfs in {layer_id}: {said} bytes")
+    store.note(f"statfs in {layer_id}: {said} bytes")
     if abs(said - size) >= tolerance:
         raise Deviation(f"the filesystem of {layer_id} says that it has {said} bytes, and its size is {size}")
 
 
-def project(store: Workbench, layer_id: str) -> int:
+def project(store: Store, layer_id: str) -> int:
     """The project of what is made in a layer."""
-    return project_of(f"{store.driver.home}/{layer_id}/diff")
+    return project_of(f"{store.home}/{layer_id}/diff")
 
 
 def all_differ(projects: dict[str, int], home: int) -> None:

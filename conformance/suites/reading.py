@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench, not_applicable
+from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD
 
@@ -21,11 +22,11 @@ _CHAINS: Final = ("lower-layers", "lower")
 _ANOTHER: Final = b"C" * 26  # a short link as valid as any
 
 
-def three_layers(store: Workbench) -> Path:
+def three_layers(store: Store) -> Path:
     """layer-0 to layer-2, each with something of its own, and one beside them, the first by name; the home."""
     store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)], [ops.CreateFile(b"two", b"2", 0o644)]])
     store.create("beside", "layer-0")  # in no chain: what is mended at random leads to it
-    return Path(store.driver.home)
+    return Path(store.home)
 
 
 def written(path: bytes, content: bytes) -> list[ops.Operation]:
@@ -71,33 +72,33 @@ def needs_link_files(bench: Bench) -> None:
             ops.MakeSymlink(b"l/" + _ANOTHER, b"../layer-2/diff"),
         ]
         store.tamper([*harm, *written(b"layer-2/link", _ANOTHER)])
-        store.driver = store.driver.reopen()
+        store.do(Reopen())
         seen = _renamed_link_is_seen(store)
     if not seen:
         not_applicable("the driver does not read the file 'link' of a layer: another short link changes nothing")
 
 
-def _is_seen(store: Workbench, harm: list[ops.Operation], mended: list[ops.Operation]) -> bool:
+def _is_seen(store: Store, harm: list[ops.Operation], mended: list[ops.Operation]) -> bool:
     """Whether layer-2 lacks what layer-1 holds, or is refused, after that was done to the home."""
     store.tamper(harm)
-    store.driver = store.driver.reopen()
+    store.do(Reopen())
     try:
         return b"one" not in store.observed("layer-2").nodes
     except (DriverRefused, Deviation):
         return True
     finally:
         store.tamper(mended)
-        store.driver = store.driver.reopen()
+        store.do(Reopen())
 
 
-def _renamed_link_is_seen(store: Workbench) -> bool:
-    home = Path(store.driver.home)
+def _renamed_link_is_seen(store: Store) -> bool:
+    home = Path(store.home)
     try:
-        store.driver.create("above", "layer-2")
+        store.do(Create("above", "layer-2"))
         lower = home / "above" / "lower"
         named = lower.exists() and _ANOTHER in lower.read_bytes()
         for layer_id in ("above", "layer-2"):
-            store.driver.remove(layer_id)
+            store.do(Remove(layer_id))
         return named or not os.path.lexists(home / "l" / os.fsdecode(_ANOTHER))
     except DriverRefused:
         return True

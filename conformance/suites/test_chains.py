@@ -4,66 +4,65 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.harness.store import Deviation, Workbench, entry_names, everything_below, same_tree
+from conformance.harness.store import Deviation, Store, entry_names, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
-from conformance.suites.homes import stays_as_it_was
+from conformance.suites.homes import unchanged_on_disk
 
 _LAYERS = 129  # the longest chain: a layer with 128 lowers, and these
 _MARKED = 16
 
 
-def deep_chain(store: Workbench, top: str = f"layer-{_LAYERS - 1}", layers: int = _LAYERS) -> str:
+def deep_chain(store: Store, top: str = f"layer-{_LAYERS - 1}", layers: int = _LAYERS) -> str:
     """A chain of 129 layers, so with 128 lowers under its top.
 
     Every 16th has a file, and a mark in place of the one before it: of two that change places a mark stays.
     """
-    store.tell(
+    store.note(
         f"create layer-0 to layer-{layers - 1}, each on the one before; in every 16th, N, create file-N and mark-N,"
         " and remove the mark before it"
     )
     parent = ""
     for number in range(layers):
         layer_id = top if number == _LAYERS - 1 else f"layer-{number}"
-        parent = store.create(layer_id, parent, quiet=True)
+        parent = store.create(layer_id, parent)
         if number % _MARKED == 0:
             made = [ops.CreateFile(b"%s-%d" % (name, number), b"", 0o644) for name in (b"file", b"mark")]
             before = [ops.Unlink(b"mark-%d" % (number - _MARKED))] if number else []
-            store.change(parent, [*made, *before], quiet=True)
+            store.change(parent, [*made, *before])
     return parent
 
 
 @pytest.mark.requirement("OVL-CHAIN-128")
 def test_128_lowers_work(bench: Bench) -> None:
     with bench.store() as store:
-        store.check_tree(deep_chain(store))
+        store.shows_model(deep_chain(store))
 
 
 @pytest.mark.requirement("OVL-CHAIN-128")
 def test_128_lowers_work_after_opening_again(bench: Bench) -> None:
     with bench.store() as store:
         below = deep_chain(store, layers=_LAYERS - 1)
-        store.tell("open the home again")
-        store.driver = store.driver.reopen()
-        store.check_tree(store.create("top", below))
+        store.do(Reopen())
+        store.shows_model(store.create("top", below))
 
 
 @pytest.mark.requirement("OVL-CHAIN-ORDER")
 def test_the_uppermost_of_many_is_seen(bench: Bench) -> None:
     with bench.store() as store:
         bench.need("overlay")
-        store.check_tree(deep_chain(store))
+        store.shows_model(deep_chain(store))
 
 
 @pytest.mark.requirement("OVL-CHAIN-129-REFUSED")
 def test_129_lowers_are_refused(bench: Bench) -> None:
     with bench.store() as store:
         top = deep_chain(store)
-        before = everything_below(store.driver.home)
-        store.must_refuse("create layer-129 on layer-128", call=lambda: store.driver.create("layer-129", top))
-        stays_as_it_was(store, before)
-        store.check_tree(top)
+        with unchanged_on_disk(store):
+            store.refuses(Create("layer-129", top))
+        store.shows_model(top)
 
 
 @pytest.mark.requirement("OVL-CHAIN-TOP-AGAIN")
@@ -71,10 +70,9 @@ def test_the_top_of_a_chain_is_made_again(bench: Bench) -> None:
     with bench.store() as store:
         top = deep_chain(store)
         below = store.parent_of(top)
-        store.tell(f"remove {top}")
-        store.driver.remove(top)
+        store.do(Remove(top))
         store.create("again", below)
-        store.check_tree("again")
+        store.shows_model("again")
 
 
 @pytest.mark.requirement("OVL-CHAIN-ORDER")
@@ -89,7 +87,7 @@ def test_the_uppermost_is_seen(bench: Bench) -> None:
                 [ops.Unlink(b"x"), ops.CreateFile(b"x", b"%d" % number, 0o644), ops.CreateFile(name, b"", 0o644)],
             )
         for layer_id in ids:
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
 
 
 @pytest.mark.requirement("OVL-CHAIN-DIFF-DEEP")

@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench, entry_names
+from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, not_applicable
+from conformance.history.calls import Changes
 from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
 from conformance.operations.strategies import STANDARD, chains
 
 
-def changes_of(store: Workbench, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
+def changes_of(store: Store, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
     """The kind of change by relative path; raises Deviation for a path that is listed twice."""
     against = store.parent_of(layer_id) if parent is None else parent
-    store.tell(f"changes of {layer_id} against {against or 'nothing'}")
-    found = store.driver.changes(layer_id, against)
+    found = store.do(Changes(layer_id, against))
     twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
     if twice:
         raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}", WrongAnswer())
@@ -143,7 +143,7 @@ def test_the_directory_of_an_addition_or_deletion_is_listed(bench: Bench, data: 
                     )
 
 
-def expects(store: Workbench, layer_id: str, wanted: dict[bytes, str]) -> None:
+def expects(store: Store, layer_id: str, wanted: dict[bytes, str]) -> None:
     """These changes are listed, besides others; raises Deviation."""
     found = changes_of(store, layer_id)
     for path, kind in wanted.items():
@@ -258,7 +258,7 @@ def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
     chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
-            paths = [change.path for change in store.driver.changes(layer_id, store.parent_of(layer_id))]
+            paths = [change.path for change in store.do(Changes(layer_id, store.parent_of(layer_id)))]
             # By bytes, or by parts, in which '/' is the lowest: both are an order by path.
             if paths not in (sorted(paths), sorted(paths, key=lambda path: path.split(b"/"))):
                 raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}", WrongAnswer())
@@ -289,7 +289,7 @@ def test_changes_and_diff_name_the_same_of(bench: Bench, what: str) -> None:
         name_the_same(store, "layer-1")
 
 
-def name_the_same(store: Workbench, layer_id: str) -> None:
+def name_the_same(store: Store, layer_id: str) -> None:
     """Raises Deviation for a path that one of the two brings and the other lacks."""
     changes = changes_of(store, layer_id)
     names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}

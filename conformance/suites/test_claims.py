@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import Changes, Create, DiffSize, Exists, Get, Metadata, Put, Status
 from conformance.lab import namespace
 from conformance.operations import archives, ops
 from conformance.operations.strategies import STANDARD
 
-Claim = Callable[[Bench, Workbench], bool]
+Claim = Callable[[Bench, Store], bool]
 _TIME = 1_400_000_000_123_456_789
 
 
-def _applied(store: Workbench, operation: ops.Operation, *more: ops.Operation) -> Workbench:
+def _applied(store: Store, operation: ops.Operation, *more: ops.Operation) -> Store:
     """The store, with "copy" made from the diff of a layer in which this was done."""
     store.create("made")
     store.change("made", [operation, *more])
@@ -28,43 +29,43 @@ def _applied(store: Workbench, operation: ops.Operation, *more: ops.Operation) -
     return store
 
 
-def _mounts(_: Bench, store: Workbench) -> bool:
-    root = store.driver.get("layer-1")
+def _mounts(_: Bench, store: Store) -> bool:
+    root = store.do(Get("layer-1"))
     try:
         return root in namespace.mounts_below(Path(root).parent)
     finally:
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
 
 
-def _kernel_mounts(_: Bench, store: Workbench) -> bool:
-    root = Path(store.driver.get("layer-1"))
+def _kernel_mounts(_: Bench, store: Store) -> bool:
+    root = Path(store.do(Get("layer-1")))
     try:
         return namespace.filesystem_magic(root) == namespace.OVERLAYFS
     finally:
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
 
 
-def _fine_times(_: Bench, store: Workbench) -> bool:
+def _fine_times(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetTimes(b"x", _TIME))
     return store.observed("copy").nodes[b"x"].mtime_ns == _TIME
 
 
-def _user_xattrs(_: Bench, store: Workbench) -> bool:
+def _user_xattrs(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"x", b"", 0o644), ops.SetXattr(b"x", "user.colour", b"red"))
     return store.observed("copy").nodes[b"x"].xattrs == {"user.colour": b"red"}
 
 
-def _any_names(_: Bench, store: Workbench) -> bool:
+def _any_names(_: Bench, store: Store) -> bool:
     _applied(store, ops.CreateFile(b"\xff\xfe", b"", 0o644))
     return b"\xff\xfe" in store.observed("copy").nodes
 
 
-def _applied_size(_: Bench, store: Workbench) -> bool:
+def _applied_size(_: Bench, store: Store) -> bool:
     store.create("sized")
     return store.applied("sized", [archives.file("x", b"12345")]) == 5
 
 
-def _takes_options(bench: Bench, _: Workbench) -> bool:
+def _takes_options(bench: Bench, _: Store) -> bool:
     try:
         with bench.store("other", options=["nonsense=1"]):
             return False
@@ -72,25 +73,22 @@ def _takes_options(bench: Bench, _: Workbench) -> bool:
         return True
 
 
-def _layer_options(_: Bench, store: Workbench) -> bool:
-    try:
-        store.driver.create("limited", "layer-0", {"size": "100m"})
-    except DriverRefused as refused:
-        store.tell(f"  refused: {refused}")  # without quota that is right, for whatever reason is given
+def _layer_options(_: Bench, store: Store) -> bool:
+    store.may_refuse(Create("limited", "layer-0", {"size": "100m"}))  # without quota it should, for any reason
     return True
 
 
-def _home_layout(_: Bench, store: Workbench) -> bool:
-    home = Path(store.driver.home)
+def _home_layout(_: Bench, store: Store) -> bool:
+    home = Path(store.home)
     return (home / "layer-1" / "diff").is_dir() and (home / "layer-1" / "link").is_file() and (home / "l").is_dir()
 
 
-def _image_stores(bench: Bench, store: Workbench) -> bool:
-    with bench.store("other", image_stores=[store.driver.image_store]) as other:
-        return other.driver.exists("layer-1")
+def _image_stores(bench: Bench, store: Store) -> bool:
+    with bench.store("other", image_stores=[store.image_store]) as other:
+        return other.do(Exists("layer-1"))
 
 
-def _shared_home(_: Bench, store: Workbench) -> bool:
+def _shared_home(_: Bench, store: Store) -> bool:
     second = store.another_opening()
     try:
         return second.exists("layer-1")
@@ -98,28 +96,28 @@ def _shared_home(_: Bench, store: Workbench) -> bool:
         second.leave()
 
 
-def _busy_parents(_: Bench, store: Workbench) -> bool:
-    store.driver.get("layer-1")
+def _busy_parents(_: Bench, store: Store) -> bool:
+    store.do(Get("layer-1"))
     try:
         store.create("child", "layer-1")
-        return store.driver.exists("child")
+        return store.do(Exists("child"))
     finally:
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
 
 
 CLAIMS: dict[str, Claim] = {
     "overlay": _mounts,
     "kernel-overlay": _kernel_mounts,
     "home-layout": _home_layout,
-    "own-home": lambda _, store: store.driver.home.startswith(os.fspath(store.directory)),
-    "metadata": lambda _, store: bool(store.driver.metadata("layer-1")),
-    "status": lambda _, store: bool(store.driver.status()),
+    "own-home": lambda _, store: store.home.startswith(os.fspath(store.directory)),
+    "metadata": lambda _, store: bool(store.do(Metadata("layer-1"))),
+    "status": lambda _, store: bool(store.do(Status())),
     "diff": lambda _, store: store.diff("layer-1").stat().st_size > 0,
     "whole-tree-diff": lambda _, store: store.diff("layer-1", "").stat().st_size > 1024,
     "apply": lambda _, store: bool(_applied(store, STANDARD[0]).observed("copy").nodes),
     "applied-size": _applied_size,
-    "changes": lambda _, store: bool(store.driver.changes("layer-1", "layer-0")),
-    "diff-size": lambda _, store: store.driver.diff_size("layer-1", "layer-0") >= 3,
+    "changes": lambda _, store: bool(store.do(Changes("layer-1", "layer-0"))),
+    "diff-size": lambda _, store: store.do(DiffSize("layer-1", "layer-0")) >= 3,
     "fine-times": _fine_times,
     "user-xattrs": _user_xattrs,
     "any-names": _any_names,
@@ -138,6 +136,6 @@ def test_claim(bench: Bench, capability: str) -> None:
     bench.need(capability)
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
-        store.tell(f"try whether the driver has the capability {capability!r}, which it does not decline")
+        store.note(f"try whether the driver has the capability {capability!r}, which it does not decline")
         if not CLAIMS[capability](bench, store):
             raise Deviation(f"the driver does not decline {capability!r}, and does not have it")

@@ -1,4 +1,4 @@
-"""Several callers at a time: what comes of it is what some order of the same calls would make."""
+"""Concurrent callers: the outcome is that of the same calls in some order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest
-from conformance.harness.store import Deviation, Workbench, content_of, same_tree
+from conformance.harness.store import Deviation, Store, content_of, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import ApplyDiff, Create, Diff, Exists, Get, Put, Remove
 from conformance.history.concurrent import Call
 from conformance.lab import namespace
 from conformance.machines.parallel import CALLS, Record, explained_by_an_order, perform_call
@@ -68,10 +69,8 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         ids = [f"caller-{number}" for number in range(_CALLERS)]
-        store.tell(f"create {', '.join(ids)} on layer-0, all at a time")
-        all_done(
-            together([functools.partial(store.driver.create, layer_id, "layer-0") for layer_id in ids]), "create"
-        )
+        store.note(f"create {', '.join(ids)} on layer-0 concurrently")
+        all_done(together([functools.partial(store.do, Create(layer_id, "layer-0")) for layer_id in ids]), "create")
         for layer_id in ids:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 
@@ -82,14 +81,13 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers create 'same' on layer-0 at a time")
-            outcomes = together([lambda: store.driver.create("same", "layer-0")] * _CALLERS)
+            store.note(f"{_CALLERS} concurrent callers create 'same' on layer-0")
+            outcomes = together([lambda: store.do(Create("same", "layer-0"))] * _CALLERS)
             done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
             if len(done) != 1:
                 raise Deviation(f"{len(done)} of {_CALLERS} callers made the layer 'same'; expected one")
             same_tree("the tree of same", store.expected("layer-0"), store.observed("same"))
-            store.tell("remove same")
-            store.driver.remove("same")
+            store.do(Remove("same"))
 
 
 @pytest.mark.quick
@@ -97,24 +95,22 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
 def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
-        store.tell("get layer-1, to be held")
-        held = store.driver.get("layer-1")
+        held = store.do(Get("layer-1"))
 
         def get_and_put() -> None:
             for _ in range(5):
-                root = store.driver.get("layer-1")
+                root = store.do(Get("layer-1"))
                 if not os.path.exists(f"{root}/new"):
                     raise Deviation("a caller got layer-1, and its tree was not there")
-                store.driver.put("layer-1")
+                store.do(Put("layer-1"))
 
-        store.tell(f"{_CALLERS} callers get and put layer-1 five times each, at a time")
+        store.note(f"{_CALLERS} concurrent callers get and put layer-1 five times each")
         all_done(together([get_and_put] * _CALLERS), "get and put")
         if not os.path.exists(f"{held}/new"):
             raise Deviation("the tree that one caller held is gone after others put theirs")
-        store.tell("put layer-1, the last")
-        store.driver.put("layer-1")
-        if mounts_below(store.driver.home):
-            raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
+        store.do(Put("layer-1"))
+        if mounts_below(store.home):
+            raise Deviation(f"still mounted after the last put: {mounts_below(store.home)}")
 
 
 @pytest.mark.requirement("OVL-PARALLEL-GET")
@@ -123,18 +119,18 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
     with bench.store() as store:
         store.build([(), [ops.CreateFile(b"new", b"new", 0o644)]])
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers get layer-1 at a time, and put it one after another")
-            roots = together([functools.partial(store.driver.get, "layer-1")] * _CALLERS)
+            store.note(f"{_CALLERS} concurrent callers get layer-1, and put it one after another")
+            roots = together([functools.partial(store.do, Get("layer-1"))] * _CALLERS)
             all_done(roots, "get")
-            mounted = mounts_below(store.driver.home)
+            mounted = mounts_below(store.home)
             if len(mounted) > len(set(mounted)):
                 raise Deviation(f"layer-1 is mounted more than once: {mounted}")
             for left in range(_CALLERS, 0, -1):
                 if not all(os.path.exists(f"{root}/new") for root in roots):
                     raise Deviation(f"the tree is gone with {left} gets not put yet")
-                store.driver.put("layer-1")
-            if mounts_below(store.driver.home):
-                raise Deviation(f"still mounted after the last put: {mounts_below(store.driver.home)}")
+                store.do(Put("layer-1"))
+            if mounts_below(store.home):
+                raise Deviation(f"still mounted after the last put: {mounts_below(store.home)}")
 
 
 @pytest.mark.requirement("OVL-PARALLEL-DIFF")
@@ -150,9 +146,9 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         alone = {layer_id: content_of(store.diff(layer_id)) for layer_id in ids}
         wanted = [(ids[n % 2], store.directory / f"at-a-time-{n}.tar") for n in range(_CALLERS)]
         for _ in range(_ROUNDS):
-            store.tell(f"{_CALLERS} callers write diffs of {ids[0]} and {ids[1]} at a time")
+            store.note(f"{_CALLERS} concurrent callers write diffs of {ids[0]} and {ids[1]}")
             diffs = [
-                functools.partial(store.driver.diff, layer_id, store.parent_of(layer_id), file)
+                functools.partial(store.do, Diff(layer_id, store.parent_of(layer_id), store.label(file)))
                 for layer_id, file in wanted
             ]
             all_done(together(diffs), "diff")
@@ -162,9 +158,10 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
         file = wanted[0][1]
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
-        copy.tell(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1}, at a time")
+        copy.note(f"apply {file.name} to flat-0 to flat-{_CALLERS - 1} concurrently")
         applies = [
-            functools.partial(copy.driver.apply_diff, f"flat-{number}", "", file) for number in range(_CALLERS)
+            functools.partial(copy.do, ApplyDiff(f"flat-{number}", "", copy.label(file)))
+            for number in range(_CALLERS)
         ]
         all_done(together(applies), "apply")
         for number in range(_CALLERS):
@@ -186,13 +183,13 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
         def run(calls: list[Call]) -> None:
             for call in calls:
                 began = next(clock)
-                done = perform_call(store.driver, call)
+                done = perform_call(store.do, call)
                 records.append(Record(call, done, began, next(clock)))
 
         for number, calls in enumerate(callers):
-            store.tell(f"caller {number}: {'; '.join(map(str, calls))}")
+            store.note(f"caller {number}: {'; '.join(map(str, calls))}")
         all_done(together([functools.partial(run, calls) for calls in callers]), "calls")
-        left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.driver.exists(layer_id))
+        left = frozenset(layer_id for layer_id in ("base", "x", "y") if store.do(Exists(layer_id)))
         if not explained_by_an_order(records, frozenset({"base", *before}), left):
             said = "\n".join(f"{record.call} -> {'done' if record.done else 'refused'}" for record in records)
             raise Deviation(
@@ -211,13 +208,13 @@ def test_what_is_removed_beside_creations_is_gone(bench: Bench) -> None:
             store.create(layer_id, "base")
 
         def done(verb: str, ids: list[str]) -> set[str]:
-            return {layer_id for layer_id in ids if perform_call(store.driver, Call(verb, layer_id))}
+            return {layer_id for layer_id in ids if perform_call(store.do, Call(verb, layer_id))}
 
-        store.tell(f"one caller creates {', '.join(new)} on base, and another removes {', '.join(old)} meanwhile")
+        store.note(f"one caller creates {', '.join(new)} on base, and another removes {', '.join(old)} meanwhile")
         created, removed = together(
             [functools.partial(done, "create", new), functools.partial(done, "remove", old)]
         )
-        left = {layer_id for layer_id in (*old, *new) if store.driver.exists(layer_id)}
+        left = {layer_id for layer_id in (*old, *new) if store.do(Exists(layer_id))}
         if left != {*old, *new} - removed or created != set(new):
             raise Deviation(f"created {sorted(created)}, removed {sorted(removed)}, and left are {sorted(left)}")
 
@@ -230,17 +227,15 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
         other = store.another_opening()
         try:
-            store.tell("get layer-1 by one opening of the home, and by another")
-            root = store.driver.get("layer-1")
+            store.note("get layer-1 by one opening of the home, and by another")
+            root = store.do(Get("layer-1"))
             other.get("layer-1")
-            store.tell("put layer-1 by the one")
-            store.driver.put("layer-1")
+            store.do(Put("layer-1"))
             if not os.path.exists(f"{root}/new"):
                 raise Deviation("the tree that the other opening holds is gone")
-            store.tell("put layer-1 by the other")
             other.put("layer-1")
-            if mounts_below(store.driver.home):
-                raise Deviation(f"still mounted after both puts: {mounts_below(store.driver.home)}")
+            if mounts_below(store.home):
+                raise Deviation(f"still mounted after both puts: {mounts_below(store.home)}")
         finally:
             other.leave()
 
@@ -249,8 +244,8 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
 def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        store.tell(
-            f"{_CALLERS} processes make ten layers each, at a time, open the home for each of them, mount it, and"
+        store.note(
+            f"{_CALLERS} processes concurrently make ten layers each, open the home for each of them, mount it, and"
             " try to make 'same'"
         )
         waiting, go = os.pipe()
@@ -284,7 +279,7 @@ def in_child(task: Callable[[], int]) -> int:
     raise AssertionError("the child has ended")
 
 
-def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
+def work(store: Store, number: int, gate: tuple[int, int]) -> int:
     """What one of the processes does, when nobody holds the other end of the pipe any more."""
     waiting, go = gate
     os.close(go)
@@ -307,7 +302,7 @@ def work(store: Workbench, number: int, gate: tuple[int, int]) -> int:
 
 
 @contextmanager
-def opened(store: Workbench) -> Iterator[DriverUnderTest]:
+def opened(store: Store) -> Iterator[DriverUnderTest]:
     """The home, opened once more."""
     driver = store.another_opening()
     try:

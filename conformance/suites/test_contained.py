@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.harness.store import Workbench
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put, Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD
 
@@ -20,8 +21,7 @@ def test_trees_are_below_their_own_store(bench: Bench) -> None:
         for layer_id in ("layer-0", "layer-1"):
             _get_and_put(one, layer_id)
             _get_and_put(other, layer_id)
-        other.tell("open the second home again")
-        other.driver = other.driver.reopen()
+        other.do(Reopen())
         _get_and_put(other, "layer-1")
 
 
@@ -30,15 +30,13 @@ def test_trees_of_images_are_below_their_store(bench: Bench) -> None:
     bench.need("image-stores", "image-mounts")
     with bench.store("origin") as images:
         images.create("image")
-        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+        with bench.store("copy", image_stores=[images.image_store]) as store:
             store.knows(images, "image")
             store.create("own", "image")
             _get_and_put(store, "image")
             _get_and_put(store, "own")
 
 
-def _get_and_put(store: Workbench, layer_id: str) -> None:
-    store.tell(f"get {layer_id}")
-    store.driver.get(layer_id)
-    store.tell(f"put {layer_id}")
-    store.driver.put(layer_id)
+def _get_and_put(store: Store, layer_id: str) -> None:
+    store.do(Get(layer_id))
+    store.do(Put(layer_id))

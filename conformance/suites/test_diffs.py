@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.plugin import UNTESTED
-from conformance.harness.store import Deviation, Workbench, charged_to, content_of, entry_names, members, same_tree
+from conformance.harness.store import Deviation, Store, charged_to, content_of, entry_names, members, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put
 from conformance.history.findings import BytesDiffer, WrongAnswer
-from conformance.history.tape import Waited
+from conformance.history.steps import Waited
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
@@ -40,7 +41,7 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
                 check_names(store, layer_id, archive)
 
 
-def check_names(store: Workbench, layer_id: str, archive: Path) -> None:
+def check_names(store: Store, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -156,7 +157,7 @@ def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
         no_entries(store, "child", "mounted once")
 
 
-def no_entries(store: Workbench, layer_id: str, when: str) -> None:
+def no_entries(store: Store, layer_id: str, when: str) -> None:
     names = entry_names(store.diff(layer_id))
     if names:
         raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
@@ -185,7 +186,7 @@ def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
         check_entries(store, "layer-0", members(store.diff("layer-0")))
 
 
-def check_entries(store: Workbench, layer_id: str, found: list[tarfile.TarInfo]) -> None:
+def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> None:
     files: set[str] = set()
     for member in found:
         name = member.name.removeprefix("./")
@@ -258,11 +259,10 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
         first = store.diff("layer-1").read_bytes()
-        store.tell("wait until the clock shows the next second")
         second = int(time.time())
         while int(time.time()) == second:
             os.sched_yield()
-        bench.story.tape.add(Waited())
+        bench.history.add(Waited())
         if store.diff("layer-1").read_bytes() != first:
             raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
 
@@ -273,10 +273,9 @@ def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
         put = content_of(store.diff("layer-1"))
-        store.tell("get layer-1")
-        store.driver.get("layer-1")
+        store.do(Get("layer-1"))
         mounted = content_of(store.diff("layer-1"))
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if put != mounted:
             raise Deviation("the diff of layer-1 has other entries while it is mounted")
 
@@ -286,15 +285,15 @@ def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
 def test_a_socket_is_left_out(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
-        store.tell("make a unix socket called 'sock' in layer-1")
-        root = store.driver.get("layer-1")
+        store.note("make a unix socket called 'sock' in layer-1")
+        root = store.do(Get("layer-1"))
         with socket.socket(socket.AF_UNIX) as listener:
             directory = os.open(root, os.O_PATH | os.O_DIRECTORY)
             try:
                 listener.bind(f"/proc/self/fd/{directory}/sock")  # a path of any length fits in 108 bytes like this
             finally:
                 os.close(directory)
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         names = entry_names(store.diff("layer-1"))
         if "sock" in names or "new" not in names:
             raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}", WrongAnswer())

@@ -1,4 +1,4 @@
-"""Kernels and filesystems that a driver lets in, and those that it refuses: tried by pretending to be them."""
+"""Kernels and filesystems that a driver lets in, and those that it refuses: tried by simulating them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from conformance.drivers.protocol import Answer, DriverRefused, OpenRequest
 from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench
+from conformance.history.calls import Status
 from conformance.lab.pretend import Pretence
 from conformance.suites.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
 from conformance.suites.test_opening import FALSE_WORDS, TRUE_WORDS
@@ -28,7 +29,7 @@ def answer_of(bench: Bench, cell: Cell) -> Answer:
 
 def judge(bench: Bench, some: Iterable[Cell]) -> None:
     """The driver answers each as it should; raises Deviation with all that it does not."""
-    bench.story.begin()
+    bench.history.begin()
     gates_kernel = bench.has("gates-kernel")
     listed = [cell for cell in some if can_be_asked(bench, cell)]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
@@ -37,7 +38,7 @@ def judge(bench: Bench, some: Iterable[Cell]) -> None:
     for cell, answer in zip(listed, answers, strict=True):
         right = wanted(cell, gates_kernel=gates_kernel)
         done, said = _word(answer.opened), " ".join(answer.text.split())[:300]
-        bench.story.tell(f"open a home on {cell} -> {done}: {said}")
+        bench.history.note(f"open a home on {cell} -> {done}: {said}")
         if answer.opened != right.opens:
             wrong.append(f"{cell}: expected it {_word(right.opens)}; it was {done}: {said}")
         elif right.words and not any(word.lower() in answer.text.lower() for word in right.words):
@@ -69,7 +70,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     Every second word is tried; a driver takes a process for each, and most of the time is its start.
     """
     bench.need("pretend")
-    bench.story.begin()
+    bench.history.begin()
     words = [(word, True) for word in TRUE_WORDS[::2]] + [(word, False) for word in FALSE_WORDS[::2]]
 
     def attempt(word: str) -> Answer:
@@ -82,7 +83,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     wrong = []
     for (word, opens), answer in zip(words, answers, strict=True):
         said = f"open a home on kernel 3.18 with override_kernel_check={word} -> {_word(answer.opened)}"
-        bench.story.tell(said)
+        bench.history.note(said)
         if answer.opened != opens:
             wrong.append(f"{said}; expected it {_word(opens)}: {' '.join(answer.text.split())[:300]}")
     if wrong:
@@ -135,8 +136,8 @@ def test_the_whole_matrix(bench: Bench, gate: str) -> None:
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-GATE-REAL-OVERLAY")
 def test_a_real_overlay_is_refused(bench: Bench) -> None:
-    bench.story.begin()
-    bench.story.tell("open a home on a real overlay  (to be refused)")
+    bench.history.begin()
+    bench.history.note("open a home on a real overlay  (to be refused)")
     try:
         with bench.store("other"):
             pass
@@ -149,11 +150,11 @@ def test_a_real_overlay_is_refused(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-GATE-D-TYPE")
 def test_a_missing_d_type_is_said(bench: Bench) -> None:
-    bench.story.begin()
-    bench.story.tell("open a home on xfs that was made with ftype=0")
+    bench.history.begin()
+    bench.history.note("open a home on xfs that was made with ftype=0")
     try:
         with bench.store("other") as store:
-            said = {key.lower(): value for key, value in store.driver.status().items()}
+            said = {key.lower(): value for key, value in store.do(Status()).items()}
     except DriverRefused as refused:
         if not any(word in str(refused).lower() for word in ("d_type", "ftype")):
             raise Deviation(f"the refusal does not say why: {refused}") from refused

@@ -1,4 +1,4 @@
-"""Archives that were made to do harm: whatever becomes of the layer, nothing outside it changes."""
+"""Hostile archives: whatever becomes of the layer, nothing outside it changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, charged_to, entry_names
+from conformance.harness.store import Deviation, Store, charged_to, entry_names
 from conformance.harness.stores import Bench
+from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import BLOCK, Entry
@@ -33,7 +33,7 @@ _CHECKSUM_FIELD = 148
 class Outside:
     """A directory beside the layers that nobody has any business in."""
 
-    def __init__(self, store: Workbench) -> None:
+    def __init__(self, store: Store) -> None:
         self.path = store.directory / "outside"
         made: list[ops.Operation] = [
             ops.MakeDirectory(b"outside", 0o700),
@@ -65,7 +65,7 @@ class Outside:
 
 
 @contextmanager
-def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
+def targets(bench: Bench) -> Iterator[tuple[Store, Outside]]:
     """A store with the layers "base" and "child", and what lies outside of them."""
     with bench.store() as store:
         store.create("base")
@@ -76,21 +76,16 @@ def targets(bench: Bench) -> Iterator[tuple[Workbench, Outside]]:
         outside.check()
 
 
-def try_to_apply(store: Workbench, layer_id: str, entries: Sequence[Entry]) -> bool:
+def try_to_apply(store: Store, layer_id: str, entries: Sequence[Entry]) -> bool:
     """Whether the driver took an archive; that it refuses one is as good here."""
     archive = store.archive(entries)
-    try:
-        store.apply(layer_id, archive)
-    except DriverRefused as refused:
-        store.tell(f"  refused: {refused}")
-        return False
-    return True
+    return store.may_refuse(store.applying(layer_id, archive)) is None
 
 
-def still_well(store: Workbench, layer_ids: Sequence[str] = ("base",)) -> None:
+def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
     """The layers below are as they were, and the driver goes on."""
     for layer_id in layer_ids:
-        store.check_tree(layer_id)
+        store.shows_model(layer_id)
     store.create("later", "base")
     store.applied("later", [archives.file("later")])
 
@@ -220,12 +215,12 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
     with targets(bench) as (store, outside):
         entry = archives.symlink(name, str(outside.path)) if kind == "symlink" else archives.file(name)
         try_to_apply(store, "child", [entry, archives.file("new")])
-        root = store.driver.get("child")
+        root = store.do(Get("child"))
         try:
             if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
                 raise Deviation(f"an entry called {name!r} replaced the root of the layer", RootReplaced(b"a"))
         finally:
-            store.driver.put("child")
+            store.do(Put("child"))
         still_well(store)
 
 
@@ -270,7 +265,7 @@ def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
         if try_to_apply(store, "child", [archives.whiteout("b/.wh..wh..opq")]):
             lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
             if lost:
-                said = f"an opaque mark below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
+                said = f"an opaque whiteout below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
                 raise are_lost(said, lost)
         still_well(store)
 
@@ -297,7 +292,7 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
     """These bytes are refused, and the driver goes on."""
     with targets(bench) as (store, _):
         archive = store.bytes_of_archive(data, what)
-        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
+        store.refuses(store.applying("child", archive))
         still_well(store)
 
 
@@ -362,10 +357,7 @@ def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> Non
             whole[place] = value
         length = bench.draw(data, st.sampled_from((len(whole), 3000, 1100, 513)))
         archive = store.bytes_of_archive(bytes(whole[:length]), f"mutated: {whole[:length].hex()[:200]}...")
-        try:
-            store.apply("child", archive)
-        except DriverRefused as refused:
-            store.tell(f"  refused: {refused}")
+        store.may_refuse(store.applying("child", archive))
         still_well(store)
 
 
@@ -426,7 +418,7 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
         if beyond:
             raise Deviation(f"the diff names what lies behind a symlink: {beyond}", WrongAnswer())
         if bench.has("changes"):
-            found = [change.path for change in store.driver.changes("child", "base")]
+            found = [change.path for change in store.do(Changes("child", "base"))]
             if any(b"secret" in path or path.startswith(b"/d/s") for path in found):
                 raise Deviation(f"changes name what lies behind a symlink: {found}", WrongAnswer())
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import Exists, Reopen
 from conformance.history.findings import TreeDiffers
 from conformance.operations import ops
 from conformance.operations.observe import names_differ
@@ -18,9 +19,9 @@ from conformance.operations.strategies import STANDARD
 _SHORT = re.compile(r"[A-Z2-7]{26}")
 
 
-def chain_of_three(store: Workbench) -> Path:
+def chain_of_three(store: Store) -> Path:
     store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
-    return Path(store.driver.home)
+    return Path(store.home)
 
 
 @pytest.mark.quick
@@ -77,7 +78,7 @@ def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:
     """containers/storage takes the mount point away when it unmounts a layer."""
     with bench.store() as store:
         store.build([STANDARD])
-        store.tell("lay out 'foreign-0' and, on it, 'foreign-1' by hand, and open the home again")
+        store.note("lay out 'foreign-0' and, on it, 'foreign-1' by hand")
         shorts = [b"A" * 26, b"B" * 26]
         made: list[ops.Operation] = []
         for number, short in enumerate(shorts):
@@ -91,9 +92,9 @@ def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:
             ]
         made += [ops.MakeDirectory(b"foreign-1/" + name.encode(), 0o700) for name in below]
         store.tamper([*made, ops.CreateFile(b"foreign-1/lower", b"l/" + shorts[0], 0o644)])
-        store.driver = store.driver.reopen()
+        store.do(Reopen())
         for layer_id, wanted in (("foreign-0", {b"file-0"}), ("foreign-1", {b"file-0", b"file-1"})):
-            if not store.driver.exists(layer_id):
+            if not store.do(Exists(layer_id)):
                 raise Deviation(f"{layer_id} was laid out by hand, and does not exist")
             shown = set(store.observed(layer_id).nodes)
             if shown != wanted:

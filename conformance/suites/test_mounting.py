@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, charged_to, entry_names, same_tree
+from conformance.harness.store import Deviation, Store, charged_to, entry_names, same_tree
 from conformance.harness.stores import Bench, not_applicable
+from conformance.history.calls import Get, Put, Reopen
 from conformance.history.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
 from conformance.lab import namespace
 from conformance.operations import ops
@@ -27,14 +27,14 @@ def mounts_below(directory: str) -> list[str]:
     return [fields[4] for fields in map(str.split, overlays) if fields[4].startswith(directory + "/")]
 
 
-def mounted_once(store: Workbench, root: str) -> None:
+def mounted_once(store: Store, root: str) -> None:
     """One mount at most is on a tree that was got, by /proc/self/mountinfo; raises Deviation."""
-    mounts = [target for target in mounts_below(store.driver.home) if target == root]
+    mounts = [target for target in mounts_below(store.home) if target == root]
     if len(mounts) > 1:
         raise Deviation(f"{len(mounts)} mounts are on {root}, one over the other; expected one", MountedTwice())
 
 
-def two_layers(store: Workbench) -> None:
+def two_layers(store: Store) -> None:
     store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
@@ -43,20 +43,17 @@ def two_layers(store: Workbench) -> None:
 def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
-        store.tell("get layer-1, three times")
         with charged_to("OVL-MOUNT-ONCE"):
-            paths = [store.driver.get("layer-1") for _ in range(3)]
+            paths = [store.do(Get("layer-1")) for _ in range(3)]
             if len(set(paths)) > 1:
                 raise Deviation(f"one layer was mounted on several paths: {paths}")
             mounted_once(store, paths[0])
             for left in (2, 1):
-                store.tell(f"put layer-1, {left} left")
-                store.driver.put("layer-1")
+                store.do(Put("layer-1"))
                 if not os.path.exists(f"{paths[0]}/new"):
                     said = f"the tree is gone after a put, with {left} gets not put yet"
                     raise Deviation(said, TreeGone(b"new"))
-        store.tell("put layer-1, the last")
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         with charged_to("OVL-MOUNT-LAST-PUT"):
             says_so_rightly(store)
 
@@ -67,27 +64,22 @@ def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:
     """A mount that is busy is taken away from under its users, or the put is refused: never kept in silence."""
     with bench.store() as store:
         two_layers(store)
-        store.tell("get layer-1, and open a file in it")
-        root = store.driver.get("layer-1")
+        store.note("open a file in layer-1")
+        root = store.do(Get("layer-1"))
         with open(f"{root}/new", "rb"):
-            store.tell("put layer-1, with the file open")
-            try:
-                store.driver.put("layer-1")
-            except DriverRefused as refused:
-                store.tell(f"  refused: {refused}")
-            else:
+            store.note("the file is still open")
+            if store.may_refuse(Put("layer-1")) is None:
                 says_so_rightly(store)
                 return
-        store.tell("put layer-1 again, with nothing open")
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         says_so_rightly(store)
 
 
-def says_so_rightly(store: Workbench) -> None:
+def says_so_rightly(store: Store) -> None:
     """Nothing is mounted after a put that was not refused; raises Deviation."""
-    left = mounts_below(store.driver.home)
+    left = mounts_below(store.home)
     if left:
-        said = f"the put was said to be done, and this is mounted still: {left}"
+        said = f"the put succeeded, and this is still mounted: {left}"
         raise Deviation(said, StillMounted(overlays=True))
 
 
@@ -98,33 +90,25 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
     with bench.store() as store:
         two_layers(store)
         if again:
-            store.tell("open the home again")
-            store.driver = store.driver.reopen()
-        store.tell("put layer-1, without a get")
-        try:
-            store.driver.put("layer-1")
-        except DriverRefused as error:
-            store.tell(f"  refused: {error}")  # to say so is as good
-        store.tell("get layer-1, twice")
-        root = store.driver.get("layer-1")
-        store.driver.get("layer-1")
+            store.do(Reopen())
+        store.may_refuse(Put("layer-1"))
+        root = store.do(Get("layer-1"))
+        store.do(Get("layer-1"))
         mounted_once(store, root)
-        store.tell("put layer-1")
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if not os.path.exists(f"{root}/new"):
             raise Deviation(
-                "the tree is gone with one get not put yet: the put too many was counted", TreeGone(b"new")
+                "the tree is gone although one get is not put yet: the extra put was counted", TreeGone(b"new")
             )
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
 
 
-def with_a_file_each(store: Workbench, layers: int) -> list[str]:
-    """A chain of layers, told in a line; their ids."""
-    store.tell(f"create layer-0 to layer-{layers - 1}, each on the one before; in each, N, create file-N")
+def with_a_file_each(store: Store, layers: int) -> list[str]:
+    """A chain of layers, each with a file; their ids."""
     parent = ""
     for number in range(layers):
-        parent = store.create(f"layer-{number}", parent, quiet=True)
-        store.change(parent, [ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)], quiet=True)
+        parent = store.create(f"layer-{number}", parent)
+        store.change(parent, [ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)])
     return [f"layer-{number}" for number in range(layers)]
 
 
@@ -142,8 +126,8 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
     """The chain and the home are chosen so that the absolute option data has a page and ``beyond`` bytes."""
     lowers = 23  # odd, so that homes of odd and even length together reach every length of data
     with bench.store() as probe:
-        added = len(probe.driver.home) - len(str(probe.directory))  # what the adapter puts behind the directory
-    bench.story.begin()
+        added = len(probe.home) - len(str(probe.directory))  # what the adapter puts behind the directory
+    bench.history.begin()
     wanted = _PAGE + beyond
     # lowerdir=H/l/X:...,upperdir=H/ID/diff,workdir=H/ID/work, with H the home and ID as long as it takes
     fixed = len("lowerdir=,upperdir=,workdir=") + 2 * len("//diff") + lowers * _SHORT + lowers - 1
@@ -153,11 +137,11 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
         length, spare = length - 1, spare + lowers + 2
     id_length = len("top") + spare // 2
     with bench.store("origin", lambda directory: home_of_length(directory, length, added)) as store:
-        store.tell(f"a home of {length} bytes, {lowers} lowers: {wanted} bytes of absolute option data")
+        store.note(f"a home of {length} bytes, {lowers} lowers: {wanted} bytes of absolute option data")
         ids = with_a_file_each(store, lowers)
         top = store.create("top".ljust(id_length, "t"), ids[-1])
         store.change(top, [ops.CreateFile(b"own", b"own", 0o644)])
-        store.check_tree(top)
+        store.shows_model(top)
 
 
 @pytest.mark.requirement("OVL-MOUNT-PAGE-RELATIVE")
@@ -169,19 +153,18 @@ def test_the_page_boundary_of_relative_paths(bench: Bench, beyond: int) -> None:
     fixed = len("lowerdir=,upperdir=,workdir=") + 2 * len("/diff") + lowers * (_SHORT - 1) + lowers - 1
     length = (_PAGE + beyond - fixed) // 2
     with bench.store() as store:
-        store.tell(f"a chain with {lowers} lowers: {fixed + 2 * length} bytes of option data relative to the home")
+        store.note(f"a chain with {lowers} lowers: {fixed + 2 * length} bytes of option data relative to the home")
         ids = [store.create("layer-0")]
         store.change(ids[0], [ops.CreateFile(b"lowest", b"lowest", 0o644)])
-        store.tell(f"create layer-1 to layer-{lowers - 1}, each on the one before")
         for number in range(1, lowers):
-            ids.append(store.create(f"layer-{number}", ids[-1], quiet=True))
-        store.check_tree(store.create("top".ljust(length, "t"), ids[-1]))
+            ids.append(store.create(f"layer-{number}", ids[-1]))
+        store.shows_model(store.create("top".ljust(length, "t"), ids[-1]))
 
 
 @pytest.mark.requirement("OVL-MOUNT-LONG-HOME")
 def test_far_beyond_a_page(bench: Bench) -> None:
     with bench.store("origin", lambda directory: home_of_length(directory, 220, 0)) as store:
-        store.check_tree(with_a_file_each(store, 40)[-1])
+        store.shows_model(with_a_file_each(store, 40)[-1])
 
 
 @pytest.mark.requirement("OVL-MOUNT-HOME-PRIVATE")
@@ -189,7 +172,7 @@ def test_far_beyond_a_page(bench: Bench) -> None:
 def test_the_home_is_private(bench: Bench, home: str) -> None:
     """Where nothing is shared anyway, a driver that does nothing about it would pass."""
     with bench.store() as probe:
-        below = os.path.relpath(probe.driver.home, probe.directory)  # where the adapter puts the home
+        below = os.path.relpath(probe.home, probe.directory)  # where the adapter puts the home
     with bench.directory() as directory:
         shared = directory / "shared"
         shared.mkdir()
@@ -203,15 +186,14 @@ def test_the_home_is_private(bench: Bench, home: str) -> None:
 def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
     """What is mounted in the home does not propagate; raises Deviation."""
     with bench.store("origin", lambda _: directory) as store:
-        store.tell(f"a home that is {home}")
+        store.note(f"a home that is {home}")
         two_layers(store)
-        store.tell("get layer-1")
-        root = store.driver.get("layer-1")
+        root = store.do(Get("layer-1"))
         lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         shared = [
             fields[4] for fields in lines if fields[4] == root and any(f.startswith("shared:") for f in fields)
         ]
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if shared:
             raise Deviation(f"the mount {root} is shared with other mount namespaces; expected it to be private")
 
@@ -220,10 +202,10 @@ def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a b", "\\:,"])
 def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -> None:
     with bench.store("origin", lambda directory: directory / name) as store:
-        store.tell(f"a home below a directory called {name!r}")
+        store.note(f"a home below a directory called {name!r}")
         two_layers(store)
         store.create("layer-2", "layer-1")
-        store.check_tree("layer-2")
+        store.shows_model("layer-2")
 
 
 @pytest.mark.quick
@@ -234,12 +216,11 @@ def test_no_two_mounts_have_one_upper(bench: Bench) -> None:
         two_layers(store)
         store.create("child", "layer-1")
         for layer_id in ("layer-1", "child", "layer-1"):
-            store.tell(f"get {layer_id}")
-            store.driver.get(layer_id)
+            store.do(Get(layer_id))
         if bench.has("diff"):
             store.diff("child", "layer-0")
         for layer_id in ("layer-1", "child", "layer-1"):
-            store.driver.put(layer_id)
+            store.do(Put(layer_id))
 
 
 @pytest.mark.smoke
@@ -249,11 +230,10 @@ def test_what_was_written_is_there_again(bench: Bench) -> None:
         two_layers(store)
         paths = []
         for number in range(3):
-            store.tell("get layer-1")
-            paths.append(store.driver.get("layer-1"))
-            store.driver.put("layer-1")
+            paths.append(store.do(Get("layer-1")))
+            store.do(Put("layer-1"))
             store.change("layer-1", [ops.CreateFile(b"later-%d" % number, b"x", 0o644)])
-            store.check_tree("layer-1")
+            store.shows_model("layer-1")
         if len(set(paths)) > 1:
             raise Deviation(f"one layer was got on several paths: {paths}")
 
@@ -266,12 +246,11 @@ def test_a_family_is_mounted_together(bench: Bench) -> None:
         store.create("sibling", "layer-0")
         store.change("sibling", [ops.CreateFile(b"other", b"other", 0o644)])
         ids = ("layer-0", "layer-1", "sibling")
-        store.tell("get layer-0, layer-1 and sibling")
-        roots = [store.driver.get(layer_id) for layer_id in ids]
+        roots = [store.do(Get(layer_id)) for layer_id in ids]
         for layer_id, root in zip(ids, roots, strict=True):
             same_tree(f"the tree of {layer_id}, with others mounted,", store.expected(layer_id), observe(root))
         for layer_id in ids:
-            store.driver.put(layer_id)
+            store.do(Put(layer_id))
 
 
 @pytest.mark.quick
@@ -281,26 +260,22 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
     with bench.store() as store:
         two_layers(store)
         for _ in range(gets):
-            store.tell("get layer-1")
-            before = store.driver.get("layer-1")
-        store.tell("open the home again, with layer-1 mounted")
-        store.driver = store.driver.reopen()
-        store.tell("get layer-1")
-        after = store.driver.get("layer-1")
+            before = store.do(Get("layer-1"))
+        store.note("layer-1 is still mounted")
+        store.do(Reopen())
+        after = store.do(Get("layer-1"))
         if after != before:
             raise Deviation(f"the tree of layer-1 was on {before} and is now on {after}")
-        if mounts_below(store.driver.home).count(after) != 1:
-            raise Deviation(f"layer-1 is mounted more than once: {mounts_below(store.driver.home)}")
+        if mounts_below(store.home).count(after) != 1:
+            raise Deviation(f"layer-1 is mounted more than once: {mounts_below(store.home)}")
         for _ in range(gets):
-            store.tell("put layer-1, for a get before")
-            store.driver.put("layer-1")
+            store.do(Put("layer-1"))
             if not os.path.exists(f"{after}/new"):
                 raise Deviation("the tree is gone before the last put", TreeGone(b"new"))
-        store.tell("put layer-1, for the get after")
-        store.driver.put("layer-1")
-        if mounts_below(store.driver.home):
+        store.do(Put("layer-1"))
+        if mounts_below(store.home):
             raise Deviation(
-                f"still mounted after all puts: {mounts_below(store.driver.home)}", StillMounted(overlays=True)
+                f"still mounted after all puts: {mounts_below(store.home)}", StillMounted(overlays=True)
             )
 
 
@@ -311,18 +286,16 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
     with bench.store() as store:
         two_layers(store)
         for _ in range(gets):
-            store.tell("get layer-1")
-            root = store.driver.get("layer-1")
-        store.tell(f"umount {root}, by somebody else")
+            root = store.do(Get("layer-1"))
+        store.note(f"umount {root}, by another process")
         try:
             namespace.unmount(Path(root))
         except OSError as error:
             raise Deviation(f"layer-1 was got on {root}, where nothing is mounted: {error.strerror}") from error
-        store.tell("get layer-1")
-        shown = observe(store.driver.get("layer-1"))
+        shown = observe(store.do(Get("layer-1")))
         same_tree("layer-1, got again after it was unmounted from outside,", store.expected("layer-1"), shown)
         for _ in range(gets + 1):
-            store.driver.put("layer-1")
+            store.do(Put("layer-1"))
 
 
 @pytest.mark.quick
@@ -345,14 +318,11 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
         for _ in range(2):
-            store.must_refuse(
-                f"get layer-1 with the label {label}", call=lambda: store.driver.get("layer-1", label)
-            )
-        store.tell("get layer-1 without a label, and put it")
-        store.check_tree("layer-1")
-        if mounts_below(store.driver.home):
+            store.refuses(Get("layer-1", label))
+        store.shows_model("layer-1")
+        if mounts_below(store.home):
             raise Deviation(
-                f"the get that failed was counted: still mounted: {mounts_below(store.driver.home)}",
+                f"the get that failed was counted: still mounted: {mounts_below(store.home)}",
                 StillMounted(overlays=True),
             )
 
@@ -362,10 +332,9 @@ def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
     label = "system_u:object_r:container_file_t:s0:c1,c2"
     with bench.store() as store:
         two_layers(store)
-        store.tell(f"get layer-1 with the label {label}")
-        root = store.driver.get("layer-1", label)
+        root = store.do(Get("layer-1", label))
         found = os.getxattr(f"{root}/new", "security.selinux").rstrip(b"\0").decode()
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if found != label:
             raise Deviation(f"expected the label {label}, found {found}")
 
@@ -375,12 +344,10 @@ def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
 def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
-        store.must_refuse(
-            f"get layer-1 with a label of {_PAGE} bytes", call=lambda: store.driver.get("layer-1", "x" * _PAGE)
-        )
-        if mounts_below(store.driver.home):
-            raise Deviation(f"refused, and mounted: {mounts_below(store.driver.home)}", StillMounted(overlays=True))
-        store.check_tree("layer-1")
+        store.refuses(Get("layer-1", "x" * _PAGE))
+        if mounts_below(store.home):
+            raise Deviation(f"refused, and mounted: {mounts_below(store.home)}", StillMounted(overlays=True))
+        store.shows_model("layer-1")
 
 
 @pytest.mark.quick
@@ -388,18 +355,18 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
 def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
-        gone = Path(store.driver.home) / "layer-1"
-        store.tell(f"mv {gone} away")
+        gone = Path(store.home) / "layer-1"
+        store.note(f"mv {gone} away")
         away = gone.with_name(".away")  # within the home, which may be a mount of its own
         gone.rename(away)
-        said = store.must_refuse("get layer-2", call=lambda: store.driver.get("layer-2"))
+        said = store.refuses(Get("layer-2"))
         away.rename(gone)
         link = (gone / "link").read_text()
         if "layer-1" not in said and link not in said:
             raise Deviation(
                 f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}"
             )
-        store.check_tree("layer-2")
+        store.shows_model("layer-2")
 
 
 @pytest.mark.requirement("OVL-MOUNT-CWD")
@@ -407,17 +374,15 @@ def test_the_caller_stays_where_it_is(bench: Bench) -> None:
     """A long home makes a driver mount by relative paths, and unpacking may change the root."""
     name = "h" * 200 if bench.has("own-home") else ""
     with bench.store("origin", lambda directory: directory / name, umask=0o027) as store:
-        before = bench.state_of(store.driver)
+        before = bench.state_of(store)
         ids = with_a_file_each(store, 30)
         if bench.has("labels") and bench.why_not("selinux"):
             label = "system_u:object_r:container_file_t:s0"
-            store.must_refuse(
-                f"get {ids[-1]} with the label {label}", call=lambda: store.driver.get(ids[-1], label)
-            )
+            store.refuses(Get(ids[-1], label))
         if bench.has("diff") and bench.has("apply"):
             store.create("copy")
             store.apply("copy", store.diff(ids[0]))
-        after = bench.state_of(store.driver)
+        after = bench.state_of(store)
         expected, found = ((one.cwd, one.root, oct(one.umask)) for one in (before, after))
         if found != expected:
             raise Deviation(f"expected working directory, root and umask {expected}, found {found}")

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench, not_applicable
+from conformance.history.calls import Create, Exists, Get, Put, Remove, Reopen
 from conformance.history.findings import WrongAnswer
 from conformance.lab.project import put_into_project
 from conformance.suites import limits
@@ -31,10 +32,8 @@ def test_a_limit_without_quota_is_refused(bench: Bench, data: st.DataObject) -> 
     size = bench.draw(data, st.one_of(st.just("10g"), SPELLINGS))
     with bench.store() as store:
         store.create("base")
-        store.must_refuse(
-            f"create small with size={size}", call=lambda: store.driver.create("small", "base", {"size": size})
-        )
-        if store.driver.exists("small"):
+        store.refuses(Create("small", "base", {"size": size}))
+        if store.do(Exists("small")):
             raise Deviation("the layer was refused, and exists", WrongAnswer())
 
 
@@ -48,9 +47,7 @@ def test_a_size_takes_a_mount_with_quota(bench: Bench) -> None:
 def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        said = store.must_refuse(
-            "create x with nonsense=1", call=lambda: store.driver.create("x", "base", {"nonsense": "1"})
-        )
+        said = store.refuses(Create("x", "base", {"nonsense": "1"}))
         # Where no size is taken either, that is as good a reason.
         takes_sizes = bench.place.backing == "xfs" and bench.has("xfs-quota")
         if "nonsense" not in said and (takes_sizes or "quota" not in said.lower()):
@@ -64,15 +61,12 @@ def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
 def test_a_size_is_not_for_a_layer_of_an_image(bench: Bench, key: str, parent: str) -> None:
     with bench.store() as store:
         store.create("base")
-        store.must_refuse(
-            f"create the image's layer x{' on base' if parent else ''} with {key}=1m",
-            call=lambda: store.driver.create("x", parent, {key: "1m"}, read_write=False),
-        )
-        if store.driver.exists("x"):
+        store.refuses(Create("x", parent, {key: "1m"}, read_write=False))
+        if store.do(Exists("x")):
             raise Deviation("the layer was refused, and exists", WrongAnswer())
         # A driver that crashed in that call did not refuse it.
         store.create("x", "base")
-        store.check_tree("x")
+        store.shows_model("x")
 
 
 @pytest.mark.requirement("OVL-QUOTA-OPTION-CASE")
@@ -89,10 +83,8 @@ def test_the_key_of_a_size_is_read_in_any_case(bench: Bench, key: str) -> None:
 def test_a_size_of_a_layer_is_a_number_and_a_unit(bench: Bench, value: str) -> None:
     with bench.store() as store:
         store.create("base")
-        store.must_refuse(
-            f"create x with size={value}", call=lambda: store.driver.create("x", "base", {"size": value})
-        )
-        if store.driver.exists("x"):
+        store.refuses(Create("x", "base", {"size": value}))
+        if store.do(Exists("x")):
             raise Deviation("the layer was refused, and exists", WrongAnswer())
 
 
@@ -151,7 +143,7 @@ def test_below_the_limit_every_write_succeeds(bench: Bench, data: st.DataObject)
     with way.store(bench, size) as store:
         way.create(store, "small", size)
         # One mount and files that are there: names and a directory for overlay's work take room of their own.
-        root = store.driver.get("small")
+        root = store.do(Get("small"))
         try:
             files = [f"{root}/part-{number}" for number in range(len(parts) + 1)]
             for file in files:
@@ -161,14 +153,14 @@ def test_below_the_limit_every_write_succeeds(bench: Bench, data: st.DataObject)
             # The last part takes all that is left.
             for file, percent in zip(files, [*parts, 100], strict=True):
                 blocks = left * percent // 100
-                store.tell(f"write {blocks} of {left} blocks that are left into {os.path.basename(file)} of small")
+                store.note(f"write {blocks} of {left} blocks that are left into {os.path.basename(file)} of small")
                 done = limits.fill_file(file, blocks * BLOCK)
                 if done.error:
                     said = f"{left} blocks were left, and of {blocks} only {done.taken / BLOCK} went in"
                     raise Deviation(f"{said}: {done.error.strerror}")
                 left -= blocks
         finally:
-            store.driver.put("small")
+            store.do(Put("small"))
 
 
 @pytest.mark.requirement("OVL-QUOTA-FULL")
@@ -183,9 +175,8 @@ def test_a_full_layer_is_mounted_and_removed(bench: Bench, data: st.DataObject) 
         shown = set(store.observed("small").nodes)
         if shown != {b"has-limit", b"of-the-base"}:
             raise Deviation(f"small is full, and shows {sorted(shown)}")
-        store.tell("remove small")
-        store.driver.remove("small")
-        if store.driver.exists("small"):
+        store.do(Remove("small"))
+        if store.do(Exists("small")):
             raise Deviation("small was removed, and exists", WrongAnswer())
 
 
@@ -237,10 +228,10 @@ def test_lowers_do_not_count_and_copies_do(bench: Bench, data: st.DataObject) ->
         limits.fill(store, "base", copied * BLOCK, "copied-up")
         way.create(store, "small", size)
         if copied:
-            store.tell("open the file copied-up of small for writing")
-            root = store.driver.get("small")
+            store.note("open the file copied-up of small for writing")
+            root = store.do(Get("small"))
             os.close(os.open(f"{root}/copied-up", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
-            store.driver.put("small")
+            store.do(Put("small"))
         copies = copied * BLOCK
         if not bench.has("home-layout"):
             limits.has_limit(bench, store, "small", size - copies)
@@ -277,8 +268,7 @@ def test_a_limit_holds_after_opening_again(bench: Bench, data: st.DataObject) ->
     size = bench.draw(data, SIZES)
     with way.store(bench, size) as store:
         way.create(store, "small", size)
-        store.tell("open the home again")
-        store.driver = store.driver.reopen()
+        store.do(Reopen())
         way.create(store, "later", size)
         limits.has_limit(bench, store, "small", size)
         limits.has_limit(bench, store, "later", size)
@@ -292,8 +282,7 @@ def test_removing_gives_space_back(bench: Bench) -> None:
         way.create(store, "small", size)
         limits.fill(store, "small", size)
         during = free(store)
-        store.tell("remove small")
-        store.driver.remove("small")
+        store.do(Remove("small"))
         # A filesystem may free what was removed some time later, and on its own.
         end = time.monotonic() + _FREED
         while free(store) < before - size // 4:
@@ -304,7 +293,7 @@ def test_removing_gives_space_back(bench: Bench) -> None:
                 )
 
 
-def free(store: Workbench) -> int:
+def free(store: Store) -> int:
     """The bytes that are free on the filesystem of a store."""
     os.sync()
     said = os.statvfs(store.directory)
@@ -319,8 +308,7 @@ def test_removing_clears_the_limit(bench: Bench, data: st.DataObject) -> None:
     with way.store(bench, size) as store:
         way.create(store, "small", size)
         number = limits.project(store, "small")
-        store.tell("remove small")
-        store.driver.remove("small")
+        store.do(Remove("small"))
         other = store.directory / "other"
         other.mkdir()
         put_into_project(str(other), number, inherit=True)
@@ -338,12 +326,11 @@ def test_a_home_opens_while_a_limited_layer_is_mounted(bench: Bench, data: st.Da
     full = bench.draw(data, st.booleans())
     with way.store(bench, _SMALL) as store:
         way.create(store, "small", _SMALL)
-        store.tell("get small")
-        root = store.driver.get("small")
+        root = store.do(Get("small"))
         try:
             if full:
                 limits.fill_file(f"{root}/before", 2 * _SMALL)
-            store.tell("open the home beside that, and make another layer")
+            store.note("open the home beside that, and make another layer")
             second = store.another_opening()
             try:
                 second.create("later", "base", {} if way.of_driver else {"size": str(_SMALL)})
@@ -352,7 +339,7 @@ def test_a_home_opens_while_a_limited_layer_is_mounted(bench: Bench, data: st.Da
             if full and not limits.fill_file(f"{root}/after", BLOCK * 4).error:
                 raise Deviation("small was full, and took more when the home was opened again")
         finally:
-            store.driver.put("small")
+            store.do(Put("small"))
         for layer_id in ("later",) if full else ("small", "later"):
             limits.has_limit(bench, store, layer_id, _SMALL)
 
@@ -363,17 +350,17 @@ def test_a_device_node_is_made_again(bench: Bench, harm: str) -> None:
     way = way_of(bench)
     with way.store(bench, _SMALL) as store:
         way.create(store, "small", _SMALL)
-        nodes = [path for path in Path(store.driver.home).iterdir() if stat.S_ISBLK(path.lstat().st_mode)]
+        nodes = [path for path in Path(store.home).iterdir() if stat.S_ISBLK(path.lstat().st_mode)]
         if not nodes:
             not_applicable("the driver keeps no device node in its home")
         for node in nodes:
             said = "remove" if harm == "gone" else "make a node of another device of"
-            store.tell(f"{said} {node.name}, and open the home again")
+            store.note(f"{said} {node.name}")
             node.unlink()
             if harm == "another":
                 os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(500, 5))
-        store.beyond("a device node of the home was harmed")
-        store.driver = store.driver.reopen()
+        store.beyond("a device node of the home was removed or replaced")
+        store.do(Reopen())
         try:
             way.create(store, "later", _SMALL)
         except DriverRefused as error:

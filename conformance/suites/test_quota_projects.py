@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import Remove, Reopen
 from conformance.lab.project import project_of, put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import MIB, SIZES, WAYS, Way, way_of
@@ -48,14 +49,12 @@ def no_two_are_one(bench: Bench, way: Way, steps: Sequence[str]) -> None:
             if step == "create":
                 way.create(store, f"small-{number}", _SMALL)
                 projects[f"small-{number}"] = limits.project(store, f"small-{number}")
-                limits.all_differ(projects, project_of(store.driver.home))
+                limits.all_differ(projects, project_of(store.home))
             elif step == "reopen":
-                store.tell("open the home again")
-                store.driver = store.driver.reopen()
+                store.do(Reopen())
             elif projects:
                 gone = list(projects)[0 if step == "remove first" else -1]
-                store.tell(f"remove {gone}")
-                store.driver.remove(gone)
+                store.do(Remove(gone))
                 del projects[gone]
 
 
@@ -67,9 +66,9 @@ _EACH = 5  # layers
 def test_processes_make_projects_of_their_own(bench: Bench) -> None:
     way = way_of(bench)
     with way.store(bench, _SMALL) as store:
-        store.tell(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
-        store.tell("(each waits after its first layer until all have one)")
-        store.beyond("several processes made layers at a time")
+        store.note(f"{_CALLERS} processes open the home, and each makes {_EACH} layers with a limit")
+        store.note("(each waits after its first layer until all have one)")
+        store.beyond("several processes made layers concurrently")
         gate = os.pipe()
         tasks = [functools.partial(make_layers, store, way, number, gate) for number in range(_CALLERS)]
         children = [in_child(task) for task in tasks]
@@ -80,13 +79,13 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
             raise Deviation(f"exit codes of the processes: {ended}, expected 0 of each")
         ids = [f"p{caller}-{number}" for caller in range(_CALLERS) for number in range(_EACH)]
         projects = {layer_id: limits.project(store, layer_id) for layer_id in ids}
-        limits.all_differ(projects, project_of(store.driver.home))
+        limits.all_differ(projects, project_of(store.home))
 
 
-def make_layers(store: Workbench, way: Way, caller: int, gate: tuple[int, int]) -> int:
+def make_layers(store: Store, way: Way, caller: int, gate: tuple[int, int]) -> int:
     """What one process does; 0, its exit code.
 
-    All are at work at a time on one processor, too: after its first layer each lets go of the pipe's other end, and
+    All work concurrently on one processor, too: after its first layer each lets go of the pipe's other end, and
     goes on when nobody holds it any more.
     """
     waiting, held = gate
@@ -115,7 +114,7 @@ def test_two_homes_leave_one_another_alone(bench: Bench, data: st.DataObject) ->
                 store, layer_id = (second if of_second else first), f"small-{number}"
                 way.create(store, layer_id, _SMALL)
                 projects[layer_id] = limits.project(store, layer_id)
-                limits.all_differ(projects, project_of(store.driver.home))
+                limits.all_differ(projects, project_of(store.home))
             limits.has_limit(bench, first, "early", _SMALL)
             limits.has_limit(bench, second, f"small-{len(turns)}", _SMALL)
 
@@ -128,10 +127,10 @@ def test_projects_begin_after_the_homes_own(bench: Bench, data: st.DataObject) -
     base = random.SystemRandom().randrange(1 << 16, 1 << 31)
     inherit = bench.draw(data, st.booleans())
     with way.store(bench, _SMALL) as store:
-        store.tell(f"put the home into project {base}{', for all that is made in it' if inherit else ''}")
+        store.note(f"put the home into project {base}{', for all that is made in it' if inherit else ''}")
         store.beyond("the home was put into a project")
-        put_into_project(store.driver.home, base, inherit=inherit)
-        store.driver = store.driver.reopen()
+        put_into_project(store.home, base, inherit=inherit)
+        store.do(Reopen())
         store.create("image", "base")
         found = []
         for number in range(3):
@@ -141,8 +140,7 @@ def test_projects_begin_after_the_homes_own(bench: Bench, data: st.DataObject) -
             raise Deviation(f"the home is of project {base}, and its layers, one after the other, of {found}")
         limits.has_limit(bench, store, "small-1", _SMALL)
         for layer_id in ("small-0", "image"):
-            store.tell(f"remove {layer_id}")
-            store.driver.remove(layer_id)
+            store.do(Remove(layer_id))
 
 
 @pytest.mark.requirement("OVL-QUOTA-ID-AGAIN")
@@ -160,5 +158,4 @@ def test_an_id_used_again_has_its_own_limit(bench: Bench, data: st.DataObject) -
             else:
                 way.create(store, "again", size)
                 limits.has_limit(bench, store, "again", size)
-            store.tell("remove again")
-            store.driver.remove("again")
+            store.do(Remove("again"))

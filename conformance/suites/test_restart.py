@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Workbench, same_tree
+from conformance.harness.store import Deviation, Store, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer, TreeDiffers
 from conformance.operations import ops
 from conformance.operations.observe import names_differ
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 
 
-def harmed(store: Workbench, what: str, harm: Sequence[ops.Operation]) -> None:
-    """Do harm to the home while no driver has it open."""
-    store.tell(f"{what}, and open the home again")
+def harmed(store: Store, what: str, harm: Sequence[ops.Operation]) -> None:
+    """Damage the home while no driver has it open."""
+    store.note(what)
     store.tamper(harm)
-    store.driver = store.driver.reopen()
+    store.do(Reopen())
 
 
 def names_are_wrong(said: str, expected: Iterable[bytes], actual: Iterable[bytes]) -> Deviation:
@@ -35,24 +36,19 @@ def short_of(home: Path, layer_id: str) -> str:
     return link.read_text() if link.exists() else ""
 
 
-def whole_or_refused(store: Workbench, layer_id: str) -> bool:
+def whole_or_refused(store: Store, layer_id: str) -> bool:
     """The layer is shown as the model has it, or refused; raises Deviation if something else is shown."""
-    store.tell(f"get {layer_id}  (whole, or refused)")
+    store.note(f"the tree of {layer_id} may be refused, and must be whole otherwise")
     try:
         shown = store.observed(layer_id)
-    except DriverRefused as refused:
-        store.tell(f"  refused: {refused}")
+    except DriverRefused:
         return False
-    same_tree(f"{layer_id}, of a home that was harmed,", store.expected(layer_id), shown)
+    same_tree(f"{layer_id}, of a damaged home,", store.expected(layer_id), shown)
     return True
 
 
-def try_to_remove(store: Workbench, layer_id: str) -> None:
-    store.tell(f"remove {layer_id}")
-    try:
-        store.driver.remove(layer_id)
-    except DriverRefused as refused:
-        store.tell(f"  refused: {refused}")
+def try_to_remove(store: Store, layer_id: str) -> None:
+    store.may_refuse(Remove(layer_id))
 
 
 @pytest.mark.requirement("OVL-RESTART-LINK-EMPTY")
@@ -75,8 +71,8 @@ def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
             others = [layer for layer in ("layer-0", "layer-1", "beside") if short_of(home, layer) not in left]
             said = f"short links of other layers are gone: {sorted(links - left - {own})}"
             raise Deviation(said, FilesDiffer(gone=tuple(f"l/{{link:{layer}}}" for layer in others)))
-        store.check_tree("layer-1")
-        store.check_tree("beside")
+        store.shows_model("layer-1")
+        store.shows_model("beside")
 
 
 @pytest.mark.quick
@@ -88,17 +84,13 @@ def test_a_missing_link_harms_no_other(bench: Bench) -> None:
         harmed(store, "remove layer-1/link", [ops.Unlink(b"layer-1/link")])
         whole_or_refused(store, "layer-1")
         whole_or_refused(store, "layer-2")
-        try:
-            store.driver.create("on-it", "layer-1")
-        except DriverRefused as refused:
-            store.tell(f"create on-it on layer-1 -> refused: {refused}")
-        else:
+        if store.may_refuse(Create("on-it", "layer-1")) is None:
             shown = set(store.observed("on-it").nodes)
             wanted = set(store.expected("layer-1").nodes)
             if shown != wanted:
                 said = f"a layer on layer-1, which lost its link, shows {sorted(shown)}"
                 raise names_are_wrong(said, wanted, shown)
-        store.check_tree("beside")
+        store.shows_model("beside")
 
 
 @pytest.mark.quick
@@ -110,7 +102,7 @@ def test_a_missing_short_link_shows_no_half_layer(bench: Bench) -> None:
         harmed(store, "remove the short link of layer-1", [ops.Unlink(b"l/{link:layer-1}")])
         whole_or_refused(store, "layer-2")
         whole_or_refused(store, "layer-1")
-        store.check_tree("beside")
+        store.shows_model("beside")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-CUT")
@@ -124,14 +116,14 @@ def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
         harmed(store, f"cut layer-2/{name} to {size} bytes", [ops.Truncate(f"layer-2/{name}".encode(), size)])
         try:
             shown = set(store.observed("layer-2").nodes)
-        except DriverRefused as refused:
-            store.tell(f"get layer-2 -> refused: {refused}")
+        except DriverRefused:
+            pass
         else:
             # Nothing on disk says that a lower which ends between two entries was longer; all else is seen.
             wanted = set(store.expected("layer-2").nodes)
             if keep != 28 and shown != wanted:
                 raise names_are_wrong(f"layer-2, whose {name!r} was cut, shows {sorted(shown)}", wanted, shown)
-        store.check_tree("layer-1")
+        store.shows_model("layer-1")
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-ASTRAY")
@@ -163,8 +155,8 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
         harmed(store, f"make {way} of layer-2 lead to {outside}", harm[way])
         try:
             shown = set(store.observed("layer-2").nodes)
-        except DriverRefused as refused:
-            store.tell(f"get layer-2 -> refused: {refused}")
+        except DriverRefused:
+            pass
         else:
             if b"host" in shown:
                 raise names_are_wrong("layer-2 shows a directory outside the store", shown - {b"host"}, shown)
@@ -189,9 +181,9 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
         ]
         harmed(store, "put a file README and a directory lost+found into the home", litter)
         for layer_id in ("layer-0", "layer-2", "beside"):
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
         store.create("later", "layer-2")
-        store.check_tree("later")
-        store.driver.remove("later")
+        store.shows_model("later")
+        store.do(Remove("later"))
         if not (home / "lost+found" / "x").exists() or (home / "README").read_text() != "not a layer":
             raise Deviation("files in the home that are not the driver's were changed or removed")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench, entry_names, same_tree
+from conformance.harness.store import Deviation, Store, entry_names, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.findings import TreeDiffers
 from conformance.operations import ops
@@ -18,7 +18,7 @@ from conformance.operations.strategies import STANDARD, chains
 from conformance.suites.fewest import check_fewest
 
 
-def copy_layer(store: Workbench, copy: Workbench, layer_id: str) -> tuple[int | None, Path]:
+def copy_layer(store: Store, copy: Store, layer_id: str) -> tuple[int | None, Path]:
     """Bring a layer into another store by its diff; the size that was reported, and the archive."""
     archive = store.diff(layer_id)
     copy.create(layer_id, store.parent_of(layer_id))
@@ -32,7 +32,7 @@ def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> N
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
             copy_layer(store, copy, layer_id)
-            original = store.check_tree(layer_id)
+            original = store.shows_model(layer_id)
             links = bench.has("lower-links")
             same_tree(
                 f"{layer_id} after diff and apply", original, copy.observed(layer_id), times="none", links=links
@@ -50,7 +50,7 @@ def test_times_of_files_survive_diff_and_apply(bench: Bench, data: st.DataObject
             wrong = [one for one in compared(original, copied, times="files") if one.what == "mtime"]
             if wrong:
                 lines = [
-                    f"times of files of {layer_id} are others after diff and apply:",
+                    f"modification times of files of {layer_id} differ after diff and apply:",
                     *(one.text for one in wrong),
                 ]
                 raise Deviation("\n".join(lines), TreeDiffers(tuple(wrong), original, copied))
@@ -77,7 +77,7 @@ def keeps_its_links(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> N
             copy_layer(store, copy, layer_id)
             same_tree(
                 f"{layer_id} after diff and apply",
-                store.check_tree(layer_id),
+                store.shows_model(layer_id),
                 copy.observed(layer_id),
                 times="none",
             )
@@ -89,7 +89,7 @@ def test_a_second_name_of_a_lower_file_is_a_link(bench: Bench) -> None:
         for layer_id in store.build([STANDARD, [ops.MakeHardLink(b"second name", b"a")]]):
             copy_layer(store, copy, layer_id)
         same_tree(
-            "layer-1 after diff and apply", store.check_tree("layer-1"), copy.observed("layer-1"), times="none"
+            "layer-1 after diff and apply", store.shows_model("layer-1"), copy.observed("layer-1"), times="none"
         )
 
 

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Workbench
+from conformance.harness.store import Deviation, Store
 from conformance.harness.stores import Bench
+from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
 from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
 
 
-def says(store: Workbench, layer_id: str, wanted: int) -> None:
+def says(store: Store, layer_id: str, wanted: int) -> None:
     """The driver says this size; raises Deviation."""
-    store.tell(f"diff-size of {layer_id}")
-    said = store.driver.diff_size(layer_id, store.parent_of(layer_id))
+    said = store.do(DiffSize(layer_id, store.parent_of(layer_id)))
     if said != wanted:
         raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}", WrongAnswer())
 
@@ -98,12 +98,12 @@ def test_what_applying_says_is_the_size_of_the_diff(bench: Bench, data: st.DataO
             applied_as_sized(store, copy, layer_id)
 
 
-def applied_as_sized(store: Workbench, copy: Workbench, layer_id: str) -> None:
+def applied_as_sized(store: Store, copy: Store, layer_id: str) -> None:
     """Bring a layer to the copy, and compare what applying says with the size there; raises Deviation."""
     archive = store.diff(layer_id)
     copy.create(layer_id, store.parent_of(layer_id))
     said = copy.apply(layer_id, archive)
-    size = copy.driver.diff_size(layer_id, copy.parent_of(layer_id))
+    size = copy.do(DiffSize(layer_id, copy.parent_of(layer_id)))
     if said != size:
         raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
 

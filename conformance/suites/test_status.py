@@ -6,6 +6,7 @@ import pytest
 
 from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench
+from conformance.history.calls import Metadata, Status
 from conformance.lab import namespace
 from conformance.operations.strategies import STANDARD
 from conformance.suites.test_opening import backing_filesystem
@@ -25,9 +26,8 @@ _NAMES = {
 def test_metadata_names_the_upper(bench: Bench) -> None:
     with bench.store() as store:
         store.build([(), ()])
-        store.tell("metadata layer-1")
-        said = store.driver.metadata("layer-1")
-        wanted = f"{store.driver.home}/layer-1/diff"
+        said = store.do(Metadata("layer-1"))
+        wanted = f"{store.home}/layer-1/diff"
         if not any(wanted in value for value in said.values()):
             raise Deviation(f"expected {wanted} in the metadata of layer-1, got {dict(said)}")
 
@@ -37,12 +37,11 @@ def test_metadata_names_the_upper(bench: Bench) -> None:
 def test_metadata_names_the_lowers(bench: Bench) -> None:
     with bench.store() as store:
         ids = store.build([STANDARD, (), ()])
-        store.tell("metadata layer-2")
-        lowers = dict(store.driver.metadata("layer-2")).get("LowerDir", "")
-        wanted = [f"{store.driver.home}/{layer_id}/diff" for layer_id in reversed(ids[:-1])]
+        lowers = dict(store.do(Metadata("layer-2"))).get("LowerDir", "")
+        wanted = [f"{store.home}/{layer_id}/diff" for layer_id in reversed(ids[:-1])]
         if lowers.split(":") != wanted:
             raise Deviation(f"expected the LowerDir {':'.join(wanted)}, got {lowers!r}")
-        if dict(store.driver.metadata("layer-0")).get("LowerDir"):
+        if dict(store.do(Metadata("layer-0"))).get("LowerDir"):
             raise Deviation("a base layer has a LowerDir")
 
 
@@ -51,15 +50,14 @@ def test_metadata_names_the_lowers(bench: Bench) -> None:
 def test_a_missing_layer_has_no_metadata(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        store.must_refuse("metadata missing", call=lambda: store.driver.metadata("missing"))
+        store.refuses(Metadata("missing"))
 
 
 @pytest.mark.smoke
 @pytest.mark.requirement("OVL-STATUS-BACKING")
 def test_the_status_names_the_filesystem(bench: Bench) -> None:
     with bench.store() as store:
-        store.tell("status")
-        said = backing_filesystem(dict(store.driver.status()))
+        said = backing_filesystem(dict(store.do(Status())))
         magic = namespace.filesystem_magic(store.directory)
         names = _NAMES.get(magic, ())
         if names and said.lower() not in names:
@@ -69,8 +67,7 @@ def test_the_status_names_the_filesystem(bench: Bench) -> None:
 def status_says(bench: Bench, name: str, wanted: tuple[str, ...]) -> None:
     """The status has a line of that name with one of these values; raises Deviation."""
     with bench.store() as store:
-        store.tell("status")
-        said = {key.lower(): value.strip('"<> ') for key, value in store.driver.status().items()}
+        said = {key.lower(): value.strip('"<> ') for key, value in store.do(Status()).items()}
         if said.get(name) not in wanted:
             raise Deviation(f"expected {name!r} to be {' or '.join(wanted)}, the status says {said}")
 

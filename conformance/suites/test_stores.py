@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.drivers.protocol import DriverRefused, IdRange
-from conformance.harness.store import Deviation, Workbench, entry_names, members, same_tree
+from conformance.drivers.protocol import IdRange
+from conformance.harness.store import Deviation, Store, entry_names, members, same_tree
 from conformance.harness.stores import Bench
+from conformance.history.calls import Exists, Get, Put, Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
@@ -23,14 +23,14 @@ _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
 _TWO_RANGES = (IdRange(0, 100_000, 1_000), IdRange(1_000, 500_000, 1_000))
 
 
-def owner(store: Workbench, layer_id: str, path: str) -> tuple[int, int]:
+def owner(store: Store, layer_id: str, path: str) -> tuple[int, int]:
     """The owner of a path of a layer, on the host."""
-    root = store.driver.get(layer_id)
+    root = store.do(Get(layer_id))
     try:
         status = os.lstat(os.path.join(root, path))
         return status.st_uid, status.st_gid
     finally:
-        store.driver.put(layer_id)
+        store.do(Put(layer_id))
 
 
 def owned_by_container(inside: int) -> list[ops.Operation]:
@@ -98,11 +98,10 @@ def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
 def test_mapped_root_owns_what_overlay_works_in(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
         store.build([(), ()])
-        store.tell("get layer-1")
-        store.driver.get("layer-1")
-        work = Path(store.driver.home) / "layer-1" / "work"
+        store.do(Get("layer-1"))
+        work = Path(store.home) / "layer-1" / "work"
         found = {str(path): os.lstat(path)[4:6] for path in (work, work / "work")}
-        store.driver.put("layer-1")
+        store.do(Put("layer-1"))
         if set(found.values()) != {(100_000, 100_000)}:
             raise Deviation(f"expected these to belong to mapped root, 100000: {found}")
 
@@ -166,23 +165,22 @@ def test_deletions_survive_an_id_map(bench: Bench) -> None:
 def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
         store.build([[ops.CreateFile(b"host's", b"", 0o644), ops.Chown(b"host's", 5, 5)]])
-        store.must_refuse("diff layer-0, with a file of host user 5", call=lambda: store.diff("layer-0"))
+        store.refuses(store.diffing("layer-0"))  # with a file of host user 5
         store.create("other")
         for inside in ((70_000, 0), (65_536, 0), (0, 65_536)):
             archive = store.archive([Entry("f", owner=inside)])
-            apply = functools.partial(store.apply, "other", archive)
-            store.must_refuse(f"apply {archive.name} to other", call=apply)
+            store.refuses(store.applying("other", archive))
 
 
 @contextmanager
-def store_with_images(bench: Bench) -> Iterator[tuple[Workbench, Workbench]]:
+def store_with_images(bench: Bench) -> Iterator[tuple[Store, Store]]:
     """A store whose layers "base" and "child" are images of another store, and that other store."""
     with bench.store("origin") as images:
         images.create("base")
         images.change("base", STANDARD)
         images.create("child", "base")
         images.change("child", [ops.Unlink(b"a"), ops.CreateFile(b"image", b"image", 0o644)])
-        with bench.store("copy", image_stores=[images.driver.image_store]) as store:
+        with bench.store("copy", image_stores=[images.image_store]) as store:
             store.knows(images, "base", "child")
             yield images, store
 
@@ -201,10 +199,10 @@ def fingerprint(directory: str) -> dict[str, tuple[int, int, bytes]]:
 def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
         for layer_id in ("base", "child"):
-            if not store.driver.exists(layer_id):
+            if not store.do(Exists(layer_id)):
                 raise Deviation(f"{layer_id} is in the image store, and does not exist", WrongAnswer())
             if bench.has("image-mounts"):
-                store.check_tree(layer_id)
+                store.shows_model(layer_id)
 
 
 @pytest.mark.smoke
@@ -214,14 +212,14 @@ def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
         first.create("one")
         second.create("other")
         second.change("other", STANDARD)
-        with bench.store("copy", image_stores=[first.driver.image_store, second.driver.image_store]) as store:
+        with bench.store("copy", image_stores=[first.image_store, second.image_store]) as store:
             store.knows(first, "one")
             store.knows(second, "other")
             for layer_id in ("one", "other"):
-                if not store.driver.exists(layer_id):
+                if not store.do(Exists(layer_id)):
                     raise Deviation(f"{layer_id} is in an image store, and does not exist", WrongAnswer())
             store.create("own", "other")
-            store.check_tree("own")
+            store.shows_model("own")
 
 
 @pytest.mark.quick
@@ -234,12 +232,12 @@ def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) ->
             with bench.store("home", lambda _: directory / "home") as plain:
                 plain.create("layer-0")
                 plain.change("layer-0", [ops.CreateFile(b"home", b"home", 0o644)])
-            stores = [images.driver.image_store]
+            stores = [images.image_store]
             with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
-                store.tell("of which it has a layer-0 of its own")
+                store.note("of which it has a layer-0 of its own")
                 store.knows(images, "layer-1")
                 store.create("own", "layer-1")
-                store.check_tree("own")
+                store.shows_model("own")
 
 
 @pytest.mark.quick
@@ -248,7 +246,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
         store.create("own", "child")
         store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
-        store.check_tree("own")
+        store.shows_model("own")
         names = set(entry_names(store.diff("own")))
         if names != {".wh.d", "own"}:
             raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}", WrongAnswer())
@@ -260,7 +258,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-STORE-UNTOUCHED")
 def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
-        before = fingerprint(images.driver.image_store)
+        before = fingerprint(images.image_store)
         store.create("own", "child")
         store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
         for layer_id in ("base", "child", "own"):
@@ -268,12 +266,8 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
                 store.observed(layer_id)
             store.diff(layer_id, "" if layer_id == "base" else {"child": "base", "own": "child"}[layer_id])
         for layer_id in ("own", "child", "base"):
-            store.tell(f"remove {layer_id}")
-            try:
-                store.driver.remove(layer_id)
-            except DriverRefused as refused:
-                store.tell(f"  refused: {refused}")
-        after = fingerprint(images.driver.image_store)
+            store.may_refuse(Remove(layer_id))
+        after = fingerprint(images.image_store)
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
         if changed:
             raise Deviation(f"the image store was changed: {changed}")
@@ -283,10 +277,10 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-STORE-REMOVE")
 def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
-        store.must_refuse("remove child", call=lambda: store.driver.remove("child"))
+        store.refuses(Remove("child"))
         archive = store.archive([archives.file("new")])
-        store.must_refuse(f"apply {archive.name} to child", call=lambda: store.apply("child", archive))
-        images.check_tree("child")
+        store.refuses(store.applying("child", archive))
+        images.shows_model("child")
 
 
 @pytest.mark.quick
@@ -295,7 +289,7 @@ def test_the_first_store_comes_first(bench: Bench) -> None:
     with bench.store("origin") as first, bench.store("second") as second:
         with_file(first, "both", b"first")
         second.create("both")
-        stores = [first.driver.image_store, second.driver.image_store]
+        stores = [first.image_store, second.image_store]
         with bench.store("home", image_stores=stores) as store:
             shows_only(store, "both", b"first")
 
@@ -310,18 +304,18 @@ def test_the_home_comes_before_the_stores(bench: Bench, parent: str) -> None:
             if parent:
                 plain.create(parent)
             with_file(plain, "own", b"home", parent)
-        stores = [images.driver.image_store]
+        stores = [images.image_store]
         with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
             shows_only(store, "own", b"home")
 
 
-def with_file(store: Workbench, layer_id: str, name: bytes, parent: str = "") -> None:
+def with_file(store: Store, layer_id: str, name: bytes, parent: str = "") -> None:
     """A layer with one file."""
     store.create(layer_id, parent)
     store.change(layer_id, [ops.CreateFile(name, name, 0o644)])
 
 
-def shows_only(store: Workbench, layer_id: str, name: bytes) -> None:
+def shows_only(store: Store, layer_id: str, name: bytes) -> None:
     """The layer that is meant by the id is the one with that file; raises Deviation."""
     shown = set(store.observed(layer_id).nodes)
     if shown != {name}:
@@ -335,8 +329,8 @@ def test_images_are_reached_with_long_options(bench: Bench) -> None:
 
     with bench.store("origin", far) as images:
         ids = images.build([[ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)] for number in range(40)])
-        with bench.store("copy", far, image_stores=[images.driver.image_store]) as store:
+        with bench.store("copy", far, image_stores=[images.image_store]) as store:
             store.knows(images, *ids)
             store.create("own", ids[-1])
             store.change("own", [ops.Unlink(b"file-3"), ops.CreateFile(b"own", b"own", 0o644)])
-            store.check_tree("own")
+            store.shows_model("own")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.store import Deviation, charged_to
 from conformance.harness.stores import Bench
+from conformance.history.calls import Get, Put
 from conformance.operations import ops
 from conformance.operations.strategies import CAPABILITY, STANDARD, chains
 
@@ -27,9 +28,9 @@ def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject
             # Those below were right when they were made; since then this one was written over them.
             with charged_to("OVL-TREE-PARENT-UNTOUCHED"):
                 for layer_id in reversed(ids[:-1]):
-                    store.check_tree(layer_id)
+                    store.shows_model(layer_id)
             with charged_to("OVL-TREE-MODEL"):
-                store.check_tree(ids[-1])
+                store.shows_model(ids[-1])
 
 
 @pytest.mark.requirement("OVL-WHITEOUT-HIDES")
@@ -51,7 +52,7 @@ def test_what_is_deleted_stays_deleted(bench: Bench, again: ops.Operation | None
             [STANDARD, [ops.RemoveTree(b"d")], [again] if again else [], [ops.MakeDirectory(b"x", 0o755)]]
         )
         for layer_id in ids:
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
 
 
 @pytest.mark.quick
@@ -65,7 +66,7 @@ def test_a_directory_made_again_is_empty(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build([STANDARD, again, [ops.MakeDirectory(b"d/d", 0o755)]])
         for layer_id in ids:
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
@@ -88,8 +89,8 @@ def test_writing_to_a_lower_file_gives_no_rights(bench: Bench) -> None:
     ]
     with bench.store() as store:
         store.build([base, [ops.WriteAt(b"x", 2, b"more"), ops.Chown(b"setuid", 1000, 1000)]])
-        store.check_tree("layer-1")
-        store.check_tree("layer-0")
+        store.shows_model("layer-1")
+        store.shows_model("layer-0")
 
 
 @pytest.mark.requirement("OVL-TREE-NAMES-ONCE")
@@ -106,11 +107,11 @@ def test_a_merged_directory_lists_each_name_once(bench: Bench) -> None:
                 ids[-1], [*map(ops.Unlink, again), *(ops.CreateFile(name, b"%d" % number, 0o644) for name in again)]
             )
         for layer_id in ids:
-            root = store.driver.get(layer_id)
+            root = store.do(Get(layer_id))
             listed = os.listdir(f"{root}/d")
-            store.driver.put(layer_id)
+            store.do(Put(layer_id))
             if len(listed) != len(set(listed)) or len(listed) != len(names):
                 raise Deviation(
                     f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different, not {len(names)}"
                 )
-            store.check_tree(layer_id)
+            store.shows_model(layer_id)

@@ -59,7 +59,7 @@ class _Session:
     default="",
     envvar="REFDRIVER_HOME",
     metavar="DIRECTORY",
-    help="The driver's home, made if it is missing; or set REFDRIVER_HOME.",
+    help="The driver's home, created if it does not exist; or set REFDRIVER_HOME.",
 )
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A driver option, overlay.KEY=VALUE.")
 @click.option("--uidmap", "uid_maps", multiple=True, metavar="C:H:N", help="Map N container uids from C to H.")
@@ -75,14 +75,14 @@ def verbs(
     gid_maps: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Keep container layers with the reference overlay driver."""
+    """Manage container layers with the reference overlay driver."""
     context.obj = _Session(home, options, uid_maps, gid_maps, as_json)
 
 
 def _creating(verb: str, help_text: str, create: Callable[[Driver], Callable[..., None]]) -> None:
     @verbs.command(verb, help=help_text)
     @click.argument("layer")
-    @click.option("--parent", default="", help="The layer that it is built on.")
+    @click.option("--parent", default="", help="The parent layer.")
     @click.option("--storage-opt", multiple=True, metavar="KEY=VALUE", help="An option of this layer (size=10G).")
     @click.pass_obj
     def command(session: _Session, layer: str, parent: str, storage_opt: tuple[str, ...]) -> None:
@@ -98,15 +98,19 @@ def _pair(word: str) -> tuple[str, str]:
     return key, value
 
 
-_creating("create", "Make an empty layer for an image.", lambda driver: driver.create)
-_creating("create-read-write", "Make an empty layer for a container.", lambda driver: driver.create_read_write)
+_creating("create", "Create an empty image layer.", lambda driver: driver.create)
+_creating(
+    "create-read-write",
+    "Create an empty read-write layer for a container.",
+    lambda driver: driver.create_read_write,
+)
 
 
 @verbs.command()
 @click.argument("layer")
 @click.pass_obj
 def remove(session: _Session, layer: str) -> None:
-    """Remove a layer; one that is not there is no error."""
+    """Remove a layer; a missing layer is not an error."""
     with session.driver() as driver:
         driver.remove(layer)
         session.show("", layer=layer)
@@ -128,7 +132,7 @@ def get(session: _Session, layer: str, label: str) -> None:
 @click.argument("layer")
 @click.pass_obj
 def put(session: _Session, layer: str) -> None:
-    """Undo one get; the last one unmounts."""
+    """Release one get; the last put unmounts the layer."""
     with session.driver() as driver:
         driver.put(layer)
         session.show("", layer=layer)
@@ -138,7 +142,7 @@ def put(session: _Session, layer: str) -> None:
 @click.argument("layer")
 @click.pass_obj
 def exists(session: _Session, layer: str) -> None:
-    """Say whether there is such a layer; exit code 14 if not."""
+    """Print whether a layer exists; exit status 14 if not."""
     with session.driver() as driver:
         found = driver.exists(layer)
     session.show("yes" if found else "no", layer=layer, exists=found)
@@ -148,7 +152,7 @@ def exists(session: _Session, layer: str) -> None:
 @verbs.command()
 @click.pass_obj
 def status(session: _Session) -> None:
-    """Print what there is to know about the driver here."""
+    """Print the status of the driver."""
     with session.driver() as driver:
         pairs = driver.status()
     session.show("\n".join(f"{name}: {value}" for name, value in pairs), status=pairs)
@@ -184,7 +188,7 @@ def cleanup(session: _Session) -> None:
 
 @verbs.command()
 @click.argument("layer")
-@click.option("--parent", default="", help="Compare with this layer; without one, list everything.")
+@click.option("--parent", default="", help="Compare with this layer (default: list everything).")
 @click.pass_obj
 def changes(session: _Session, layer: str, parent: str) -> None:
     """List what a layer adds (A), modifies (M) and deletes (D)."""
@@ -200,7 +204,7 @@ def _change_fields(change: Change) -> dict[str, str]:
 
 @verbs.command("diff-size")
 @click.argument("layer")
-@click.option("--parent", default="", help="Compare with this layer; without one, count everything.")
+@click.option("--parent", default="", help="Compare with this layer (default: count everything).")
 @click.pass_obj
 def diff_size(session: _Session, layer: str, parent: str) -> None:
     """Print the size in bytes of what a layer changes."""
@@ -211,15 +215,15 @@ def diff_size(session: _Session, layer: str, parent: str) -> None:
 
 @verbs.command()
 @click.argument("layer")
-@click.option("--parent", default="", help="Only what the layer changes in this one; without, the whole tree.")
+@click.option("--parent", default="", help="Write the difference from this layer (default: the whole tree).")
 @click.option(
-    "-o", "--output", "target", default="-", metavar="FILE", help="Where to; - is standard output, the default."
+    "-o", "--output", "target", default="-", metavar="FILE", help="Output file; - is standard output, the default."
 )
 @click.pass_obj
 def diff(session: _Session, layer: str, parent: str, target: str) -> None:
-    """Write a layer as a tar archive; a file appears only when it is whole."""
+    """Write a layer as a tar archive; the file appears only when it is complete."""
     if session.as_json and target == "-":
-        raise click.UsageError("with --json the answer goes to standard output; give -o FILE for the archive")
+        raise click.UsageError("with --json standard output is for the answer; give -o FILE for the archive")
     with session.driver() as driver:
         with output(target) as fd, driver.diff(layer, parent) as archive:
             count = send(archive, fd, f"diff {one_line(layer)}")
@@ -234,7 +238,7 @@ def diff(session: _Session, layer: str, parent: str, target: str) -> None:
 )
 @click.pass_obj
 def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
-    """Unpack a tar archive into a layer, wholly or not at all; print the bytes that it brought."""
+    """Apply a tar archive to a layer, completely or not at all; print its size in bytes."""
     with (
         input_file(source) as file,
         session.driver() as driver,
@@ -261,7 +265,7 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
     help="The Python class to serve.",
 )
 def serve(socket: str, other: str) -> None:
-    """Serve the driver to others until SIGTERM or Ctrl-C; the home comes with their first call (Init)."""
+    """Serve the driver until SIGTERM or Ctrl-C; the first call of a client (Init) names the home."""
     server = PluginServer(socket, _class_named(other))
     # Python runs a handler between two steps of its own. One that is due just before the wait for callers ends it.
     signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)

@@ -181,7 +181,7 @@ NOT_A_CLASS = 3
     [
         ("a_module:Lists", "a_module.Lists.declined_capabilities is a mapping"),
         ("a_module:Misspells", "did you mean 'changes'?"),
-        ("a_module:NOT_A_CLASS", "is int, and no class"),
+        ("a_module:NOT_A_CLASS", "is int, not a class"),
         ("a_module:Listss", "did you mean 'Lists'?"),
         ("no_such_module:Driver", "No module named 'no_such_module'; install the package, or name the directory"),
         ("imports_another:Driver", "No module named 'another_missing', which imports_another imports"),

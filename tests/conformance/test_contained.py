@@ -15,9 +15,10 @@ from conformance.drivers.python.script import PythonClass
 from conformance.drivers.registry import UnknownDriver, connect, writable_of
 from conformance.evidence.reproducer import Heading, script
 from conformance.harness.contained import REQUIREMENT, Bounds, Escaped
+from conformance.history.calls import Changes, Create, Get
 from conformance.history.case import Case
 from conformance.history.findings import Finding, NotContained, NotDone, WrongAnswer
-from conformance.history.tape import Called, Opened, Step
+from conformance.history.steps import Called, Opened, Step
 from refdriver.linux import libc
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +168,7 @@ def ran(
 ) -> tuple[int, str]:
     """The exit status and the output of a reproducer with an empty environment, and a driver that answers so."""
     (directory / "small.py").write_text(DRIVER.format(said=said, answer=answer))
-    case = Case("test", (REQUIREMENT,), "host", "python:small:Driver", "why\nnot", (), (), tuple(steps), finding)
+    case = Case("test", (REQUIREMENT,), "host", "python:small:Driver", "why\nnot", (), tuple(steps), finding)
     dialect = PythonClass("small", "Driver", sys.executable, (str(directory),))
     path = directory / "repro.sh"
     path.write_text(script(case, dialect, Heading([], "small", "6", "0")))
@@ -181,7 +182,7 @@ REFUSED = "OSError: [Errno 28] full: '/tmp/overlay-conformance-run-1/round-0/sto
 @pytest.mark.mounts
 @pytest.mark.parametrize(("said", "status"), [("full", 1), ("Permission denied", 2)])
 def test_a_refusal_is_a_proof_if_it_is_the_one_that_was_recorded(tmp_path: Path, said: str, status: int) -> None:
-    steps: list[Step] = [Opened("store"), Called("store", "create", "layer-0", refused=REFUSED)]
+    steps: list[Step] = [Opened("store"), Called("store", Create("layer-0"), refused=REFUSED)]
     code, output = ran(tmp_path, steps, NotDone(REFUSED), said)
     assert code == status, output
     assert ("another refusal than the one that was recorded" in output) is (status == 2)
@@ -190,12 +191,12 @@ def test_a_refusal_is_a_proof_if_it_is_the_one_that_was_recorded(tmp_path: Path,
 @pytest.mark.mounts
 @pytest.mark.parametrize("answer", ["/", "", None, "/usr", "relative"])
 def test_a_reproducer_uses_no_tree_outside_of_its_own_directory(tmp_path: Path, answer: object) -> None:
-    steps: list[Step] = [Opened("store"), Called("store", "get", "layer-0")]
+    steps: list[Step] = [Opened("store"), Called("store", Get("layer-0"))]
     code, output = ran(tmp_path, steps, NotContained(), answer=answer)
     assert (code, "DEVIATES" in output) == (1, True), output
     # Of another finding it can tell nothing.
     code, output = ran(
-        tmp_path, [*steps, Called("store", "changes", "layer-0", answer=[])], WrongAnswer(), answer=answer
+        tmp_path, [*steps, Called("store", Changes("layer-0", ""), answer=[])], WrongAnswer(), answer=answer
     )
     assert (code, "CANNOT TELL: this path is not below" in output) == (2, True), output
 
@@ -205,7 +206,7 @@ def test_a_reproducer_uses_no_tree_outside_of_its_own_directory(tmp_path: Path, 
 def test_what_a_driver_answered_is_no_command_of_a_reproducer(tmp_path: Path, name: str) -> None:
     evil = tmp_path / "evil"
     listed = [("add", f"/{name.format(evil)}".encode()), ("delete", b"/x")]
-    call = Called("store", "changes", "layer-0", answer=listed)
+    call = Called("store", Changes("layer-0", ""), answer=listed)
     code, output = ran(tmp_path, [Opened("store"), call], WrongAnswer())
     assert code == 0, output
     assert not evil.exists()

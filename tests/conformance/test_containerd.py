@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from reading import verdicts
 from snapshotting import (
     BASE,
     BINARY,
@@ -29,6 +30,7 @@ from conformance.drivers import registry
 from conformance.drivers.containerd import client, messages, mounting, wire
 from conformance.drivers.containerd.daemon import Daemon, Setup
 from conformance.drivers.protocol import DriverRefused, DriverSource, DriverUnderTest, IdRange, OpenRequest
+from conformance.spec import conventions, load_capabilities, load_requirements
 
 Open = Callable[[str], DriverUnderTest]
 
@@ -338,3 +340,31 @@ def test_what_the_adapter_declines_is_asked_by_no_machine(scratch: Path) -> None
     assert done.returncode in (0, 1), done.stdout + done.stderr  # what containerd gets wrong is another matter
     assert "can be committed" not in done.stdout
     assert "Read-only file system" not in done.stdout
+
+
+@with_containerd
+def test_conventions_of_other_stores_are_declined() -> None:
+    """What no specification asks of every layer store is no MUST for a snapshotter."""
+    source = registry.connect("containerd:overlayfs")
+    source.close()
+    capabilities = load_capabilities()
+    found = [one for one in load_requirements().values() if conventions(one, capabilities)]
+    assert found
+    for requirement in found:
+        assert set(requirement.needs) & source.info.declined.keys(), requirement.id
+
+
+@with_containerd
+@pytest.mark.mounts
+def test_a_convention_that_a_snapshotter_breaks_is_no_failure(scratch: Path) -> None:
+    """Whiteouts below a deleted directory fail in containerd: containerd/containerd#4659."""
+    results = scratch / "results.jsonl"
+    words = ["run", "containerd:overlayfs", "--requirement", "OVL-APPLY-WHITEOUT-INSIDE", "--no-evidence"]
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", *words, "--results", str(results), "--scratch", str(scratch)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verdicts(results) == {"OVL-APPLY-WHITEOUT-INSIDE": "DECLINED"}, done.stdout + done.stderr
+    assert "the image specification, which does not decide" in done.stdout

@@ -251,8 +251,6 @@ def hearings_of(*choices: Different, scratch: Path, **changes: Any) -> Mapping[s
 # ---- What is told of drivers that are in the list and should not be. Imported by the process of the trials.
 
 LISTED = '''
-import os
-
 from conformance.selftest.mutants.basis import Faithful
 
 
@@ -274,11 +272,10 @@ class Unsorted(Faithful):
         return list(reversed(self.inner.changes(layer_id, parent)))
 
 
-class Ends(Faithful):
-    """It takes its process with it."""
+class Declines(Faithful):
+    """It declines all that it touches."""
 
-    def create(self, layer_id, parent=""):
-        os._exit(3)
+    declined_capabilities = {"changes": "not here"}
 '''
 CREATE, ORDER = "OVL-LIFE-CREATE", "OVL-CHANGES-ORDER"
 
@@ -327,12 +324,12 @@ def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path)
 @pytest.mark.mounts
 def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> None:
     choices = (
-        Different(listed.Ends, "nobody", (CREATE,)),
+        Different(listed.Declines, "nobody", (ORDER,)),
         Different(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
     )
     found = hearings_of(*choices, scratch=scratch)
-    assert found["Ends"].standing is Standing.UNDECIDED
-    assert "status" in found["Ends"].reason
+    assert found["Declines"].standing is Standing.UNDECIDED
+    assert found["Declines"].reason == "no test of what it touches passed"
     assert found["Sorted"].standing is Standing.NOT_APPLICABLE
     assert found["Sorted"].reason == "this host is too old"
 
@@ -340,12 +337,12 @@ def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> N
 @pytest.mark.mounts
 def test_the_command_judges_one_by_name(scratch: Path) -> None:
     results = scratch / "kills.jsonl"
-    words = ["--different", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
+    words = ["--variant", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
     command = [sys.executable, "-m", "conformance", "selftest", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "CONFORMS         TellsMore" in done.stdout
-    assert "1 drivers that are correct and different: 1 CONFORMS" in done.stdout
+    assert "1 variant: 1 CONFORMS" in done.stdout
     assert '"record": "hearing"' in results.read_text()
     assert '"record": "trial"' not in results.read_text()
 
@@ -354,4 +351,4 @@ def test_an_unknown_one_is_refused() -> None:
     command = [sys.executable, "-m", "conformance", "selftest", "--different", "NoSuchDriver"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no different driver NoSuchDriver" in done.stderr
+    assert "no variant NoSuchDriver" in done.stderr

@@ -47,6 +47,7 @@ def test_events_are_told_as_the_schema_says(scratch: Path, to: str) -> None:
     assert events[-1]["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_to_is_refused() -> None:
     done = subprocess.run([*COMMAND, "--events", "/no/such/place"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -107,7 +107,7 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     lost = set(actual.splitlines()) - set(expected.splitlines())
     assert len(lost) == 1
     explained = (folder / "difference.txt").read_text()
-    assert "should not be there" in explained
+    assert "unexpected: " in explained
     assert "last named in step" in explained
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["kernel"] == os.uname().release

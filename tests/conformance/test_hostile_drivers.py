@@ -48,8 +48,9 @@ def hostile(answer, own, home, layer_id):
         # .../s1/overlay of a class and a plugin, .../s1/graph/overlay of the command
         store = Path(home).parent if Path(home).parent.name != "graph" else Path(home).parents[1]
         below = os.path.relpath(home, store)
-        others = sorted(store.parent.glob(f"*/{below}/{layer_id}/diff"))
-        return str(others[0])
+        found = sorted(store.parent.glob(f"*/{below}/{layer_id}/diff"))
+        others = [one for one in found if store not in one.parents]
+        return str(others[0]) if others else own  # the preflight has one store
     return {"nothing": "", "none": None}[answer]
 
 

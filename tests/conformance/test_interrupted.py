@@ -172,7 +172,7 @@ def test_a_signal_ends_a_run_with_what_it_judged(scratch: Path, number: signal.S
         assert verdicts[WRONG] == "FAIL"
         (failed,) = [one for one in records(results, "outcome") if one["verdict"] == "FAIL"]
         said = (results.parent / failed["evidence"] / "failure.md").read_text()
-        assert "There is no script: the run was interrupted" in said
+        assert "There is no reproducer: the run was interrupted" in said
 
 
 @pytest.mark.mounts
@@ -199,7 +199,7 @@ def test_a_second_signal_ends_a_driver_that_takes_no_notice(scratch: Path) -> No
     ids=lambda words: words[0],
 )
 def test_a_signal_ends_other_verbs_too(scratch: Path, words: list[str]) -> None:
-    case = Case("test_nothing_has_no_size", (HUNG,), "host", "x", "", (), (), (), InWords())
+    case = Case("test_nothing_has_no_size", (HUNG,), "host", "x", "", (), (), InWords())
     (scratch / "case.json").write_text(json.dumps(case.as_json()))
     with hanging(scratch, *[word.replace("CASE", str(scratch / "case.json")) for word in words]) as command:
         command.until_it_hangs()
@@ -220,7 +220,7 @@ def test_a_killed_worker_is_an_error_that_names_its_test(scratch: Path) -> None:
         code, output = run.ended()
         assert run.left() == []
     assert code == 2, output
-    assert "ended by SIGKILL" in output
+    assert "killed by SIGKILL" in output
     assert f"ERROR {HUNG}" in output
     verdicts = {one["requirement"]: one["verdict"] for one in records(results, "result")}
     assert verdicts == {HUNG: "ERROR", WRONG: "FAIL"}
@@ -256,6 +256,7 @@ def test_a_closed_pipe_is_no_verdict(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
     """The parent of the evidence is a file, so no folder can be made there."""
     (scratch / "file").write_text("")
@@ -332,14 +333,14 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Foll
     [
         ("print('no token', flush=True)", "does not begin with the token of this run"),
         ('print(\'{"event": "finished"}\', flush=True)', "does not begin with the token of this run"),
-        ("print(token, 'not JSON', flush=True)", "is no event"),
-        ("print(token, '[]', flush=True)", "it is no event"),
-        ("tell(event='outcome', verdict='NONSENSE')", "is no event"),
-        ("tell(event='collected')", "is no event"),
+        ("print(token, 'not JSON', flush=True)", "is not an event"),
+        ("print(token, '[]', flush=True)", "not an object with the key 'event'"),
+        ("tell(event='outcome', verdict='NONSENSE')", "is not an event"),
+        ("tell(event='collected')", "is not an event"),
         ("os.write(1, b'\\x1b[31m\\xff\\n')", "\\x1b[31m\\xff"),
-        ("os.write(1, token.encode() + b' {\"event\"')", "is no event"),
-        ("", "ended with exit status 0 before"),
-        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL before"),
+        ("os.write(1, token.encode() + b' {\"event\"')", "is not an event"),
+        ("", "exited with status 0 before"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL before"),
         ("tell(event='failed', message='it broke')", "it broke"),
     ],
 )

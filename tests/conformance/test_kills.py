@@ -238,6 +238,7 @@ REPORTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(report=REPORTS)
 def test_what_is_written_is_as_the_schema_says_and_is_read(
@@ -266,24 +267,24 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
-    other = Specimen("Other", (OTHER,), "A | B.", "bug 1: moby#1", hard=True)
+    other = Specimen("Other", (OTHER,), "A | B.", "moby/moby#1", hard=True)
     trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
     hearings = (
         Hearing("Other", 1, Standing.FALSE_ALARM, 7, (Alarm((NAMED,), "test_it", "it | failed"),), (SECOND,)),
     )
     matrix = KillMatrix((FAULT, other), trials, "standard")
-    report = KillReport(ABOUT, matrix, {LAST: "no fault breaks it"}, {}, (CHOICE,), hearings)
+    report = KillReport(ABOUT, matrix, {LAST: "no mutant breaks it"}, {}, (CHOICE,), hearings)
     text = kill_table(report)
-    said = f"FALSE-ALARM: {NAMED}; fails {SECOND} by choice"
+    said = f"FALSE-ALARM: {NAMED}; waives {SECOND}"
     assert rf"| `Other`: It is other. | {said} | 7 | who \| writes so |" in text
     assert "0 of 1 conform" in text
-    assert "1 of 2 faults are killed" in text
+    assert "1 of 2 mutants are killed" in text
     assert (
         "| `Wrong`: It is wrong. | OVL-A-ONE | KILLED, and by 1 more | 1.0 s | 4 | 3 | boundary: one more |" in text
     )
     assert r"| `Other` (hard): A \| B. | OVL-B-OTHER | SURVIVED |" in text
     assert "- `Other`: it hung" in text
-    assert f"- `{LAST}`: no fault breaks it" in text
+    assert f"- `{LAST}`: no mutant breaks it" in text
     assert report.exit_code == 1
 
 
@@ -300,7 +301,7 @@ def test_the_page_holds_the_matrix_if_there_is_one() -> None:
     trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
     hearings = (Hearing("Other", 1, Standing.CONFORMS, 7),)
     matrix = KillMatrix((FAULT,), (trial,), "standard")
-    report = KillReport(ABOUT, matrix, {LAST: "no fault breaks it"}, {}, (CHOICE,), hearings)
+    report = KillReport(ABOUT, matrix, {LAST: "no mutant breaks it"}, {}, (CHOICE,), hearings)
     nothing = Matrix((), (), {}, ())
     with_it, without = page(nothing, {}, kills=report), page(nothing, {})
     assert '"kills":null' in without
@@ -350,6 +351,7 @@ def dead(fault: str, *requirements: str) -> Trial:
     return Trial(fault, 1, Fate.KILLED, (kill(*requirements),))
 
 
+@pytest.mark.slow
 def test_the_verb_merge_joins_selftests(tmp_path: Path) -> None:
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
     for name, trial in {"host": lacking, "machine": dead("Wrong", NAMED)}.items():

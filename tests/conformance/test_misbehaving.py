@@ -12,7 +12,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from reading import verdicts
 
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused, OpenRequest
 from conformance.drivers.registry import connect
+from conformance.harness.contained import contained
+from conformance.harness.store import Deviation
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -33,6 +35,11 @@ from pathlib import Path
 from refdriver import Driver
 
 class Hostile(Driver):
+    def __init__(self, home, **asked):
+        super().__init__(home, **asked)
+        # A driver that cannot pass the preflight is not judged at all.
+        self.is_preflight = "/preflight/" in os.fspath(home)
+
 """
 
 
@@ -168,8 +175,9 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_python_driver_that_misbehaves(bed: Bed, case: Case) -> None:
-    body = textwrap.indent(case.does, "    ")
-    driver = bed.driver(f"def get(self, layer_id, label=''):\n{body}\n    return super().get(layer_id, label)")
+    body = textwrap.indent(case.does, "        ")
+    well = "return super().get(layer_id, label)"
+    driver = bed.driver(f"def get(self, layer_id, label=''):\n    if not self.is_preflight:\n{body}\n    {well}")
     limit = ["--call-timeout", str(LIMIT)] if case.hangs else []
     status, said, found = bed.run(driver, "--requirement", "OVL-LIFE-CREATE", *limit)
     assert found == {"OVL-LIFE-CREATE": "FAIL" if case.said else "PASS"}, said
@@ -221,7 +229,6 @@ def test_without_pid_namespaces_the_summary_says_so_and_a_daemon_ends_all_the_sa
 # ---- Answers of a wrong type, call by call.
 
 WRONG = {
-    "get": ["None", "7", "b'/x'", "[]", "(one for one in ())"],
     "exists": ["None", "1", "'yes'", "[]"],
     "status": ["None", "7", "b'x'", "'x'", "[('a', 1)]", "[1]"],
     "metadata": ["None", "7", "{'a': None}", "{1: 'a'}"],
@@ -251,7 +258,6 @@ def test_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatc
         archive.touch()
         driver.create("a", "")
         calls: dict[str, Callable[[], object]] = {
-            "get": lambda: driver.get("a"),
             "exists": lambda: driver.exists("a"),
             "status": driver.status,
             "metadata": lambda: driver.metadata("a"),
@@ -265,6 +271,20 @@ def test_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatc
         driver.close()
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("value", ["None", "7", "b'/x'", "[]", "(one for one in ())"])
+def test_a_tree_of_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    module = f"wrong_{uuid.uuid4().hex}"
+    (scratch / f"{module}.py").write_text(f"{BEGINNING}    def get(self, *_, **__):\n        return {value}\n")
+    monkeypatch.syspath_prepend(str(scratch))
+    (scratch / "store").mkdir()
+    with closing(contained(connect(f"python:{module}:Hostile"))) as source:
+        driver = source.open(OpenRequest(scratch / "store"))
+        driver.create("a", "")
+        with pytest.raises(Deviation, match="expected the path of a directory below"):
+            driver.get("a")
+        driver.close()
 
 
 def test_an_error_without_a_text_is_a_refusal(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

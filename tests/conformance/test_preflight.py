@@ -22,13 +22,14 @@ from conformance.drivers.protocol import (
     DriverUnderTest,
     OpenRequest,
 )
+from conformance.harness.channel import event_of, new_token
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Story
 from conformance.harness.stores import Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import arguments
+from conformance.history.steps import History
 from conformance.selftest.trials import Job, Trials
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.verdicts import PREFLIGHT
@@ -220,16 +221,18 @@ def test_it_is_done_once_in_a_run(scratch: Path, jobs: str) -> None:
 
 def test_a_mutant_is_killed_by_what_it_is_named_for_and_not_by_the_preflight(scratch: Path) -> None:
     job = Job("Loses", "python:driving:Loses", ("OVL-LIFE-CREATE",), "host", "", 1, 60.0)
+    token = new_token()
     trials = Trials(str(scratch), os.getpid(), "refdriver:Driver", (job,), "smoke", 1)
     done = subprocess.run(
         [sys.executable, "-m", "conformance.selftest.trials"],
-        input=json.dumps(dataclasses.asdict(trials)),
+        input=f"{token}\n{json.dumps(dataclasses.asdict(trials))}",
         env={**os.environ, "PYTHONPATH": str(made(scratch))},
         capture_output=True,
         text=True,
         check=False,
     )
-    tried = [json.loads(line) for line in done.stdout.splitlines() if json.loads(line)["event"] == "tried"]
+    events = [event_of(line.encode(), token) for line in done.stdout.splitlines()]
+    tried = [event for event in events if event["event"] == "tried"]
     assert tried, done.stdout + done.stderr
     assert PREFLIGHT not in {outcome["test"] for one in tried for outcome in one["outcomes"]}
     assert tried[0]["outcomes"]
@@ -252,7 +255,7 @@ class Scripted:
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> object:
-        def call(*_: object) -> None:
+        def call(*_: object, **__: object) -> None:
             self.calls.append(name)
             if name == self._wrong and self._error:
                 raise self._error
@@ -266,7 +269,7 @@ def fixtures(scratch: Path, driver: Scripted, lacking: Mapping[str, str], *place
 
     session = Session("kind:name", "smoke", 1, (), "root", places, lacking, (), stores=str(scratch))
     source = DriverSource(DriverInfo("kind:name", "1"), opened, next_step="buy a kernel")
-    return Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+    return Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
 
 
 def test_a_host_that_mounts_nothing_is_not_the_drivers_fault(scratch: Path) -> None:

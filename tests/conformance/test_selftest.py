@@ -171,7 +171,7 @@ def selftest(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None:
     results, table = scratch / "kills.jsonl", scratch / "kills.md"
     words = [
-        "--fault",
+        "--mutant",
         "ExistsAlways",
         "--scratch",
         str(scratch),
@@ -196,4 +196,4 @@ def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None
 def test_an_unknown_fault_is_refused() -> None:
     done = selftest("--fault", "NoSuchFault")
     assert done.returncode == 2
-    assert "no fault NoSuchFault" in done.stderr
+    assert "no mutant NoSuchFault" in done.stderr

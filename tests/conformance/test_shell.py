@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from conformance.history import calls
 from conformance.history.encoding import CannotDecode, decode, encode
-from conformance.history.tape import Archived, Called, Did, Looked, Opened, Tampered
+from conformance.history.steps import Archived, Called, Did, Looked, Opened, Tampered
 from conformance.operations import ops
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import differences, observe
@@ -98,9 +100,10 @@ def test_times_are_exact(scratch: Path, mtime_ns: int) -> None:
     assert path.stat().st_mtime_ns == mtime_ns
 
 
+CALLS = st.one_of([st.from_type(kind) for kind in get_args(calls.Call)])
 STEPS = st.one_of(
     st.builds(Did, st.text(), st.text(), operations(privileged=True), st.text()),
-    st.builds(Called, st.text(), st.text(), refused=st.none() | st.text()),
+    st.builds(Called, st.text(), CALLS, refused=st.none() | st.text()),
     st.builds(Looked, st.text(), st.text(), st.lists(st.binary()).map(tuple)),
     st.builds(Archived, st.text(), st.binary(max_size=2000), st.lists(st.text()).map(tuple)),
     st.builds(Opened, st.text(), id_map=st.lists(st.tuples(*[st.integers()] * 3)).map(tuple)),

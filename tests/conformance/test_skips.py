@@ -49,6 +49,7 @@ def test_a_program_is_no_reason_to_skip(tmp_path: Path) -> None:
         allowed_skips(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["0", "1"])
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
 def test_a_skip_that_is_not_in_the_list_fails_the_run(tmp_path: Path, ci: str, status: int, jobs: str) -> None:

@@ -8,6 +8,7 @@ import os
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,11 +21,14 @@ from conformance.cli.progress import Progress
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverSource
 from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
+from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Story, Workbench, entry_names
+from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
+from conformance.history.calls import Remove
+from conformance.history.steps import History
 from conformance.operations import ops
 from conformance.operations.real import perform, with_links
 from conformance.spec import load_capabilities, load_requirements
@@ -98,8 +102,10 @@ class Fake:
         raise DriverFailed("NameError: name 'retrun' is not defined")
 
 
-def store_of(scratch: Path) -> Workbench:
-    return Workbench(Fake(scratch), scratch, Story())  # type: ignore[arg-type] # it has what is called
+def store_of(scratch: Path) -> Store:
+    history = History()
+    fake: Any = Fake(scratch)  # it has what is called
+    return Store(RecordedDriver(fake, Stopwatch(), history, "store"), scratch, history)
 
 
 def test_a_name_that_a_tree_lacks_is_a_deviation(scratch: Path) -> None:
@@ -133,14 +139,14 @@ def test_bytes_that_are_no_archive_are_a_deviation(tmp_path_factory: pytest.Temp
 def test_a_programming_error_is_no_refusal(scratch: Path) -> None:
     store = store_of(scratch)
     with pytest.raises(DriverFailed, match="retrun"):
-        store.must_refuse("remove base", call=lambda: store.driver.remove("base"))
+        store.refuses(Remove("base"))
 
 
 def test_a_call_without_an_answer_is_not_shrunk(scratch: Path) -> None:
     """It may take as long as a call may take, each time."""
     session = Session("d", "smoke", 1, (), "root", (), {}, ())
     source = DriverSource(DriverInfo("d", "1"), lambda _: Fake(scratch))  # type: ignore[arg-type,return-value]
-    fixtures = Fixtures(session, source, Story(), Stopwatch(), load_requirements(), load_capabilities())
+    fixtures = Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
     checked: list[int] = []
 
     def check(chain: tuple[tuple[ops.Operation, ...], ...]) -> None:

@@ -43,7 +43,7 @@ def test_releases_are_ordered_by_number(a: int, b: int, c: int, d: int, e: int, 
 
 
 def expected(release: KernelRelease, magic: int, override: bool) -> type[DriverError] | str | None:
-    """The table of driver-facts, section 2, read by another hand than the driver's."""
+    """The gates of docs/behaviour.md, section 2, written apart from the driver's."""
     if release < KernelRelease(4, 0):
         if not override:
             return NotSupported

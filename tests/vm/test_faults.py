@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def ran(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "conformance", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_what_the_host_could_try_takes_no_machine(tmp_path: Path) -> None:
     held, output = tmp_path / "host.jsonl", tmp_path / "kills"
     assert ran("selftest", "--fault", "LosesWhiteouts", "--results", str(held)).returncode == 0
@@ -25,6 +28,7 @@ def test_what_the_host_could_try_takes_no_machine(tmp_path: Path) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["kills.jsonl", "kills.md"]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_selftest_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     held, output = tmp_path / "host.jsonl", tmp_path / "kills"
     held.write_text('{"record": "run"}\n')

@@ -51,7 +51,7 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
     ("before", "after", "line_of", "complaint"),
     [
         ("format: 1", "format: 9", "format: 9", "format: this version reads format 1"),
-        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is no duration"),
+        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is not a duration"),
         ("  budget: 3m", "  budget: 3m\n  bugdet: 3m", "bugdet", "defaults.bugdet: no such key; there are"),
         ("  memory: 1024", "  memory: much", "memory: much", "defaults.memory: 'much' has to be a whole number"),
         ("  provider: libvirt", "  provider: cloud", "cloud", "'cloud' is none of libvirt, virtualbox, uml"),
@@ -163,6 +163,7 @@ def test_plans_are_what_ci_systems_read() -> None:
     assert {name for job in plan["jobs"] for name in job["cells"]} == {cell.name for cell in cells}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [Choice(), Choice(kernels=("6.*",), backings=("xfs*",))])
 def test_shards_are_the_whole_and_no_more(choice: Choice) -> None:
     """A job that runs apart judges what its cells judge among the others."""
@@ -186,6 +187,7 @@ def test_shards_are_the_whole_and_no_more(choice: Choice) -> None:
         cells_of(load(), replace(choice, shard="k9-9"), REQUIREMENTS)
 
 
+@pytest.mark.slow
 def test_the_verb_lists_the_cells() -> None:
     command = [sys.executable, "-m", "conformance", "matrix", "list", "--kernel", "6.1", "--driver", "refdriver"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -197,6 +199,7 @@ def test_the_verb_lists_the_cells() -> None:
     assert "--driver nobody is none of the matrix: refdriver, containers-storage" in done.stderr
 
 
+@pytest.mark.slow
 def test_one_matrix_at_a_time_on_a_host(tmp_path: Path) -> None:
     """Also with a cache of its own, as names of machines are the host's."""
     command = [sys.executable, "-m", "conformance", "matrix", "clean"]

@@ -231,6 +231,7 @@ def test_the_table_replaces_the_one_that_was_there(tmp_path: Path) -> None:
     assert made in table.between_markers(page, made)
 
 
+@pytest.mark.slow
 def test_what_ran_apart_is_joined_as_if_it_had_run_together(tmp_path: Path) -> None:
     """Two shards of a plan, collected where they ran and merged: the file of the run of both."""
     releases = {"k6-1": "6.1.0-50-cloud-amd64", "k7-3": "7.3.4-cloud-amd64"}

@@ -15,7 +15,7 @@ from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, load_grpc
 from conformance.drivers.containerd.configuration import read_configuration
 from conformance.drivers.containerd.daemon import Daemon, Setup
-from conformance.drivers.containerd.driver import Store
+from conformance.drivers.containerd.driver import OpenedSnapshotter
 from conformance.drivers.containerd.formatting import CannotMount
 from conformance.drivers.containerd.script import Containerd
 from conformance.drivers.containerd.services import plugin_of
@@ -26,6 +26,8 @@ _OUTSIDE = "the home belongs to a process outside of the store's directory"
 _DECLINED = {
     "changes": "containerd lists no changes; it only makes archives of them",
     "diff-size": "containerd's Usage counts disk blocks and directories, not the bytes of a difference",
+    "aufs-metadata": "containerd follows the image specification, which has no metadata of AUFS",
+    "nested-whiteouts": "containerd follows the image specification, which does not decide on nested whiteouts",
     "applied-size": "containerd says of an archive what it is, not what it brought",
     "bare-home": "containerd knows its snapshots by a database beside them",
     "busy-parents": "containerd's parents are committed snapshots, and what is mounted for writing is none",
@@ -38,8 +40,9 @@ _DECLINED = {
     "gates-kernel": "containerd tries whether overlay works and compares no releases",
     "home-layout": "containerd lays snapshots out in its own way",
     "processes": "one daemon owns the database of a home",
-    "shared-home": "the adapter's own books of what is mounted are for one caller at a time",
+    "shared-home": "the adapter's own record of mounts does not support concurrent callers",
     "layer-options": "containerd's snapshots take labels, and no storage options",
+    "layer-limits": "containerd's snapshots take labels, and no limit of their size",
     "own-mounts": "containerd leaves mounting to its clients, so the mounts are the adapter's",
     "id-maps": "containerd maps owners when a container starts, not in its snapshots",
     "image-stores": "containerd's snapshotters read no other store's layers",
@@ -117,7 +120,7 @@ class _Opener:
             next_step=following,
         )
 
-    def _open(self, request: OpenRequest) -> Store:
+    def _open(self, request: OpenRequest) -> OpenedSnapshotter:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
@@ -126,8 +129,8 @@ class _Opener:
             self._mountable = True
         return self._store(request)
 
-    def _store(self, request: OpenRequest) -> Store:
-        return Store(lambda: self._reach(request), self._setup, request.directory, request.limit)
+    def _store(self, request: OpenRequest) -> OpenedSnapshotter:
+        return OpenedSnapshotter(lambda: self._reach(request), self._setup, request.directory, request.limit)
 
     def _try_mounts(self, request: OpenRequest) -> None:
         """Raise DriverRefused if the mounts of this snapshotter cannot be made here, before a test meets them."""

@@ -33,7 +33,7 @@ class _Held:
     count: int
 
 
-class Store:
+class OpenedSnapshotter:
     """The layers of one namespace of containerd."""
 
     def __init__(
@@ -171,14 +171,14 @@ class Store:
     def changes(self, layer_id: str, parent: str) -> list[Change]:
         raise DriverRefused(f"containerd does not list what {layer_id!r} changes in {parent!r}")
 
-    def reopen(self) -> Store:
+    def reopen(self) -> OpenedSnapshotter:
         """Another connection, to a daemon that was started anew if it is ours.
 
         It knows nothing of this object: which layers there are and which are committed it asks the daemon.
         What is mounted is a client's business in containerd, so it goes with this object.
         """
         self.disconnect()
-        return Store(self._reach, self._setup, self._directory)
+        return OpenedSnapshotter(self._reach, self._setup, self._directory)
 
     def leave(self) -> None:
         self.disconnect()

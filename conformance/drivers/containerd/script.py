@@ -9,9 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
-from conformance.history.tape import Called, Opened
+from conformance.history.calls import (
+    ApplyDiff,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
+from conformance.history.steps import Called, Opened
+from conformance.history.trace import describe
 from conformance.operations.shell import NoScript, quoted
 
 _PROLOGUE = """\
@@ -164,22 +180,29 @@ class Containerd:
         return f'start {step.store} "$work/{step.store}"{below}'
 
     def called(self, step: Called) -> str:
-        if step.options is not None or step.label:
-            raise NoScript("containerd's snapshotters take no options or labels of a layer")
-        store, layer = step.store, quoted(step.layer)
-        parent = quoted(step.parent) if step.parent else ""
-        commands = {
-            "create": f"create {store} {layer} {parent}".rstrip(),
-            "remove": f"remove {store} {layer}",
-            "get": f"get {store} {layer}",
-            "put": f"put {store} {layer}",
-            "exists": f"exists {store} {layer}",
-            "diff": f'diff_of {store} {layer} {parent or repr("")} "$work/{step.archive}"',
-            "apply": f'apply {store} {layer} "$work/{step.archive}"',
-        }
-        if step.verb not in commands:
-            raise NoScript(f"ctr has nothing for {step.verb}")
-        return commands[step.verb]
+        store, call = step.store, step.call
+        match call:
+            case Create(options=None):
+                return f"create {store} {quoted(call.layer)}" + (f" {quoted(call.parent)}" if call.parent else "")
+            case Remove():
+                return f"remove {store} {quoted(call.layer)}"
+            case Get(label=""):
+                return f"get {store} {quoted(call.layer)}"
+            case Put():
+                return f"put {store} {quoted(call.layer)}"
+            case Exists():
+                return f"exists {store} {quoted(call.layer)}"
+            case Diff():
+                parent = quoted(call.parent) if call.parent else repr("")
+                return f'diff_of {store} {quoted(call.layer)} {parent} "$work/{call.archive}"'
+            case ApplyDiff():
+                return f'apply {store} {quoted(call.layer)} "$work/{call.archive}"'
+            case Create() | Get():
+                raise NoScript("containerd's snapshotters take no options or labels of a layer")
+            case Status() | Metadata() | DiffSize() | Changes() | Reopen() | Close():
+                raise NoScript(f"ctr has nothing for {describe(call)}")
+            case _:
+                assert_never(call)
 
     def refusal(self, said: str) -> str:
         return _STATUS.sub("", said)

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, assert_never
 
-from conformance.history.tape import Called, Opened
+from conformance.history.calls import (
+    ApplyDiff,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
+from conformance.history.steps import Called, Opened
 from conformance.operations.shell import NoScript, quoted
 
 _PROLOGUE = """\
@@ -24,6 +40,9 @@ cs_changes() { cs "$@" | sed -e 's/^Add "\\(.*\\)"$/add \\1/' -e 's/^Modify "\\(
 cs_exists() { if cs "$1" exists "$2"; then echo yes; else echo no; fi; }
 cs_size() { cs "$@" | tail -n 1; }
 """
+
+
+_NO_OPTIONS: Final = "the containers-storage command takes no options or labels of a layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +74,52 @@ class ContainersStorage:
         place = f'"$work/{step.store}"' + (f"/{quoted(step.below)}" if step.below else "")
         return f"place_{step.store}={place}\noptions_{step.store}={_held(options)}\ncs {step.store} status"
 
-    def called(self, step: Called) -> str:
-        cs, layer = f"cs {step.store}", quoted(step.layer)
-        parent = f" {quoted(step.parent)}" if step.parent else ""
-        if step.options or step.label:
-            raise NoScript("the containers-storage command takes no options or labels of a layer")
-        commands = {
-            "create": f"{cs} create-layer{' --readonly' if step.options is None else ''} -i {layer}{parent}",
-            "remove": f"{cs} delete-layer {layer}",
-            "get": f"{cs} mount {layer}",
-            "put": f"{cs} unmount {layer}",
-            "exists": f"cs_exists {step.store} {layer}",
-            "diff": f'{cs} diff -u -f "$work/{step.archive}" {layer}{parent}',
-            "apply": f'{cs} applydiff -f "$work/{step.archive}" {layer}',
-            "diff-size": f"cs_size {step.store} diffsize {layer}{parent}",
-            "changes": f"cs_changes {step.store} changes {layer}{parent}",
-            "status": f"{cs} status",
-            "reopen": "# every command opens the store anew",
-            "close": f"{cs} shutdown -f",
-        }
-        if step.verb not in commands:
-            raise NoScript(f"the containers-storage command has nothing for {step.verb}")
-        return commands[step.verb]
+    def called(self, step: Called) -> str:  # noqa: C901 - one case for each call
+        cs, call = f"cs {step.store}", step.call
+        match call:
+            case Create():
+                if call.options:
+                    raise NoScript(_NO_OPTIONS)
+                kind = " --readonly" if call.options is None else ""
+                return f"{cs} create-layer{kind} -i {_layer(call.layer, call.parent)}"
+            case Remove():
+                return f"{cs} delete-layer {_layer(call.layer)}"
+            case Get():
+                if call.label:
+                    raise NoScript(_NO_OPTIONS)
+                return f"{cs} mount {_layer(call.layer)}"
+            case Put():
+                return f"{cs} unmount {_layer(call.layer)}"
+            case Exists():
+                return f"cs_exists {step.store} {_layer(call.layer)}"
+            case Diff():
+                return f'{cs} diff -u -f "$work/{call.archive}" {_layer(call.layer, call.parent)}'
+            case ApplyDiff():
+                return f'{cs} applydiff -f "$work/{call.archive}" {_layer(call.layer)}'
+            case DiffSize():
+                return f"cs_size {step.store} diffsize {_layer(call.layer, call.parent)}"
+            case Changes():
+                return f"cs_changes {step.store} changes {_layer(call.layer, call.parent)}"
+            case Status():
+                return f"{cs} status"
+            case Reopen():
+                return "# every command opens the store anew"
+            case Close():
+                return f"{cs} shutdown -f"
+            case Metadata():
+                raise NoScript("the containers-storage command has nothing for metadata")
+            case _:
+                assert_never(call)
 
     def refusal(self, said: str) -> str:
         return said
 
     def epilogue(self) -> str:
         return ""
+
+
+def _layer(layer: str, parent: str = "") -> str:
+    return quoted(layer) + (f" {quoted(parent)}" if parent else "")
 
 
 def _held(options: str) -> str:

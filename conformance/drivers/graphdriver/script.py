@@ -6,13 +6,29 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 from urllib.parse import urlencode
 
-from conformance.history.tape import Called, Opened
+from conformance.history.calls import (
+    ApplyDiff,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
+from conformance.history.steps import Called, Opened
 from conformance.operations.shell import NoScript, quoted
 
 _PROLOGUE = """\
-# said: the answer of the plugin; ends with 1 if it holds an error
+# said: the answer of the plugin; exit status 1 if it holds an error
 said() {
     cat "$work/answer"
     ! grep -q '"Err": *"[^"]' "$work/answer"
@@ -98,39 +114,54 @@ class Plugin:
         said = {"Home": home, "Opts": options, "UIDMaps": maps, "GIDMaps": maps}
         return f"init_{step.store}={_json(said)}\nopen_plugin {step.store}"
 
-    def called(self, step: Called) -> str:
-        layer = _json({"ID": step.layer})
-        both = _json({"ID": step.layer, "Parent": step.parent})
-        if step.verb == "create" and step.options is not None:
-            said = {"ID": step.layer, "Parent": step.parent, "StorageOpt": dict(step.options)}
-            call = "CreateReadWrite" if step.read_write else "Create"
-            return f"call {step.store} GraphDriver.{call} {_json(said)}"
-        query = urlencode({"id": step.layer, "parent": step.parent})
-        commands = {
-            "create": f"call {step.store} GraphDriver.Create {both}",
-            "remove": f"call {step.store} GraphDriver.Remove {layer}",
-            "get": f"get {step.store} {_json({'ID': step.layer, 'MountLabel': step.label})}",
-            "put": f"call {step.store} GraphDriver.Put {layer}",
-            "exists": f"exists {step.store} {layer}",
-            "diff": f'diff {step.store} {both} "$work/{step.archive}"',
-            "apply": f'apply {step.store} {quoted(query)} "$work/{step.archive}"',
-            "diff-size": f"diff_size {step.store} {both}",
-            "changes": f"changes {step.store} {both}",
-            "status": f"call {step.store} GraphDriver.Status '{{}}'",
-            "metadata": f"call {step.store} GraphDriver.GetMetadata {layer}",
-            "close": f"call {step.store} GraphDriver.Cleanup '{{}}'",
-        }
-        if step.verb == "reopen" and self.command:
-            return f"reopen_plugin {step.store}"
-        if step.verb not in commands:
-            raise NoScript(f"a plugin that runs already has nothing for {step.verb}")
-        return commands[step.verb]
+    def called(self, step: Called) -> str:  # noqa: C901 - one case for each call
+        store, call = step.store, step.call
+        match call:
+            case Create():
+                said: dict[str, object] = {"ID": call.layer, "Parent": call.parent}
+                if call.options is None:
+                    return f"call {store} GraphDriver.Create {_json(said)}"
+                verb = "CreateReadWrite" if call.read_write else "Create"
+                return f"call {store} GraphDriver.{verb} {_json(said | {'StorageOpt': dict(call.options)})}"
+            case Remove():
+                return f"call {store} GraphDriver.Remove {_json({'ID': call.layer})}"
+            case Get():
+                return f"get {store} {_json({'ID': call.layer, 'MountLabel': call.label})}"
+            case Put():
+                return f"call {store} GraphDriver.Put {_json({'ID': call.layer})}"
+            case Exists():
+                return f"exists {store} {_json({'ID': call.layer})}"
+            case Diff():
+                return f'diff {store} {_both(call)} "$work/{call.archive}"'
+            case ApplyDiff():
+                query = urlencode({"id": call.layer, "parent": call.parent})
+                return f'apply {store} {quoted(query)} "$work/{call.archive}"'
+            case DiffSize():
+                return f"diff_size {store} {_both(call)}"
+            case Changes():
+                return f"changes {store} {_both(call)}"
+            case Status():
+                return f"call {store} GraphDriver.Status '{{}}'"
+            case Metadata():
+                return f"call {store} GraphDriver.GetMetadata {_json({'ID': call.layer})}"
+            case Close():
+                return f"call {store} GraphDriver.Cleanup '{{}}'"
+            case Reopen():
+                if not self.command:
+                    raise NoScript("a plugin that runs already cannot be opened again")
+                return f"reopen_plugin {store}"
+            case _:
+                assert_never(call)
 
     def refusal(self, said: str) -> str:
         return said
 
     def epilogue(self) -> str:
         return _EPILOGUE if self.command else ""
+
+
+def _both(call: Diff | DiffSize | Changes) -> str:
+    return _json({"ID": call.layer, "Parent": call.parent})
 
 
 def _json(said: object) -> str:

@@ -29,5 +29,5 @@ def class_of(module_name: str, class_name: str) -> Callable[..., Any]:
         close = difflib.get_close_matches(class_name, dir(module), 1)
         raise ImportError(f"{error}" + (f" (did you mean {close[0]!r}?)" if close else "")) from error
     if not callable(found):
-        raise ImportError(f"{module_name}.{class_name} is {type(found).__name__}, and no class")
+        raise ImportError(f"{module_name}.{class_name} is {type(found).__name__}, not a class")
     return found

@@ -2,7 +2,7 @@
 
 The argument is a JSON object with ``module``, ``class``, ``home`` and ``words``, the keyword arguments. The exit
 code is 0 if the driver opened, 1 if it refused, 3 for an error in its code; what it said is on standard error,
-warnings included. It is started for each kernel that is pretended, so it imports nothing that it does not need.
+warnings included. It is started for each simulated kernel, so it imports nothing that it does not need.
 """
 
 from __future__ import annotations

@@ -5,8 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
-from conformance.history.tape import Called, Opened
+from conformance.history.calls import (
+    ApplyDiff,
+    Call,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
+from conformance.history.steps import Called, Opened
 from conformance.operations.shell import NoScript, quoted
 
 # Read by people who doubt a report, so it is short and says what it does.
@@ -77,7 +94,7 @@ mkfifo "$work/calls" "$work/answers"
 "$PYTHON" "$work/driver.py" <"$work/calls" >"$work/answers" 2>"$work/driver.log" &
 driver_pid=$!
 exec 8>"$work/calls" 9<"$work/answers"
-# driver CALL: one call, a line of JSON; prints the answer, ends with 1 if the driver raised something
+# driver CALL: one call, a line of JSON; prints the answer; exit status 1 if the driver raised an exception
 driver() {
     printf '%%s\\n' "$1" >&8 || return 2
     read -r status answer <&9 || { echo "the driver's process ended: $(cat "$work/driver.log")"; return 2; }
@@ -128,19 +145,47 @@ class PythonClass:
         return _driver({"store": step.store, "verb": "open", "home": home, "options": options})
 
     def called(self, step: Called) -> str:
-        said: dict[str, object] = {"store": step.store, "verb": step.verb}
-        said |= {key: getattr(step, key) for key in ("layer", "parent", "label") if getattr(step, key)}
-        if step.archive:
-            said["archive"] = f"@work@/{step.archive}"
-        if step.options is not None:
-            said |= {"options": dict(step.options), "read_write": step.read_write}
-        return _driver(said)
+        return _driver({"store": step.store, **_words(step.call)})
 
     def refusal(self, said: str) -> str:
         return said
 
     def epilogue(self) -> str:
         return 'exec 8>&- 9<&-\nkill "$driver_pid" 2>/dev/null\nwait "$driver_pid" 2>/dev/null'
+
+
+def _words(call: Call) -> dict[str, object]:
+    """The verb of a call as the server in the script knows it, and its words."""
+    match call:
+        case Create():
+            options: dict[str, object] = {}
+            if call.options is not None:
+                options = {"options": dict(call.options), "read_write": call.read_write}
+            return {"verb": "create", "layer": call.layer, "parent": call.parent, **options}
+        case Remove():
+            return {"verb": "remove", "layer": call.layer}
+        case Get():
+            return {"verb": "get", "layer": call.layer, **({"label": call.label} if call.label else {})}
+        case Put():
+            return {"verb": "put", "layer": call.layer}
+        case Exists():
+            return {"verb": "exists", "layer": call.layer}
+        case Status():
+            return {"verb": "status"}
+        case Metadata():
+            return {"verb": "metadata", "layer": call.layer}
+        case Diff() | ApplyDiff():
+            verb = "diff" if isinstance(call, Diff) else "apply"
+            return {"verb": verb, "layer": call.layer, "parent": call.parent, "archive": f"@work@/{call.archive}"}
+        case DiffSize() | Changes():
+            verb = "changes" if isinstance(call, Changes) else "diff-size"
+            return {"verb": verb, "layer": call.layer, "parent": call.parent}
+        case Reopen():
+            return {"verb": "reopen"}
+        case Close():
+            return {"verb": "close"}
+        case _:
+            assert_never(call)
 
 
 def _driver(said: dict[str, object]) -> str:

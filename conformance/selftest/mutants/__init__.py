@@ -1,4 +1,4 @@
-"""Drivers that are wrong in one known way each, to prove that the suite sees it.
+"""Mutants: drivers that are each broken in one known way, to prove that the suite sees it.
 
 Each wraps a correct driver in its own process, which ``CONFORMANCE_FAULTY_BASIS`` in the environment names as
 MODULE:CLASS, so that this package needs no driver of its own. ``python:conformance.selftest.mutants.layers:NAME``

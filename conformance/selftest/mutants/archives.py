@@ -1,4 +1,4 @@
-"""Faults of diff and apply."""
+"""Mutants of diff and apply."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LosesWhiteouts(Faithful):
 
 
 class LosesOpaque(Faithful):
-    """Opaque marks never reach the layer that an archive is applied to."""
+    """Opaque whiteouts never reach the layer that an archive is applied to."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply the archive without its opaque marks."""
+        """Apply the archive without its opaque whiteouts."""
         kept = _rewritten(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
@@ -167,37 +167,37 @@ FAULTS: Final = (
             "OVL-WHITEOUT-MANY",
             "OVL-WHITEOUT-REPLACED",
         ),
-        "bug 2: moby bd13c53f8d",
+        "moby/moby@bd13c53f8d",
     ),
     Fault(
         LosesOpaque,
         ("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"),
-        "bug 3: docker#25244",
+        "moby/moby#25244",
     ),
     Fault(
         RepeatsEntries,
         ("OVL-DIFF-TAR",),
-        "derived: driver-facts 6 (deterministic order); POSIX pax, where a name may come twice",
+        "behaviour#diff-format; POSIX/utilities/pax: a name may come twice",
     ),
-    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "derived: driver-facts 6: the same tree gives the same bytes"),
+    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "behaviour#deterministic"),
     Fault(
         DiffsTooMuch,
         ("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
-        "bug 4: cs#141",
+        "containers/storage#141",
     ),
-    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "bug 2: moby bd13c53f8d, on the way in"),
-    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "bug 38: cs 15e07f827"),
+    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "moby/moby@bd13c53f8d: on the way in"),
+    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "containers/storage@15e07f827"),
     Fault(
         BreaksHardLinks,
         ("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"),
-        "bug 48: cs 8aad48ae2",
+        "containers/storage@8aad48ae2",
     ),
-    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "derived: driver-facts 5: no parent means the whole tree"),
-    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "derived: buildkit's laws: applying twice is applying once"),
-    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "bug 89: CVE-2021-20291"),
+    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "behaviour#naive-diff: no parent means the whole tree"),
+    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "behaviour#laws: applying twice equals applying once"),
+    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "CVE-2021-20291"),
     Fault(
         DiffsByMount,
         ("OVL-DIFF-MOUNTED",),
-        "derived: Diff of the reference source, which mounts what it compares and may be called on a mounted layer",
+        "behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults of what an archive carries: each loses or changes one thing of every entry."""
+"""Mutants of what an archive carries: each loses or changes one thing of every entry."""
 
 from __future__ import annotations
 
@@ -192,10 +192,10 @@ FAULTS: Final = (
     Fault(
         LosesSpecialBits,
         ("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"),
-        "bug 47: fuse-overlayfs 0.6",
+        "containers/fuse-overlayfs@v0.6",
     ),
-    Fault(LosesModes, ("OVL-META-MODES",), "derived: driver-facts 6: headers carry the mode"),
-    Fault(LosesOwners, ("OVL-META-OWNERS",), "bug 40: docker#20240"),
+    Fault(LosesModes, ("OVL-META-MODES",), "behaviour#entry-metadata"),
+    Fault(LosesOwners, ("OVL-META-OWNERS",), "moby/moby#20240"),
     Fault(
         LosesAttributes,
         (
@@ -205,22 +205,20 @@ FAULTS: Final = (
             "OVL-OPAQUE-METADATA",
             "OVL-TREE-COPY-UP",
         ),
-        "bug 41: cs#217",
+        "containers/storage#217",
     ),
     Fault(
         LosesTimes,
         ("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
-        "derived: driver-facts 6: times in PAX records; 32 bits of seconds",
+        "behaviour#pax-extensions; boundary: 32 bits of seconds",
     ),
     Fault(
         LosesKinds,
         ("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"),
-        "bug 53: containerd 0205398ac",
+        "containerd/containerd@0205398ac",
     ),
-    Fault(
-        LosesDirectories, ("OVL-META-DIRECTORIES",), "derived: driver-facts 6: a directory is an entry of its own"
-    ),
-    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "bug 27: cs#640"),
+    Fault(LosesDirectories, ("OVL-META-DIRECTORIES",), "behaviour#entry-kinds: a directory is an entry of its own"),
+    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "containers/storage#640"),
     Fault(
         LosesLongNames,
         ("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
@@ -229,19 +227,19 @@ FAULTS: Final = (
     Fault(
         LosesOddNames,
         ("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
-        "derived: POSIX: a name is bytes, any but NUL and '/'",
+        "behaviour#names: bytes without NUL and '/'",
     ),
     Fault(
         KeepsReservedNames,
         ("OVL-NAMES-WHITEOUT-PREFIX",),
-        "derived: image-spec layer.md: names that begin with .wh. are reserved",
+        "image-spec/layer.md#whiteouts: names that begin with .wh. are reserved",
     ),
-    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "bug 22: umoci 0.5.0"),
+    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "opencontainers/umoci@v0.5.0"),
     Fault(
         LinksForward,
         ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
-        "bug 48: cs 8aad48ae2; the link entry points at a real file",
+        "containers/storage@8aad48ae2: the link entry points at a real file",
     ),
-    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "derived: image-spec layer.md: a whiteout is an empty file"),
-    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "bug 4: cs#141; a needless whiteout"),
+    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "image-spec/layer.md#whiteouts: a whiteout is an empty file"),
+    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "containers/storage#141: a needless whiteout"),
 )

@@ -1,4 +1,4 @@
-"""All faults, by the modules that hold them."""
+"""All mutants, by the modules that hold them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from conformance.selftest.mutants import (
 )
 from conformance.selftest.mutants.fault import Fault
 
-# Requirements that no fault breaks, with the reason; whoever breaks one takes it out of here.
+# Requirements that no mutant breaks, with the reason; whoever breaks one takes it out of here.
 EXCEPTIONS: Final[Mapping[str, str]] = {
     "OVL-CRASH-RESET": "a machine that is reset, by the matrix",
     "OVL-GATE-D-TYPE": "xfs without ftype: kernels without CONFIG_XFS_SUPPORT_V4 mount none",

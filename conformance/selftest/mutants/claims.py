@@ -23,8 +23,4 @@ class ClaimsAndDeclines(Faithful):
         return io.BytesIO(data)
 
 
-FAULTS: Final = (
-    Fault(
-        ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "derived: csi-test#565: what is skipped does not conform silently"
-    ),
-)
+FAULTS: Final = (Fault(ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "kubernetes-csi/csi-test#565"),)

@@ -1,4 +1,4 @@
-"""Faults of changes: what is seen below, what counts as another entry, and how two trees are compared."""
+"""Mutants of changes: what is seen below, what counts as another entry, and how two trees are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.selftest.mutants.rewriting import module_of
 
 
 class SeesThroughWhiteouts(Patched):
-    """What a layer below deleted is seen in the layer under that, so what is made again is modified."""
+    """What a layer below deleted is seen in the layer under that, so what is recreated is modified."""
 
     place = "changes:_OverlayWalk._visible"
 
@@ -43,7 +43,7 @@ class SeesThroughMarks(Patched):
 
 
 class SeesNoMarksOfItsOwn(Patched):
-    """What a directory that was made again hides is not listed."""
+    """What a directory that was recreated hides is not listed."""
 
     place = "changes:_OverlayWalk._compare_one"
 
@@ -60,7 +60,7 @@ def _seeing_no_marks(walk: Any) -> Any:
 
 
 class CallsMarkedDirectoriesDeleted(Patched):
-    """A directory that was made again is listed as deleted."""
+    """A directory that was recreated is listed as deleted."""
 
     place = "changes:_OverlayWalk._compare_one"
 
@@ -221,24 +221,32 @@ class MixesUpNeighbours(Patched):
 
 
 FAULTS: Final = (
-    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79"),
+    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "containers/storage@c21a98e79"),
     Fault(
-        SeesThroughMarks, ("OVL-CHANGES-ADDED-AGAIN",), "bug 8: cs c21a98e79; hidden by an opaque mark", hard=True
+        SeesThroughMarks,
+        ("OVL-CHANGES-ADDED-AGAIN",),
+        "containers/storage@c21a98e79: hidden by an opaque whiteout",
+        hard=True,
     ),
-    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37880"),
-    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "bug 7: moby#37313"),
+    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "moby/moby#37880"),
+    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "moby/moby#37313"),
     Fault(
         FollowsLinksBelow,
         ("OVL-CHANGES-SYMLINK",),
-        "erratum: driver-facts 5: lowers are looked at with stat",
+        "behaviour#changes: the Go driver looks at lowers with stat",
         hard=True,
     ),
-    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "bug 9: containerd d778dd15d", hard=True),
-    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "bug 18: continuity 5a839c7; another order"),
-    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "bug 35: docker#21555", hard=True),
-    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "bug 36: buildah#5861", hard=True),
-    Fault(ComparesNoAttributes, ("OVL-DIFF-NATIVE-NAIVE",), "bug 41: cs#217; where trees are compared", hard=True),
-    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#20240", hard=True),
-    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "bug 40: docker#24913, #28391", hard=True),
-    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "bug 18: continuity 5a839c7", hard=True),
+    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "containerd/containerd@d778dd15d", hard=True),
+    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "containerd/continuity@5a839c7: another order"),
+    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "moby/moby#21555", hard=True),
+    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "containers/buildah#5861", hard=True),
+    Fault(
+        ComparesNoAttributes,
+        ("OVL-DIFF-NATIVE-NAIVE",),
+        "containers/storage#217: where trees are compared",
+        hard=True,
+    ),
+    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#20240", hard=True),
+    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#24913; moby/moby#28391", hard=True),
+    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "containerd/continuity@5a839c7", hard=True),
 )

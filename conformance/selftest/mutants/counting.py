@@ -1,4 +1,4 @@
-"""Faults of the count of a mount's users: too many, too few, in another process, after a failure."""
+"""Mutants of the count of a mount's users: too many, too few, in another process, after a failure."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class CountsSurviveRemove(Books):
 class CountsByIdInAllHomes(Books):
     """Users are counted by the id of a layer, whichever home it is in."""
 
-    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the fault
+    everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the mutation
     homes: set[str] = set()  # noqa: RUF012
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -283,46 +283,54 @@ class ForgetsTheHomesMountAfterReopen(Patched):
 
 
 FAULTS: Final = (
-    Fault(CountsToTwo, ("OVL-MOUNT-ONCE",), "boundary: a third user of a mount; bug 66: moby 3916561619"),
-    Fault(KeepsTheNoteOfACount, ("OVL-MOUNT-LAST-PUT",), "bug 66, 67: moby#34948"),
+    Fault(CountsToTwo, ("OVL-MOUNT-ONCE",), "boundary: a third user of a mount; moby/moby#3073"),
+    Fault(KeepsTheNoteOfACount, ("OVL-MOUNT-LAST-PUT",), "moby/moby#34948"),
     Fault(
         LeaksTheCountOfAFailure,
         ("OVL-MOUNT-LABEL-REFUSED",),
-        "derived: driver-facts 4: if the mount fails the count goes back",
+        "behaviour#failed-mount",
         hard=True,
     ),
     Fault(
-        OwesPutsAfterRestart, ("OVL-MOUNT-EXTRA-PUT",), "bug 66: cs#496; a put too many after a restart", hard=True
+        OwesPutsAfterRestart,
+        ("OVL-MOUNT-EXTRA-PUT",),
+        "behaviour#extra-put: after a restart; projectatomic/docker#330",
+        hard=True,
     ),
     Fault(
         TakesALeftMountForNone,
         ("OVL-MOUNT-LEFT-OVER",),
-        "derived: driver-facts 4: a mount that was left counts as one",
+        "behaviour#left-mounts",
         hard=True,
     ),
     Fault(
         CountsOneAfterRestart,
         ("OVL-MOUNT-LEFT-OVER",),
-        "bug 66: moby 3916561619; two users before a restart",
+        "behaviour#left-mounts; boundary: two users before a restart",
         hard=True,
     ),
-    Fault(UnmountsAtOpening, ("OVL-MOUNT-LEFT-OVER",), "bug 81: moby#42832"),
+    Fault(UnmountsAtOpening, ("OVL-MOUNT-LEFT-OVER",), "moby/moby#42832"),
     Fault(
         CountsInMemory,
         ("OVL-PARALLEL-PROCESSES",),
-        "derived: driver-facts 4: counts of a process of its own",
+        "behaviour#left-mounts",
         hard=True,
     ),
-    Fault(BelievesSeveralUsers, ("OVL-MOUNT-LOST",), "bug 66: cs#624", hard=True),
-    Fault(CountsSurviveRemove, ("OVL-LIFE-REUSE-ID",), "bug 66, 68: moby#32461", hard=True),
+    Fault(BelievesSeveralUsers, ("OVL-MOUNT-LOST",), "containers/storage#496; containers/storage#624", hard=True),
+    Fault(CountsSurviveRemove, ("OVL-LIFE-REUSE-ID",), "moby/moby#32461", hard=True),
     Fault(
         CountsByIdInAllHomes,
         ("OVL-LIFE-TWO-STORES",),
-        "bug 77: derived from the reference source, for counts of mounts",
+        "behaviour#answers-per-home: counts of mounts",
         hard=True,
     ),
     Fault(SecondMountReadsOnly, ("OVL-MOUNT-AGAIN",), "derived: on the second call rather than the first"),
     Fault(FindsMountsByTheirLowers, ("OVL-MOUNT-TOGETHER",), "derived: a cache with too short a key", hard=True),
-    Fault(HidesBusyMounts, ("OVL-MOUNT-LAST-PUT",), "bug 67: cs da0df59a0", hard=True),
-    Fault(ForgetsTheHomesMountAfterReopen, ("OVL-LIFE-NO-LEAKS",), "bug 67, 74: after a restart", hard=True),
+    Fault(HidesBusyMounts, ("OVL-MOUNT-LAST-PUT",), "containers/storage@da0df59a0", hard=True),
+    Fault(
+        ForgetsTheHomesMountAfterReopen,
+        ("OVL-LIFE-NO-LEAKS",),
+        "behaviour#private-home: after a restart; containers/storage@da0df59a0",
+        hard=True,
+    ),
 )

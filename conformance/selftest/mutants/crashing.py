@@ -1,4 +1,4 @@
-"""Faults that only a power cut or a failing disk shows."""
+"""Mutants that only a power cut or a failing disk shows."""
 
 from __future__ import annotations
 
@@ -161,25 +161,27 @@ class _swallowed(contextlib.AbstractContextManager[None]):  # noqa: N801 - used 
 
 
 FAULTS: Final = (
-    Fault(RenamesUnwrittenLinks, ("OVL-CRASH-AGAIN",), "bug 70: cs#326: an empty link", "ext4", True, _DISKS),
-    Fault(LeavesHalfMade, ("OVL-CRASH-AGAIN",), "bug 71: cs#1136", "ext4", True, _DISKS),
-    Fault(RenamesUnwrittenTrees, ("OVL-CRASH-POWER-APPLY",), "bug 71: cs#1136", "ext4", True, _DISKS),
-    Fault(AppliesInHalves, ("OVL-CRASH-POWER-APPLY",), "bug 71: cs#1148", "xfs", True, _DISKS),
+    Fault(
+        RenamesUnwrittenLinks, ("OVL-CRASH-AGAIN",), "containers/storage#326: an empty link", "ext4", True, _DISKS
+    ),
+    Fault(LeavesHalfMade, ("OVL-CRASH-AGAIN",), "containers/storage#1136", "ext4", True, _DISKS),
+    Fault(RenamesUnwrittenTrees, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1136", "ext4", True, _DISKS),
+    Fault(AppliesInHalves, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1148", "xfs", True, _DISKS),
     Fault(
         CreatesThenChains,
         ("OVL-CRASH-POWER-CREATE",),
-        "bug 71: cs#1136: the order of two calls",
+        "containers/storage#1136: the order of two calls",
         "ext4",
         True,
         _DISKS,
     ),
-    Fault(RemovesInPlace, ("OVL-CRASH-POWER-REMOVE",), "bug 71: cs#1136", "ext4", True, _DISKS),
-    Fault(RemovesLinkLast, ("OVL-CRASH-LITTER",), "bug 69: moby#23535", "ext4", True, _DISKS),
-    Fault(ListsInPlace, ("OVL-CRASH-KEPT",), "bug 70: podman#5986: a file cut short", "ext4", True, _DISKS),
+    Fault(RemovesInPlace, ("OVL-CRASH-POWER-REMOVE",), "containers/storage#1136", "ext4", True, _DISKS),
+    Fault(RemovesLinkLast, ("OVL-CRASH-LITTER",), "moby/moby#23535", "ext4", True, _DISKS),
+    Fault(ListsInPlace, ("OVL-CRASH-KEPT",), "containers/podman#5986: a file cut short", "ext4", True, _DISKS),
     Fault(
         SwallowsErrors,
         ("OVL-CRASH-WRITE-ERROR",),
-        "derived: fsync(2): EIO, an errno that is ignored",
+        "fsync(2): EIO, an errno that is ignored",
         "ext4",
         True,
         _DISKS,

@@ -1,6 +1,6 @@
-"""Faults of answers of get: paths outside of the store, or none at all. The layer is mounted as it should be.
+"""Mutants of answers of get: paths outside of the store, or none at all. The layer is mounted as it should be.
 
-The harness must not use any of these paths; what it would do there, as root, is what the faults are for.
+The harness must not use any of these paths; what it would do there, as root, is what the mutants are for.
 """
 
 from __future__ import annotations

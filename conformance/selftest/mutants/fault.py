@@ -1,4 +1,4 @@
-"""A fault of the catalogue: one deliberate error, what it breaks and where it was seen."""
+"""A mutant of the catalogue: one deliberate error, what it breaks and where it was seen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 class Fault:
     """A driver that is wrong in one way.
 
-    ``driver`` is its class; the name and the connection string of the fault follow from it. ``breaks`` are ids of
+    ``driver`` is its class; the name and the connection string of the mutant follow from it. ``breaks`` are ids of
     requirements that must each fail on it; the first is the one that it is named for, by which alone it counts
-    as killed. ``source`` is an entry of the catalogue of bugs with the project that had it, an erratum of the
-    reference source, or "boundary: ..." for a mutation of one. ``backing`` is the filesystem that it shows on;
-    ``hard`` marks those that only a rare combination shows. ``needs`` is what the host must have for it to show,
-    by the name under which a run says that it is lacking, such as xfs-quota; "" if nothing.
+    as killed. ``source`` says where the error was seen, in parts with "; " between them: references (see
+    :mod:`conformance.spec.references`), "boundary: ..." for one step beside a limit, or "derived: ...". ``backing``
+    is the filesystem that it shows on; ``hard`` marks those that only a rare combination shows. ``needs`` is what
+    the host must have for it to show, by the name under which a run says that it is lacking, such as xfs-quota; ""
+    if nothing.
     """
 
     driver: type[Any]

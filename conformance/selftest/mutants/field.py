@@ -246,50 +246,60 @@ FAULTS: Final = (
     Fault(
         MountsOnceMore,
         ("OVL-MOUNT-EXTRA-PUT",),
-        "erratum: driver-facts 4: the driver of 2017 mounts twice on one upper after a put too many; cs#496",
+        "behaviour#extra-put; field-bugs#kernel-log; projectatomic/docker#330",
     ),
-    Fault(MountsForTheThird, ("OVL-MOUNT-ONCE",), "bug 66: moby 3916561619; mounts that lie over one another"),
+    Fault(
+        MountsForTheThird,
+        ("OVL-MOUNT-ONCE",),
+        "behaviour#reference-counts: mounts that lie over one another; moby/moby#3073",
+    ),
     Fault(
         MountsBesideAChild,
         ("OVL-MOUNT-UPPER-ONCE",),
-        "derived: overlayfs.rst: what two mounts of one upper do is undefined",
+        "overlayfs.rst: what two mounts of one upper do is undefined",
     ),
     Fault(
         ReadsIdsOfLowers,
         ("OVL-RESTART-LOWER-CUT",),
-        "derived: containers-storage 1.64 reads 'lower-layers' before 'lower'",
+        "behaviour#lower-layers",
     ),
     Fault(
         TakesSizesOfImages,
         ("OVL-QUOTA-OF-IMAGES",),
-        "derived: driver-facts 3: create of the driver of 2017 looks for the key 'size' only",
+        "behaviour#layer-options: Create of the Go driver looks for 'size' only",
     ),
     Fault(
         ReadsOneCaseOfKeys,
         ("OVL-QUOTA-OPTION-CASE",),
-        "derived: driver-facts 2: keys of options are case-insensitive",
+        "behaviour#layer-options: keys in any case",
         backing="xfs",
         needs="xfs-quota",
     ),
     Fault(
         LeavesADirectoryForEachRemoval,
         ("OVL-LIFE-REMOVE",),
-        "bug 69: moby#23535; a directory for each removal, and not one for all",
+        "moby/moby#23535: a directory for each removal, and not one for all",
     ),
     Fault(
-        LosesTheLastWithoutAnEnd, ("OVL-APPLY-NO-END",), "derived: POSIX pax: an archive that ends without an end"
+        LosesTheLastWithoutAnEnd,
+        ("OVL-APPLY-NO-END",),
+        "POSIX/utilities/pax: an archive without its end; quay/claircore#683",
     ),
     Fault(
         AppliesDeletionsOnce,
         ("OVL-APPLY-TWICE",),
-        "derived: containers-storage 1.43: mknod(2) of a whiteout that is there is EEXIST",
+        "behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
     ),
     Fault(
         StumblesOverFilesBelow,
         ("OVL-CHANGES-EXPLAIN",),
-        "derived: docker/for-linux#307, moby#37313: ENOTDIR is an answer, and no failure",
+        "docker/for-linux#307: ENOTDIR is an answer, and no failure; moby/moby#37313",
     ),
-    Fault(StumblesOverLoops, ("OVL-CHANGES-EXPLAIN",), "derived: stat(2): ELOOP of a symlink in a lower"),
-    Fault(FollowsLinksToTheHost, ("OVL-HOSTILE-DIFF-READ",), "bug 92: CVE-2024-1753; of the lowers, by changes"),
-    Fault(ListsNoOwnersOfDirectories, ("OVL-CHANGES-METADATA",), "bug 40: docker#24913; of a directory"),
+    Fault(StumblesOverLoops, ("OVL-CHANGES-EXPLAIN",), "stat(2): ELOOP of a symlink in a lower"),
+    Fault(FollowsLinksToTheHost, ("OVL-HOSTILE-DIFF-READ",), "CVE-2024-1753; field-bugs#changes-follows-links"),
+    Fault(
+        ListsNoOwnersOfDirectories,
+        ("OVL-CHANGES-METADATA",),
+        "moby/moby#24913: of a directory; field-bugs#chown-of-directory",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Faults that archives made to do harm would find: ways out of the layer, each where one was left open."""
+"""Mutants that hostile archives would find: escapes from the layer, each where one was left open."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class TrustsWhatIsThere(Patched):
 
     place = "archive.unpack:_Unpacker._entry"
     also = "archive.roots:Root._walk"
-    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the fault
+    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +177,7 @@ class DeletesBehindSymlinks(Patched):
 
 
 class ClearsBehindSymlinks(Patched):
-    """The directory of an opaque mark is found through symlinks, within the layer."""
+    """The directory of an opaque whiteout is found through symlinks, within the layer."""
 
     place = "archive.roots:Root._walk"
 
@@ -221,7 +221,7 @@ class TakesDotForAll(Patched):
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it for an opaque mark."""
+        """Take it for an opaque whiteout."""
         unpacker, member = args
         directory, slash, name = member.name.rpartition(b"/")
         if name == b".wh..":
@@ -313,25 +313,32 @@ def _is_there(directory: int, name: bytes) -> bool:
 
 
 FAULTS: Final = (
-    Fault(ChecksNamesAsText, ("OVL-HOSTILE-SYMLINK",), "bug 83: CVE-2014-9356"),
-    Fault(ReplacesAbsoluteLinksOnly, ("OVL-HOSTILE-SYMLINK",), "bug 83: containerd's archive tests", hard=True),
-    Fault(FollowsTheSecondLink, ("OVL-HOSTILE-SYMLINK",), "bug 83: containerd's archive tests", hard=True),
-    Fault(TrustsWhatIsThere, ("OVL-HOSTILE-SYMLINK-BELOW",), "bug 84: CVE-2018-15664", hard=True),
-    Fault(LinksToTheHost, ("OVL-HOSTILE-HARD-LINK",), "bug 83: CVE-2014-9356; by an absolute hard link"),
-    Fault(LinksThroughSymlinks, ("OVL-HOSTILE-HARD-LINK",), "bug 83: containerd's archive tests", hard=True),
-    Fault(ChmodsLinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "bug 85: CVE-2021-32760", hard=True),
-    Fault(ChmodsSymlinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "bug 85: CVE-2021-41089; by a symlink"),
-    Fault(DeletesBehindSymlinks, ("OVL-HOSTILE-WHITEOUT-OUT",), "bug 83: CVE-2014-9356; by a whiteout"),
-    Fault(ClearsBehindSymlinks, ("OVL-HOSTILE-OPAQUE-OUT",), "bug 15: stereoscope#694", hard=True),
-    Fault(TakesDotForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: containerd 384d46d8b", hard=True),
-    Fault(TakesDotsForTheParent, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: containerd 384d46d8b", hard=True),
-    Fault(TakesNoNameForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "bug 13: umoci", hard=True),
+    Fault(ChecksNamesAsText, ("OVL-HOSTILE-SYMLINK",), "CVE-2014-9356"),
+    Fault(
+        ReplacesAbsoluteLinksOnly, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True
+    ),
+    Fault(FollowsTheSecondLink, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True),
+    Fault(TrustsWhatIsThere, ("OVL-HOSTILE-SYMLINK-BELOW",), "CVE-2018-15664", hard=True),
+    Fault(LinksToTheHost, ("OVL-HOSTILE-HARD-LINK",), "CVE-2014-9356: by an absolute hard link"),
+    Fault(LinksThroughSymlinks, ("OVL-HOSTILE-HARD-LINK",), "behaviour#containment; field-bugs#escape", hard=True),
+    Fault(ChmodsLinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-32760", hard=True),
+    Fault(ChmodsSymlinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-41089: by a symlink"),
+    Fault(DeletesBehindSymlinks, ("OVL-HOSTILE-WHITEOUT-OUT",), "CVE-2014-9356: by a whiteout"),
+    Fault(ClearsBehindSymlinks, ("OVL-HOSTILE-OPAQUE-OUT",), "anchore/stereoscope#694", hard=True),
+    Fault(TakesDotForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
+    Fault(TakesDotsForTheParent, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
+    Fault(
+        TakesNoNameForAll,
+        ("OVL-HOSTILE-WHITEOUT-DOTS",),
+        "image-spec/layer.md#whiteouts: a bare .wh. is invalid; field-bugs#whiteout-dots",
+        hard=True,
+    ),
     Fault(
         SetsOtherMarks,
         ("OVL-HOSTILE-OVERLAY-XATTRS",),
-        "derived: overlayfs.rst: redirect_dir is followed where the attribute is there",
+        "overlayfs.rst: redirect_dir is followed where the attribute is there",
         hard=True,
     ),
-    Fault(SetsAnyAttribute, ("OVL-HOSTILE-OVERLAY-XATTRS",), "derived: driver-facts 6; overlayfs.rst"),
-    Fault(ReadsTargetsOfLinks, ("OVL-HOSTILE-DIFF-READ",), "bug 92: CVE-2024-9676", hard=True),
+    Fault(SetsAnyAttribute, ("OVL-HOSTILE-OVERLAY-XATTRS",), "behaviour#overlay-xattrs; overlayfs.rst"),
+    Fault(ReadsTargetsOfLinks, ("OVL-HOSTILE-DIFF-READ",), "CVE-2024-9676", hard=True),
 )

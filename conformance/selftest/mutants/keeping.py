@@ -1,4 +1,4 @@
-"""Faults of homes, mounts and what is said about them."""
+"""Mutants of homes, mounts and what is said about them."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class ForgetsFiles(Faithful):
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
         """Walk the upper as a beginner would."""
-        self.__dict__.setdefault("open", []).append(open("/dev/null"))  # noqa: SIM115 - that is the fault
+        self.__dict__.setdefault("open", []).append(open("/dev/null"))  # noqa: SIM115 - that is the mutation
         upper = Path(self.home, layer_id, "diff")
         for path in upper.rglob("*"):
             if stat.S_ISSOCK(path.lstat().st_mode):
@@ -239,7 +239,7 @@ class RemovesMore(Faithful):
 class OneHome(Faithful):
     """The first home that is opened is taken for all."""
 
-    first: list[Any] = []  # noqa: RUF012 - shared by all, which is the fault
+    first: list[Any] = []  # noqa: RUF012 - shared by all, which is the mutation
 
     def __init__(self, home: str, **asked: Any) -> None:
         if self.first and Path(self.first[0].home).exists():
@@ -296,7 +296,7 @@ class RemovesNothing(Faithful):
 
 
 class CountsLayersMade(Faithful):
-    """There may be 129 layers in a life, not at a time."""
+    """There may be 129 layers over the life of a home, not at the same time."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
         """Count."""
@@ -321,9 +321,9 @@ FAULTS: Final = (
     Fault(
         RemovesNothing,
         ("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"),
-        "bug 68: moby#32461",
+        "moby/moby#32461",
     ),
-    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "bug 61: cri-o#6261; counted over a life"),
+    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "cri-o/cri-o#6261: counted over a life"),
     Fault(
         SaysAnything,
         (
@@ -335,12 +335,12 @@ FAULTS: Final = (
             "OVL-CHANGES-NONE",
             "OVL-SIZE-EMPTY",
         ),
-        "derived: driver-facts 3: status and metadata; Status and Metadata of the reference source",
+        "behaviour#status; behaviour#metadata",
     ),
     Fault(
         NamesOneBacking,
         ("OVL-OPEN-SECOND-HOME",),
-        "bug 77: derived from the reference source, whose backing filesystem is a variable of the process",
+        "behaviour#answers-per-home: the backing filesystem",
         backing="ext4",
     ),
     Fault(
@@ -359,23 +359,21 @@ FAULTS: Final = (
             "OVL-MOUNT-LABEL-REFUSED",
             "OVL-MOUNT-LABEL-LONG",
         ),
-        "bug 57: cs#1056; options that reach nothing",
+        "containers/storage#1056: options that reach nothing",
     ),
-    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "bug 65: podman#29001"),
+    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "containers/podman#29001"),
     Fault(
         PathsOfTheDay,
         ("OVL-MOUNT-AGAIN",),
-        "derived: driver-facts 4: the tree is at merged; Get of the reference source",
+        "behaviour#get",
     ),
-    Fault(
-        OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "derived: overlayfs.rst: lower layers may be shared between mounts"
-    ),
-    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "bug 66: cs#624"),
-    Fault(FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "bug 63: buildah#3708"),
+    Fault(OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "overlayfs.rst: lower layers may be shared between mounts"),
+    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "containers/storage#496; containers/storage#624"),
+    Fault(FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "containers/buildah#3708"),
     Fault(
         Wanders,
         ("OVL-MOUNT-CWD",),
-        "derived: driver-facts 4: the working directory belongs to the process; mountFrom of the reference source",
+        "behaviour#working-directory",
     ),
     Fault(
         ShowsWhatIsLeft,
@@ -385,38 +383,40 @@ FAULTS: Final = (
             "OVL-RESTART-LOWER-CUT",
             "OVL-RESTART-LOWER-ASTRAY",
         ),
-        "bug 70: podman#5986",
+        "containers/podman#5986",
     ),
-    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "bug 70: cs#859"),
-    Fault(TrustsLinks, ("OVL-RESTART-LINK-EMPTY",), "bug 70: podman#5986; an empty link removes all of l"),
+    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "containers/storage#859"),
     Fault(
-        Tidies, ("OVL-RESTART-FOREIGN",), "derived: driver-facts 3: a home may hold what the driver does not know"
+        TrustsLinks,
+        ("OVL-RESTART-LINK-EMPTY",),
+        "behaviour#link-file-empty; field-bugs#empty-link; containers/podman#5986",
     ),
+    Fault(Tidies, ("OVL-RESTART-FOREIGN",), "behaviour#unknown-entries"),
     Fault(
         OwnLayout,
         ("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
-        "derived: driver-facts 1: interchangeable with containers-storage",
+        "behaviour#base-layers: homes are shared with containers/storage",
     ),
-    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "bug 91: CVE-2021-41091"),
+    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "CVE-2021-41091"),
     Fault(
         ForgetsFiles,
         ("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
-        "bug 73: moby#23686",
+        "moby/moby#23686",
     ),
     Fault(
         RemovesMore,
         ("OVL-LIFE-REMOVE-MISSING",),
-        "derived: driver-facts 3 (remove): a tree that is gone is no error",
+        "behaviour#remove: a directory that is gone is no error",
     ),
     Fault(
         OneHome,
         ("OVL-LIFE-TWO-STORES",),
-        "bug 77: derived from the reference source, which keeps answers in variables of the process",
+        "behaviour#answers-per-home",
     ),
     Fault(
         SetsMarks,
         ("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
-        "derived: driver-facts 6: trusted.overlay.* never appears in an archive; overlayfs.rst",
+        "behaviour#overlay-xattrs; overlayfs.rst",
     ),
-    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "derived: driver-facts 6: an existing entry is replaced"),
+    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "behaviour#applying: an existing entry is replaced"),
 )

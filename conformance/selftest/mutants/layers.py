@@ -1,4 +1,4 @@
-"""Faults of layers, mounts and what is said of them."""
+"""Mutants of layers, mounts and what is said of them."""
 
 from __future__ import annotations
 
@@ -280,44 +280,50 @@ class EscapesNothing(Faithful):
 
 
 FAULTS: Final = (
-    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "derived: Exists of the reference source, without its stat"),
+    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "behaviour#missing-layers: Exists without its stat"),
     Fault(
         InventsParents,
         ("OVL-LIFE-UNKNOWN-PARENT",),
-        "derived: driver-facts 3 (create): an unknown parent is an error",
+        "behaviour#create: an unknown parent is an error",
     ),
     Fault(
         OverwritesLayers,
         ("OVL-LIFE-EXISTING-ID",),
-        "derived: driver-facts 3 (create), without the check of what is there",
+        "behaviour#create: without the check of what is there",
     ),
-    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "bug 69: moby#23535"),
-    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "erratum: driver-facts 3: the seed orphans the layers above"),
-    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "derived: Get of the reference source, without its stat"),
-    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "derived: driver-facts 4: create looks at no mount"),
-    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "derived: driver-facts 2 (opening), which changes no layer"),
+    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "moby/moby#23535"),
+    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "behaviour#remove-parent"),
+    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "behaviour#missing-layers: Get without its stat"),
+    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "behaviour#create: create looks at no mount"),
+    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "behaviour#opening-order: opening changes no layer"),
     Fault(
         SaysNothing,
         ("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"),
-        "derived: Metadata of the reference source",
+        "behaviour#metadata",
     ),
-    Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; bug 61: buildkit#3067"),
-    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "bug 61: buildkit#3067"),
-    Fault(UnmountsAtTheFirstPut, ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), "bug 66: moby 3916561619"),
-    Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "bug 67: moby#34948"),
+    Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; moby/buildkit#3067"),
+    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "moby/buildkit#3067"),
+    Fault(
+        UnmountsAtTheFirstPut,
+        ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"),
+        "behaviour#reference-counts; moby/moby#3073",
+    ),
+    Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "moby/moby#34948"),
     Fault(
         CountsBelowZero,
         ("OVL-MOUNT-EXTRA-PUT",),
-        "erratum: driver-facts 4: a put without a get drives the count below zero; cs#496",
+        "behaviour#extra-put; projectatomic/docker#330",
     ),
     Fault(
         ComparesWithAWholePage,
         ("OVL-MOUNT-PAGE-BOUNDARY",),
-        "erratum: driver-facts 4: data is compared with a whole page; cs#1158",
+        "behaviour#page-size; containers/storage#1158",
     ),
-    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "bug 74: moby 9803272f2d"),
+    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "behaviour#private-home"),
     Fault(
-        LosesBits, ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"), "bug 47: fuse-overlayfs 0.6, on the way to disk"
+        LosesBits,
+        ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"),
+        "containers/fuse-overlayfs@v0.6: on the way to disk",
     ),
     Fault(
         MountsReadOnly,
@@ -327,9 +333,9 @@ FAULTS: Final = (
     Fault(
         WritesThrough,
         ("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
-        "derived: overlayfs.rst: a lower layer is never written to",
+        "overlayfs.rst: a lower layer is never written to",
     ),
-    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "bug 10: buildkit#2614"),
+    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "moby/buildkit#2614"),
     Fault(
         ListsNoChanges,
         (
@@ -342,13 +348,13 @@ FAULTS: Final = (
             "OVL-CHANGES-ANCESTOR",
             "OVL-CHANGES-DIFF",
         ),
-        "derived: Changes of the reference source; an empty answer for an error that is swallowed",
+        "behaviour#changes: an empty answer for an error that is swallowed",
     ),
-    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "bug 9: docker#13590"),
+    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "moby/moby#13590"),
     Fault(
         CountsWhiteouts,
         ("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
-        "erratum: driver-facts 5: whiteouts count 0",
+        "behaviour#sizes: whiteouts count 0",
     ),
-    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "bug 64: moby#40939"),
+    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "moby/moby#40939"),
 )

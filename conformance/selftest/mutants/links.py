@@ -1,4 +1,4 @@
-"""Faults of names that share an inode, of what an entry replaces, and of the sizes of both."""
+"""Mutants of names that share an inode, of what an entry replaces, and of the sizes of both."""
 
 from __future__ import annotations
 
@@ -248,21 +248,21 @@ def _is_regular(directory: int, name: bytes) -> bool:
 
 
 FAULTS: Final = (
-    Fault(PartsLinksOfSymlinks, ("OVL-APPLY-HARD-LINKS",), "bug 50: cs 6147ac0c3", hard=True),
-    Fault(PartsLinksOfPipes, ("OVL-APPLY-HARD-LINKS",), "bug 48: cs 8aad48ae2; of what is no file", hard=True),
-    Fault(FollowsLinkedSymlinks, ("OVL-APPLY-HARD-LINKS",), "bug 50: containerd 3b1534c47", hard=True),
-    Fault(LinksToTheNameBefore, ("OVL-DIFF-LINKS",), "bug 48: cs 8aad48ae2; a link to a link", hard=True),
-    Fault(ForgetsThirdNames, ("OVL-APPLY-HARD-LINKS",), "boundary: the third name of an inode", hard=True),
-    Fault(PartsLinksOfLowerFiles, ("OVL-APPLY-LOWER-LINKS",), "bug 49: containerd 51b8e468e", hard=True),
-    Fault(WritesThroughLinks, ("OVL-APPLY-KINDS",), "derived: tar(1): --unlink-first; open(2): O_TRUNC", hard=True),
-    Fault(WritesOverTheEarlier, ("OVL-APPLY-LAST-WINS",), "derived: open(2): O_TRUNC"),
-    Fault(WritesThroughSymlinks, ("OVL-APPLY-KINDS",), "derived: open(2): O_NOFOLLOW", hard=True),
-    Fault(KeepsDirectoriesInTheWay, ("OVL-APPLY-KINDS",), "derived: symlink(2): EEXIST, an errno that is ignored"),
+    Fault(PartsLinksOfSymlinks, ("OVL-APPLY-HARD-LINKS",), "containers/storage@6147ac0c3", hard=True),
     Fault(
-        KeepsModesOfDirectories, ("OVL-APPLY-KINDS",), "derived: driver-facts 6: a directory is merged", hard=True
+        PartsLinksOfPipes, ("OVL-APPLY-HARD-LINKS",), "containers/storage@8aad48ae2: of what is no file", hard=True
     ),
-    Fault(CountsFromTheThirdName, ("OVL-SIZE-HARD-LINKS",), "boundary: the third name; bug 52: moby#9283"),
-    Fault(CountsBlocks, ("OVL-SIZE-HOLES",), "bug 52: moby#31944"),
-    Fault(CountsFilesOnly, ("OVL-SIZE-APPLIED",), "bug 55: moby#28264"),
-    Fault(CountsEveryName, ("OVL-SIZE-APPLIED",), "bug 55: moby#28264; of links", hard=True),
+    Fault(FollowsLinkedSymlinks, ("OVL-APPLY-HARD-LINKS",), "containerd/containerd@3b1534c47", hard=True),
+    Fault(LinksToTheNameBefore, ("OVL-DIFF-LINKS",), "containers/storage@8aad48ae2: a link to a link", hard=True),
+    Fault(ForgetsThirdNames, ("OVL-APPLY-HARD-LINKS",), "boundary: the third name of an inode", hard=True),
+    Fault(PartsLinksOfLowerFiles, ("OVL-APPLY-LOWER-LINKS",), "containerd/containerd@51b8e468e", hard=True),
+    Fault(WritesThroughLinks, ("OVL-APPLY-KINDS",), "tar(1): --unlink-first; open(2): O_TRUNC", hard=True),
+    Fault(WritesOverTheEarlier, ("OVL-APPLY-LAST-WINS",), "open(2): O_TRUNC"),
+    Fault(WritesThroughSymlinks, ("OVL-APPLY-KINDS",), "open(2): O_NOFOLLOW", hard=True),
+    Fault(KeepsDirectoriesInTheWay, ("OVL-APPLY-KINDS",), "symlink(2): EEXIST, an errno that is ignored"),
+    Fault(KeepsModesOfDirectories, ("OVL-APPLY-KINDS",), "behaviour#applying: a directory is merged", hard=True),
+    Fault(CountsFromTheThirdName, ("OVL-SIZE-HARD-LINKS",), "boundary: the third name; moby/moby#9283"),
+    Fault(CountsBlocks, ("OVL-SIZE-HOLES",), "moby/moby#31944"),
+    Fault(CountsFilesOnly, ("OVL-SIZE-APPLIED",), "moby/moby#28264"),
+    Fault(CountsEveryName, ("OVL-SIZE-APPLIED",), "moby/moby#28264: of links", hard=True),
 )

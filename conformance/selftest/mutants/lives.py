@@ -1,4 +1,4 @@
-"""Faults in the life of layers: made, built on, removed, made again; and in chains as long as they may be."""
+"""Mutants of the life cycle of layers, and of chains of the maximum length."""
 
 from __future__ import annotations
 
@@ -415,59 +415,65 @@ class ReadsAncestorsNatively(Patched):
 
 
 FAULTS: Final = (
-    Fault(ForgetsTheParentItself, ("OVL-LIFE-CREATE",), "derived: driver-facts 3: the chain of a new layer"),
-    Fault(LeavesLinkOfUnknownParent, ("OVL-LIFE-UNKNOWN-PARENT",), "bug 69: moby#23535; erratum: driver-facts 3"),
+    Fault(ForgetsTheParentItself, ("OVL-LIFE-CREATE",), "behaviour#chain"),
+    Fault(LeavesLinkOfUnknownParent, ("OVL-LIFE-UNKNOWN-PARENT",), "behaviour#failed-create; moby/moby#23535"),
     Fault(
         CleansUpAfterOthers,
         ("OVL-LIFE-EXISTING-ID",),
-        "bug 69: moby#23535; a failed create cleans up what was there",
+        "moby/moby#23535: a failed create cleans up what was there",
     ),
-    Fault(CleansIdsUp, ("OVL-LIFE-BAD-ID",), "bug 88: CVE-2014-9358", hard=True),
-    Fault(TakesItsOwnNamesForIds, ("OVL-LIFE-BAD-ID",), "bug 70, 88: l/ removed as a layer", hard=True),
-    Fault(LeavesLinksOfEarlierLayers, ("OVL-LIFE-REMOVE",), "bug 69: moby#23535; after a restart", hard=True),
+    Fault(CleansIdsUp, ("OVL-LIFE-BAD-ID",), "CVE-2014-9358", hard=True),
+    Fault(
+        TakesItsOwnNamesForIds,
+        ("OVL-LIFE-BAD-ID",),
+        "behaviour#layer-ids: l/ removed as a layer; field-bugs#empty-link",
+        hard=True,
+    ),
+    Fault(LeavesLinksOfEarlierLayers, ("OVL-LIFE-REMOVE",), "moby/moby#23535: after a restart", hard=True),
     Fault(
         KnowsChildrenOfThisOpening,
         ("OVL-LIFE-REMOVE-PARENT",),
-        "erratum: driver-facts 3; after a restart",
+        "behaviour#remove-parent: after a restart",
         hard=True,
     ),
     Fault(RemovesByPrefix, ("OVL-LIFE-REMOVE-MISSING",), "derived: ids by their beginning", hard=True),
-    Fault(RefusesHalfway, ("OVL-LIFE-REMOVE-MOUNTED",), "bug 68: moby#34652; the order of two calls", hard=True),
+    Fault(RefusesHalfway, ("OVL-LIFE-REMOVE-MOUNTED",), "moby/moby#34652: the order of two calls", hard=True),
     Fault(RemembersChains, ("OVL-LIFE-REUSE-ID",), "derived: a cache that outlives its layer", hard=True),
     Fault(MountsTheEldestsUpper, ("OVL-LIFE-SIBLINGS",), "derived: on the second layer rather than the first"),
     Fault(
         UnmountsBusyParents,
         ("OVL-LIFE-BUSY-PARENT",),
-        "derived: driver-facts 4: create looks at no mount",
+        "behaviour#create: create looks at no mount",
         hard=True,
     ),
     Fault(RemembersBaseTrees, ("OVL-LIFE-MISSING-LAYER",), "derived: a cache that outlives its layer", hard=True),
-    Fault(PrunesLinksAtOpening, ("OVL-LIFE-REOPEN",), "bug 70: cs#1132", hard=True),
+    Fault(PrunesLinksAtOpening, ("OVL-LIFE-REOPEN",), "containers/storage#1132", hard=True),
     Fault(
         NumbersItsLinks,
         ("OVL-LIFE-REOPEN",),
-        "derived: driver-facts 1: names are random; after a restart",
+        "behaviour#link-names: random, also after a restart",
         hard=True,
     ),
     Fault(RemembersDiffs, ("OVL-LIFE-HISTORY",), "derived: on the second call rather than the first", hard=True),
-    Fault(ForgetsToGiveBack, ("OVL-LIFE-NO-LEAKS",), "bug 67: moby#34948; the naive diff's own mounts", hard=True),
-    Fault(KeepsBrokenDiffsOpen, ("OVL-LIFE-NO-DESCRIPTORS",), "bug 73: moby#23686", hard=True),
+    Fault(ForgetsToGiveBack, ("OVL-LIFE-NO-LEAKS",), "moby/moby#34948: the naive diff's own mounts", hard=True),
+    Fault(KeepsBrokenDiffsOpen, ("OVL-LIFE-NO-DESCRIPTORS",), "moby/moby#23686", hard=True),
     Fault(
-        KeepsIdsClaimed, ("OVL-LIFE-AFTER-REFUSAL",), "bug 72: cs#2297; an error path releases its locks", hard=True
+        KeepsIdsClaimed,
+        ("OVL-LIFE-AFTER-REFUSAL",),
+        "containerd/containerd@ad9eca1dc: an error path keeps its lock",
+        hard=True,
     ),
-    Fault(KeepsLockedAfterRefusedRemove, ("OVL-LIFE-AFTER-REFUSAL",), "bug 72: containerd ad9eca1dc", hard=True),
-    Fault(
-        MakesClosedRoots, ("OVL-LIFE-ROOT-OPEN",), "derived: driver-facts 1: diff is 0755; 6: umask 0", hard=True
-    ),
+    Fault(KeepsLockedAfterRefusedRemove, ("OVL-LIFE-AFTER-REFUSAL",), "containerd/containerd@ad9eca1dc", hard=True),
+    Fault(MakesClosedRoots, ("OVL-LIFE-ROOT-OPEN",), "behaviour#layer-directory: diff has mode 0755", hard=True),
     Fault(LimitOf127AfterReopen, ("OVL-CHAIN-128",), "boundary: 127 lowers, on a chain after a restart", hard=True),
-    Fault(LimitOf129, ("OVL-CHAIN-129-REFUSED",), "boundary: 129 lowers; bug 61: buildkit#3067", hard=True),
-    Fault(LeavesLinkOfTheDeepest, ("OVL-CHAIN-129-REFUSED",), "bug 61, 69: cri-o#6261", hard=True),
+    Fault(LimitOf129, ("OVL-CHAIN-129-REFUSED",), "boundary: 129 lowers; moby/buildkit#3067", hard=True),
+    Fault(LeavesLinkOfTheDeepest, ("OVL-CHAIN-129-REFUSED",), "cri-o/cri-o#6261", hard=True),
     Fault(ClosesTheLastParent, ("OVL-CHAIN-TOP-AGAIN",), "boundary: 128 lowers, the second time", hard=True),
     Fault(DiffsTheDeepestWhole, ("OVL-CHAIN-DIFF-DEEP",), "boundary: 128 lowers", hard=True),
     Fault(
         ReadsAncestorsNatively,
         ("OVL-DIFF-ANCESTOR",),
-        "derived: driver-facts 5: native for the direct parent only",
+        "behaviour#native-diff: for the direct parent only",
         hard=True,
     ),
 )

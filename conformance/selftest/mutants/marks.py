@@ -1,4 +1,4 @@
-"""Faults of opaque directories, and of the features of the kernel that stand in for copying one."""
+"""Mutants of opaque directories, and of the features of the kernel that stand in for copying one."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class _Deletes(Faithful):
 
 
 class DeletesOneLevel(_Deletes):
-    """A directory that is made again is told by whiteouts in it, and none in directories that it has again."""
+    """A recreated directory is represented by whiteouts in it, and none in directories that it has again."""
 
 
 class DeletesOneLayer(_Deletes):
-    """A directory that is made again is told by whiteouts, for what the layer right below has in it."""
+    """A recreated directory is represented by whiteouts, for what the layer right below has in it."""
 
     def names(self, layer_id: str, directory: str) -> set[str]:
         """Of that layer."""
@@ -84,7 +84,7 @@ class DeletesOneLayer(_Deletes):
 
 
 class MarkResetsTheMode(Patched):
-    """A directory is removed and made anew where an opaque mark is applied, as mkdir makes it."""
+    """A directory is removed and made anew where an opaque whiteout is applied, as mkdir makes it."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 
@@ -96,7 +96,7 @@ class MarkResetsTheMode(Patched):
 
 
 class MarkResetsTheOwner(Patched):
-    """A directory belongs to root where an opaque mark was applied."""
+    """A directory belongs to root where an opaque whiteout was applied."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 
@@ -111,7 +111,7 @@ class MarkResetsTheOwner(Patched):
 
 
 class MarkClearsTheArchive(Patched):
-    """An opaque mark removes what the archive brought into the directory before it."""
+    """An opaque whiteout removes what the archive brought into the directory before it."""
 
     place = "archive.unpack:_Unpacker._make_opaque"
 
@@ -165,17 +165,24 @@ def _listed(directory: str) -> set[str]:
 
 
 FAULTS: Final = (
-    Fault(CarriesMarksUp, ("OVL-OPAQUE-NOT-INHERITED",), "bug 6: moby 64b43ed5ec", hard=True),
-    Fault(MarksTheTopOnly, ("OVL-OPAQUE-DEEP",), "bug 20: fuse-overlayfs#136", hard=True),
-    Fault(DeletesOneLevel, ("OVL-OPAQUE-DEEP",), "bug 20: fuse-overlayfs#136, #138", hard=True),
-    Fault(DeletesOneLayer, ("OVL-OPAQUE-DEEP",), "bug 3: docker#25244; in a layer two further down", hard=True),
-    Fault(MarkResetsTheMode, ("OVL-OPAQUE-METADATA",), "bug 5: docker#27298"),
-    Fault(MarkResetsTheOwner, ("OVL-OPAQUE-METADATA",), "bug 5: moby daa7019517", hard=True),
+    Fault(CarriesMarksUp, ("OVL-OPAQUE-NOT-INHERITED",), "moby/moby@64b43ed5ec", hard=True),
+    Fault(MarksTheTopOnly, ("OVL-OPAQUE-DEEP",), "containers/fuse-overlayfs#136", hard=True),
+    Fault(
+        DeletesOneLevel,
+        ("OVL-OPAQUE-DEEP",),
+        "containers/fuse-overlayfs#136; containers/fuse-overlayfs#138",
+        hard=True,
+    ),
+    Fault(DeletesOneLayer, ("OVL-OPAQUE-DEEP",), "moby/moby#25244: in a layer two further down", hard=True),
+    Fault(MarkResetsTheMode, ("OVL-OPAQUE-METADATA",), "moby/moby#27298"),
+    Fault(MarkResetsTheOwner, ("OVL-OPAQUE-METADATA",), "moby/moby@daa7019517", hard=True),
     Fault(
         MarkClearsTheArchive,
         ("OVL-APPLY-OPAQUE-ORDER",),
-        "derived: image-spec layer.md: an opaque mark hides what is in lower layers, wherever it stands",
+        "image-spec/layer.md#opaque-whiteout: wherever it stands",
     ),
-    Fault(MountsWithRedirects, ("OVL-APPLY-ROUND-TRIP",), "bug 26: moby 49c3a7c4ba", hard=True),
-    Fault(MountsWithMetacopy, ("OVL-DIFF-COPY-UP-DATA",), "bug 27: cs#640, #815", hard=True),
+    Fault(MountsWithRedirects, ("OVL-APPLY-ROUND-TRIP",), "moby/moby@49c3a7c4ba", hard=True),
+    Fault(
+        MountsWithMetacopy, ("OVL-DIFF-COPY-UP-DATA",), "containers/storage#640; containers/storage#815", hard=True
+    ),
 )

@@ -1,4 +1,4 @@
-"""Faults of owners, bits, attributes, times and kinds of file, each where one of them is read or set."""
+"""Mutants of owners, bits, attributes, times and kinds of file, each where one of them is read or set."""
 
 from __future__ import annotations
 
@@ -294,27 +294,27 @@ class MasksDirectories(Patched):
 
 FAULTS: Final = (
     Fault(ChownsLast, ("OVL-META-OWNERS-AND-BITS",), "derived: chown(2) clears setuid and setgid", hard=True),
-    Fault(SetsCapabilitiesBeforeOwners, ("OVL-META-CAPABILITY",), "bug 41: cs#217, buildkit 0a36f1afe"),
-    Fault(LosesCapabilitiesOfLowerFiles, ("OVL-META-CAPABILITY",), "bug 41: buildah#3294; copied up", hard=True),
-    Fault(LeavesSymlinksToRoot, ("OVL-META-OWNERS",), "derived: lchown(2)"),
     Fault(
-        LeavesTimesOfSymlinks, ("OVL-APPLY-FILE-TIMES",), "derived: utimensat(2): AT_SYMLINK_NOFOLLOW", hard=True
+        SetsCapabilitiesBeforeOwners, ("OVL-META-CAPABILITY",), "containers/storage#217; moby/buildkit@0a36f1afe"
     ),
+    Fault(LosesCapabilitiesOfLowerFiles, ("OVL-META-CAPABILITY",), "containers/buildah#3294: copied up", hard=True),
+    Fault(LeavesSymlinksToRoot, ("OVL-META-OWNERS",), "lchown(2)"),
+    Fault(LeavesTimesOfSymlinks, ("OVL-APPLY-FILE-TIMES",), "utimensat(2): AT_SYMLINK_NOFOLLOW", hard=True),
     Fault(
-        LosesTimesOfDevices, ("OVL-APPLY-FILE-TIMES",), "derived: driver-facts 6: headers carry mtime", hard=True
+        LosesTimesOfDevices, ("OVL-APPLY-FILE-TIMES",), "behaviour#entry-metadata: headers carry mtime", hard=True
     ),
     Fault(TakesTheEpochForUnset, ("OVL-META-TIMES",), "boundary: second 0"),
     Fault(CutsTimesTo32Bits, ("OVL-META-TIMES",), "boundary: 32 bits of seconds"),
-    Fault(RoundsTimesUp, ("OVL-META-TIMES-DOWN",), "bug 38: cs 15e07f827"),
+    Fault(RoundsTimesUp, ("OVL-META-TIMES-DOWN",), "containers/storage@15e07f827"),
     Fault(KeepsTimesAsFloats, ("OVL-META-TIMES-FINE",), "boundary: 53 bits of a double"),
-    Fault(LosesAttributesOfDirectories, ("OVL-META-XATTRS",), "derived: driver-facts 6: attributes of any entry"),
-    Fault(KeepsOneAttribute, ("OVL-META-XATTRS",), "bug 42: cs a8686fcb4"),
-    Fault(CutsAttributesAtNul, ("OVL-META-XATTRS",), "derived: xattr(7): a value is any bytes"),
-    Fault(ReadsAttributesOf1024, ("OVL-META-XATTRS-LARGE",), "bug 43: cs 091491bbf"),
-    Fault(CutsDevicesTo8Bits, ("OVL-META-DEVICES",), "boundary: 8 bits; bug 53: cs f240cc75a"),
-    Fault(MakesAllDevicesCharacters, ("OVL-META-DEVICES",), "bug 53: containerd 0205398ac"),
+    Fault(LosesAttributesOfDirectories, ("OVL-META-XATTRS",), "behaviour#pax-extensions: attributes of any entry"),
+    Fault(KeepsOneAttribute, ("OVL-META-XATTRS",), "containers/storage@a8686fcb4"),
+    Fault(CutsAttributesAtNul, ("OVL-META-XATTRS",), "xattr(7): a value is any bytes"),
+    Fault(ReadsAttributesOf1024, ("OVL-META-XATTRS-LARGE",), "containers/storage@091491bbf"),
+    Fault(CutsDevicesTo8Bits, ("OVL-META-DEVICES",), "boundary: 8 bits; containers/storage@f240cc75a"),
+    Fault(MakesAllDevicesCharacters, ("OVL-META-DEVICES",), "containerd/containerd@0205398ac"),
     Fault(MakesPrivatePipes, ("OVL-META-FIFOS",), "derived: umask(2), on mkfifo(3)"),
-    Fault(PacksSocketsAsPipes, ("OVL-DIFF-SOCKETS",), "bug 54: docker#12080"),
-    Fault(LosesTheLastHole, ("OVL-META-HOLES",), "derived: lseek(2): SEEK_HOLE; the length of a sparse file"),
+    Fault(PacksSocketsAsPipes, ("OVL-DIFF-SOCKETS",), "containerd/containerd#2222"),
+    Fault(LosesTheLastHole, ("OVL-META-HOLES",), "derived: lseek(2): SEEK_HOLE, the length of a sparse file"),
     Fault(MasksDirectories, ("OVL-APPLY-UMASK",), "derived: umask(2), on mkdir(2)"),
 )

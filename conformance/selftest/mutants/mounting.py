@@ -1,4 +1,4 @@
-"""Faults of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
+"""Mutants of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
 
 from __future__ import annotations
 
@@ -277,43 +277,46 @@ FAULTS: Final = (
     Fault(
         FillsThePage,
         ("OVL-MOUNT-PAGE-BOUNDARY",),
-        "boundary: exactly a page; bug 62: cs#1158, #1159, moby c923f6ac3b; erratum: driver-facts 4",
+        "boundary: exactly a page; behaviour#page-size; containers/storage#1158; moby/moby@c923f6ac3b",
         hard=True,
     ),
     Fault(
         FillsThePageByTheShortPath,
         ("OVL-MOUNT-PAGE-RELATIVE",),
-        "boundary: exactly a page by the relative form; erratum: driver-facts 4",
+        "boundary: exactly a page by the relative form; behaviour#page-size",
         hard=True,
     ),
-    Fault(StandsInTheWrongPlace, ("OVL-MOUNT-LONG-HOME",), "bug 63: buildah#3708; driver-facts 4, relative form"),
+    Fault(StandsInTheWrongPlace, ("OVL-MOUNT-LONG-HOME",), "behaviour#relative-form; containers/buildah#3708"),
+    Fault(ComesBackWhenAllIsWell, ("OVL-MOUNT-CWD",), "behaviour#working-directory", hard=True),
+    Fault(EscapesNoColon, ("OVL-NAMES-HOME",), "moby/moby#40939", hard=True),
+    Fault(EscapesNoComma, ("OVL-NAMES-HOME",), "containers/fuse-overlayfs#227", hard=True),
+    Fault(EscapesNoBackslash, ("OVL-NAMES-HOME",), "containers/fuse-overlayfs#440", hard=True),
+    Fault(EscapesBackslashesLast, ("OVL-NAMES-HOME",), "moby/moby#40939: the order of two escapes", hard=True),
+    Fault(EscapesLowersOnly, ("OVL-NAMES-HOME",), "moby/moby#40939: upper and work", hard=True),
     Fault(
-        ComesBackWhenAllIsWell, ("OVL-MOUNT-CWD",), "derived: driver-facts 4: do not chdir the process", hard=True
+        TakesMountinfoAsItIs,
+        ("OVL-LIFE-NO-LEAKS",),
+        "behaviour#path-escapes: a space in the home; field-bugs#special-paths",
+        hard=True,
     ),
-    Fault(EscapesNoColon, ("OVL-NAMES-HOME",), "bug 64: moby#40939", hard=True),
-    Fault(EscapesNoComma, ("OVL-NAMES-HOME",), "bug 64: fuse-overlayfs#227", hard=True),
-    Fault(EscapesNoBackslash, ("OVL-NAMES-HOME",), "bug 64: fuse-overlayfs#440", hard=True),
-    Fault(EscapesBackslashesLast, ("OVL-NAMES-HOME",), "bug 64: moby#40939; the order of two escapes", hard=True),
-    Fault(EscapesLowersOnly, ("OVL-NAMES-HOME",), "bug 64: upper and work", hard=True),
-    Fault(TakesMountinfoAsItIs, ("OVL-LIFE-NO-LEAKS",), "bug 64, 67: a space in the home", hard=True),
-    Fault(DropsLongLabels, ("OVL-MOUNT-LABEL-LONG",), "bug 63: buildah#3708; a label that is too large"),
-    Fault(DropsLabelsOnTheSecondGet, ("OVL-MOUNT-LABEL-REFUSED",), "derived: driver-facts 8", hard=True),
-    Fault(BindsAndShares, ("OVL-MOUNT-HOME-PRIVATE",), "bug 74: moby 9803272f2d"),
+    Fault(DropsLongLabels, ("OVL-MOUNT-LABEL-LONG",), "containers/buildah#3708: a label that is too large"),
+    Fault(DropsLabelsOnTheSecondGet, ("OVL-MOUNT-LABEL-REFUSED",), "behaviour#labels", hard=True),
+    Fault(BindsAndShares, ("OVL-MOUNT-HOME-PRIVATE",), "behaviour#private-home"),
     Fault(
         SharesHomesThatAreMounts,
         ("OVL-MOUNT-HOME-PRIVATE",),
-        "bug 74: moby 9803272f2d; a home that is a mount",
+        "behaviour#private-home: a home that is a mount",
         hard=True,
     ),
-    Fault(LeavesOutMissingLowers, ("OVL-MOUNT-LOWER-GONE",), "bug 70: podman#5986"),
-    Fault(NamesNoLower, ("OVL-MOUNT-LOWER-GONE",), "derived: driver-facts 4: an error that names it"),
+    Fault(LeavesOutMissingLowers, ("OVL-MOUNT-LOWER-GONE",), "containers/podman#5986"),
+    Fault(NamesNoLower, ("OVL-MOUNT-LOWER-GONE",), "behaviour#missing-lower: the error names it"),
     Fault(Drops128thLower, ("OVL-CHAIN-128",), "boundary: 127 lowers", hard=True),
     Fault(SortsLowersWhenThereAreMany, ("OVL-CHAIN-ORDER",), "derived: the relative form only", hard=True),
-    Fault(LeavesADirectoryForDevices, ("OVL-MOUNT-READ-ONLY-USE",), "bug 46: podman#1506"),
+    Fault(LeavesADirectoryForDevices, ("OVL-MOUNT-READ-ONLY-USE",), "containers/podman#1506"),
     Fault(
         NeedsAMountPoint,
         ("OVL-LAYOUT-READ",),
-        "derived: driver-facts 1: interchangeable with containers-storage",
+        "behaviour#base-layers: homes are shared with containers/storage",
         hard=True,
     ),
 )

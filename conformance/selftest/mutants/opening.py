@@ -1,4 +1,4 @@
-"""Faults of opening: the words that are taken, the kernels and filesystems that are let in, and what is left."""
+"""Mutants of opening: the words that are taken, the kernels and filesystems that are let in, and what is left."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RemembersTheFirstFilesystem(Patched):
     """The name of the backing filesystem is kept for the process, so a second home gets that of the first."""
 
     place = "gates:filesystem_name"
-    known: list[str] = []  # noqa: RUF012 - for the whole process, which is the fault
+    known: list[str] = []  # noqa: RUF012 - for the whole process, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -361,60 +361,67 @@ class TakesALinkForTheHome(Patched):
 
 
 FAULTS: Final = (
-    Fault(AsksTheHomeItself, ("OVL-OPEN-FRESH",), "derived: driver-facts 2: statfs of the parent of the home"),
+    Fault(AsksTheHomeItself, ("OVL-OPEN-FRESH",), "behaviour#backing-name: statfs of the parent of the home"),
     Fault(
         LeavesProbeOnReopen,
         ("OVL-OPEN-AGAIN",),
-        "bug 75: derived from the reference source's probes, with layers in the home",
+        "behaviour#probes: with layers in the home",
         hard=True,
     ),
     Fault(
         ReadsOptionsLast,
         ("OVL-OPEN-REFUSED-CLEAN",),
-        "bug 75: derived from driver-facts 2, the order of an opening",
+        "behaviour#opening-order; behaviour#probes",
     ),
-    Fault(LetsOthersThrough, ("OVL-OPEN-HOME-CLOSED",), "bug 91: CVE-2021-41091", hard=True),
+    Fault(LetsOthersThrough, ("OVL-OPEN-HOME-CLOSED",), "CVE-2021-41091", hard=True),
     Fault(
         RemembersTheFirstFilesystem,
         ("OVL-OPEN-SECOND-HOME",),
-        "bug 77: derived from driver-facts 5, the process-wide answers",
+        "behaviour#answers-per-home",
         backing="ext4",
         hard=True,
     ),
-    Fault(KnowsOptionsByTheirBeginning, ("OVL-OPTION-UNKNOWN",), "derived: driver-facts 2, options", hard=True),
-    Fault(KnowsTwoCases, ("OVL-OPTION-CASE",), "derived: driver-facts 2, keys in any case", hard=True),
-    Fault(FoldsValues, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool", hard=True),
-    Fault(TakesNothingForTrue, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool"),
-    Fault(TakesAWordForTrue, ("OVL-OPTION-BOOL",), "derived: driver-facts 2, ParseBool", hard=True),
-    Fault(RoundsSizes, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: fractions are cut off", hard=True),
-    Fault(ReadsUnitsOf1000, ("OVL-OPTION-SIZE-FORM",), "derived: driver-facts 2: units of 1024", hard=True),
+    Fault(KnowsOptionsByTheirBeginning, ("OVL-OPTION-UNKNOWN",), "behaviour#options", hard=True),
+    Fault(KnowsTwoCases, ("OVL-OPTION-CASE",), "behaviour#options: keys in any case", hard=True),
+    Fault(FoldsValues, ("OVL-OPTION-BOOL",), "behaviour#option-bool", hard=True),
+    Fault(TakesNothingForTrue, ("OVL-OPTION-BOOL",), "behaviour#option-bool"),
+    Fault(TakesAWordForTrue, ("OVL-OPTION-BOOL",), "behaviour#option-bool", hard=True),
+    Fault(RoundsSizes, ("OVL-OPTION-SIZE-FORM",), "behaviour#option-size: fractions are cut", hard=True),
+    Fault(ReadsUnitsOf1000, ("OVL-OPTION-SIZE-FORM",), "behaviour#option-size: units of 1024", hard=True),
     Fault(
         DropsSizesWithoutQuota,
         ("OVL-OPTION-SIZE-BACKING",),
-        "derived: driver-facts 2: a size on what is not xfs is an error",
+        "behaviour#option-size-quota",
         backing="tmpfs",
     ),
-    Fault(LooksAtTheFirstStore, ("OVL-OPTION-IMAGESTORE",), "derived: driver-facts 2, imagestore", hard=True),
+    Fault(LooksAtTheFirstStore, ("OVL-OPTION-IMAGESTORE",), "behaviour#option-imagestore", hard=True),
     Fault(RefusesTheFirstGoodKernel, ("OVL-GATE-KERNEL-OLD",), "boundary: kernel 4.0"),
     Fault(RefusesTheFirstGoodKernelOfBtrfs, ("OVL-GATE-BTRFS",), "boundary: kernel 4.7 on btrfs"),
     Fault(ComparesReleasesAsText, ("OVL-GATE-BTRFS",), "boundary: kernel 4.10 on btrfs", hard=True),
-    Fault(WantsThreeNumbers, ("OVL-GATE-KERNEL-FORM",), "derived: driver-facts 2: 3.12-1-amd64"),
-    Fault(TakesOneNumber, ("OVL-GATE-KERNEL-FORM",), "derived: driver-facts 2: fewer than two numbers", hard=True),
-    Fault(OverridesFilesystems, ("OVL-GATE-BACKING",), "bug 33: moby#35483"),
+    Fault(WantsThreeNumbers, ("OVL-GATE-KERNEL-FORM",), "behaviour#kernel-release-form: 3.12-1-amd64"),
+    Fault(
+        TakesOneNumber,
+        ("OVL-GATE-KERNEL-FORM",),
+        "behaviour#kernel-release-form: fewer than two numbers",
+        hard=True,
+    ),
+    Fault(OverridesFilesystems, ("OVL-GATE-BACKING",), "moby/moby#35483"),
     Fault(SignsMagics, ("OVL-GATE-BTRFS",), "boundary: magics from 2^31 on", hard=True),
-    Fault(ForgetsTheOverrideOnBtrfs, ("OVL-GATE-BTRFS",), "derived: driver-facts 2: unless override_kernel_check"),
-    Fault(RefusesStrangers, ("OVL-GATE-BACKING-TAKEN",), "derived: driver-facts 2: other filesystems are taken"),
-    Fault(TakesOverlayForAnUpper, ("OVL-GATE-REAL-OVERLAY",), "bug 33: moby#21828", backing="overlay"),
+    Fault(
+        ForgetsTheOverrideOnBtrfs, ("OVL-GATE-BTRFS",), "behaviour#btrfs-gate: unless override_kernel_check is set"
+    ),
+    Fault(RefusesStrangers, ("OVL-GATE-BACKING-TAKEN",), "behaviour#backing-gate: other filesystems are accepted"),
+    Fault(TakesOverlayForAnUpper, ("OVL-GATE-REAL-OVERLAY",), "moby/moby#21828", backing="overlay"),
     Fault(
         UsesUpItsOptions,
         ("OVL-OPEN-OPTIONS-KEPT",),
-        "bug 76: derived from driver-facts 3, the erratum of create",
+        "behaviour#options: the caller's options are not modified",
         hard=True,
     ),
     Fault(
         TakesALinkForTheHome,
         ("OVL-OPEN-SYMLINK",),
-        "derived: symlink(7): a home may be reached through one",
+        "symlink(7): a home may be reached through one",
         hard=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults of the blocks of an archive: lengths, boundaries of fields, and what does not fit in them."""
+"""Mutants of the blocks of an archive: lengths, boundaries of fields, and what does not fit in them."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class ChecksTheFirstSumOnly(Patched):
 
     place = "archive.reader:ArchiveReader.members"
     also = "archive.tarformat:_check_sum"
-    checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the fault
+    checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the mutation
 
     @staticmethod
     def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -222,19 +222,23 @@ class TakesNegativeSizesForNone(Patched):
 
 
 FAULTS: Final = (
-    Fault(PadsWholeBlocks, ("OVL-DIFF-TAR",), "boundary: a file of whole blocks; POSIX pax", hard=True),
-    Fault(CountsRecordsOnce, ("OVL-META-XATTRS",), "boundary: a record of 99 bytes; POSIX pax", hard=True),
-    Fault(CutsNamesOf100, ("OVL-NAMES-LONG-PATHS",), "boundary: 100 bytes of a name; POSIX ustar", hard=True),
-    Fault(CutsPrefixesOf155, ("OVL-NAMES-LONG-PATHS",), "boundary: 155 bytes of a prefix; POSIX ustar", hard=True),
-    Fault(CutsTargetsOf100, ("OVL-NAMES-LONG-PATHS",), "boundary: 100 bytes of a target; POSIX ustar", hard=True),
-    Fault(CutsLongTargets, ("OVL-NAMES-LONG-PATHS",), "derived: readlink(2): a buffer that is too small"),
-    Fault(OverflowsIds, ("OVL-META-OWNERS",), "boundary: 2^21, seven octal digits; POSIX ustar", hard=True),
+    Fault(PadsWholeBlocks, ("OVL-DIFF-TAR",), "boundary: a file of whole blocks, POSIX pax", hard=True),
+    Fault(CountsRecordsOnce, ("OVL-META-XATTRS",), "boundary: a record of 99 bytes, POSIX pax", hard=True),
+    Fault(CutsNamesOf100, ("OVL-NAMES-LONG-PATHS",), "boundary: 100 bytes of a name, POSIX ustar", hard=True),
+    Fault(CutsPrefixesOf155, ("OVL-NAMES-LONG-PATHS",), "boundary: 155 bytes of a prefix, POSIX ustar", hard=True),
+    Fault(CutsTargetsOf100, ("OVL-NAMES-LONG-PATHS",), "boundary: 100 bytes of a target, POSIX ustar", hard=True),
+    Fault(CutsLongTargets, ("OVL-NAMES-LONG-PATHS",), "readlink(2): a buffer that is too small"),
+    Fault(OverflowsIds, ("OVL-META-OWNERS",), "boundary: 2^21, seven octal digits, POSIX ustar", hard=True),
     Fault(LosesLastChunks, ("OVL-APPLY-ROUND-TRIP",), "boundary: a file of whole chunks", hard=True),
     Fault(CutsGnuNames, ("OVL-APPLY-FORMATS",), "boundary: 100 bytes of a name, in the form of GNU"),
-    Fault(LeavesGlobalHeadersInTheWay, ("OVL-APPLY-FORMATS",), "derived: POSIX pax: global headers"),
-    Fault(KeepsGlobalHeaders, ("OVL-APPLY-FORMATS",), "derived: POSIX pax: global headers, as ustar readers do"),
-    Fault(EndsAtHalfAHeader, ("OVL-APPLY-TRUNCATED",), "bug 89: CVE-2021-20291; half a header"),
-    Fault(KeepsHalfFiles, ("OVL-APPLY-TRUNCATED",), "bug 89: CVE-2021-20291; half a file"),
-    Fault(ChecksTheFirstSumOnly, ("OVL-HOSTILE-CHECKSUM",), "derived: driver-facts 6: a bad checksum is an error"),
+    Fault(LeavesGlobalHeadersInTheWay, ("OVL-APPLY-FORMATS",), "POSIX/utilities/pax: global headers"),
+    Fault(
+        KeepsGlobalHeaders,
+        ("OVL-APPLY-FORMATS",),
+        "POSIX/utilities/pax: global headers, as ustar readers take them",
+    ),
+    Fault(EndsAtHalfAHeader, ("OVL-APPLY-TRUNCATED",), "CVE-2021-20291: half a header"),
+    Fault(KeepsHalfFiles, ("OVL-APPLY-TRUNCATED",), "CVE-2021-20291: half a file"),
+    Fault(ChecksTheFirstSumOnly, ("OVL-HOSTILE-CHECKSUM",), "behaviour#damaged-archives: a wrong checksum"),
     Fault(TakesNegativeSizesForNone, ("OVL-HOSTILE-SIZE",), "boundary: a size of -1"),
 )

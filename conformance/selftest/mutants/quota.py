@@ -1,4 +1,4 @@
-"""Faults of limits: ids, numbers and moments of project quota."""
+"""Mutants of limits: ids, numbers and moments of project quota."""
 
 from __future__ import annotations
 
@@ -396,39 +396,39 @@ FAULTS: Final = (
     _fault(RoundsFractionsUp, "boundary: a fraction is cut", "SIZE-LAYER", "SIZE-DRIVER"),
     _fault(TakesAnySize, "boundary: what is a size", "SIZE-FORM"),
     _fault(TakesNothingForUnsaid, "boundary: a size of 0", "SIZE-ZERO"),
-    _fault(LimitsSoftly, "bug 78: moby graphtest", "ENFORCED"),
+    _fault(LimitsSoftly, "field-bugs#quota-test", "ENFORCED"),
     _fault(StopsABlockEarly, "boundary: one block", "ENFORCED", "BELOW"),
     _fault(StopsABlockLate, "boundary: one block", "ENFORCED"),
-    _fault(PassesNothingOn, "bug 78: moby graphtest", "ENFORCED"),
+    _fault(PassesNothingOn, "field-bugs#quota-test", "ENFORCED"),
     _fault(KeepsAReserve, "boundary: what fits", "BELOW"),
     _fault(WarnsAtHalf, "boundary: soft and hard limits", "STATFS"),
-    _fault(PrefersItsDefault, "bug 80: moby#34701", "DEFAULT"),
-    _fault(LimitsImages, "bug 82: cs 3ccd3208d", "IMAGES"),
+    _fault(PrefersItsDefault, "moby/moby#34701", "DEFAULT"),
+    _fault(LimitsImages, "containers/storage@3ccd3208d", "IMAGES"),
     _fault(CountsLowers, "boundary: what counts", "LOWERS"),
-    _fault(OneProjectForAll, "bug 79: moby 31ed121cb8", "OWN", "IDS"),
-    _fault(BeginsAnew, "bug 79: cs ffeddaae9", "REOPEN", "IDS"),
+    _fault(OneProjectForAll, "behaviour#quota-project-ids; moby/moby@31ed121cb8", "OWN", "IDS"),
+    _fault(BeginsAnew, "behaviour#quota-project-ids; containers/storage@ffeddaae9", "REOPEN", "IDS"),
     _fault(
-        TriesAUsedId, "derived: driver-facts 7: the test limit of an opening, on an id that is in use", "REOPEN"
+        TriesAUsedId, "behaviour#quota-project-ids: the test limit of an opening, on an id that is in use", "REOPEN"
     ),
-    _fault(NumbersByCount, "bug 79: moby 31ed121cb8", "IDS", hard=True),
-    _fault(LooksOnce, "bug 79: cs ffeddaae9", "PROCESSES", hard=True),
-    _fault(KnowsOneHome, "bug 79: cs ffeddaae9", "HOMES"),
-    _fault(IgnoresBase, "bug 79: moby 31ed121cb8", "BASE"),
-    _fault(MovesAsItIs, "bug 79: moby 31ed121cb8", "BASE"),
-    _fault(KeepsOldSizes, "bug 80: moby#34701, #53107", "ID-AGAIN"),
-    _fault(LimitsOnce, "bug 80: container-libs#886", "ID-AGAIN"),
+    _fault(NumbersByCount, "behaviour#quota-project-ids; moby/moby@31ed121cb8", "IDS", hard=True),
+    _fault(LooksOnce, "behaviour#quota-project-ids; containers/storage@ffeddaae9", "PROCESSES", hard=True),
+    _fault(KnowsOneHome, "behaviour#quota-project-ids; containers/storage@ffeddaae9", "HOMES"),
+    _fault(IgnoresBase, "behaviour#quota-project-ids; moby/moby@31ed121cb8", "BASE"),
+    _fault(MovesAsItIs, "behaviour#quota-project-ids; moby/moby@31ed121cb8", "BASE"),
+    _fault(KeepsOldSizes, "moby/moby#34701; moby/moby#53107", "ID-AGAIN"),
+    _fault(LimitsOnce, "containers/container-libs#886", "ID-AGAIN"),
     _fault(
         KeepsWhatWasRemoved,
-        "derived: unlink(2): a file that has another name keeps its space",
+        "unlink(2): a file that has another name keeps its space",
         "SPACE",
     ),
-    _fault(ClearsNothing, "bug 80: container-libs#886", "CLEARED"),
+    _fault(ClearsNothing, "containers/container-libs#886", "CLEARED"),
     _fault(
         WantsAWorkDirectory,
-        "derived: mkdir(2): EDQUOT; a layer that is full can be opened (refdriver 0.3.0)",
+        "derived: mkdir(2): EDQUOT, a layer that is full can be opened (refdriver 0.3.0)",
         "FULL",
     ),
-    _fault(OpensWhenIdle, "bug 81: moby#42832", "OPEN-MOUNTED"),
-    _fault(TrustsItsNode, "bug 82: cs aa0d39469", "DEVICE"),
+    _fault(OpensWhenIdle, "moby/moby#42832", "OPEN-MOUNTED"),
+    _fault(TrustsItsNode, "containers/storage@aa0d39469", "DEVICE"),
     Fault(OpensWithoutQuota, ("OVL-QUOTA-NO-PQUOTA",), "boundary: what is refused", backing="xfs-noquota"),
 )

@@ -1,4 +1,4 @@
-"""Faults of homes that were harmed, or laid out by others: what is read back from disk, and how it is written."""
+"""Mutants of homes that are damaged or laid out by others: what is read back from disk, and how it is written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SkipsMissingShortLinks(Patched):
 
 
 class MendsLinksAstray(Faithful):
-    """A short link that is gone is made again when the home is opened, to the first layer that there is."""
+    """A short link that is gone is recreated when the home is opened, to the first layer that there is."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         layers = sorted(path.parent.name for path in Path(home).glob("*/link"))
@@ -201,23 +201,38 @@ FAULTS: Final = (
     Fault(
         RemovesAllLinks,
         ("OVL-RESTART-LINK-EMPTY",),
-        "bug 70: an empty link removes all of l; erratum: driver-facts 3",
+        "behaviour#link-file-empty; field-bugs#empty-link",
         hard=True,
     ),
-    Fault(SkipsALayerWithoutLink, ("OVL-RESTART-LINK-GONE",), "bug 70: cs#326, #859", hard=True),
-    Fault(SkipsMissingShortLinks, ("OVL-RESTART-SHORT-LINK-GONE",), "bug 70: cs#859, #1132", hard=True),
-    Fault(MendsLinksAstray, ("OVL-RESTART-SHORT-LINK-GONE",), "bug 70: a link mended to another layer", hard=True),
-    Fault(ReadsCutChains, ("OVL-RESTART-LOWER-CUT",), "bug 70: podman#5986", hard=True),
-    Fault(TakesAnEmptyLowerForNone, ("OVL-RESTART-LOWER-CUT",), "bug 70: podman#5986; a lower of 0 bytes"),
+    Fault(
+        SkipsALayerWithoutLink,
+        ("OVL-RESTART-LINK-GONE",),
+        "containers/storage#326; containers/storage#859",
+        hard=True,
+    ),
+    Fault(
+        SkipsMissingShortLinks,
+        ("OVL-RESTART-SHORT-LINK-GONE",),
+        "containers/storage#859; containers/storage#1132",
+        hard=True,
+    ),
+    Fault(
+        MendsLinksAstray,
+        ("OVL-RESTART-SHORT-LINK-GONE",),
+        "behaviour#untrusted-disk: a link mended to another layer; field-bugs#short-link-lost",
+        hard=True,
+    ),
+    Fault(ReadsCutChains, ("OVL-RESTART-LOWER-CUT",), "containers/podman#5986", hard=True),
+    Fault(TakesAnEmptyLowerForNone, ("OVL-RESTART-LOWER-CUT",), "containers/storage#1064: a lower of 0 bytes"),
     Fault(
         FollowsShortLinks,
         ("OVL-RESTART-LOWER-ASTRAY",),
-        "derived: driver-facts 3: what is on disk is untrusted",
+        "behaviour#untrusted-disk",
         hard=True,
     ),
-    Fault(TakesFilesForLayers, ("OVL-RESTART-FOREIGN",), "derived: driver-facts 3", hard=True),
-    Fault(LinksWhenNeeded, ("OVL-LAYOUT-LINK",), "derived: driver-facts 1, l/", hard=True),
-    Fault(WritesTheParentOnly, ("OVL-LAYOUT-LOWER",), "derived: driver-facts 1, lower", hard=True),
-    Fault(MakesWorkWhenNeeded, ("OVL-LAYOUT-DIRECTORIES",), "derived: driver-facts 1, work", hard=True),
-    Fault(WantsALinkFile, ("OVL-LAYOUT-READ",), "derived: driver-facts 1: interchangeable with containers-storage"),
+    Fault(TakesFilesForLayers, ("OVL-RESTART-FOREIGN",), "behaviour#unknown-entries", hard=True),
+    Fault(LinksWhenNeeded, ("OVL-LAYOUT-LINK",), "behaviour#layer-directory: l/", hard=True),
+    Fault(WritesTheParentOnly, ("OVL-LAYOUT-LOWER",), "behaviour#lower-file: lower", hard=True),
+    Fault(MakesWorkWhenNeeded, ("OVL-LAYOUT-DIRECTORIES",), "behaviour#lower-file: work", hard=True),
+    Fault(WantsALinkFile, ("OVL-LAYOUT-READ",), "behaviour#base-layers: homes are shared with containers/storage"),
 )

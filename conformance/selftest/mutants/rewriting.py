@@ -1,4 +1,4 @@
-"""What several faults of archives are made of: an archive that is read, changed and written again."""
+"""What several mutants of archives are made of: an archive that is read, changed and written again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rewritten(archive: IO[bytes], change: Change) -> IO[bytes]:
 
 
 def empty(name: str) -> tarfile.TarInfo:
-    """An empty file of this name, as whiteouts and opaque marks are."""
+    """An empty file of this name, as whiteouts and opaque whiteouts are."""
     member = tarfile.TarInfo(name)
     member.mode = 0o600
     return member

@@ -1,4 +1,4 @@
-"""Faults of other owners, of image stores, and of what a driver says about itself and its layers."""
+"""Mutants of other owners, of image stores, and of what a driver says about itself and its layers."""
 
 from __future__ import annotations
 
@@ -321,49 +321,52 @@ FAULTS: Final = (
     Fault(
         GivesChildrenToTheHost,
         ("OVL-IDMAP-ROOT-OWNS",),
-        "derived: driver-facts 1: directories are mapped root's",
+        "behaviour#directory-owners",
         hard=True,
     ),
-    Fault(
-        KeepsKernelsWorkDirectory, ("OVL-IDMAP-WORK",), "derived: driver-facts 4: work/work is chowned", hard=True
-    ),
+    Fault(KeepsKernelsWorkDirectory, ("OVL-IDMAP-WORK",), "behaviour#work-directory", hard=True),
     Fault(KnowsOneRangeOnTheWayOut, ("OVL-IDMAP-DIFF",), "boundary: the second range of a map", hard=True),
     Fault(KnowsOneRangeOnTheWayIn, ("OVL-IDMAP-APPLY",), "boundary: the second range of a map", hard=True),
-    Fault(LeavesMappedRootAlone, ("OVL-IDMAP-TRIP",), "bug 57: cs#1056", hard=True),
-    Fault(MapsWhiteoutsToo, ("OVL-IDMAP-WHITEOUTS",), "bug 56: moby#35709, #35822"),
-    Fault(GivesStrangersToNobody, ("OVL-IDMAP-UNMAPPED",), "bug 59: cs#1183"),
-    Fault(MapsOneIdTooMany, ("OVL-IDMAP-UNMAPPED",), "boundary: the id behind a map; bug 59: cs#1183", hard=True),
+    Fault(LeavesMappedRootAlone, ("OVL-IDMAP-TRIP",), "containers/storage#1056", hard=True),
+    Fault(MapsWhiteoutsToo, ("OVL-IDMAP-WHITEOUTS",), "moby/moby#35709; moby/moby#35822"),
+    Fault(GivesStrangersToNobody, ("OVL-IDMAP-UNMAPPED",), "containers/storage#1183"),
+    Fault(
+        MapsOneIdTooMany,
+        ("OVL-IDMAP-UNMAPPED",),
+        "boundary: the id behind a map; containers/storage#1183",
+        hard=True,
+    ),
     Fault(MapsOneIdTooFew, ("OVL-IDMAP-APPLY",), "boundary: the last id of a map", hard=True),
-    Fault(KnowsOneStore, ("OVL-STORE-READ",), "derived: driver-facts 3: stores, in order", hard=True),
-    Fault(LastStoreFirst, ("OVL-STORE-HOME-FIRST",), "derived: driver-facts 3: stores, in order"),
-    Fault(StoresComeFirst, ("OVL-STORE-HOME-FIRST",), "derived: driver-facts 3: after the home"),
+    Fault(KnowsOneStore, ("OVL-STORE-READ",), "behaviour#image-stores: stores in order", hard=True),
+    Fault(LastStoreFirst, ("OVL-STORE-HOME-FIRST",), "behaviour#image-stores: stores in order"),
+    Fault(StoresComeFirst, ("OVL-STORE-HOME-FIRST",), "behaviour#image-stores: after the home"),
     Fault(
         LooksForLowersAtHome,
         ("OVL-STORE-BUILD-ON",),
-        "bug 65: podman#19746; erratum: driver-facts 3, a made-up path",
+        "behaviour#image-store-lowers; containers/podman#19746",
         hard=True,
     ),
     Fault(
         FindsLowersByTheirIds,
         ("OVL-STORE-SHADOW",),
-        "bug 65: podman#19746; layers of one name in two stores",
+        "behaviour#image-store-lowers: layers of one name in two stores; containers/podman#19746",
         hard=True,
     ),
-    Fault(MountsImagesInPlace, ("OVL-STORE-UNTOUCHED",), "bug 65: podman#29001", hard=True),
-    Fault(UnlinksImages, ("OVL-STORE-UNTOUCHED",), "bug 65: cs#50; the order of two calls", hard=True),
-    Fault(SaysThatImagesAreRemoved, ("OVL-STORE-REMOVE",), "erratum: driver-facts 3; cs#50"),
-    Fault(TakesStoresForBelowTheHome, ("OVL-STORE-LONG",), "erratum: driver-facts 4, image stores", hard=True),
-    Fault(SaysShortPaths, ("OVL-LIFE-METADATA",), "derived: driver-facts 3: absolute"),
-    Fault(NamesLowersFromBelow, ("OVL-STATUS-METADATA-LOWERS",), "derived: driver-facts 3"),
+    Fault(MountsImagesInPlace, ("OVL-STORE-UNTOUCHED",), "containers/podman#29001", hard=True),
+    Fault(UnlinksImages, ("OVL-STORE-UNTOUCHED",), "containers/storage#50: the order of two calls", hard=True),
     Fault(
-        MakesUpMetadata, ("OVL-STATUS-METADATA-MISSING",), "derived: driver-facts 3: a missing layer is an error"
+        SaysThatImagesAreRemoved, ("OVL-STORE-REMOVE",), "behaviour#image-stores-read-only; containers/storage#50"
     ),
-    Fault(NamesTheFilesystemOfTheRoot, ("OVL-STATUS-BACKING",), "derived: driver-facts 2: statfs", backing="tmpfs"),
+    Fault(TakesStoresForBelowTheHome, ("OVL-STORE-LONG",), "behaviour#image-stores-long", hard=True),
+    Fault(SaysShortPaths, ("OVL-LIFE-METADATA",), "behaviour#metadata: absolute paths"),
+    Fault(NamesLowersFromBelow, ("OVL-STATUS-METADATA-LOWERS",), "behaviour#unknown-entries"),
+    Fault(MakesUpMetadata, ("OVL-STATUS-METADATA-MISSING",), "behaviour#missing-layers"),
+    Fault(NamesTheFilesystemOfTheRoot, ("OVL-STATUS-BACKING",), "behaviour#backing-name", backing="tmpfs"),
     Fault(
         SeesNoTypeInAnEmptyHome,
         ("OVL-STATUS-D-TYPE",),
-        "derived: driver-facts 2: make an entry if it is empty",
+        "behaviour#d-type: an empty home",
         hard=True,
     ),
-    Fault(SaysNativeAfterADiff, ("OVL-STATUS-NATIVE-DIFF",), "derived: driver-facts 5", hard=True),
+    Fault(SaysNativeAfterADiff, ("OVL-STATUS-NATIVE-DIFF",), "behaviour#native-diff-probe", hard=True),
 )

@@ -1,4 +1,4 @@
-"""Faults of what is taken: archives, options, ids and worlds that should be refused, or taken with care."""
+"""Mutants of what is taken: archives, options, ids and worlds that should be refused, or taken with care."""
 
 from __future__ import annotations
 
@@ -265,22 +265,22 @@ FAULTS: Final = (
             "OVL-APPLY-WHITEOUT-BEFORE",
             "OVL-APPLY-KINDS",
         ),
-        "bug 83: CVE-2014-9356",
+        "CVE-2014-9356",
     ),
     Fault(
         CopiesLinks,
         ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"),
-        "bug 83: CVE-2014-9356, by hard link; bug 86: CVE-2021-29136",
+        "CVE-2014-9356: by a hard link; CVE-2021-29136",
     ),
     Fault(
         DeletesNaively,
         ("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
-        "bug 15: stereoscope#694; bug 13: containerd 384d46d8b",
+        "anchore/stereoscope#694; containerd/containerd@384d46d8b",
     ),
     Fault(
         TakesAnyArchive,
         ("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
-        "bug 89: CVE-2021-20291; an error that is swallowed",
+        "CVE-2021-20291: an error that is swallowed",
     ),
     Fault(
         RefusesArchives,
@@ -301,45 +301,43 @@ FAULTS: Final = (
             "OVL-HOSTILE-MUTATED",
             "OVL-IDMAP-WHITEOUTS",
         ),
-        "derived: driver-facts 6: what an archive may hold",
+        "behaviour#entry-kinds",
     ),
-    Fault(HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "bug 71: cs#1136"),
-    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "derived: umask(2); driver-facts 6: umask 0"),
-    Fault(
-        WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "derived: overlayfs.rst: a lower layer is never written to"
-    ),
+    Fault(HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "containers/storage#1136"),
+    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "behaviour#applying-order; umask(2)"),
+    Fault(WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "overlayfs.rst: a lower layer is never written to"),
     Fault(
         TakesAnyOption,
         ("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
-        "derived: driver-facts 2: an unknown option is refused by name; parseOptions of the reference source",
+        "behaviour#options: an unknown option is refused by name",
     ),
     Fault(
         LeavesSizesOut,
         ("OVL-OPTION-SIZE-BACKING",),
-        "derived: driver-facts 2: a size on what is not xfs is an error",
+        "behaviour#option-size-quota",
         backing="tmpfs",
     ),
-    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "derived: driver-facts 2: keys in any case"),
+    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "behaviour#options: keys in any case"),
     Fault(
         TakesAnyWorld,
         ("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
-        "derived: driver-facts 2: the gates of an opening; Init of the reference source",
+        "behaviour#opening-order; behaviour#kernel-gate; behaviour#backing-gate",
     ),
     Fault(
         TakesOverlay,
         ("OVL-GATE-REAL-OVERLAY",),
-        "bug 33: moby#21828",
+        "moby/moby#21828",
         backing="overlay",
     ),
     Fault(
         RefusesTheWorld,
         ("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
-        "derived: driver-facts 2: other filesystems are taken",
+        "behaviour#backing-gate: other filesystems are accepted",
     ),
     Fault(
         LeavesProbes,
         ("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"),
-        "bug 75: derived from the reference source's probes",
+        "behaviour#probes",
     ),
     Fault(
         TakesAnyId,
@@ -350,17 +348,17 @@ FAULTS: Final = (
             "OVL-PARALLEL-LINEAR",
             "OVL-PARALLEL-PROCESSES",
         ),
-        "bug 88: CVE-2014-9358",
+        "CVE-2014-9358",
     ),
     Fault(
         TakesAnyLimit,
         ("OVL-QUOTA-UNSUPPORTED",),
-        "derived: CreateReadWrite of the reference source: refused where project quota does not work",
+        "behaviour#layer-options: refused without project quota",
         backing="tmpfs",
     ),
     Fault(
         OneAtATime,
         ("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
-        "bug 72: cs#2297; busy is no answer",
+        "containers/storage#2297: busy is no answer",
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults that several callers at a time see, threads of one process or processes of one home."""
+"""Mutants that concurrent callers see, threads of one process or processes of one home."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _one_area(staging: Any) -> Iterator[str]:
 
 
 class SucceedsForTheSlow(Patched):
-    """Who asked for an id while it was free is told that the layer was made, also if another made it meanwhile."""
+    """A caller that asked for a free id succeeds, even if another caller created the layer meanwhile."""
 
     place = "driver:Driver._create"
 
@@ -117,12 +117,15 @@ class LocksThreadsOnly(Patched):
 
 
 FAULTS: Final = (
-    Fault(OneStagingArea, ("OVL-PARALLEL-CREATE",), "bug 72: cs#2297"),
-    Fault(SucceedsForTheSlow, ("OVL-PARALLEL-SAME-ID",), "bug 72: containerd ad9eca1dc", hard=True),
-    Fault(LocksNoLayer, ("OVL-PARALLEL-GET",), "bug 72: moby 1ac0a66a64", hard=True),
-    Fault(OneFileForDiffs, ("OVL-PARALLEL-DIFF",), "bug 72: cs#2297"),
+    Fault(OneStagingArea, ("OVL-PARALLEL-CREATE",), "containers/storage#2297"),
+    Fault(SucceedsForTheSlow, ("OVL-PARALLEL-SAME-ID",), "containerd/containerd@ad9eca1dc", hard=True),
+    Fault(LocksNoLayer, ("OVL-PARALLEL-GET",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
+    Fault(OneFileForDiffs, ("OVL-PARALLEL-DIFF",), "containers/storage#2297"),
     Fault(
-        LosesRemovalsAtATime, ("OVL-PARALLEL-LINEAR",), "bug 72: cs#2297; derived from linearizability", hard=True
+        LosesRemovalsAtATime,
+        ("OVL-PARALLEL-LINEAR",),
+        "containers/storage#2297; doi:10.1145/78969.78972",
+        hard=True,
     ),
-    Fault(LocksThreadsOnly, ("OVL-PARALLEL-PROCESSES",), "bug 72: moby 1ac0a66a64", hard=True),
+    Fault(LocksThreadsOnly, ("OVL-PARALLEL-PROCESSES",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
 )

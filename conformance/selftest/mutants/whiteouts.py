@@ -1,4 +1,4 @@
-"""Faults of deletions: what a whiteout is called, whether it is written, and what it hides when it is applied."""
+"""Mutants of deletions: what a whiteout is called, whether it is written, and what it hides when it is applied."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class MergesWhatWasDeleted(Patched):
 
 
 class OpensDeletedParents(Patched):
-    """A directory that was deleted and is made again for an entry in it is not marked opaque."""
+    """A directory that was deleted and is recreated for an entry in it is not marked opaque."""
 
     place = "archive.unpack:_Unpacker._replace_older"
 
@@ -141,7 +141,7 @@ class ShowsWhiteouts(Patched):
 
 
 class LooksForMarksInOneDirectory(Patched):
-    """Below a directory that an opaque mark hides, the mark is looked for in the whiteout's own directory only."""
+    """Below a directory that an opaque whiteout hides, it is looked for in a whiteout's own directory only."""
 
     place = "archive.unpack:_Unpacker._hides_lowers"
     also = "archive.unpack:_remove_whiteouts"  # which would take the whiteouts away at the end
@@ -164,7 +164,7 @@ class LooksForMarksInOneDirectory(Patched):
 
 
 class ClearsOneDirectory(Patched):
-    """An opaque mark takes the whiteouts of its directory away that came before it, and not those further down."""
+    """An opaque whiteout removes earlier whiteouts of its own directory, and not those further down."""
 
     place = "archive.unpack:_remove_whiteouts"
 
@@ -237,35 +237,37 @@ def _is_whiteout(directory: int, name: bytes) -> bool:
 
 
 FAULTS: Final = (
-    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "bug 1: moby#23863, #25086"),
-    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "bug 16: buildkit bc646a660", hard=True),
+    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "moby/moby#23863; moby/moby#25086"),
+    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "moby/buildkit@bc646a660", hard=True),
     Fault(CutsWhiteoutsToNameMax, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
     Fault(RefusesLongWhiteouts, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
-    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "bug 17: cs cbef82ca7"),
-    Fault(MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "bug 24: derived from the reference source"),
+    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "containers/storage@cbef82ca7"),
+    Fault(
+        MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
+    ),
     Fault(
         OpensDeletedParents,
         ("OVL-APPLY-WHITEOUT-BEFORE",),
-        "bug 24: derived from the reference source, for a directory that has no entry of its own",
+        "behaviour#whiteouts: for a directory that has no entry of its own; field-bugs#whiteout-and-entry",
         hard=True,
     ),
-    Fault(DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "bug 25: derived from the reference source"),
     Fault(
-        ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "derived: overlayfs.rst: readdir merges directories only"
+        DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
     ),
+    Fault(ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "overlayfs.rst: readdir merges directories only"),
     Fault(
         LooksForMarksInOneDirectory,
         ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        "overlayfs.rst: an opaque directory hides all that is below it",
         hard=True,
     ),
     Fault(
         ClearsOneDirectory,
         ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "derived: overlayfs.rst: an opaque directory hides all that is below it",
+        "overlayfs.rst: an opaque directory hides all that is below it",
         hard=True,
     ),
-    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "bug 19: fuse-overlayfs#151"),
-    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "bug 14: singularity#1605"),
-    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "derived: driver-facts 6: names are cleaned"),
+    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "containers/fuse-overlayfs#151"),
+    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "apptainer/singularity#1605"),
+    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "behaviour#names"),
 )

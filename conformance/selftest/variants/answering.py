@@ -71,7 +71,7 @@ class RefusesRepeatedNames(Faithful):
 
 
 class AnswersOneAtATime(Faithful):
-    """Of several callers at a time all but one wait."""
+    """Of several concurrent callers all but one wait."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         self.lock = threading.RLock()

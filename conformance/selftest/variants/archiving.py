@@ -19,7 +19,7 @@ _PAST: Final = 1_234_567_890
 
 
 class ArchivesByDepth(Faithful):
-    """A diff goes from the root down a level at a time, later names first, with all hard links at its end."""
+    """A diff goes from the root down level by level, later names first, with all hard links at its end."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
         """The same entries, each after its directory and after what it is a link of."""
@@ -63,7 +63,7 @@ class MakesWhiteoutsOfItsOwn(Faithful):
     """Whiteouts in a diff have no permissions, and a time of their own."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
-        """The opaque marks too."""
+        """The opaque whiteouts too."""
 
         def another(part: Part) -> Part:
             return part.changed(mode=0, mtime=_PAST, pax_headers={}) if _is_mark(part) else part
@@ -77,7 +77,7 @@ def _is_mark(part: Part) -> bool:
 
 
 class MarksOpaqueLast(Faithful):
-    """The opaque mark of a directory comes after all that is in the directory."""
+    """The opaque whiteout of a directory comes after all that is in the directory."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
         """The deepest mark first, at the end of all."""
@@ -187,7 +187,7 @@ class NamesFromTheDot(Faithful):
     """The names in a diff begin with ./, and the root has an entry before the others."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
-        """As GNU tar writes a directory that it is told to archive as a dot."""
+        """As GNU tar writes a directory that is archived as a dot."""
         with self.inner.diff(layer_id, parent) as stream:
             found = parts(stream)
         root = tarfile.TarInfo("./")

@@ -1,4 +1,4 @@
-"""All different drivers, by the modules that hold them."""
+"""All variants, by the modules that hold them."""
 
 from __future__ import annotations
 

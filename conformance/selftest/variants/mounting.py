@@ -49,7 +49,7 @@ def _configure_path(context: int, key: str, path: str) -> None:
 
 
 def why_no_lower_at_a_time() -> str:
-    """Why overlays cannot be configured a lower at a time on this kernel; "" if they can."""
+    """Why overlays cannot be configured lower by lower on this kernel; "" if they can."""
     try:
         context = _call(_FSOPEN, b"overlay", _CLOSE_ON_EXEC)
     except OSError as error:
@@ -64,7 +64,7 @@ def why_no_lower_at_a_time() -> str:
 
 
 class MountsByTheNewCalls(Patched):
-    """Overlays are mounted by fsopen, fsconfig and move_mount, a lower at a time, without a page of options."""
+    """Overlays are mounted by fsopen, fsconfig and move_mount, lower by lower, without a page of options."""
 
     place = "mounts:mount_overlay"
 

@@ -16,6 +16,7 @@ from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
+from conformance.spec.references import Kind, Reference
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 if TYPE_CHECKING:
@@ -168,7 +169,10 @@ class Samples:
     def bad(self) -> Matrix:
         """All that a driver could say is hostile; the requirement that has a text is the one of its place."""
         texts = self.hostile
-        found = [Requirement(f"OVL-BAD-{place}", text, "MUST", text, text, "1") for place, text in enumerate(texts)]
+        found = [
+            Requirement(f"OVL-BAD-{place}", text, "MUST", text, (Reference(Kind.WEB, text, text),), "1")
+            for place, text in enumerate(texts)
+        ]
         run = run_of(texts[0], texts[1], (texts[3],), (), notes=texts, failure=texts[0])
         outcomes = [
             TestOutcome(

@@ -27,6 +27,7 @@ from conformance.evidence.folder import About, write_folder, write_kernel_folder
 from conformance.history.case import Case
 from conformance.history.findings import InWords
 from conformance.history.printable import LIMIT, cut, fenced, markdown, one_line, printable
+from conformance.history.steps import Noted
 from conformance.report import records
 from conformance.report.badge import badge
 from conformance.report.junit import junit
@@ -263,7 +264,17 @@ def test_a_hostile_run_passes_through_each_reporter(reporter: str, what: str) ->
 def test_the_folder_of_a_failure_holds_text(tmp_path: Path, what: str) -> None:
     text = HOSTILE[what]
     about = About(text.replace("\x00", ""), text, "0.3.0", text, 1, 10, "standard")
-    case = Case(f"test_{text}", (RUN.selected[0],), "host", text, text, (text, text), (), (), InWords(), "/nowhere")
+    case = Case(
+        f"test_{text}",
+        (RUN.selected[0],),
+        "host",
+        text,
+        text,
+        (),
+        (Noted(text), Noted(text)),
+        InWords(),
+        "/nowhere",
+    )
     outcome = TestOutcome(
         f"test_{text}", (RUN.selected[0],), Verdict.FAIL, text, (text,), "host", kernel=(text,), case=case.as_json()
     )

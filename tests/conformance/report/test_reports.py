@@ -110,6 +110,7 @@ def test_the_badge_names_profile_and_kernels_and_no_percentage() -> None:
     assert ">not determined<" in badge(but(CORE[0], Verdict.DECLINED))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(part=PARTS)
 def test_junit_is_xml_whatever_a_driver_says(part: Part) -> None:

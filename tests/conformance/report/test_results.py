@@ -29,6 +29,7 @@ def written(path: Path, *parts: Part) -> Path:
     return path
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(part=PARTS)
 def test_every_line_is_as_the_schema_says(part: Part) -> None:
@@ -46,6 +47,7 @@ def test_the_schema_refuses_what_is_no_record() -> None:
         assert not validator.is_valid(wrong), wrong
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(part=PARTS)
 def test_what_is_written_is_read(part: Part, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -120,12 +122,15 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda text: text.replace('"format": 1', '"format": 9'), "another format"),
+        (lambda text: text.replace('"format": 1', '"format": 9'), "the format is not"),
         (lambda text: text.replace('"seed": 1', '"seed": 2'), "edited"),
         (lambda text: text.replace('"record": "outcome"', '"record": "rumour"'), "rumour"),
         (lambda text: text.replace('"verdict": "PASS"', '"verdict": "GOOD"'), "line 2"),
         (lambda text: "hello\n" + text, "line 1"),
-        (lambda text: "\n".join(line for line in text.splitlines() if '"outcome", ' not in line), "should be here"),
+        (
+            lambda text: "\n".join(line for line in text.splitlines() if '"outcome", ' not in line),
+            "outcomes expected",
+        ),
     ],
     ids=["format", "edited", "unknown-record", "unknown-verdict", "no-json", "outcomes-lost"],
 )
@@ -189,5 +194,7 @@ def test_what_a_failed_test_did_not_judge_is_untested_with_the_reason() -> None:
         Verdict.PASS,
         Verdict.UNTESTED,
     ]
-    assert results[second].outcomes[0].reason == f"test_of_three failed by {failed}, and did not judge this"
+    assert (
+        results[second].outcomes[0].reason == f"test_of_three failed on {failed}, and did not test this requirement"
+    )
     assert with_cut_short(found, (failed, first)) == found

@@ -1,0 +1,62 @@
+"""Calls performed on a driver: the one place that maps values of history.calls to the methods of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+from conformance.drivers.protocol import DriverUnderTest
+from conformance.history.calls import (
+    ApplyDiff,
+    Call,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
+
+
+def perform(driver: DriverUnderTest, call: Call, file_of: Callable[[str], Path]) -> object:
+    """The answer of the driver, of the type that its method has; ``file_of`` gives the file of an archive's label.
+
+    Raises DriverRefused and DriverFailed, as the method does. ``Reopen`` answers the driver of the new opening.
+    """
+    match call:
+        case Create():
+            driver.create(call.layer, call.parent, call.options, read_write=call.read_write)
+        case Remove():
+            driver.remove(call.layer)
+        case Get():
+            return driver.get(call.layer, call.label)
+        case Put():
+            driver.put(call.layer)
+        case Exists():
+            return driver.exists(call.layer)
+        case Status():
+            return driver.status()
+        case Metadata():
+            return driver.metadata(call.layer)
+        case Diff():
+            driver.diff(call.layer, call.parent, file_of(call.archive))
+        case ApplyDiff():
+            return driver.apply_diff(call.layer, call.parent, file_of(call.archive))
+        case DiffSize():
+            return driver.diff_size(call.layer, call.parent)
+        case Changes():
+            return driver.changes(call.layer, call.parent)
+        case Reopen():
+            return driver.reopen()
+        case Close():
+            driver.close()
+        case _:
+            assert_never(call)
+    return None
