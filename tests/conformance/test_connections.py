@@ -23,7 +23,7 @@ from conformance.drivers.connection import (
     parse,
 )
 from conformance.drivers.protocol import DriverInfo, DriverSource
-from conformance.drivers.registry import GROUP, KEYS, UnknownDriver, connect, keys_of, writable_of
+from conformance.drivers.registry import GROUP, KINDS, UnknownDriver, connect, keys_of, writable_of
 from conformance.spec import load_capabilities
 
 KNOWN = (Key("binary", "a command"), Key("storage-opt", "an option", repeatable=True))
@@ -66,7 +66,7 @@ def test_options_that_are_unknown_repeated_or_empty_are_refused(options: list[tu
             checked(connection, KNOWN)
 
 
-@pytest.mark.parametrize("kind", sorted(KEYS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -264,7 +264,7 @@ def test_a_kind_of_others_reads_its_arguments_itself(scratch: Path, monkeypatch:
 def test_the_page_lists_every_key_of_every_kind() -> None:
     text = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
     rows = {tuple(cell.strip(" `") for cell in line.split("|")[1:3]) for line in text.splitlines() if "|" in line}
-    wanted = {(kind, key.name) for kind in KEYS for key in KEYS[kind]}
+    wanted = {(kind.name, key.name) for kind in KINDS.values() for key in kind.keys or ()}
     assert wanted | {("every kind", "decline"), ("every kind", "writable")} <= rows
 
 
