@@ -8,15 +8,18 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance.cli.completion import connections
 from conformance.drivers.connection import (
     BadConnection,
     Connection,
     Key,
+    Kind,
     checked,
     checked_declined,
     format_connection,
@@ -259,6 +262,51 @@ def test_a_kind_of_others_reads_its_arguments_itself(scratch: Path, monkeypatch:
     assert writable_of(f"theirs:a?b&writable={scratch}") == (scratch,)
     with pytest.raises(UnknownDriver, match="is relative"):
         connect("theirs:a?writable=b")
+
+
+def test_a_kind_of_others_is_registered_as_ours_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def source(arguments: str) -> DriverSource:
+        return DriverSource(DriverInfo(f"theirs:{arguments}", "1"), lambda _: None)  # type: ignore[arg-type,return-value]
+
+    theirs = Kind("theirs", (("NAME", "example"),), source, (Key("binary", "its command"),))
+
+    class Entry:
+        @staticmethod
+        def load() -> object:
+            return theirs
+
+    monkeypatch.setattr(
+        importlib.metadata,
+        "entry_points",
+        lambda *, group, name: [Entry] if (group, name) == (GROUP, "theirs") else [],
+    )
+    assert connect("theirs:a?binary=x").info.name == "theirs:a?binary=x"
+    with pytest.raises(UnknownDriver, match=r"there is no option 'binray' \(did you mean 'binary'\?\)"):
+        connect("theirs:a?binray=x")
+
+
+def test_a_string_that_names_no_driver_is_answered_with_every_form() -> None:
+    with pytest.raises(UnknownDriver) as refused:
+        connect("pyhton:refdriver:Driver")
+    assert "did you mean 'python'" in str(refused.value)
+    for kind in KINDS.values():
+        for form, example in kind.forms:
+            assert f"{kind.name}:{form} (such as {kind.name}:{example})" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("begun", "wanted"),
+    [
+        ("", ["python:", "containers-storage:", "graphdriver:", "graphdriver:", "containerd:"]),
+        ("cont", ["containers-storage:", "containerd:"]),
+        ("containerd:overlayfs?b", ["containerd:overlayfs?binary="]),
+        ("containerd:overlayfs?binary=x&wri", ["containerd:overlayfs?binary=x&writable="]),
+        ("python:a:B", []),
+    ],
+)
+def test_a_connection_string_is_completed(begun: str, wanted: list[str]) -> None:
+    context: Any = None
+    assert [one.value for one in connections(context, context, begun)] == wanted
 
 
 def test_the_page_lists_every_key_of_every_kind() -> None:
