@@ -17,7 +17,6 @@ FLUSH: Final = 1
 FUA: Final = 2
 DISCARD: Final = 4
 MARK: Final = 8
-METADATA: Final = 16
 MAGIC: Final = 0x6A736677736872
 VERSION: Final = 1
 _SUPER: Final = struct.Struct("<QQQI")  # magic, version, how many entries, bytes of a sector

@@ -111,6 +111,7 @@ def _declined(driver: str, options: Sequence[str], version: str) -> dict[str, st
         "labels": "the command takes a label when a layer is made, and not when it is mounted",
         "layer-options": "the command has no read-write layers with storage options of their own",
         "create-options": "the command takes no storage options of a layer",
+        "empty-ids": "the create-layer command makes up an id where none is given",
         "limit-128": "a chain may have 500 lowers since 2019, checked by the mount (containers/storage#489, #1392)",
         "bare-home": "containers/storage keeps a list of its layers beside them (overlay-layers/layers.json)",
         "gates-kernel": "containers/storage no longer compares kernel releases; it probes what it needs",
