@@ -16,6 +16,7 @@ import click
 from conformance.cli.interruption import Interrupted, Interruption
 from conformance.cli.lazy import LazyGroup, Verb
 from conformance.history.printable import printable
+from conformance.spec.errors import HarnessError
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 VERBS: Final = {
@@ -74,6 +75,9 @@ class Verbs(LazyGroup):
                 raise
             except (click.ClickException, click.Abort, click.exceptions.Exit):
                 raise
+            except HarnessError as error:
+                say_error(str(error))
+                sys.exit(error.exit_status)
             except Exception:
                 say_error(f"the harness failed:\n{traceback.format_exc()}")
                 sys.exit(2)

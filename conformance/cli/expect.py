@@ -12,8 +12,6 @@ import click
 
 from conformance.cli.base import main
 from conformance.report import expectations, records
-from conformance.report.expectations import BadExpectations
-from conformance.report.records import BadResults
 from conformance.spec import load_requirements
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -29,11 +27,8 @@ def expect() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
     """Check FILE: its format, requirements, review dates and stored cases."""
-    try:
-        known = expectations.load(file, load_requirements(), _today())
-        expectations.stored_cases(known, file)
-    except BadExpectations as error:
-        raise click.ClickException(str(error)) from error
+    known = expectations.load(file, load_requirements(), _today())
+    expectations.stored_cases(known, file)
     review = f", the next review by {min(one.review_by for one in known)}" if known else ""
     click.echo(f"{file}: {len(known)} known failures{review}")
 
@@ -46,10 +41,7 @@ def update(file: Path, results: Path) -> None:
 
     The stored case of a new failure is copied beside FILE, into cases/.
     """
-    try:
-        parts = records.read(results)
-    except BadResults as error:
-        raise click.ClickException(str(error)) from error
+    parts = records.read(results)
     outcomes = [outcome for part in parts for outcome in part.outcomes]
     before = file.read_text() if file.exists() else ""
     cases = _kept_cases(outcomes, results, file)

@@ -12,11 +12,10 @@ from conformance.cli.base import main
 from conformance.report import killfile, records
 from conformance.report.badge import badge
 from conformance.report.junit import junit
-from conformance.report.killfile import BadKills, KillReport
 from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
-from conformance.report.records import BadResults, Part
+from conformance.report.records import Part
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.spec import load_capabilities, load_requirements
 
@@ -45,7 +44,7 @@ def report(
     """Write reports from RESULTS, files of 'run --results'. Several files are merged first."""
     parts = _merged(results)
     matrix = matrix_of(parts, load_requirements())
-    killed = _kills(kills) if kills else None
+    killed = killfile.read(kills) if kills else None
     wanted: list[tuple[Path | None, Callable[[], str]]] = [
         (html, lambda: page(matrix, _scripts(parts, results), kills=killed)),
         (junit_file, lambda: junit(matrix)),
@@ -70,10 +69,7 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
     Files of 'selftest --results' are merged, too: for each mutant, the first file that could try it counts.
     """
     if all(map(killfile.is_selftest, results)):
-        try:
-            killfile.write(output, killfile.joined([(str(path), _kills(path)) for path in results]))
-        except BadKills as error:
-            raise click.ClickException(str(error)) from error
+        killfile.write(output, killfile.joined([(str(path), killfile.read(path)) for path in results]))
     else:
         records.write(output, _merged(results))
     click.echo(f"{output} written")
@@ -87,17 +83,7 @@ def schema(kills: bool) -> None:
 
 
 def _merged(results: Sequence[Path]) -> list[Part]:
-    try:
-        return records.merge([(str(path), records.read(path)) for path in results])
-    except BadResults as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _kills(path: Path) -> KillReport:
-    try:
-        return killfile.read(path)
-    except BadKills as error:
-        raise click.ClickException(str(error)) from error
+    return records.merge([(str(path), records.read(path)) for path in results])
 
 
 def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:

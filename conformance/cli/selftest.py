@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from conformance.cli.base import Duration, main, say_error
+from conformance.cli.base import Duration, main
 from conformance.cli.following import follow
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
@@ -34,6 +34,7 @@ from conformance.selftest.trials import Job, Trials, seen_of
 from conformance.selftest.variants.catalogue import DIFFERENT
 from conformance.selftest.variants.different import Different
 from conformance.spec import load_requirements
+from conformance.spec.errors import HarnessError
 from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
@@ -54,7 +55,7 @@ _CONTROL: Final = Job(
 )
 
 
-class HarnessFailed(Exception):
+class HarnessFailed(HarnessError):
     """Nothing can be said of any mutant; the text says why."""
 
 
@@ -168,11 +169,7 @@ def selftest(
         _chosen(choices, DIFFERENT, "variant", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
-        try:
-            report = tried(asked, directory, Console(highlight=False))
-        except HarnessFailed as error:
-            say_error(f"the harness failed: {error}")
-            sys.exit(2)
+        report = tried(asked, directory, Console(highlight=False))
     print_kills(report)
     if results_file:
         write(results_file, report)
@@ -190,7 +187,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     with Progress(console, "importing") as progress:
         told = follow("conformance.selftest.trials", asdict(task), progress, heard=progress.advance)
     if told.failure:
-        raise HarnessFailed(told.failure)
+        raise HarnessFailed(f"the harness failed: {told.failure}")
     seen = [(one["fault"], one["seed"], seen_of(one)) for one in told.events]
     _check_control(asked.basis, [one for name, _, one in seen if name == _CONTROL.fault])
     about = Selftest(
@@ -250,7 +247,9 @@ def _check_control(basis: str, seen: Sequence[Seen]) -> None:
         wrong = [outcome for outcome in one.outcomes if outcome.verdict in (Verdict.FAIL, Verdict.ERROR)]
         if wrong or one.failure:
             said = f"{wrong[0].test}: {wrong[0].reason}" if wrong else one.failure
-            raise HarnessFailed(f"{basis} fails without a mutation, so its mutants prove nothing: {said}")
+            raise HarnessFailed(
+                f"the harness failed: {basis} fails without a mutation, so its mutants prove nothing: {said}"
+            )
 
 
 def _chosen(

@@ -17,11 +17,12 @@ from urllib.parse import quote, unquote_plus
 
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.spec import load_capabilities
+from conformance.spec.errors import HarnessError
 
 _UNQUOTED: Final = "/:=,{}~@ "  # of what quote() would escape, so that a command can still be read
 
 
-class BadConnection(ValueError):
+class BadConnection(HarnessError, ValueError):
     """A connection string that cannot be used; the text says what to write instead."""
 
 

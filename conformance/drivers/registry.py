@@ -33,12 +33,13 @@ from conformance.drivers.containers_storage import adapter as containers_storage
 from conformance.drivers.graphdriver import adapter as graphdriver
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
+from conformance.spec.errors import HarnessError
 
 GROUP: Final = "overlay_conformance.adapters"
 KINDS: Final = {one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND)}
 
 
-class UnknownDriver(Exception):
+class UnknownDriver(HarnessError):
     """The connection string names no driver that can be reached; the text says what to write."""
 
 

@@ -21,6 +21,7 @@ from conformance.history.case import Case
 from conformance.history.trace import trace
 from conformance.lab.backing import HOST
 from conformance.operations import ops
+from conformance.spec.errors import HarnessError
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 
 _DIRECTORY: Final = "preflight"  # of the stores, beside those of the workers of pytest
@@ -32,7 +33,7 @@ _FILES: Final = (
 )
 
 
-class Unusable(Exception):
+class Unusable(HarnessError):
     """The driver refuses a step of the preflight or fails in it; the text is for whoever called the command."""
 
 

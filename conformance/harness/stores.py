@@ -36,6 +36,7 @@ from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
 from conformance.operations import ops
 from conformance.spec import Capability, Requirement
+from conformance.spec.errors import HarnessError
 
 DECLINED = "declined: "
 NOT_APPLICABLE = "not applicable: "
@@ -66,7 +67,7 @@ class GivenUp(BaseException):
     """A call hung before in this test, and any other example would take as long; hypothesis lets this through."""
 
 
-class CannotReplay(Exception):
+class CannotReplay(HarnessError):
     """What was drawn when a case was recorded is not what this version of the suite draws."""
 
 

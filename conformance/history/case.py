@@ -16,12 +16,13 @@ from conformance.history.encoding import CannotDecode, decode, encode
 from conformance.history.findings import Finding
 from conformance.history.steps import Step
 from conformance.history.trace import trace
+from conformance.spec.errors import BadFile
 
 FORMAT: Final = 2
 _MORE: Final = (ConcurrentCall,)
 
 
-class BadCase(Exception):
+class BadCase(BadFile):
     """This is no case that can be read; the text says why."""
 
 

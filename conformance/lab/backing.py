@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.lab import mountinfo, namespace
+from conformance.spec.errors import HarnessError
 
 HOST: Final = "host"
 _IMAGE_SIZE: Final = 3 << 30  # bytes of a sparse file; xfs wants 300 MB, and quota tests some room
@@ -25,7 +26,7 @@ _NO_D_TYPE: Final = (
 _NO_UPPER: Final = "an overlay cannot be the upper of another (overlayfs.rst: it lacks what an upper needs)"
 
 
-class NoBacking(Exception):
+class NoBacking(HarnessError):
     """This host cannot make such a filesystem; the text says what is missing, and what would help."""
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.lab import libc
+from conformance.spec.errors import HarnessError
 
 _PREFIX: Final = "overlay-conformance-"
 _TARGETS: Final = ("flakey", "log-writes")
@@ -35,7 +36,7 @@ _LOOP_CONFIG: Final = struct.Struct("II52xI176x64x")
 _TRIES: Final = 50  # another process may take the free device that we were told of
 
 
-class DeviceFailed(Exception):
+class DeviceFailed(HarnessError):
     """The kernel did not make or change a device; the text is what dmsetup said."""
 
 

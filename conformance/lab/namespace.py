@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.lab import libc, mountinfo
+from conformance.spec.errors import HarnessError
 
 TMPFS: Final = 0x01021994  # magics of statfs(2)
 OVERLAYFS: Final = 0x794C7630
@@ -27,7 +28,7 @@ _TO_INIT: Final = {
 _FROM_INIT: Final = {signal.SIGUSR1: signal.SIGTERM, signal.SIGUSR2: signal.SIGINT}
 
 
-class NoNamespace(Exception):
+class NoNamespace(HarnessError):
     """The kernel gives this process no mount namespace; the text says what would help."""
 
 

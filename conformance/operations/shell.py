@@ -12,12 +12,13 @@ import stat
 from typing import Final, assert_never
 
 from conformance.operations import ops
+from conformance.spec.errors import HarnessError
 
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("'")}
 _LONG: Final = 2000
 
 
-class NoScript(Exception):
+class NoScript(HarnessError):
     """This cannot be said in a script; the text says why."""
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from conformance.history.case import BadCase, Case
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.spec import Requirement
+from conformance.spec.errors import BadFile
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _KEYS: Final = frozenset(
 )
 
 
-class BadExpectations(Exception):
+class BadExpectations(BadFile):
     """The file cannot be used as it is; the text names the file, the entry and what to do."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from conformance.selftest.alarms import Choice, Hearing, Standing, false_alarms
 from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial, uncovered
 from conformance.spec import load_requirements
+from conformance.spec.errors import BadFile
 from conformance.spec.profiles import PARTIAL
 
 FORMAT: Final = 1
@@ -23,7 +24,7 @@ SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
 HALF: Final = 0.5
 
 
-class BadKills(Exception):
+class BadKills(BadFile):
     """A file that is no result of a selftest; the text names the file, the line and what to do."""
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
 from conformance.spec import Requirement, load_capabilities
+from conformance.spec.errors import BadFile
 from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import (
     PREFLIGHT,
@@ -40,7 +41,7 @@ _IDENTITY: Final = (
 _LISTS: Final = ("backings", "selected", "notes")
 
 
-class BadResults(Exception):
+class BadResults(BadFile):
     """A result file that cannot be used; the text names the file, the line and what to do."""
 
 
