@@ -13,6 +13,7 @@ import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Final, assert_never
 
 from conformance.drivers.protocol import Dialect
@@ -27,63 +28,6 @@ from conformance.operations.shell import NoScript, as_shell, quoted
 
 DEVIATES: Final = 1
 _ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
-
-_HEAD: Final = """\
-set -eu
-PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export PATH
-export LC_ALL=C
-verdict=
-say() { printf '%s\\n' "$*" | tr -d '\\000-\\010\\013-\\037\\177'; }
-deviates() { say "DEVIATES: $*"; verdict=1; exit 1; }
-cannot_tell() { say "CANNOT TELL: $*"; verdict=2; exit 2; }
-
-# Mounts of our own, gone with this process.
-if [ -z "${REPRO_INSIDE:-}" ]; then
-    command -v unshare >/dev/null || cannot_tell 'there is no command unshare (util-linux)'
-    export REPRO_INSIDE=1
-    if [ "$(id -u)" = 0 ]; then exec unshare --mount --propagation private sh "$0"; fi
-    exec unshare --map-root-user --mount --propagation private sh "$0"
-fi
-"""
-_STEPS: Final = """\
-# link_of LAYER: the short name in a layer's file link; fails for what is no name of a file, as it may lead anywhere
-link_of() { name=$(cat "$1/link") || return; case $name in '' | . | .. | */*) return 1 ;; esac; printf %s "$name"; }
-# must COMMAND: a step that was done when this was recorded
-must() { say "+ $*"; "$@" >"$work/.said" 2>&1 || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
-# may COMMAND: a step that was refused then, and may be
-may() { say "+ $*"; "$@" >"$work/.said" 2>&1 || say "  refused: $(cat "$work/.said")"; }
-# contained PATH STORES: whether it is a directory below that of one of these stores, all symlinks resolved
-contained() {
-    case $1 in /*) ;; *) return 1 ;; esac
-    resolved=$(cd -P "$1" 2>/dev/null && pwd -P) || return 1
-    for one_store in $2; do
-        case $resolved in "$work/$one_store"/?* | "$work/mnt/$one_store"/?*) return 0 ;; esac
-    done
-    return 1
-}
-# tree STORES COMMAND: a step that prints where a tree is; nothing is done in one that is not in these stores
-tree() {
-    tree_stores=$1
-    shift
-    say "+ $*"
-    tree=$("$@" 2>"$work/.said") || cannot_tell "this was done before, and fails now: $tree$(cat "$work/.said")"
-    contained "$tree" "$tree_stores" || cannot_tell "this path is not below the directory of the store: '$tree'"
-}
-# answer COMMAND: a step that prints what is to be looked at
-answer() { say "+ $*"; "$@" >"$work/.answer" 2>"$work/.said" || cannot_tell "this was done before, and fails now: $(cat "$work/.said")"; }
-# failed TEXT: an operation on a tree that was done when this was recorded
-failed() { cannot_tell "this was done before, and fails now: $*"; }
-# plain: a refusal without its paths, numbers and quotes, which are others in each run
-@PLAIN@
-# same_refusal TEXT: goes on if the driver refused the last step in the words that were recorded
-same_refusal() {
-    case $(plain <"$work/.said") in
-    *"$1"*) ;;
-    *) cannot_tell "another refusal than the one that was recorded: $(cat "$work/.said")" ;;
-    esac
-}
-""".replace("@PLAIN@", as_function())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +52,10 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
     parts = [
         "#!/bin/sh",
         *_comment(case, heading),
-        _HEAD,
+        _shell("head.sh"),
         *_needs(dialect, heading, steps),
         *_work(heading, dialect, _named_places(steps)),
-        _STEPS,
+        _shell("steps.sh").replace("@PLAIN@", as_function()),
         dialect.prologue(),
         "# The steps",
         *_lines(steps, look, dialect),
@@ -123,6 +67,12 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "exit 0",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _shell(name: str) -> str:
+    """A file of shell beside this one, without its comments for shellcheck and for readers of the file."""
+    text = files("conformance.evidence").joinpath(name).read_text(encoding="utf-8")
+    return "".join(text.splitlines(keepends=True)[2:])
 
 
 def _comment(case: Case, heading: Heading) -> Iterator[str]:
