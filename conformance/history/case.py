@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from conformance.history.concurrent import Call as ConcurrentCall
-from conformance.history.earlier import steps_of_format_1
+from conformance.history.earlier import drawn_of_format_1, steps_of_format_1
 from conformance.history.encoding import CannotDecode, decode, encode
 from conformance.history.findings import Finding
 from conformance.history.steps import Step
@@ -77,14 +77,16 @@ class Case:
                 raise BadCase(
                     f"the case has format {said['format']}, and this version of the suite reads 1 and {FORMAT}"
                 )
-            steps = said["steps"] if said["format"] == FORMAT else steps_of_format_1(said["steps"])
+            steps, drawn = said["steps"], said["drawn"]
+            if said["format"] == 1:
+                steps, drawn = steps_of_format_1(steps), drawn_of_format_1(drawn)
             return cls(
                 test=said["test"],
                 requirements=tuple(said["requirements"]),
                 backing=said["backing"],
                 driver=said["driver"],
                 reason=said["reason"],
-                drawn=tuple(decode(said["drawn"], _MORE)),
+                drawn=tuple(decode(drawn, _MORE)),
                 steps=tuple(decode(steps, _MORE)),
                 finding=decode(said["finding"], _MORE),
                 directory=said["directory"],

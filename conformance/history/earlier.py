@@ -21,12 +21,33 @@ _CALLS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "reopen": ("Reopen", ()),
     "close": ("Close", ()),
 }
+_TURNS: Final = {
+    "get": "HoldLayer",
+    "put": "ReleaseLayer",
+    "create": "CreateChild",
+    "write": "WriteLayer",
+    "remove": "RemoveLayer",
+    "reopen": "ReopenStore",
+    "copy": "CopyLayer",
+}
 _NEEDED: Final = ("layer", "parent", "archive")  # fields without a default in some call
 
 
 def steps_of_format_1(steps: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The steps of a case of format 1 in the form of format 2; raises KeyError for a call that never was."""
     return [_called(step) if step["is"] == "Called" else step for step in steps]
+
+
+def drawn_of_format_1(drawn: Iterable[Any]) -> list[Any]:
+    """What a case of format 1 drew, in the form of format 2: a turn of a machine was a pair of a name and words."""
+    return [_turn(one) for one in drawn]
+
+
+def _turn(one: Any) -> Any:
+    match one:
+        case [str(name), dict(words)] if name in _TURNS:
+            return {"is": _TURNS[name], **words}
+    return one
 
 
 def _called(step: Mapping[str, Any]) -> Mapping[str, Any]:

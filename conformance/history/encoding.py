@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, get_args
 
-from conformance.history import calls, findings, steps
+from conformance.history import calls, findings, steps, turns
 from conformance.operations import ops
 from conformance.operations.model import Node, Snapshot
 from conformance.operations.observe import Difference
@@ -31,6 +31,7 @@ _KNOWN: Final = {
     for kind in (
         *get_args(ops.Operation),
         *get_args(calls.Call),
+        *get_args(turns.Turn),
         *get_args(steps.Step),
         *get_args(findings.Finding),
         Difference,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, assert_never
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -19,35 +19,42 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from conformance.harness.store import Store, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put, Remove, Reopen
+from conformance.history.turns import (
+    CopyLayer,
+    CreateChild,
+    HoldLayer,
+    ReleaseLayer,
+    RemoveLayer,
+    ReopenStore,
+    Turn,
+    WriteLayer,
+)
 from conformance.operations.observe import observe
 from conformance.operations.strategies import STANDARD, operations
 
 _IDS = st.sampled_from(("a", "b", "c", "d", "e"))
 _STEPS_OF_A_LAYER = 4
-_OFTEN: Final = {"write": 3, "get": 2}  # of each ten steps; of the others one each
+_WRITES, _HOLDS = 3, 2  # of each ten turns; of the others one each
 Machine = type[RuleBasedStateMachine]
-_Step = tuple[str, dict[str, Any]]
 
 
-def _steps(*, privileged: bool, archives: bool) -> st.SearchStrategy[_Step]:
-    """A step of a history, its name and its words.
+def _turns(*, privileged: bool, archives: bool) -> st.SearchStrategy[Turn]:
+    """A turn of the machine.
 
     One rule draws all: of several hypothesis leaves most out of an example, and takes the shortest most often.
     """
-    which, number = st.integers(0, 1), st.integers(0, 9)
-    layer = {"which": which, "number": number}
-    done = st.lists(operations(privileged=privileged), min_size=1, max_size=_STEPS_OF_A_LAYER)
-    words: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-        "get": layer,
-        "put": layer,
-        "create": {**layer, "layer_id": _IDS},
-        "write": {**layer, "done": done, "diffed": st.booleans()},
-        "remove": layer,
-        "reopen": {"which": which},
-        **({"copy": layer} if archives else {}),
-    }
-    names = [name for name in words for _ in range(_OFTEN.get(name, 1))]
-    return st.one_of([st.tuples(st.just(name), st.fixed_dictionaries(words[name])) for name in names])
+    layer = {"which": st.integers(0, 1), "number": st.integers(0, 9)}
+    done = st.lists(operations(privileged=privileged), min_size=1, max_size=_STEPS_OF_A_LAYER).map(tuple)
+    write: st.SearchStrategy[Turn] = st.builds(WriteLayer, **layer, done=done, diffed=st.booleans())
+    hold: st.SearchStrategy[Turn] = st.builds(HoldLayer, **layer)
+    rest: list[st.SearchStrategy[Turn]] = [
+        st.builds(ReleaseLayer, **layer),
+        st.builds(CreateChild, **layer, layer_id=_IDS),
+        st.builds(RemoveLayer, **layer),
+        st.builds(ReopenStore, which=layer["which"]),
+    ]
+    copies: list[st.SearchStrategy[Turn]] = [st.builds(CopyLayer, **layer)] if archives else []
+    return st.one_of([hold] * _HOLDS + rest[:2] + [write] * _WRITES + rest[2:] + copies)
 
 
 class _History:
@@ -125,24 +132,40 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
                 history.parents.add("base")
                 history.layers += ["base", "top"]
 
-        @rule(drawn=_steps(privileged=bench.privileged, archives=archives))
-        def step(self, drawn: _Step) -> None:
-            """Take a step, and record it, so that it can be repeated without hypothesis."""
-            name, words = drawn
-            bench.history.drawn.append([name, words])
-            getattr(self, name)(**words)
+        @rule(turn=_turns(privileged=bench.privileged, archives=archives))
+        def take(self, turn: Turn) -> None:
+            """Take a turn, and record it, so that it can be taken again without hypothesis."""
+            bench.history.drawn.append(turn)
+            match turn:
+                case HoldLayer():
+                    self._hold(turn)
+                case ReleaseLayer():
+                    self._release(turn)
+                case CreateChild():
+                    self._create(turn)
+                case WriteLayer():
+                    self._write(turn)
+                case RemoveLayer():
+                    self._remove(turn)
+                case ReopenStore():
+                    self._reopen(turn)
+                case CopyLayer():
+                    history = self._of(turn)
+                    history.copy(history.pick(turn.number))
+                case _:
+                    assert_never(turn)
 
-        def _turn(self, which: int) -> _History:
-            return self.histories[which % len(self.histories)]
+        def _of(self, turn: Turn) -> _History:
+            return self.histories[turn.which % len(self.histories)]
 
         def _check(self, layer_id: str) -> None:
             for history in self.histories:
                 if layer_id in history.layers:
                     history.store.shows_model(layer_id)
 
-        def create(self, which: int, layer_id: str, number: int) -> None:
-            history = self._turn(which)
-            parent = history.pick(number)
+        def _create(self, turn: CreateChild) -> None:
+            history, layer_id = self._of(turn), turn.layer_id
+            parent = history.pick(turn.number)
             busy = parent in history.held and not history.has_children(parent)
             if layer_id in history.layers or (busy and not bench.has("busy-parents")):
                 return
@@ -151,42 +174,42 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history.layers.append(layer_id)
             self._check(layer_id)
 
-        def write(self, which: int, number: int, done: list[Any], diffed: bool) -> None:
-            history = self._turn(which)
-            layer_id = history.pick(number)
+        def _write(self, turn: WriteLayer) -> None:
+            history = self._of(turn)
+            layer_id = history.pick(turn.number)
             # What lies below others is not written any more: overlayfs.rst leaves open what they would show.
             closed = history.has_children(layer_id) if bench.has("busy-parents") else layer_id in history.parents
             if closed:
                 return
-            if diffed and archives:
+            if turn.diffed and archives:
                 history.store.diff(layer_id)
                 history.diffed.add(layer_id)
-            history.store.change(layer_id, done)
+            history.store.change(layer_id, turn.done)
             self._check(layer_id)
             if layer_id in history.diffed:
                 history.copy(layer_id)
 
-        def get(self, which: int, number: int) -> None:
-            history = self._turn(which)
-            layer_id = history.pick(number)
+        def _hold(self, turn: HoldLayer) -> None:
+            history = self._of(turn)
+            layer_id = history.pick(turn.number)
             root = history.store.do(Get(layer_id))
             history.held[layer_id] = history.held.get(layer_id, 0) + 1
             same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root))
             self._check(layer_id)
 
-        def put(self, which: int, number: int) -> None:
-            history = self._turn(which)
+        def _release(self, turn: ReleaseLayer) -> None:
+            history = self._of(turn)
             if not history.held:
                 return
-            layer_id = sorted(history.held)[number % len(history.held)]
+            layer_id = sorted(history.held)[turn.number % len(history.held)]
             history.store.do(Put(layer_id))
             history.held[layer_id] -= 1
             if not history.held[layer_id]:
                 del history.held[layer_id]
 
-        def remove(self, which: int, number: int) -> None:
-            history = self._turn(which)
-            layer_id = history.pick(number)
+        def _remove(self, turn: RemoveLayer) -> None:
+            history = self._of(turn)
+            layer_id = history.pick(turn.number)
             if layer_id == "base" or layer_id in history.held or history.has_children(layer_id):
                 return
             history.store.do(Remove(layer_id))
@@ -194,25 +217,21 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             history.parents.discard(layer_id)
             history.diffed.discard(layer_id)
 
-        def reopen(self, which: int) -> None:
-            history = self._turn(which)
+        def _reopen(self, turn: ReopenStore) -> None:
+            history = self._of(turn)
             if history.held:
                 return
             history.store.do(Reopen())
 
-        def copy(self, which: int, number: int) -> None:
-            history = self._turn(which)
-            history.copy(history.pick(number))
-
     return LifeCycle
 
 
-def repeat(bench: Bench, recorded: Sequence[tuple[str, dict[str, Any]]], *, stores: int) -> None:
-    """The steps of a history that was recorded, without hypothesis."""
+def repeat(bench: Bench, recorded: Sequence[Turn], *, stores: int) -> None:
+    """The turns of a history that was recorded, without hypothesis."""
     machine: Any = life_cycle(bench, stores=stores)()
     try:
         machine.base()
-        for name, words in recorded:
-            machine.step((name, words))
+        for turn in recorded:
+            machine.take(turn)
     finally:
         machine.teardown()

@@ -361,8 +361,7 @@ def _operations(drawn: Any) -> int:
     if isinstance(drawn, Sequence) and not isinstance(drawn, str):
         if drawn == _BEGINNING:
             return 0
-        rule = len(drawn) == 2 and isinstance(drawn[0], str) and isinstance(drawn[1], Mapping)
-        return sum(_operations(one) for one in drawn) + rule
+        return sum(_operations(one) for one in drawn)
     return 0
 
 

@@ -27,6 +27,7 @@ from conformance.history.steps import (
     Waited,
 )
 from conformance.history.trace import describe, trace
+from conformance.history.turns import WriteLayer
 from conformance.operations import ops
 
 CALLS = st.one_of([st.from_type(kind) for kind in get_args(calls.Call)])
@@ -120,7 +121,13 @@ def test_a_case_of_format_1_is_read() -> None:
         "driver": "python:refdriver:Driver",
         "reason": "why",
         "words": ["create a", "diff a"],
-        "drawn": [1],
+        "drawn": [
+            1,
+            [
+                "write",
+                {"which": 1, "number": 2, "done": [{"is": "Unlink", "path": {"bytes": "f"}}], "diffed": False},
+            ],
+        ],
         "steps": [
             {"is": "Opened", "store": "store"},
             {"is": "Called", "store": "store", "verb": "create", "layer": "a", "options": {"size": "1m"}},
@@ -134,6 +141,7 @@ def test_a_case_of_format_1_is_read() -> None:
         "directory": "/x",
     }
     case = Case.from_json(said)
+    assert case.drawn == (1, WriteLayer(1, 2, (ops.Unlink(b"f"),), False))
     assert case.finding == WrongAnswer()
     assert case.steps == (
         Opened("store"),
