@@ -106,6 +106,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             of_a_rule = sys.exc_info()[1]
             if isinstance(of_a_rule, Exception):
                 bench.tries.failed(of_a_rule)
+                bench.history.stop()
             try:
                 self._look_again()
             except Exception as error:
