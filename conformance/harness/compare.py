@@ -21,8 +21,9 @@ from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import UnknownDriver, connect, writable_of
 from conformance.harness.channel import opened
 from conformance.harness.contained import contained
+from conformance.harness.host import confine, prepare
 from conformance.harness.preflight import Unusable, preflight
-from conformance.harness.session import Session, Wish, confine, prepare
+from conformance.harness.session import Session, Wish
 from conformance.harness.store import Deviation, Store, entry_names
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.harness.channel import opened
-from conformance.harness.session import Session, Wish, prepare
+from conformance.harness.host import prepare
+from conformance.harness.session import Session, Wish
 from conformance.harness.worker import tell
 from conformance.lab import namespace
 from conformance.lab.backing import BACKINGS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
@@ -10,14 +10,12 @@ from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.selecting import name_of, place_of, requirements_of
 from conformance.harness.store import Deviation
-from conformance.harness.stores import DECLINED, NOT_APPLICABLE
+from conformance.harness.stores import DECLINED, NOT_APPLICABLE, UNTESTED
 from conformance.history.case import Case
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut
 from conformance.history.steps import History
 from conformance.spec.verdicts import TestOutcome, Verdict
-
-UNTESTED: Final = "untested: "
 
 
 def case_of(

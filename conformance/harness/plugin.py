@@ -23,7 +23,7 @@ from conformance.harness import stores as benches
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
-from conformance.harness.outcomes import UNTESTED, case_of, explained, for_people
+from conformance.harness.outcomes import case_of, explained, for_people
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.preparing import prepared
 from conformance.harness.selecting import (
@@ -37,7 +37,7 @@ from conformance.harness.selecting import (
 )
 from conformance.harness.session import Session
 from conformance.harness.store import Deviation
-from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.stores import UNTESTED, Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import decoded_draws
 from conformance.history.printable import cut, printable

@@ -12,7 +12,8 @@ from typing import Final
 import pytest
 
 from conformance.drivers.registry import writable_of
-from conformance.harness.session import Replay, Session, Wish, prepare
+from conformance.harness.host import prepare
+from conformance.harness.session import Replay, Session, Wish
 from conformance.lab import namespace
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_requirements

@@ -40,6 +40,7 @@ from conformance.spec.errors import HarnessError
 
 DECLINED = "declined: "
 NOT_APPLICABLE = "not applicable: "
+UNTESTED = "untested: "
 
 
 def not_applicable(reason: str) -> None:

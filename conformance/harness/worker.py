@@ -22,7 +22,8 @@ from conformance.harness import plugin as suite
 from conformance.harness.channel import Writer, opened
 from conformance.harness.collected import Inventory
 from conformance.harness.ending import end_on_sigterm
-from conformance.harness.session import Replay, confine
+from conformance.harness.host import confine
+from conformance.harness.session import Replay
 from conformance.harness.task import Task
 from conformance.lab import namespace
 from conformance.spec.verdicts import TestOutcome, Verdict

@@ -23,7 +23,7 @@ from typing import Final
 from conformance.drivers.protocol import OpenRequest
 from conformance.drivers.registry import connect
 from conformance.harness.contained import contained
-from conformance.harness.session import RESET
+from conformance.harness.host import RESET
 from conformance.lab import namespace
 from conformance.lab.backing import Backing, NoBacking, backing_named
 from conformance.lab.devices import sync_filesystem

@@ -13,7 +13,7 @@ import pytest
 
 from conformance.drivers.protocol import DriverUnderTest, OpenRequest
 from conformance.drivers.registry import connect
-from conformance.harness.session import RESET
+from conformance.harness.host import RESET
 from conformance.machines.churn import left_behind
 from conformance.machines.crashes import (
     APPLY,
