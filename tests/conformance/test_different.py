@@ -329,7 +329,7 @@ def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> N
     )
     found = hearings_of(*choices, scratch=scratch)
     assert found["Declines"].standing is Standing.UNDECIDED
-    assert found["Declines"].reason == "no test of what it touches passed"
+    assert found["Declines"].reason == "no test of the requirements that it touches passed"
     assert found["Sorted"].standing is Standing.NOT_APPLICABLE
     assert found["Sorted"].reason == "this host is too old"
 

@@ -108,7 +108,7 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     assert len(lost) == 1
     explained = (folder / "difference.txt").read_text()
     assert "unexpected: " in explained
-    assert "last named in step" in explained
+    assert "last touched by: " in explained
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["kernel"] == os.uname().release
     words = (folder / "failure.md").read_text()
