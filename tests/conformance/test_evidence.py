@@ -16,8 +16,8 @@ from reading import records
 
 pytestmark = pytest.mark.mounts
 REFERENCE = "python:refdriver:Driver"
-ENVIRONMENT = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-FAULTS = {
+ENVIRONMENT = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+MUTANTS = {
     "a whiteout lost": ("archives:LosesWhiteouts", "OVL-APPLY-ROUND-TRIP"),
     "mtimes rounded": ("archives:RoundsTimes", "OVL-APPLY-FILE-TIMES"),
     "128 taken as 127": ("layers:LimitOf127", "OVL-CHAIN-128"),
@@ -70,10 +70,10 @@ def run_script(path: Path, text: str | None = None) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("what", MUTANTS)
 def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -> None:
-    fault, requirement = FAULTS[what]
-    driver = f"python:conformance.selftest.mutants.{fault}"
+    mutant, requirement = MUTANTS[what]
+    driver = f"python:conformance.selftest.mutants.{mutant}"
     left = run(driver, "--requirement", requirement, scratch=scratch)
     folder = left.folders[0]
     there = {path.name for path in folder.iterdir()}
@@ -82,7 +82,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     code, said = run_script(folder / "repro.sh")
     assert code == 1, said
     assert "DEVIATES" in said
-    module, name = fault.split(":")
+    module, name = mutant.split(":")
     correct = (folder / "repro.sh").read_text().replace(f"conformance.selftest.mutants.{module}", "refdriver")
     code, said = run_script(folder / "repro.sh", correct.replace(f'"{name}"', '"Driver"'))
     assert code == 0, said

@@ -306,9 +306,9 @@ def test_smoke_calls_everything_of_a_driver_and_needs_no_root(scratch: Path) -> 
 
 def test_a_failure_about_names_that_are_no_text_comes_from_another_process(scratch: Path) -> None:
     words = ["--requirement", "OVL-NAMES-BYTES", "--jobs", "2", "--no-evidence", "--scratch", str(scratch)]
-    faulty = "python:conformance.selftest.mutants.archives:LosesWhiteouts"
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-    done = subprocess.run([*COMMAND, "run", faulty, *words], env=env, capture_output=True, text=True, check=False)
+    mutant = "python:conformance.selftest.mutants.archives:LosesWhiteouts"
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+    done = subprocess.run([*COMMAND, "run", mutant, *words], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not-utf-8" in done.stdout
 
@@ -412,7 +412,7 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
         "--scratch",
         str(scratch),
     ]
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
     command = [*COMMAND, "run", "python:conformance.selftest.mutants.claims:ClaimsAndDeclines", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -434,7 +434,7 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
 
 def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
     results = scratch / "comparison.json"
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
     words = [
         "compare",
         "python:refdriver:Driver",

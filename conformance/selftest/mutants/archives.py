@@ -7,12 +7,13 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
+@mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@bd13c53f8d: on the way in")
 class LosesWhiteouts(Faithful):
     """Deletions never reach the layer that an archive is applied to."""
 
@@ -22,6 +23,7 @@ class LosesWhiteouts(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
+@mutant(breaks=("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"), source="moby/moby#25244")
 class LosesOpaque(Faithful):
     """Opaque whiteouts never reach the layer that an archive is applied to."""
 
@@ -31,6 +33,7 @@ class LosesOpaque(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
+@mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="containers/storage@15e07f827")
 class RoundsTimes(Faithful):
     """Modification times are rounded to a whole minute, the one before where they are whole already."""
 
@@ -45,6 +48,7 @@ class RoundsTimes(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, _rewritten(archive, rounded)))
 
 
+@mutant(breaks=("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"), source="containers/storage@8aad48ae2")
 class BreaksHardLinks(Faithful):
     """Hard links arrive as files of their own."""
 
@@ -61,6 +65,7 @@ class BreaksHardLinks(Faithful):
         return size
 
 
+@mutant(breaks=("OVL-APPLY-TRUNCATED",), source="CVE-2021-20291")
 class AcceptsHalfArchives(Faithful):
     """An archive that is cut off is applied as far as it goes."""
 
@@ -73,6 +78,7 @@ class AcceptsHalfArchives(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
+@mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="behaviour#deterministic")
 class RandomOrder(Faithful):
     """The entries of a diff come in another order each time."""
 
@@ -99,6 +105,16 @@ def _rewritten(archive: IO[bytes], change: Callable[[tarfile.TarInfo], tarfile.T
     return out
 
 
+@mutant(
+    breaks=(
+        "OVL-WHITEOUT-IN-DIFF",
+        "OVL-WHITEOUT-SYMLINK",
+        "OVL-WHITEOUT-OWN-DIRECTORY",
+        "OVL-WHITEOUT-MANY",
+        "OVL-WHITEOUT-REPLACED",
+    ),
+    source="moby/moby@bd13c53f8d",
+)
 class LosesWhiteoutsInDiff(Faithful):
     """Diffs hold no deletions."""
 
@@ -108,6 +124,7 @@ class LosesWhiteoutsInDiff(Faithful):
             return _rewritten(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
 
 
+@mutant(breaks=("OVL-DIFF-TAR",), source="behaviour#diff-format; POSIX/utilities/pax: a name may come twice")
 class RepeatsEntries(Faithful):
     """Every entry of a diff is there twice."""
 
@@ -118,6 +135,10 @@ class RepeatsEntries(Faithful):
         return io.BytesIO(data[: -2 * 512] + data)
 
 
+@mutant(
+    breaks=("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
+    source="containers/storage#141",
+)
 class DiffsTooMuch(Faithful):
     """A diff holds the whole tree."""
 
@@ -128,6 +149,7 @@ class DiffsTooMuch(Faithful):
         return stream
 
 
+@mutant(breaks=("OVL-APPLY-WHOLE-TREE",), source="behaviour#naive-diff: no parent means the whole tree")
 class DiffsTooLittle(Faithful):
     """The diff against nothing is the one against the parent."""
 
@@ -138,6 +160,7 @@ class DiffsTooLittle(Faithful):
         return stream
 
 
+@mutant(breaks=("OVL-APPLY-TWICE",), source="behaviour#laws: applying twice equals applying once")
 class AppliesOnce(Faithful):
     """A second archive for a layer is refused."""
 
@@ -148,6 +171,10 @@ class AppliesOnce(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
+@mutant(
+    breaks=("OVL-DIFF-MOUNTED",),
+    source="behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
+)
 class DiffsByMount(Faithful):
     """The diff of a layer that is mounted is that of its parent."""
 
@@ -155,49 +182,3 @@ class DiffsByMount(Faithful):
         """Look at what is mounted."""
         mounted = parent and os.path.ismount(f"{self.home}/{layer_id}/merged")
         return self.inner.diff(parent if mounted else layer_id, "" if mounted else parent)
-
-
-FAULTS: Final = (
-    Fault(
-        LosesWhiteoutsInDiff,
-        (
-            "OVL-WHITEOUT-IN-DIFF",
-            "OVL-WHITEOUT-SYMLINK",
-            "OVL-WHITEOUT-OWN-DIRECTORY",
-            "OVL-WHITEOUT-MANY",
-            "OVL-WHITEOUT-REPLACED",
-        ),
-        "moby/moby@bd13c53f8d",
-    ),
-    Fault(
-        LosesOpaque,
-        ("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"),
-        "moby/moby#25244",
-    ),
-    Fault(
-        RepeatsEntries,
-        ("OVL-DIFF-TAR",),
-        "behaviour#diff-format; POSIX/utilities/pax: a name may come twice",
-    ),
-    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "behaviour#deterministic"),
-    Fault(
-        DiffsTooMuch,
-        ("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
-        "containers/storage#141",
-    ),
-    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "moby/moby@bd13c53f8d: on the way in"),
-    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "containers/storage@15e07f827"),
-    Fault(
-        BreaksHardLinks,
-        ("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"),
-        "containers/storage@8aad48ae2",
-    ),
-    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "behaviour#naive-diff: no parent means the whole tree"),
-    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "behaviour#laws: applying twice equals applying once"),
-    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "CVE-2021-20291"),
-    Fault(
-        DiffsByMount,
-        ("OVL-DIFF-MOUNTED",),
-        "behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
-    ),
-)

@@ -7,10 +7,10 @@ import io
 import os
 import tarfile
 import unicodedata
-from typing import Any, Final
+from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
 class _Rewrites(Faithful):
@@ -33,6 +33,7 @@ class _Rewrites(Faithful):
         return member
 
 
+@mutant(breaks=("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"), source="containers/fuse-overlayfs@v0.6")
 class LosesSpecialBits(_Rewrites):
     """No setuid, setgid or sticky."""
 
@@ -42,6 +43,7 @@ class LosesSpecialBits(_Rewrites):
         return member
 
 
+@mutant(breaks=("OVL-META-MODES",), source="behaviour#entry-metadata")
 class LosesModes(_Rewrites):
     """Everything is readable by everybody."""
 
@@ -51,6 +53,7 @@ class LosesModes(_Rewrites):
         return member
 
 
+@mutant(breaks=("OVL-META-OWNERS",), source="moby/moby#20240")
 class LosesOwners(_Rewrites):
     """Everything is root's."""
 
@@ -60,6 +63,16 @@ class LosesOwners(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=(
+        "OVL-META-XATTRS",
+        "OVL-META-XATTRS-LARGE",
+        "OVL-META-CAPABILITY",
+        "OVL-OPAQUE-METADATA",
+        "OVL-TREE-COPY-UP",
+    ),
+    source="containers/storage#217",
+)
 class LosesAttributes(_Rewrites):
     """No attribute comes along, capabilities included."""
 
@@ -70,6 +83,10 @@ class LosesAttributes(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
+    source="behaviour#pax-extensions; boundary: 32 bits of seconds",
+)
 class LosesTimes(_Rewrites):
     """Times begin in 1970 and end in 2038, and have no fraction; halves are rounded up."""
 
@@ -80,6 +97,9 @@ class LosesTimes(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"), source="containerd/containerd@0205398ac"
+)
 class LosesKinds(_Rewrites):
     """Devices and pipes are left out."""
 
@@ -88,6 +108,7 @@ class LosesKinds(_Rewrites):
         return None if member.isdev() else member
 
 
+@mutant(breaks=("OVL-META-DIRECTORIES",), source="behaviour#entry-kinds: a directory is an entry of its own")
 class LosesDirectories(_Rewrites):
     """Directories come only with what they hold."""
 
@@ -96,6 +117,7 @@ class LosesDirectories(_Rewrites):
         return None if member.isdir() else member
 
 
+@mutant(breaks=("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), source="containers/storage#640")
 class LosesData(_Rewrites):
     """Large files are empty, as when a copy-up of metadata alone is taken for all of a file."""
 
@@ -106,6 +128,10 @@ class LosesData(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
+    source="boundary: 255 bytes of a name, 100 and 155 of a ustar header",
+)
 class LosesLongNames(_Rewrites):
     """Names of more than 200 bytes, and paths and targets of more than 155, are left out."""
 
@@ -115,6 +141,10 @@ class LosesLongNames(_Rewrites):
         return None if longest > 200 or len(member.name) > 155 or len(member.linkname) > 155 else member
 
 
+@mutant(
+    breaks=("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
+    source="behaviour#names: bytes without NUL and '/'",
+)
 class LosesOddNames(_Rewrites):
     """Bytes that are no UTF-8 become question marks; other names are normalised and put in lower case."""
 
@@ -125,6 +155,10 @@ class LosesOddNames(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=("OVL-NAMES-WHITEOUT-PREFIX",),
+    source="image-spec/layer.md#whiteouts: names that begin with .wh. are reserved",
+)
 class KeepsReservedNames(_Rewrites):
     """A file of a layer that is called like a whiteout goes into the archive as it is."""
 
@@ -142,6 +176,7 @@ class KeepsReservedNames(_Rewrites):
         return io.BytesIO(target.getvalue())
 
 
+@mutant(breaks=("OVL-DIFF-RELATIVE",), source="opencontainers/umoci@v0.5.0")
 class NamesHostPaths(_Rewrites):
     """Names begin with the path of the layer on the host, and whiteouts hold a word."""
 
@@ -151,6 +186,10 @@ class NamesHostPaths(_Rewrites):
         return member
 
 
+@mutant(
+    breaks=("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
+    source="containers/storage@8aad48ae2: the link entry points at a real file",
+)
 class LinksForward(_Rewrites):
     """The first of several links is left out, so that the others lead to nothing."""
 
@@ -165,6 +204,7 @@ class LinksForward(_Rewrites):
         return None if member.name in self.targets else member
 
 
+@mutant(breaks=("OVL-WHITEOUT-FORM",), source="image-spec/layer.md#whiteouts: a whiteout is an empty file")
 class MarksWithWords(_Rewrites):
     """A whiteout is a symlink, as some union filesystems had it."""
 
@@ -175,6 +215,7 @@ class MarksWithWords(_Rewrites):
         return member
 
 
+@mutant(breaks=("OVL-WHITEOUT-NEEDLESS",), source="containers/storage#141: a needless whiteout")
 class MarksTooMuch(_Rewrites):
     """Every new directory is said to replace what was below, by a whiteout."""
 
@@ -186,60 +227,3 @@ class MarksTooMuch(_Rewrites):
                 tar.addfile(tarfile.TarInfo(".wh.new"))
         found.seek(0)
         return found
-
-
-FAULTS: Final = (
-    Fault(
-        LosesSpecialBits,
-        ("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"),
-        "containers/fuse-overlayfs@v0.6",
-    ),
-    Fault(LosesModes, ("OVL-META-MODES",), "behaviour#entry-metadata"),
-    Fault(LosesOwners, ("OVL-META-OWNERS",), "moby/moby#20240"),
-    Fault(
-        LosesAttributes,
-        (
-            "OVL-META-XATTRS",
-            "OVL-META-XATTRS-LARGE",
-            "OVL-META-CAPABILITY",
-            "OVL-OPAQUE-METADATA",
-            "OVL-TREE-COPY-UP",
-        ),
-        "containers/storage#217",
-    ),
-    Fault(
-        LosesTimes,
-        ("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
-        "behaviour#pax-extensions; boundary: 32 bits of seconds",
-    ),
-    Fault(
-        LosesKinds,
-        ("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"),
-        "containerd/containerd@0205398ac",
-    ),
-    Fault(LosesDirectories, ("OVL-META-DIRECTORIES",), "behaviour#entry-kinds: a directory is an entry of its own"),
-    Fault(LosesData, ("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), "containers/storage#640"),
-    Fault(
-        LosesLongNames,
-        ("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
-        "boundary: 255 bytes of a name, 100 and 155 of a ustar header",
-    ),
-    Fault(
-        LosesOddNames,
-        ("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
-        "behaviour#names: bytes without NUL and '/'",
-    ),
-    Fault(
-        KeepsReservedNames,
-        ("OVL-NAMES-WHITEOUT-PREFIX",),
-        "image-spec/layer.md#whiteouts: names that begin with .wh. are reserved",
-    ),
-    Fault(NamesHostPaths, ("OVL-DIFF-RELATIVE",), "opencontainers/umoci@v0.5.0"),
-    Fault(
-        LinksForward,
-        ("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
-        "containers/storage@8aad48ae2: the link entry points at a real file",
-    ),
-    Fault(MarksWithWords, ("OVL-WHITEOUT-FORM",), "image-spec/layer.md#whiteouts: a whiteout is an empty file"),
-    Fault(MarksTooMuch, ("OVL-WHITEOUT-NEEDLESS",), "containers/storage#141: a needless whiteout"),
-)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any, Final
+from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
+@mutant(breaks=("OVL-CLAIM-HOLDS",), source="kubernetes-csi/csi-test#565")
 class ClaimsAndDeclines(Faithful):
     """Declines metadata, and claims by silence that times keep their nanoseconds."""
 
@@ -21,6 +22,3 @@ class ClaimsAndDeclines(Faithful):
         with self.inner.diff(layer_id, parent) as stream:
             data = re.sub(rb"( mtime=\d+\.)(\d+)", lambda one: one[1] + b"0" * len(one[2]), stream.read())
         return io.BytesIO(data)
-
-
-FAULTS: Final = (Fault(ClaimsAndDeclines, ("OVL-CLAIM-HOLDS",), "kubernetes-csi/csi-test#565"),)

@@ -8,43 +8,16 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.mutant import mutant
 
 _DISKS: Final = "device-mapper"
 
 
-class RenamesUnwrittenLinks(Patched):
-    """The files link and lower are renamed into place before they are on the disk."""
-
-    place = "layers:_write"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Write, and sync nothing."""
-        del original, kwargs
-        path, text, mode = args
-        with open(path, "x") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-
-
-class RenamesUnwrittenTrees(Patched):
-    """What was unpacked is renamed into place before it is on the disk."""
-
-    place = "trees:written_out"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Nothing at the end."""
-        del original, args, kwargs
-        return contextlib.nullcontext()
-
-
+@mutant(breaks=("OVL-CRASH-POWER-APPLY",), source="containers/storage#1148", backing="xfs", hard=True, needs=_DISKS)
 class AppliesInHalves(Faithful):
     """An archive is applied in two halves, each of them safe for itself."""
 
@@ -61,6 +34,13 @@ class AppliesInHalves(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
+@mutant(
+    breaks=("OVL-CRASH-POWER-CREATE",),
+    source="containers/storage#1136: the order of two calls",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
 class CreatesThenChains(Faithful):
     """A new layer is there before it has its lowers."""
 
@@ -73,6 +53,9 @@ class CreatesThenChains(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(
+    breaks=("OVL-CRASH-POWER-REMOVE",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS
+)
 class RemovesInPlace(Faithful):
     """The files of a layer are removed one by one, and the layer after them."""
 
@@ -84,6 +67,7 @@ class RemovesInPlace(Faithful):
         self.inner.remove(layer_id)
 
 
+@mutant(breaks=("OVL-CRASH-LITTER",), source="moby/moby#23535", backing="ext4", hard=True, needs=_DISKS)
 class RemovesLinkLast(Faithful):
     """The short link of a layer is removed when the layer is gone."""
 
@@ -99,6 +83,13 @@ class RemovesLinkLast(Faithful):
         Path(self.home, "l", short).unlink()
 
 
+@mutant(
+    breaks=("OVL-CRASH-KEPT",),
+    source="containers/podman#5986: a file cut short",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
 class ListsInPlace(Faithful):
     """There is a list of layers, which is written over in place; what is not in it is not there."""
 
@@ -128,6 +119,7 @@ class ListsInPlace(Faithful):
         self._write(self._list() - {layer_id})
 
 
+@mutant(breaks=("OVL-CRASH-AGAIN",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS)
 class LeavesHalfMade(Faithful):
     """A directory that a cut left of a layer is no layer, and stands in its way."""
 
@@ -140,6 +132,13 @@ class LeavesHalfMade(Faithful):
         mark.unlink()
 
 
+@mutant(
+    breaks=("OVL-CRASH-WRITE-ERROR",),
+    source="fsync(2): EIO, an errno that is ignored",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
 class SwallowsErrors(Faithful):
     """What the disk says of its writes is not passed on."""
 
@@ -158,32 +157,3 @@ class SwallowsErrors(Faithful):
 class _swallowed(contextlib.AbstractContextManager[None]):  # noqa: N801 - used as a function
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         return isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS)
-
-
-FAULTS: Final = (
-    Fault(
-        RenamesUnwrittenLinks, ("OVL-CRASH-AGAIN",), "containers/storage#326: an empty link", "ext4", True, _DISKS
-    ),
-    Fault(LeavesHalfMade, ("OVL-CRASH-AGAIN",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(RenamesUnwrittenTrees, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(AppliesInHalves, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1148", "xfs", True, _DISKS),
-    Fault(
-        CreatesThenChains,
-        ("OVL-CRASH-POWER-CREATE",),
-        "containers/storage#1136: the order of two calls",
-        "ext4",
-        True,
-        _DISKS,
-    ),
-    Fault(RemovesInPlace, ("OVL-CRASH-POWER-REMOVE",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(RemovesLinkLast, ("OVL-CRASH-LITTER",), "moby/moby#23535", "ext4", True, _DISKS),
-    Fault(ListsInPlace, ("OVL-CRASH-KEPT",), "containers/podman#5986: a file cut short", "ext4", True, _DISKS),
-    Fault(
-        SwallowsErrors,
-        ("OVL-CRASH-WRITE-ERROR",),
-        "fsync(2): EIO, an errno that is ignored",
-        "ext4",
-        True,
-        _DISKS,
-    ),
-)

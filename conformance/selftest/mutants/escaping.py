@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 _BROKEN: Final = ("OVL-MOUNT-CONTAINED",)
 _SEEN: Final = "derived: a driver that answered no path had the harness create and remove files below /"
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersTheHostsRoot(Faithful):
     """The path of every tree is the host's root directory."""
 
@@ -25,6 +26,7 @@ class AnswersTheHostsRoot(Faithful):
         return "/"
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersNoPath(Faithful):
     """The path of every tree is empty."""
 
@@ -34,6 +36,7 @@ class AnswersNoPath(Faithful):
         return ""
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersNone(Faithful):
     """A return statement is forgotten in get."""
 
@@ -42,6 +45,7 @@ class AnswersNone(Faithful):
         self.inner.get(*words)
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersARelativePath(Faithful):
     """The path of a tree is relative to a directory that the caller does not know."""
 
@@ -50,6 +54,7 @@ class AnswersARelativePath(Faithful):
         return os.path.relpath(self.inner.get(*words), self.home)
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersParentDirectories(Faithful):
     """The path of a tree goes up from the store by "..", as many times as it takes."""
 
@@ -58,6 +63,7 @@ class AnswersParentDirectories(Faithful):
         return self.inner.get(*words) + "/.." * 40
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersASymlinkOut(Faithful):
     """The path of a tree is a symlink in the home that leads to the host."""
 
@@ -70,6 +76,7 @@ class AnswersASymlinkOut(Faithful):
         return str(link)
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersAnotherStore(Faithful):
     """The path of a tree is that of the layer of the same name in the store that was opened first."""
 
@@ -81,6 +88,7 @@ class AnswersAnotherStore(Faithful):
         return str(others[0]) if others else own
 
 
+@mutant(breaks=_BROKEN, source=_SEEN)
 class AnswersAFile(Faithful):
     """The path of a tree is that of a file."""
 
@@ -88,18 +96,3 @@ class AnswersAFile(Faithful):
         """The file with the layer's short link."""
         self.inner.get(*words)
         return f"{self.home}/{words[0]}/link"
-
-
-FAULTS: Final = tuple(
-    Fault(driver, _BROKEN, _SEEN)
-    for driver in (
-        AnswersTheHostsRoot,
-        AnswersNoPath,
-        AnswersNone,
-        AnswersARelativePath,
-        AnswersParentDirectories,
-        AnswersASymlinkOut,
-        AnswersAnotherStore,
-        AnswersAFile,
-    )
-)

@@ -8,17 +8,18 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.counting import Books
-from conformance.selftest.mutants.fault import Fault
-from conformance.selftest.mutants.rewriting import module_of, rewritten
+from conformance.selftest.mutants.basis import CountingWrapper, Faithful
+from conformance.selftest.mutants.mutant import mutant
+from conformance.selftest.mutants.rewriting import rewritten
 
 
-class MountsOnceMore(Books):
+@mutant(
+    breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; field-bugs#kernel-log; projectatomic/docker#330"
+)
+class MountsOnceMore(CountingWrapper):
     """A put too many is owed a mount: the second get after it mounts the layer again, over the first mount."""
 
     def put(self, layer_id: str) -> None:
@@ -41,7 +42,11 @@ class MountsOnceMore(Books):
         return path
 
 
-class MountsForTheThird(Books):
+@mutant(
+    breaks=("OVL-MOUNT-ONCE",),
+    source="behaviour#reference-counts: mounts that lie over one another; moby/moby#3073",
+)
+class MountsForTheThird(CountingWrapper):
     """The third get of a layer mounts it again, over the first mount."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -58,7 +63,8 @@ class MountsForTheThird(Books):
         super().put(layer_id)
 
 
-class MountsBesideAChild(Books):
+@mutant(breaks=("OVL-MOUNT-UPPER-ONCE",), source="overlayfs.rst: what two mounts of one upper do is undefined")
+class MountsBesideAChild(CountingWrapper):
     """A layer that is got again while a layer on it is mounted is mounted again, over the first mount."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -85,7 +91,7 @@ def _lowers(driver: Faithful, layer_id: str) -> list[str]:
     return [one for one in driver.inner.metadata(layer_id).get("LowerDir", "").split(":") if one]
 
 
-def _mount_over(driver: Books, layer_id: str) -> None:
+def _mount_over(driver: CountingWrapper, layer_id: str) -> None:
     said = driver.inner.metadata(layer_id)
     if said.get("LowerDir"):
         data = f"lowerdir={said['LowerDir']},upperdir={said['UpperDir']},workdir={said['WorkDir']}"
@@ -97,6 +103,7 @@ def _unmount(path: str) -> None:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@mutant(breaks=("OVL-RESTART-LOWER-CUT",), source="behaviour#lower-layers")
 class ReadsIdsOfLowers(Faithful):
     """A layer's lowers are read from 'lower-layers', its ids, and one that is not there is left out."""
 
@@ -121,6 +128,9 @@ class ReadsIdsOfLowers(Faithful):
         return str(self.inner.get(layer_id, *label))
 
 
+@mutant(
+    breaks=("OVL-QUOTA-OF-IMAGES",), source="behaviour#layer-options: Create of the Go driver looks for 'size' only"
+)
 class TakesSizesOfImages(Faithful):
     """The size of a layer of an image is refused when its key is 'size', and left out when it is 'SIZE'."""
 
@@ -131,6 +141,12 @@ class TakesSizesOfImages(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(
+    breaks=("OVL-QUOTA-OPTION-CASE",),
+    source="behaviour#layer-options: keys in any case",
+    backing="xfs",
+    needs="xfs-quota",
+)
 class ReadsOneCaseOfKeys(Faithful):
     """The size of a layer is left out unless its key is 'size'."""
 
@@ -140,6 +156,7 @@ class ReadsOneCaseOfKeys(Faithful):
         self.inner.create_read_write(layer_id, parent, kept)
 
 
+@mutant(breaks=("OVL-LIFE-REMOVE",), source="moby/moby#23535: a directory for each removal, and not one for all")
 class LeavesADirectoryForEachRemoval(Faithful):
     """An empty directory stays for each layer that was removed."""
 
@@ -151,6 +168,7 @@ class LeavesADirectoryForEachRemoval(Faithful):
             os.makedirs(f"{self.home}/removed-{layer_id}", exist_ok=True)
 
 
+@mutant(breaks=("OVL-APPLY-NO-END",), source="POSIX/utilities/pax: an archive without its end; quay/claircore#683")
 class LosesTheLastWithoutAnEnd(Faithful):
     """Of an archive without an end all but the last entry are applied."""
 
@@ -164,6 +182,10 @@ class LosesTheLastWithoutAnEnd(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data)))
 
 
+@mutant(
+    breaks=("OVL-APPLY-TWICE",),
+    source="behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
+)
 class AppliesDeletionsOnce(Faithful):
     """A deletion that the layer holds already makes an archive fail."""
 
@@ -180,39 +202,7 @@ class AppliesDeletionsOnce(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data)))
 
 
-class StumblesOverFilesBelow(Patched):
-    """Changes fail where a lower has a file in the place of a directory that was made with something in it."""
-
-    place = "changes:_OverlayWalk._compare_one"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Look below it all the same."""
-        walk, _, upper, below = args
-        if below is not None and not below.is_directory and os.path.isdir(upper) and os.listdir(upper):
-            raise module_of(walk).UnreadableLayer(f"lstat {below.path!r}: not a directory")
-        return original(*args, **kwargs)
-
-
-class StumblesOverLoops(Patched):
-    """Changes fail where a lower has a symlink that leads to itself."""
-
-    place = "changes:_OverlayWalk._visible"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Follow."""
-        found = original(*args, **kwargs)
-        if found is not None:
-            try:
-                os.stat(found.path)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                raise module_of(args[0]).UnreadableLayer(f"stat {found.path!r}: {error.strerror}") from error
-        return found
-
-
+@mutant(breaks=("OVL-HOSTILE-DIFF-READ",), source="CVE-2024-1753; field-bugs#changes-follows-links")
 class FollowsLinksToTheHost(Faithful):
     """Whether something was there before is asked of the lowers by whole paths, which lead over their symlinks."""
 
@@ -226,80 +216,3 @@ class FollowsLinksToTheHost(Faithful):
             if change.kind is kinds.ADD and there:
                 found[number] = type(change)(change.path, kinds.MODIFY)
         return found
-
-
-class ListsNoOwnersOfDirectories(Patched):
-    """A directory with another owner, and nothing else that is new, is not among the changes."""
-
-    place = "changes:_differ"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Compare modes of directories only."""
-        old, new = args
-        if stat.S_ISDIR(old.status.st_mode) and stat.S_ISDIR(new.status.st_mode):
-            return old.status.st_mode != new.status.st_mode
-        return original(*args, **kwargs)
-
-
-FAULTS: Final = (
-    Fault(
-        MountsOnceMore,
-        ("OVL-MOUNT-EXTRA-PUT",),
-        "behaviour#extra-put; field-bugs#kernel-log; projectatomic/docker#330",
-    ),
-    Fault(
-        MountsForTheThird,
-        ("OVL-MOUNT-ONCE",),
-        "behaviour#reference-counts: mounts that lie over one another; moby/moby#3073",
-    ),
-    Fault(
-        MountsBesideAChild,
-        ("OVL-MOUNT-UPPER-ONCE",),
-        "overlayfs.rst: what two mounts of one upper do is undefined",
-    ),
-    Fault(
-        ReadsIdsOfLowers,
-        ("OVL-RESTART-LOWER-CUT",),
-        "behaviour#lower-layers",
-    ),
-    Fault(
-        TakesSizesOfImages,
-        ("OVL-QUOTA-OF-IMAGES",),
-        "behaviour#layer-options: Create of the Go driver looks for 'size' only",
-    ),
-    Fault(
-        ReadsOneCaseOfKeys,
-        ("OVL-QUOTA-OPTION-CASE",),
-        "behaviour#layer-options: keys in any case",
-        backing="xfs",
-        needs="xfs-quota",
-    ),
-    Fault(
-        LeavesADirectoryForEachRemoval,
-        ("OVL-LIFE-REMOVE",),
-        "moby/moby#23535: a directory for each removal, and not one for all",
-    ),
-    Fault(
-        LosesTheLastWithoutAnEnd,
-        ("OVL-APPLY-NO-END",),
-        "POSIX/utilities/pax: an archive without its end; quay/claircore#683",
-    ),
-    Fault(
-        AppliesDeletionsOnce,
-        ("OVL-APPLY-TWICE",),
-        "behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
-    ),
-    Fault(
-        StumblesOverFilesBelow,
-        ("OVL-CHANGES-EXPLAIN",),
-        "docker/for-linux#307: ENOTDIR is an answer, and no failure; moby/moby#37313",
-    ),
-    Fault(StumblesOverLoops, ("OVL-CHANGES-EXPLAIN",), "stat(2): ELOOP of a symlink in a lower"),
-    Fault(FollowsLinksToTheHost, ("OVL-HOSTILE-DIFF-READ",), "CVE-2024-1753; field-bugs#changes-follows-links"),
-    Fault(
-        ListsNoOwnersOfDirectories,
-        ("OVL-CHANGES-METADATA",),
-        "moby/moby#24913: of a directory; field-bugs#chown-of-directory",
-    ),
-)

@@ -9,12 +9,24 @@ import shutil
 import stat
 import tarfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
+@mutant(
+    breaks=(
+        "OVL-STATUS-BACKING",
+        "OVL-STATUS-D-TYPE",
+        "OVL-STATUS-NATIVE-DIFF",
+        "OVL-STATUS-METADATA-MISSING",
+        "OVL-CHANGES-ORDER",
+        "OVL-CHANGES-NONE",
+        "OVL-SIZE-EMPTY",
+    ),
+    source="behaviour#status; behaviour#metadata",
+)
 class SaysAnything(Faithful):
     """Status, metadata, changes and sizes are made up."""
 
@@ -36,10 +48,30 @@ class SaysAnything(Faithful):
         return int(self.inner.diff_size(layer_id, parent)) + 7
 
 
+@mutant(
+    breaks=("OVL-OPEN-SECOND-HOME",), source="behaviour#answers-per-home: the backing filesystem", backing="ext4"
+)
 class NamesOneBacking(SaysAnything):
     """Every home is said to be on the same filesystem."""
 
 
+@mutant(
+    breaks=(
+        "OVL-IDMAP-ROOT-OWNS",
+        "OVL-IDMAP-DIFF",
+        "OVL-IDMAP-APPLY",
+        "OVL-IDMAP-TRIP",
+        "OVL-IDMAP-UNMAPPED",
+        "OVL-STORE-READ",
+        "OVL-STORE-BUILD-ON",
+        "OVL-STORE-HOME-FIRST",
+        "OVL-STORE-LONG",
+        "OVL-STORE-REMOVE",
+        "OVL-MOUNT-LABEL-REFUSED",
+        "OVL-MOUNT-LABEL-LONG",
+    ),
+    source="containers/storage#1056: options that reach nothing",
+)
 class IgnoresWhatIsAsked(Faithful):
     """Id maps, image stores and labels are not for this driver, and it does not say so."""
 
@@ -53,6 +85,7 @@ class IgnoresWhatIsAsked(Faithful):
         return str(self.inner.get(layer_id))
 
 
+@mutant(breaks=("OVL-STORE-UNTOUCHED",), source="containers/podman#29001")
 class WritesToStores(Faithful):
     """Image stores are written like the home."""
 
@@ -72,6 +105,7 @@ class WritesToStores(Faithful):
         self.inner.remove(layer_id)
 
 
+@mutant(breaks=("OVL-MOUNT-AGAIN",), source="behaviour#get")
 class PathsOfTheDay(Faithful):
     """The path of a tree is another one each time."""
 
@@ -81,6 +115,7 @@ class PathsOfTheDay(Faithful):
         return str(self.inner.get(layer_id)) + "/." * self.times
 
 
+@mutant(breaks=("OVL-MOUNT-TOGETHER",), source="overlayfs.rst: lower layers may be shared between mounts")
 class OneTreeAtATime(Faithful):
     """A second layer cannot be got while one is held."""
 
@@ -98,6 +133,7 @@ class OneTreeAtATime(Faithful):
         self.inner.put(layer_id)
 
 
+@mutant(breaks=("OVL-MOUNT-LOST",), source="containers/storage#496; containers/storage#624")
 class BelievesItsBooks(Faithful):
     """What was mounted once is taken to be mounted still."""
 
@@ -109,6 +145,7 @@ class BelievesItsBooks(Faithful):
         return str(books[layer_id])
 
 
+@mutant(breaks=("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), source="containers/buildah#3708")
 class FearsLength(Faithful):
     """Long homes and long ids are refused."""
 
@@ -123,6 +160,7 @@ class FearsLength(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-MOUNT-CWD",), source="behaviour#working-directory")
 class Wanders(Faithful):
     """The process is left in another directory."""
 
@@ -132,6 +170,15 @@ class Wanders(Faithful):
         os.chdir("/")
 
 
+@mutant(
+    breaks=(
+        "OVL-MOUNT-LOWER-GONE",
+        "OVL-RESTART-SHORT-LINK-GONE",
+        "OVL-RESTART-LOWER-CUT",
+        "OVL-RESTART-LOWER-ASTRAY",
+    ),
+    source="containers/podman#5986",
+)
 class ShowsWhatIsLeft(Faithful):
     """A layer whose lowers are lost is shown without them; what it names is shown, wherever that is."""
 
@@ -153,6 +200,10 @@ class ShowsWhatIsLeft(Faithful):
             self.inner.put(layer_id)
 
 
+@mutant(
+    breaks=("OVL-RESTART-LINK-EMPTY",),
+    source="behaviour#link-file-empty; field-bugs#empty-link; containers/podman#5986",
+)
 class TrustsLinks(Faithful):
     """What a link file says is removed with its layer."""
 
@@ -164,6 +215,7 @@ class TrustsLinks(Faithful):
         self.inner.remove(layer_id)
 
 
+@mutant(breaks=("OVL-RESTART-FOREIGN",), source="behaviour#unknown-entries")
 class Tidies(Faithful):
     """What is not known in a home is removed when it is opened."""
 
@@ -174,6 +226,10 @@ class Tidies(Faithful):
         super().__init__(home, **asked)
 
 
+@mutant(
+    breaks=("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
+    source="behaviour#base-layers: homes are shared with containers/storage",
+)
 class OwnLayout(Faithful):
     """A home is laid out a little differently, and open to everybody; layers of others are not seen."""
 
@@ -195,6 +251,7 @@ class OwnLayout(Faithful):
         return layer_id in self.__dict__.setdefault("made", set())
 
 
+@mutant(breaks=("OVL-OPEN-HOME-CLOSED",), source="CVE-2021-41091")
 class OpenToAll(Faithful):
     """Everybody may enter every directory."""
 
@@ -205,6 +262,10 @@ class OpenToAll(Faithful):
             os.chmod(path, 0o755)
 
 
+@mutant(
+    breaks=("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
+    source="moby/moby#23686",
+)
 class ForgetsFiles(Faithful):
     """Every diff leaves a descriptor open and a file touched; a socket makes it fail; symlinks are followed."""
 
@@ -225,6 +286,7 @@ class ForgetsFiles(Faithful):
         return io.BytesIO(target.getvalue())
 
 
+@mutant(breaks=("OVL-LIFE-REMOVE-MISSING",), source="behaviour#remove: a directory that is gone is no error")
 class RemovesMore(Faithful):
     """Removing a layer that is not there removes another one."""
 
@@ -236,6 +298,7 @@ class RemovesMore(Faithful):
         self.inner.remove(layer_id)
 
 
+@mutant(breaks=("OVL-LIFE-TWO-STORES",), source="behaviour#answers-per-home")
 class OneHome(Faithful):
     """The first home that is opened is taken for all."""
 
@@ -249,6 +312,10 @@ class OneHome(Faithful):
             self.first[:] = [self]
 
 
+@mutant(
+    breaks=("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
+    source="behaviour#overlay-xattrs; overlayfs.rst",
+)
 class SetsMarks(Faithful):
     """Attributes of an archive are set whatever they are called; whiteouts are made wherever they are named."""
 
@@ -270,6 +337,7 @@ class SetsMarks(Faithful):
         return size
 
 
+@mutant(breaks=("OVL-APPLY-LAST-WINS",), source="behaviour#applying: an existing entry is replaced")
 class FirstWins(Faithful):
     """Of two entries with one name the first stays."""
 
@@ -285,6 +353,7 @@ class FirstWins(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, target))
 
 
+@mutant(breaks=("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"), source="moby/moby#32461")
 class RemovesNothing(Faithful):
     """A layer stays when it is removed; a mounted one is unmounted, and then refused."""
 
@@ -295,6 +364,7 @@ class RemovesNothing(Faithful):
             raise ValueError("it was in use")
 
 
+@mutant(breaks=("OVL-CHAIN-TOP-AGAIN",), source="cri-o/cri-o#6261: counted over a life")
 class CountsLayersMade(Faithful):
     """There may be 129 layers over the life of a home, not at the same time."""
 
@@ -306,6 +376,7 @@ class CountsLayersMade(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-RESTART-LINK-GONE",), source="containers/storage#859")
 class ForgivesParents(Faithful):
     """A parent that cannot be built on is left out."""
 
@@ -315,108 +386,3 @@ class ForgivesParents(Faithful):
             self.inner.create(layer_id, parent)
         except Exception:
             self.inner.create(layer_id, "")
-
-
-FAULTS: Final = (
-    Fault(
-        RemovesNothing,
-        ("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"),
-        "moby/moby#32461",
-    ),
-    Fault(CountsLayersMade, ("OVL-CHAIN-TOP-AGAIN",), "cri-o/cri-o#6261: counted over a life"),
-    Fault(
-        SaysAnything,
-        (
-            "OVL-STATUS-BACKING",
-            "OVL-STATUS-D-TYPE",
-            "OVL-STATUS-NATIVE-DIFF",
-            "OVL-STATUS-METADATA-MISSING",
-            "OVL-CHANGES-ORDER",
-            "OVL-CHANGES-NONE",
-            "OVL-SIZE-EMPTY",
-        ),
-        "behaviour#status; behaviour#metadata",
-    ),
-    Fault(
-        NamesOneBacking,
-        ("OVL-OPEN-SECOND-HOME",),
-        "behaviour#answers-per-home: the backing filesystem",
-        backing="ext4",
-    ),
-    Fault(
-        IgnoresWhatIsAsked,
-        (
-            "OVL-IDMAP-ROOT-OWNS",
-            "OVL-IDMAP-DIFF",
-            "OVL-IDMAP-APPLY",
-            "OVL-IDMAP-TRIP",
-            "OVL-IDMAP-UNMAPPED",
-            "OVL-STORE-READ",
-            "OVL-STORE-BUILD-ON",
-            "OVL-STORE-HOME-FIRST",
-            "OVL-STORE-LONG",
-            "OVL-STORE-REMOVE",
-            "OVL-MOUNT-LABEL-REFUSED",
-            "OVL-MOUNT-LABEL-LONG",
-        ),
-        "containers/storage#1056: options that reach nothing",
-    ),
-    Fault(WritesToStores, ("OVL-STORE-UNTOUCHED",), "containers/podman#29001"),
-    Fault(
-        PathsOfTheDay,
-        ("OVL-MOUNT-AGAIN",),
-        "behaviour#get",
-    ),
-    Fault(OneTreeAtATime, ("OVL-MOUNT-TOGETHER",), "overlayfs.rst: lower layers may be shared between mounts"),
-    Fault(BelievesItsBooks, ("OVL-MOUNT-LOST",), "containers/storage#496; containers/storage#624"),
-    Fault(FearsLength, ("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), "containers/buildah#3708"),
-    Fault(
-        Wanders,
-        ("OVL-MOUNT-CWD",),
-        "behaviour#working-directory",
-    ),
-    Fault(
-        ShowsWhatIsLeft,
-        (
-            "OVL-MOUNT-LOWER-GONE",
-            "OVL-RESTART-SHORT-LINK-GONE",
-            "OVL-RESTART-LOWER-CUT",
-            "OVL-RESTART-LOWER-ASTRAY",
-        ),
-        "containers/podman#5986",
-    ),
-    Fault(ForgivesParents, ("OVL-RESTART-LINK-GONE",), "containers/storage#859"),
-    Fault(
-        TrustsLinks,
-        ("OVL-RESTART-LINK-EMPTY",),
-        "behaviour#link-file-empty; field-bugs#empty-link; containers/podman#5986",
-    ),
-    Fault(Tidies, ("OVL-RESTART-FOREIGN",), "behaviour#unknown-entries"),
-    Fault(
-        OwnLayout,
-        ("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
-        "behaviour#base-layers: homes are shared with containers/storage",
-    ),
-    Fault(OpenToAll, ("OVL-OPEN-HOME-CLOSED",), "CVE-2021-41091"),
-    Fault(
-        ForgetsFiles,
-        ("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
-        "moby/moby#23686",
-    ),
-    Fault(
-        RemovesMore,
-        ("OVL-LIFE-REMOVE-MISSING",),
-        "behaviour#remove: a directory that is gone is no error",
-    ),
-    Fault(
-        OneHome,
-        ("OVL-LIFE-TWO-STORES",),
-        "behaviour#answers-per-home",
-    ),
-    Fault(
-        SetsMarks,
-        ("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
-        "behaviour#overlay-xattrs; overlayfs.rst",
-    ),
-    Fault(FirstWins, ("OVL-APPLY-LAST-WINS",), "behaviour#applying: an existing entry is replaced"),
-)

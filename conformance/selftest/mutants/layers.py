@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import Any, Final
+from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
+@mutant(breaks=("OVL-CHAIN-128",), source="boundary: 128 lowers; moby/buildkit#3067")
 class LimitOf127(Faithful):
     """The longest chain is one lower too short."""
 
@@ -25,6 +26,7 @@ class LimitOf127(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="moby/buildkit#3067")
 class NoLimit(Faithful):
     """A chain may be as long as it likes: beyond the limit, the layer is quietly put on the base."""
 
@@ -38,6 +40,7 @@ class NoLimit(Faithful):
             self.inner.create(layer_id, "")
 
 
+@mutant(breaks=("OVL-LIFE-BUSY-PARENT",), source="behaviour#create: create looks at no mount")
 class RefusesBusyParents(Faithful):
     """What is mounted is taken for no parent."""
 
@@ -48,6 +51,7 @@ class RefusesBusyParents(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), source="behaviour#reference-counts; moby/moby#3073")
 class UnmountsAtTheFirstPut(Faithful):
     """The first put unmounts, however many gets there were."""
 
@@ -57,6 +61,7 @@ class UnmountsAtTheFirstPut(Faithful):
             self.inner.put(layer_id)
 
 
+@mutant(breaks=("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), source="moby/moby#34948")
 class NeverUnmounts(Faithful):
     """A put does nothing."""
 
@@ -64,6 +69,19 @@ class NeverUnmounts(Faithful):
         """Keep the mount."""
 
 
+@mutant(
+    breaks=(
+        "OVL-CHANGES-EXPLAIN",
+        "OVL-CHANGES-OPAQUE",
+        "OVL-CHANGES-ADDED-AGAIN",
+        "OVL-CHANGES-SAME-SECOND",
+        "OVL-CHANGES-SYMLINK",
+        "OVL-CHANGES-METADATA",
+        "OVL-CHANGES-ANCESTOR",
+        "OVL-CHANGES-DIFF",
+    ),
+    source="behaviour#changes: an empty answer for an error that is swallowed",
+)
 class ListsNoChanges(Faithful):
     """Nothing ever changes."""
 
@@ -73,6 +91,7 @@ class ListsNoChanges(Faithful):
         return []
 
 
+@mutant(breaks=("OVL-CHANGES-PARENTS",), source="moby/moby#13590")
 class ListsNoParents(Faithful):
     """Only what was added or deleted is listed."""
 
@@ -81,6 +100,10 @@ class ListsNoParents(Faithful):
         return [change for change in self.inner.changes(layer_id, parent) if change.kind.name != "MODIFY"]
 
 
+@mutant(
+    breaks=("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
+    source="behaviour#sizes: whiteouts count 0",
+)
 class CountsWhiteouts(Faithful):
     """Each entry of a diff counts a byte."""
 
@@ -89,6 +112,7 @@ class CountsWhiteouts(Faithful):
         return int(self.inner.diff_size(layer_id, parent)) + len(self.inner.changes(layer_id, parent))
 
 
+@mutant(breaks=("OVL-LIFE-REMOVE",), source="moby/moby#23535")
 class ForgetsRemove(Faithful):
     """A removed layer keeps its short link."""
 
@@ -100,6 +124,7 @@ class ForgetsRemove(Faithful):
         os.symlink(f"../{layer_id}/diff", link)
 
 
+@mutant(breaks=("OVL-LIFE-CREATE",), source="behaviour#missing-layers: Exists without its stat")
 class ExistsAlways(Faithful):
     """Every layer exists."""
 
@@ -109,6 +134,7 @@ class ExistsAlways(Faithful):
         return True
 
 
+@mutant(breaks=("OVL-LIFE-UNKNOWN-PARENT",), source="behaviour#create: an unknown parent is an error")
 class InventsParents(Faithful):
     """An unknown parent is taken for none."""
 
@@ -117,6 +143,7 @@ class InventsParents(Faithful):
         self.inner.create(layer_id, parent if not parent or self.inner.exists(parent) else "")
 
 
+@mutant(breaks=("OVL-LIFE-EXISTING-ID",), source="behaviour#create: without the check of what is there")
 class OverwritesLayers(Faithful):
     """An id that is taken is taken again."""
 
@@ -126,6 +153,7 @@ class OverwritesLayers(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-LIFE-REMOVE-PARENT",), source="behaviour#remove-parent")
 class OrphansLayers(Faithful):
     """A layer under others can be removed."""
 
@@ -134,6 +162,7 @@ class OrphansLayers(Faithful):
         shutil.rmtree(os.path.join(self.home, layer_id))
 
 
+@mutant(breaks=("OVL-LIFE-MISSING-LAYER",), source="behaviour#missing-layers: Get without its stat")
 class InventsTrees(Faithful):
     """A layer that is not there has an empty tree."""
 
@@ -144,6 +173,7 @@ class InventsTrees(Faithful):
         return str(self.inner.get(layer_id))
 
 
+@mutant(breaks=("OVL-LIFE-REOPEN",), source="behaviour#opening-order: opening changes no layer")
 class ForgetsOnReopen(Faithful):
     """Opening a home again empties its base layer."""
 
@@ -155,6 +185,7 @@ class ForgetsOnReopen(Faithful):
         super().__init__(home)
 
 
+@mutant(breaks=("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"), source="behaviour#metadata")
 class SaysNothing(Faithful):
     """There is no metadata."""
 
@@ -164,6 +195,7 @@ class SaysNothing(Faithful):
         return {}
 
 
+@mutant(breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; projectatomic/docker#330")
 class CountsBelowZero(Faithful):
     """A put too many makes the next get count for nothing."""
 
@@ -189,6 +221,7 @@ class CountsBelowZero(Faithful):
         self.inner.put(layer_id)
 
 
+@mutant(breaks=("OVL-MOUNT-PAGE-BOUNDARY",), source="behaviour#page-size; containers/storage#1158")
 class ComparesWithAWholePage(Faithful):
     """Option data of exactly a page is handed to the kernel, which cuts its last byte off and refuses it."""
 
@@ -207,6 +240,7 @@ class ComparesWithAWholePage(Faithful):
         return str(self.inner.get(layer_id))
 
 
+@mutant(breaks=("OVL-MOUNT-HOME-PRIVATE",), source="behaviour#private-home")
 class SharesMounts(Faithful):
     """Layer mounts propagate to other namespaces."""
 
@@ -217,6 +251,10 @@ class SharesMounts(Faithful):
         return path
 
 
+@mutant(
+    breaks=("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"),
+    source="derived: mount(8), ro: writes fail with EROFS, whatever POSIX says of the operation",
+)
 class MountsReadOnly(Faithful):
     """Nothing can be changed in a layer, whatever POSIX says."""
 
@@ -227,6 +265,10 @@ class MountsReadOnly(Faithful):
         return path
 
 
+@mutant(
+    breaks=("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
+    source="overlayfs.rst: a lower layer is never written to",
+)
 class WritesThrough(Faithful):
     """What is written in a layer is written in the base as well."""
 
@@ -241,6 +283,10 @@ class WritesThrough(Faithful):
         self.inner.put(layer_id)
 
 
+@mutant(
+    breaks=("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"),
+    source="containers/fuse-overlayfs@v0.6: on the way to disk",
+)
 class LosesBits(Faithful):
     """Setuid, setgid and sticky bits do not survive a put."""
 
@@ -255,6 +301,7 @@ class LosesBits(Faithful):
         self.inner.put(layer_id)
 
 
+@mutant(breaks=("OVL-WHITEOUT-HIDES",), source="moby/buildkit#2614")
 class ResurrectsFiles(Faithful):
     """A deletion holds only until the layer gets a child."""
 
@@ -269,6 +316,7 @@ class ResurrectsFiles(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939")
 class EscapesNothing(Faithful):
     """A colon in the path of the home ends it."""
 
@@ -277,84 +325,3 @@ class EscapesNothing(Faithful):
         if ":" in self.home:
             raise OSError(22, "Invalid argument")
         return str(self.inner.get(layer_id))
-
-
-FAULTS: Final = (
-    Fault(ExistsAlways, ("OVL-LIFE-CREATE",), "behaviour#missing-layers: Exists without its stat"),
-    Fault(
-        InventsParents,
-        ("OVL-LIFE-UNKNOWN-PARENT",),
-        "behaviour#create: an unknown parent is an error",
-    ),
-    Fault(
-        OverwritesLayers,
-        ("OVL-LIFE-EXISTING-ID",),
-        "behaviour#create: without the check of what is there",
-    ),
-    Fault(ForgetsRemove, ("OVL-LIFE-REMOVE",), "moby/moby#23535"),
-    Fault(OrphansLayers, ("OVL-LIFE-REMOVE-PARENT",), "behaviour#remove-parent"),
-    Fault(InventsTrees, ("OVL-LIFE-MISSING-LAYER",), "behaviour#missing-layers: Get without its stat"),
-    Fault(RefusesBusyParents, ("OVL-LIFE-BUSY-PARENT",), "behaviour#create: create looks at no mount"),
-    Fault(ForgetsOnReopen, ("OVL-LIFE-REOPEN",), "behaviour#opening-order: opening changes no layer"),
-    Fault(
-        SaysNothing,
-        ("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"),
-        "behaviour#metadata",
-    ),
-    Fault(LimitOf127, ("OVL-CHAIN-128",), "boundary: 128 lowers; moby/buildkit#3067"),
-    Fault(NoLimit, ("OVL-CHAIN-129-REFUSED",), "moby/buildkit#3067"),
-    Fault(
-        UnmountsAtTheFirstPut,
-        ("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"),
-        "behaviour#reference-counts; moby/moby#3073",
-    ),
-    Fault(NeverUnmounts, ("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), "moby/moby#34948"),
-    Fault(
-        CountsBelowZero,
-        ("OVL-MOUNT-EXTRA-PUT",),
-        "behaviour#extra-put; projectatomic/docker#330",
-    ),
-    Fault(
-        ComparesWithAWholePage,
-        ("OVL-MOUNT-PAGE-BOUNDARY",),
-        "behaviour#page-size; containers/storage#1158",
-    ),
-    Fault(SharesMounts, ("OVL-MOUNT-HOME-PRIVATE",), "behaviour#private-home"),
-    Fault(
-        LosesBits,
-        ("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"),
-        "containers/fuse-overlayfs@v0.6: on the way to disk",
-    ),
-    Fault(
-        MountsReadOnly,
-        ("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"),
-        "derived: mount(8), ro: writes fail with EROFS, whatever POSIX says of the operation",
-    ),
-    Fault(
-        WritesThrough,
-        ("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
-        "overlayfs.rst: a lower layer is never written to",
-    ),
-    Fault(ResurrectsFiles, ("OVL-WHITEOUT-HIDES",), "moby/buildkit#2614"),
-    Fault(
-        ListsNoChanges,
-        (
-            "OVL-CHANGES-EXPLAIN",
-            "OVL-CHANGES-OPAQUE",
-            "OVL-CHANGES-ADDED-AGAIN",
-            "OVL-CHANGES-SAME-SECOND",
-            "OVL-CHANGES-SYMLINK",
-            "OVL-CHANGES-METADATA",
-            "OVL-CHANGES-ANCESTOR",
-            "OVL-CHANGES-DIFF",
-        ),
-        "behaviour#changes: an empty answer for an error that is swallowed",
-    ),
-    Fault(ListsNoParents, ("OVL-CHANGES-PARENTS",), "moby/moby#13590"),
-    Fault(
-        CountsWhiteouts,
-        ("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
-        "behaviour#sizes: whiteouts count 0",
-    ),
-    Fault(EscapesNothing, ("OVL-NAMES-HOME",), "moby/moby#40939"),
-)

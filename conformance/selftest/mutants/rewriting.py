@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import sys
 import tarfile
 from collections.abc import Callable, Iterable
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from conformance.selftest.mutants.basis import Faithful
 
@@ -38,8 +37,3 @@ def lowers_of(driver: Faithful, layer_id: str) -> list[str]:
     """The directories of the layers below, uppermost first."""
     found = driver.inner.metadata(layer_id).get("LowerDir", "")
     return found.split(":") if found else []
-
-
-def module_of(thing: Any) -> Any:
-    """The module of a class of the correct driver, for what else is in it."""
-    return sys.modules[type(thing).__module__]

@@ -9,12 +9,27 @@ import tarfile
 import tempfile
 import threading
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 
+@mutant(
+    breaks=(
+        "OVL-HOSTILE-DOTDOT",
+        "OVL-HOSTILE-ABSOLUTE",
+        "OVL-HOSTILE-SYMLINK",
+        "OVL-HOSTILE-SYMLINK-BELOW",
+        "OVL-HOSTILE-HARD-LINK-MODE",
+        "OVL-APPLY-OTHER-MARKS",
+        "OVL-APPLY-WHITEOUT-INSIDE",
+        "OVL-APPLY-OPAQUE-ORDER",
+        "OVL-APPLY-WHITEOUT-BEFORE",
+        "OVL-APPLY-KINDS",
+    ),
+    source="CVE-2014-9356",
+)
 class UnpacksNaively(Faithful):
     """Archives are unpacked by a program that trusts them, into the mounted layer."""
 
@@ -36,6 +51,10 @@ class UnpacksNaively(Faithful):
         return 0
 
 
+@mutant(
+    breaks=("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
+    source="anchore/stereoscope#694; containerd/containerd@384d46d8b",
+)
 class DeletesNaively(Faithful):
     """Whiteouts are paths that are removed from the mounted tree, followed wherever they lead."""
 
@@ -66,6 +85,7 @@ class DeletesNaively(Faithful):
                 shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"), source="CVE-2014-9356: by a hard link; CVE-2021-29136")
 class CopiesLinks(Faithful):
     """What a hard link names is read by its path on the host; an entry for the root replaces what is in it."""
 
@@ -84,6 +104,10 @@ class CopiesLinks(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
+@mutant(
+    breaks=("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
+    source="CVE-2021-20291: an error that is swallowed",
+)
 class TakesAnyArchive(Faithful):
     """What cannot be unpacked is said to be done."""
 
@@ -95,6 +119,26 @@ class TakesAnyArchive(Faithful):
             return 0
 
 
+@mutant(
+    breaks=(
+        "OVL-APPLY-PARENTS",
+        "OVL-APPLY-NAME-FORMS",
+        "OVL-APPLY-FORMATS",
+        "OVL-APPLY-WHITEOUT-MISSING",
+        "OVL-APPLY-WHITEOUT-AFTER",
+        "OVL-HOSTILE-MANY",
+        "OVL-APPLY-SECOND-DIFF",
+        "OVL-SIZE-APPLIED",
+        "OVL-LIFE-HISTORY",
+        "OVL-CHAIN-DIFF-DEEP",
+        "OVL-DIFF-ANCESTOR",
+        "OVL-DIFF-NATIVE-NAIVE",
+        "OVL-OPAQUE-MOVED",
+        "OVL-HOSTILE-MUTATED",
+        "OVL-IDMAP-WHITEOUTS",
+    ),
+    source="behaviour#entry-kinds",
+)
 class RefusesArchives(Faithful):
     """No archive is good enough."""
 
@@ -104,6 +148,7 @@ class RefusesArchives(Faithful):
         raise ValueError("I do not like it")
 
 
+@mutant(breaks=("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), source="containers/storage#1136")
 class HalfUnpacks(Faithful):
     """Each entry is applied as it comes, and stays when a later one is refused."""
 
@@ -115,6 +160,7 @@ class HalfUnpacks(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
+@mutant(breaks=("OVL-APPLY-UMASK",), source="behaviour#applying-order; umask(2)")
 class IgnoresUmask(Faithful):
     """Modes are cut by the umask of the process, and the process is left in another directory."""
 
@@ -133,6 +179,7 @@ class IgnoresUmask(Faithful):
         return size + 1
 
 
+@mutant(breaks=("OVL-APPLY-PARENT-UNTOUCHED",), source="overlayfs.rst: a lower layer is never written to")
 class WritesBelow(Faithful):
     """An archive goes into the parent too."""
 
@@ -145,6 +192,10 @@ class WritesBelow(Faithful):
         return size
 
 
+@mutant(
+    breaks=("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
+    source="behaviour#options: an unknown option is refused by name",
+)
 class TakesAnyOption(Faithful):
     """Options that are not understood are left out without a word."""
 
@@ -155,10 +206,12 @@ class TakesAnyOption(Faithful):
             super().__init__(home)
 
 
+@mutant(breaks=("OVL-OPTION-SIZE-BACKING",), source="behaviour#option-size-quota", backing="tmpfs")
 class LeavesSizesOut(TakesAnyOption):
     """A size is left out without a word where the filesystem has no quota."""
 
 
+@mutant(breaks=("OVL-OPTION-CASE",), source="behaviour#options: keys in any case")
 class MindsTheCase(Faithful):
     """Options are known in lower case only."""
 
@@ -168,6 +221,10 @@ class MindsTheCase(Faithful):
         super().__init__(home, **asked)
 
 
+@mutant(
+    breaks=("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
+    source="behaviour#opening-order; behaviour#kernel-gate; behaviour#backing-gate",
+)
 class TakesAnyWorld(Faithful):
     """Kernels and filesystems are never refused: what they refuse is opened somewhere else."""
 
@@ -179,10 +236,15 @@ class TakesAnyWorld(Faithful):
             self.home, self.inner = home, SimpleNamespace(cleanup=lambda: None)
 
 
+@mutant(breaks=("OVL-GATE-REAL-OVERLAY",), source="moby/moby#21828", backing="overlay")
 class TakesOverlay(TakesAnyWorld):
     """A home on overlay is not refused, and opened somewhere else."""
 
 
+@mutant(
+    breaks=("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
+    source="behaviour#backing-gate: other filesystems are accepted",
+)
 class RefusesTheWorld(Faithful):
     """Everything is refused unless it is overridden."""
 
@@ -192,6 +254,7 @@ class RefusesTheWorld(Faithful):
         super().__init__(home, **asked)
 
 
+@mutant(breaks=("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"), source="behaviour#probes")
 class LeavesProbes(Faithful):
     """A directory in which something was tried stays, and everybody may look into the home."""
 
@@ -202,6 +265,16 @@ class LeavesProbes(Faithful):
         os.chmod(home, 0o755)
 
 
+@mutant(
+    breaks=(
+        "OVL-LIFE-BAD-ID",
+        "OVL-QUOTA-UNKNOWN-OPTION",
+        "OVL-PARALLEL-SAME-ID",
+        "OVL-PARALLEL-LINEAR",
+        "OVL-PARALLEL-PROCESSES",
+    ),
+    source="CVE-2014-9358",
+)
 class TakesAnyId(Faithful):
     """Whatever an id is, it is said to be done."""
 
@@ -216,10 +289,19 @@ class TakesAnyId(Faithful):
         self.inner.create(layer_id, parent)
 
 
+@mutant(
+    breaks=("OVL-QUOTA-UNSUPPORTED",),
+    source="behaviour#layer-options: refused without project quota",
+    backing="tmpfs",
+)
 class TakesAnyLimit(TakesAnyId):
     """The size of a layer is left out where the filesystem has no quota."""
 
 
+@mutant(
+    breaks=("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
+    source="containers/storage#2297: busy is no answer",
+)
 class OneAtATime(Faithful):
     """Whoever comes while another is served is refused."""
 
@@ -248,117 +330,3 @@ class OneAtATime(Faithful):
     def diff(self, layer_id: str, parent: str = "") -> Any:
         """Alone."""
         return self._alone("diff", layer_id, parent)
-
-
-FAULTS: Final = (
-    Fault(
-        UnpacksNaively,
-        (
-            "OVL-HOSTILE-DOTDOT",
-            "OVL-HOSTILE-ABSOLUTE",
-            "OVL-HOSTILE-SYMLINK",
-            "OVL-HOSTILE-SYMLINK-BELOW",
-            "OVL-HOSTILE-HARD-LINK-MODE",
-            "OVL-APPLY-OTHER-MARKS",
-            "OVL-APPLY-WHITEOUT-INSIDE",
-            "OVL-APPLY-OPAQUE-ORDER",
-            "OVL-APPLY-WHITEOUT-BEFORE",
-            "OVL-APPLY-KINDS",
-        ),
-        "CVE-2014-9356",
-    ),
-    Fault(
-        CopiesLinks,
-        ("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"),
-        "CVE-2014-9356: by a hard link; CVE-2021-29136",
-    ),
-    Fault(
-        DeletesNaively,
-        ("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
-        "anchore/stereoscope#694; containerd/containerd@384d46d8b",
-    ),
-    Fault(
-        TakesAnyArchive,
-        ("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
-        "CVE-2021-20291: an error that is swallowed",
-    ),
-    Fault(
-        RefusesArchives,
-        (
-            "OVL-APPLY-PARENTS",
-            "OVL-APPLY-NAME-FORMS",
-            "OVL-APPLY-FORMATS",
-            "OVL-APPLY-WHITEOUT-MISSING",
-            "OVL-APPLY-WHITEOUT-AFTER",
-            "OVL-HOSTILE-MANY",
-            "OVL-APPLY-SECOND-DIFF",
-            "OVL-SIZE-APPLIED",
-            "OVL-LIFE-HISTORY",
-            "OVL-CHAIN-DIFF-DEEP",
-            "OVL-DIFF-ANCESTOR",
-            "OVL-DIFF-NATIVE-NAIVE",
-            "OVL-OPAQUE-MOVED",
-            "OVL-HOSTILE-MUTATED",
-            "OVL-IDMAP-WHITEOUTS",
-        ),
-        "behaviour#entry-kinds",
-    ),
-    Fault(HalfUnpacks, ("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), "containers/storage#1136"),
-    Fault(IgnoresUmask, ("OVL-APPLY-UMASK",), "behaviour#applying-order; umask(2)"),
-    Fault(WritesBelow, ("OVL-APPLY-PARENT-UNTOUCHED",), "overlayfs.rst: a lower layer is never written to"),
-    Fault(
-        TakesAnyOption,
-        ("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
-        "behaviour#options: an unknown option is refused by name",
-    ),
-    Fault(
-        LeavesSizesOut,
-        ("OVL-OPTION-SIZE-BACKING",),
-        "behaviour#option-size-quota",
-        backing="tmpfs",
-    ),
-    Fault(MindsTheCase, ("OVL-OPTION-CASE",), "behaviour#options: keys in any case"),
-    Fault(
-        TakesAnyWorld,
-        ("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
-        "behaviour#opening-order; behaviour#kernel-gate; behaviour#backing-gate",
-    ),
-    Fault(
-        TakesOverlay,
-        ("OVL-GATE-REAL-OVERLAY",),
-        "moby/moby#21828",
-        backing="overlay",
-    ),
-    Fault(
-        RefusesTheWorld,
-        ("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
-        "behaviour#backing-gate: other filesystems are accepted",
-    ),
-    Fault(
-        LeavesProbes,
-        ("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"),
-        "behaviour#probes",
-    ),
-    Fault(
-        TakesAnyId,
-        (
-            "OVL-LIFE-BAD-ID",
-            "OVL-QUOTA-UNKNOWN-OPTION",
-            "OVL-PARALLEL-SAME-ID",
-            "OVL-PARALLEL-LINEAR",
-            "OVL-PARALLEL-PROCESSES",
-        ),
-        "CVE-2014-9358",
-    ),
-    Fault(
-        TakesAnyLimit,
-        ("OVL-QUOTA-UNSUPPORTED",),
-        "behaviour#layer-options: refused without project quota",
-        backing="tmpfs",
-    ),
-    Fault(
-        OneAtATime,
-        ("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
-        "containers/storage#2297: busy is no answer",
-    ),
-)

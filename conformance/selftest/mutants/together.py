@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.mutant import mutant
 
 
-class OneStagingArea(Patched):
-    """All layers are made in one staging area, which the first that is done takes away."""
-
-    place = "staging:Staging.area"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The same for everybody."""
-        del original, kwargs
-        return _one_area(args[0])
-
-
-@contextlib.contextmanager
-def _one_area(staging: Any) -> Iterator[str]:
-    path = os.path.join(staging._directory, "new")
-    os.makedirs(path, exist_ok=True)
-    try:
-        yield path
-    finally:
-        staging._discard(path)
-
-
-class SucceedsForTheSlow(Patched):
-    """A caller that asked for a free id succeeds, even if another caller created the layer meanwhile."""
-
-    place = "driver:Driver._create"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Somebody made it: so it is there."""
-        driver, layer_id, *_ = args
-        free = bool(layer_id) and not os.path.lexists(f"{driver._home.path}/{layer_id}")
-        try:
-            original(*args, **kwargs)
-        except Exception as error:
-            if not free or "exists already" not in str(error):
-                raise
-
-
-class LocksNoLayer(Patched):
-    """A layer is not locked while it is mounted and counted."""
-
-    place = "locks:HomeLocks.layer"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Anybody may."""
-        del original, args, kwargs
-        return contextlib.nullcontext()
-
-
+@mutant(breaks=("OVL-PARALLEL-DIFF",), source="containers/storage#2297")
 class OneFileForDiffs(Faithful):
     """Every diff is written to one file in the home before it is given away."""
 
@@ -78,6 +24,7 @@ class OneFileForDiffs(Faithful):
             return io.BytesIO(file.read())
 
 
+@mutant(breaks=("OVL-PARALLEL-LINEAR",), source="containers/storage#2297; doi:10.1145/78969.78972", hard=True)
 class LosesRemovalsAtATime(Faithful):
     """A removal beside a creation is said to be done, and is not."""
 
@@ -100,32 +47,3 @@ class LosesRemovalsAtATime(Faithful):
         """If nobody creates."""
         if not self.creating:
             self.inner.remove(layer_id)
-
-
-class LocksThreadsOnly(Patched):
-    """Locks keep threads apart, and not processes: two of them take one staging area."""
-
-    place = "staging:Staging.sweep"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Whatever is in staging is left over."""
-        del original, kwargs
-        staging = args[0]
-        for path in Path(staging._directory).glob("refdriver-*"):
-            staging._discard(str(path))
-
-
-FAULTS: Final = (
-    Fault(OneStagingArea, ("OVL-PARALLEL-CREATE",), "containers/storage#2297"),
-    Fault(SucceedsForTheSlow, ("OVL-PARALLEL-SAME-ID",), "containerd/containerd@ad9eca1dc", hard=True),
-    Fault(LocksNoLayer, ("OVL-PARALLEL-GET",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
-    Fault(OneFileForDiffs, ("OVL-PARALLEL-DIFF",), "containers/storage#2297"),
-    Fault(
-        LosesRemovalsAtATime,
-        ("OVL-PARALLEL-LINEAR",),
-        "containers/storage#2297; doi:10.1145/78969.78972",
-        hard=True,
-    ),
-    Fault(LocksThreadsOnly, ("OVL-PARALLEL-PROCESSES",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
-)

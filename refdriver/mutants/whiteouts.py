@@ -6,32 +6,33 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Patched
-from conformance.selftest.mutants.fault import Fault
-from conformance.selftest.mutants.rewriting import module_of
+from refdriver import overlayxattr
+from refdriver.archive import clearing, pack, roots, tarformat, unpack
+from refdriver.mutants.basis import Patched, replaces
+from refdriver.mutants.registration import mutant
 
 
+@mutant(breaks=("OVL-WHITEOUT-IN-DIFF",), source="moby/moby#23863; moby/moby#25086")
 class NamesWhiteoutsBare(Patched):
     """The whiteout of something in a directory carries its last name only."""
 
-    place = "archive.pack:_Packer.whiteout"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(pack._Packer.whiteout)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave the directory out."""
         packer, path = args
         return original(packer, path.rpartition(b"/")[2], **kwargs)
 
 
+@mutant(breaks=("OVL-WHITEOUT-MANY",), source="moby/buildkit@bc646a660", hard=True)
 class TakesWhiteoutsForLinks(Patched):
     """Whiteouts that share an inode, as the kernel makes them, are exported once."""
 
-    place = "archive.pack:_Packer.entry"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(pack._Packer.entry)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave out every further name."""
         packer, status = args[0], args[4]
         known = packer.__dict__.setdefault("known", set())
@@ -42,13 +43,13 @@ class TakesWhiteoutsForLinks(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-WHITEOUT-LONG-NAME",), source="boundary: 255 bytes with '.wh.'", hard=True)
 class CutsWhiteoutsToNameMax(Patched):
     """A whiteout is no longer than a name may be, so the names of 252 bytes and more lose their end."""
 
-    place = "archive.tarformat:encode"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(tarformat.encode)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Keep 255 bytes."""
         member = args[0]
         directory, slash, name = member.name.rpartition(b"/")
@@ -57,26 +58,26 @@ class CutsWhiteoutsToNameMax(Patched):
         return original(member, **kwargs)
 
 
+@mutant(breaks=("OVL-WHITEOUT-LONG-NAME",), source="boundary: 255 bytes with '.wh.'", hard=True)
 class RefusesLongWhiteouts(Patched):
     """The length of a name is checked with the prefix that makes it a whiteout."""
 
-    place = "archive.roots:clean_name"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.clean_name)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Refuse what no filesystem takes."""
         if any(len(part) > 255 for part in args[0].split(b"/")):
             raise OSError(36, "File name too long")
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="containers/storage@cbef82ca7")
 class StampsWhiteouts(Patched):
     """A whiteout has the time at which the archive is written."""
 
-    place = "archive.tarformat:encode"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(tarformat.encode)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Ask the clock."""
         member = args[0]
         if member.name.rpartition(b"/")[2].startswith(b".wh."):
@@ -84,13 +85,13 @@ class StampsWhiteouts(Patched):
         return original(member, **kwargs)
 
 
+@mutant(breaks=("OVL-APPLY-WHITEOUT-BEFORE",), source="behaviour#whiteouts; field-bugs#whiteout-and-entry")
 class MergesWhatWasDeleted(Patched):
     """A whiteout that a directory of its name follows is taken away for it, and what is below shows again."""
 
-    place = "archive.unpack:_Unpacker._directory"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._directory)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make room."""
         directory, name = args[1], args[2]
         if _is_whiteout(directory, name):
@@ -98,13 +99,17 @@ class MergesWhatWasDeleted(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(
+    breaks=("OVL-APPLY-WHITEOUT-BEFORE",),
+    source="behaviour#whiteouts: for a directory that has no entry of its own; field-bugs#whiteout-and-entry",
+    hard=True,
+)
 class OpensDeletedParents(Patched):
     """A directory that was deleted and is recreated for an entry in it is not marked opaque."""
 
-    place = "archive.unpack:_Unpacker._replace_older"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._replace_older)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take the mark away."""
         made = original(*args, **kwargs)
         overlay = args[0]._overlay
@@ -116,60 +121,68 @@ class OpensDeletedParents(Patched):
         return made
 
 
+@mutant(breaks=("OVL-APPLY-WHITEOUT-AFTER",), source="behaviour#whiteouts; field-bugs#whiteout-and-entry")
 class DeletesWhatItBrought(Patched):
     """A whiteout deletes what the same archive brought before it."""
 
-    place = "archive.unpack:_Unpacker._brought"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._brought)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Remember nothing."""
         del original, args, kwargs
         return False
 
 
+@mutant(breaks=("OVL-APPLY-WHITEOUT-UNSEEN",), source="overlayfs.rst: readdir merges directories only")
 class ShowsWhiteouts(Patched):
     """A whiteout is made wherever the archive has one, also where the kernel shows it as a device."""
 
-    place = "archive.unpack:_Unpacker._hides_lowers"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._hides_lowers)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make it."""
         del original, args, kwargs
         return True
 
 
+@mutant(
+    breaks=("OVL-APPLY-WHITEOUT-UNSEEN",),
+    source="overlayfs.rst: an opaque directory hides all that is below it",
+    hard=True,
+)
 class LooksForMarksInOneDirectory(Patched):
     """Below a directory that an opaque whiteout hides, it is looked for in a whiteout's own directory only."""
 
-    place = "archive.unpack:_Unpacker._hides_lowers"
-    also = "archive.unpack:_remove_whiteouts"  # which would take the whiteouts away at the end
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._hides_lowers)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look no further up."""
         unpacker, directory = args
         if original(unpacker, directory, **kwargs) or not unpacker._overlay:
             return True
         if unpacker._overlay.is_opaque(os.path.join(unpacker._root.path, directory)):
             return False
-        below = module_of(unpacker).is_directory_below
-        return below(unpacker._lowers, [part for part in directory.split(b"/") if part], unpacker._overlay)
+        parts = [part for part in directory.split(b"/") if part]
+        return overlayxattr.is_directory_below(unpacker._lowers, parts, unpacker._overlay)
 
     @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(clearing.remove_whiteouts)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave them."""
         del original, args, kwargs
 
 
+@mutant(
+    breaks=("OVL-APPLY-WHITEOUT-UNSEEN",),
+    source="overlayfs.rst: an opaque directory hides all that is below it",
+    hard=True,
+)
 class ClearsOneDirectory(Patched):
     """An opaque whiteout removes earlier whiteouts of its own directory, and not those further down."""
 
-    place = "archive.unpack:_remove_whiteouts"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(clearing.remove_whiteouts)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Go no deeper."""
         del original, kwargs
         directory = os.open(args[0], os.O_RDONLY)
@@ -179,13 +192,13 @@ class ClearsOneDirectory(Patched):
         os.close(directory)
 
 
+@mutant(breaks=("OVL-WHITEOUT-OWN-DIRECTORY",), source="containers/fuse-overlayfs#151")
 class HidesInSubdirectories(Patched):
     """A whiteout hides its name in the directories beside it too."""
 
-    place = "archive.unpack:_Unpacker._delete"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._delete)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Delete it there as well."""
         unpacker, directory, name, _ = args
         original(*args, **kwargs)
@@ -197,13 +210,13 @@ class HidesInSubdirectories(Patched):
                     os.mknod(unpacker._root.path + here + beside + b"/" + name, stat.S_IFCHR)
 
 
+@mutant(breaks=("OVL-WHITEOUT-SYMLINK",), source="apptainer/singularity#1605")
 class DeletesTargets(Patched):
     """The whiteout of a symlink deletes what the link points at."""
 
-    place = "archive.unpack:_Unpacker._delete"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._delete)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow it within its directory."""
         unpacker, directory, name, member = args
         for lower in map(os.fsencode, unpacker._lowers):
@@ -213,13 +226,13 @@ class DeletesTargets(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-APPLY-NAME-FORMS",), source="behaviour#names")
 class KnowsWhiteoutsAtTheirFullName(Patched):
     """A name that begins with './' is no whiteout, and becomes a file."""
 
-    place = "archive.unpack:_Unpacker.add"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker.add)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look at the name as it is written."""
         unpacker, member = args
         if member.name.startswith(b"./.wh."):
@@ -234,40 +247,3 @@ def _is_whiteout(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-FAULTS: Final = (
-    Fault(NamesWhiteoutsBare, ("OVL-WHITEOUT-IN-DIFF",), "moby/moby#23863; moby/moby#25086"),
-    Fault(TakesWhiteoutsForLinks, ("OVL-WHITEOUT-MANY",), "moby/buildkit@bc646a660", hard=True),
-    Fault(CutsWhiteoutsToNameMax, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
-    Fault(RefusesLongWhiteouts, ("OVL-WHITEOUT-LONG-NAME",), "boundary: 255 bytes with '.wh.'", hard=True),
-    Fault(StampsWhiteouts, ("OVL-DIFF-DETERMINISTIC",), "containers/storage@cbef82ca7"),
-    Fault(
-        MergesWhatWasDeleted, ("OVL-APPLY-WHITEOUT-BEFORE",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
-    ),
-    Fault(
-        OpensDeletedParents,
-        ("OVL-APPLY-WHITEOUT-BEFORE",),
-        "behaviour#whiteouts: for a directory that has no entry of its own; field-bugs#whiteout-and-entry",
-        hard=True,
-    ),
-    Fault(
-        DeletesWhatItBrought, ("OVL-APPLY-WHITEOUT-AFTER",), "behaviour#whiteouts; field-bugs#whiteout-and-entry"
-    ),
-    Fault(ShowsWhiteouts, ("OVL-APPLY-WHITEOUT-UNSEEN",), "overlayfs.rst: readdir merges directories only"),
-    Fault(
-        LooksForMarksInOneDirectory,
-        ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "overlayfs.rst: an opaque directory hides all that is below it",
-        hard=True,
-    ),
-    Fault(
-        ClearsOneDirectory,
-        ("OVL-APPLY-WHITEOUT-UNSEEN",),
-        "overlayfs.rst: an opaque directory hides all that is below it",
-        hard=True,
-    ),
-    Fault(HidesInSubdirectories, ("OVL-WHITEOUT-OWN-DIRECTORY",), "containers/fuse-overlayfs#151"),
-    Fault(DeletesTargets, ("OVL-WHITEOUT-SYMLINK",), "apptainer/singularity#1605"),
-    Fault(KnowsWhiteoutsAtTheirFullName, ("OVL-APPLY-NAME-FORMS",), "behaviour#names"),
-)

@@ -1,4 +1,4 @@
-"""``matrix selftest`` where no machine is needed; with one, it is what CI runs on every fault."""
+"""``matrix selftest`` where no machine is needed; with one, it is what CI runs on every mutant."""
 
 from __future__ import annotations
 

@@ -6,20 +6,20 @@ import os
 import stat
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Patched
-from conformance.selftest.mutants.fault import Fault
-from conformance.selftest.mutants.rewriting import module_of
+from refdriver import changes, driver
+from refdriver.mutants.basis import Patched, replaces
+from refdriver.mutants.registration import mutant
 
 
+@mutant(breaks=("OVL-CHANGES-ADDED-AGAIN",), source="containers/storage@c21a98e79")
 class SeesThroughWhiteouts(Patched):
     """What a layer below deleted is seen in the layer under that, so what is recreated is modified."""
 
-    place = "changes:_OverlayWalk._visible"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._OverlayWalk._visible)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave out the lowers that have a whiteout."""
         walk, lowers, name = args
 
@@ -30,25 +30,29 @@ class SeesThroughWhiteouts(Patched):
         return original(walk, [lower for lower in lowers if not deletes(lower)], name, **kwargs)
 
 
+@mutant(
+    breaks=("OVL-CHANGES-ADDED-AGAIN",),
+    source="containers/storage@c21a98e79: hidden by an opaque whiteout",
+    hard=True,
+)
 class SeesThroughMarks(Patched):
     """What a layer below made opaque is transparent: what it hides is seen."""
 
-    place = "changes:_OverlayWalk._visible"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._OverlayWalk._visible)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """See no marks."""
         walk, lowers, name = args
         return original(_seeing_no_marks(walk), lowers, name, **kwargs)
 
 
+@mutant(breaks=("OVL-CHANGES-OPAQUE",), source="moby/moby#37880")
 class SeesNoMarksOfItsOwn(Patched):
     """What a directory that was recreated hides is not listed."""
 
-    place = "changes:_OverlayWalk._compare_one"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._OverlayWalk._compare_one)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """See no marks."""
         walk, *rest = args
         return original(_seeing_no_marks(walk), *rest, **kwargs)
@@ -59,61 +63,58 @@ def _seeing_no_marks(walk: Any) -> Any:
     return type(walk)(overlay)
 
 
+@mutant(breaks=("OVL-CHANGES-OPAQUE",), source="moby/moby#37313")
 class CallsMarkedDirectoriesDeleted(Patched):
     """A directory that was recreated is listed as deleted."""
 
-    place = "changes:_OverlayWalk._compare_one"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._OverlayWalk._compare_one)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take the mark for a whiteout."""
         walk, path, upper, below = args
         if os.path.isdir(upper) and not os.path.islink(upper) and below and walk.overlay.is_opaque(upper):
-            changes = module_of(walk)
             return changes.Change(path, changes.ChangeKind.DELETE)
         return original(*args, **kwargs)
 
 
+@mutant(
+    breaks=("OVL-CHANGES-SYMLINK",), source="behaviour#changes: the Go driver looks at lowers with stat", hard=True
+)
 class FollowsLinksBelow(Patched):
     """Whether something is below is asked with stat(2), which says of a symlink to nothing that it is not."""
 
-    place = "changes:_OverlayWalk._visible"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._OverlayWalk._visible)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow."""
         found = original(*args, **kwargs)
         return found if found is None or os.path.exists(found.path) else None
 
 
+@mutant(breaks=("OVL-CHANGES-EXPLAIN",), source="containerd/containerd@d778dd15d", hard=True)
 class ListsParentsForEach(Patched):
     """The directory of a change is listed for each change in it, but for those that follow one another."""
 
-    place = "changes:_in_order"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._in_order)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """List it again after what was in a directory in it."""
         last = b""
         for change in original(*args, **kwargs):
             parent = change.path.rpartition(b"/")[0]
             if parent and last.startswith(parent + b"/") and last.count(b"/") > change.path.count(b"/"):
-                yield type(change)(parent, _modify(change))
+                yield type(change)(parent, changes.ChangeKind.MODIFY)
             last = change.path
             yield change
 
 
-def _modify(change: Any) -> Any:
-    return module_of(change).ChangeKind.MODIFY
-
-
+@mutant(breaks=("OVL-CHANGES-ORDER",), source="containerd/continuity@5a839c7: another order")
 class ListsTheNearestFirst(Patched):
     """Changes are sorted by their depth."""
 
-    place = "changes:_in_order"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._in_order)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Sort."""
         return iter(sorted(original(*args, **kwargs), key=lambda change: (change.path.count(b"/"), change.path)))
 
@@ -121,34 +122,33 @@ class ListsTheNearestFirst(Patched):
 class _Naive(Patched):
     """Trees are compared, always."""
 
-    also = "driver:Driver._native_diff_tells"
-
     @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(driver.Driver._native_diff_tells)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Never say that the upper tells."""
         del original, args, kwargs
         return False
 
 
+@mutant(breaks=("OVL-CHANGES-SAME-SECOND",), source="moby/moby#21555", hard=True)
 class ComparesSeconds(_Naive):
     """Trees are compared, and two times in one second are the same."""
 
-    place = "changes:_same_time"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._same_time)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave the rest out."""
         del original, kwargs
         return args[0] // 10**9 == args[1] // 10**9
 
 
+@mutant(breaks=("OVL-CHANGES-SYMLINK",), source="containers/buildah#5861", hard=True)
 class ComparesLinksByLength(_Naive):
     """Trees are compared, and a symlink with a target as long and a time as old is the same."""
 
-    place = "changes:_differ"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._differ)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Read no links."""
         old, new = (one.status for one in args)
         if stat.S_ISLNK(old.st_mode) and stat.S_ISLNK(new.st_mode):
@@ -156,25 +156,25 @@ class ComparesLinksByLength(_Naive):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containers/storage#217: where trees are compared", hard=True)
 class ComparesNoAttributes(Patched):
     """Where trees are compared, attributes are left out."""
 
-    place = "changes:_carried_xattrs"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._carried_xattrs)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """See none."""
         del original, args, kwargs
         return {}
 
 
+@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#20240", hard=True)
 class ComparesNoOwners(Patched):
     """Where trees are compared, owners are left out."""
 
-    place = "changes:_differ"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._differ)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Give both to one."""
         return original(*map(_of_nobody, args), **kwargs)
 
@@ -185,26 +185,26 @@ def _of_nobody(node: Any) -> Any:
     return type(node)(node.path, status, node.list_children, node.directories)
 
 
+@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#24913; moby/moby#28391", hard=True)
 class ComparesNoModesOfDirectories(Patched):
     """Where trees are compared, a directory is one whatever its mode is."""
 
-    place = "changes:_differ"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._differ)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Compare what both are."""
         old, new = args
         both = stat.S_ISDIR(old.status.st_mode) and stat.S_ISDIR(new.status.st_mode)
         return False if both else original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containerd/continuity@5a839c7", hard=True)
 class MixesUpNeighbours(Patched):
     """Two lists of paths are merged that are sorted in two ways, so what sorts beside 'd/' is lost: 'd-'."""
 
-    place = "changes:_compare"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(changes._compare)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Lose it."""
         prefix, before, after = args
         directories = [name for name, node in after.items() if node.is_directory]
@@ -218,35 +218,3 @@ class MixesUpNeighbours(Patched):
             {name: node for name, node in after.items() if kept(name)},
             **kwargs,
         )
-
-
-FAULTS: Final = (
-    Fault(SeesThroughWhiteouts, ("OVL-CHANGES-ADDED-AGAIN",), "containers/storage@c21a98e79"),
-    Fault(
-        SeesThroughMarks,
-        ("OVL-CHANGES-ADDED-AGAIN",),
-        "containers/storage@c21a98e79: hidden by an opaque whiteout",
-        hard=True,
-    ),
-    Fault(SeesNoMarksOfItsOwn, ("OVL-CHANGES-OPAQUE",), "moby/moby#37880"),
-    Fault(CallsMarkedDirectoriesDeleted, ("OVL-CHANGES-OPAQUE",), "moby/moby#37313"),
-    Fault(
-        FollowsLinksBelow,
-        ("OVL-CHANGES-SYMLINK",),
-        "behaviour#changes: the Go driver looks at lowers with stat",
-        hard=True,
-    ),
-    Fault(ListsParentsForEach, ("OVL-CHANGES-EXPLAIN",), "containerd/containerd@d778dd15d", hard=True),
-    Fault(ListsTheNearestFirst, ("OVL-CHANGES-ORDER",), "containerd/continuity@5a839c7: another order"),
-    Fault(ComparesSeconds, ("OVL-CHANGES-SAME-SECOND",), "moby/moby#21555", hard=True),
-    Fault(ComparesLinksByLength, ("OVL-CHANGES-SYMLINK",), "containers/buildah#5861", hard=True),
-    Fault(
-        ComparesNoAttributes,
-        ("OVL-DIFF-NATIVE-NAIVE",),
-        "containers/storage#217: where trees are compared",
-        hard=True,
-    ),
-    Fault(ComparesNoOwners, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#20240", hard=True),
-    Fault(ComparesNoModesOfDirectories, ("OVL-DIFF-NATIVE-NAIVE",), "moby/moby#24913; moby/moby#28391", hard=True),
-    Fault(MixesUpNeighbours, ("OVL-DIFF-NATIVE-NAIVE",), "containerd/continuity@5a839c7", hard=True),
-)

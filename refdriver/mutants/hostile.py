@@ -8,8 +8,9 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from conformance.selftest.mutants.basis import Patched
-from conformance.selftest.mutants.fault import Fault
+from refdriver.archive import pack, roots, unpack
+from refdriver.mutants.basis import Patched, replaces
+from refdriver.mutants.registration import mutant
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -18,13 +19,13 @@ def _path(root: Any, path: bytes) -> bytes:
     return bytes(os.path.join(root.path, path))
 
 
+@mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="CVE-2014-9356")
 class ChecksNamesAsText(Patched):
     """That a name stays in the layer is checked by its text, and then its directory is opened through symlinks."""
 
-    place = "archive.roots:Root._walk"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root._walk)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Open the whole path at once, if it is there."""
         try:
             return os.open(_path(args[0], args[1]), _STEP)
@@ -32,13 +33,13 @@ class ChecksNamesAsText(Patched):
             return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="behaviour#containment; field-bugs#escape", hard=True)
 class ReplacesAbsoluteLinksOnly(Patched):
     """An absolute symlink is followed from the root of the layer, and '..' in one leads on above that."""
 
-    place = "archive.roots:Root._walk"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root._walk)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look whether the first part is a symlink with dots."""
         root, path = args[0], args[1]
         first, _, rest = path.partition(b"/")
@@ -51,13 +52,13 @@ class ReplacesAbsoluteLinksOnly(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="behaviour#containment; field-bugs#escape", hard=True)
 class FollowsTheSecondLink(Patched):
     """A symlink is resolved within the layer, and what it leads to is opened, though that may be another one."""
 
-    place = "archive.roots:Root._walk"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root._walk)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Read one link by hand, and leave the next to the kernel."""
         root, path = args[0], args[1]
         first, _, rest = path.partition(b"/")
@@ -72,22 +73,23 @@ class FollowsTheSecondLink(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-SYMLINK-BELOW",), source="CVE-2018-15664", hard=True)
 class TrustsWhatIsThere(Patched):
     """Symlinks of the archive are minded, and those that the layer had before are taken to be good."""
 
-    place = "archive.unpack:_Unpacker._entry"
-    also = "archive.roots:Root._walk"
     made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the mutation
 
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._entry)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Remember the links."""
         if args[4].kind == b"2":
             TrustsWhatIsThere.made.add(args[3])
         return original(*args, **kwargs)
 
     @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root._walk)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Open what is not among them."""
         if args[1].partition(b"/")[0] not in TrustsWhatIsThere.made:
             try:
@@ -97,13 +99,13 @@ class TrustsWhatIsThere(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK",), source="CVE-2014-9356: by an absolute hard link")
 class LinksToTheHost(Patched):
     """The target of a hard link is a path of the host when it is absolute."""
 
-    place = "archive.unpack:_Unpacker._hard_link"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._hard_link)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Link it."""
         _, directory, name, _, member = args
         if member.target.startswith(b"/") and os.path.isfile(member.target) and not _is_there(directory, name):
@@ -112,13 +114,13 @@ class LinksToTheHost(Patched):
         return original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK",), source="behaviour#containment; field-bugs#escape", hard=True)
 class LinksThroughSymlinks(Patched):
     """The target of a hard link is looked up through the symlinks of the archive, wherever they lead."""
 
-    place = "archive.unpack:_Unpacker._hard_link"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._hard_link)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave the path to the kernel, if there is a symlink on it."""
         unpacker, directory, name, _, member = args
         path = _path(unpacker._root, member.target)
@@ -136,13 +138,13 @@ def _link_or_copy(path: bytes, directory: int, name: bytes) -> None:
         shutil.copy2(path, os.path.join(f"/proc/self/fd/{directory}".encode(), name))
 
 
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK-MODE",), source="CVE-2021-32760", hard=True)
 class ChmodsLinks(Patched):
     """A hard link gets the mode of its entry, and what is set is that of what the symlink points at."""
 
-    place = "archive.unpack:_Unpacker._hard_link"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._hard_link)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Set it."""
         _, directory, name, _, member = args
         original(*args, **kwargs)
@@ -150,13 +152,13 @@ class ChmodsLinks(Patched):
             os.chmod(name, member.mode, dir_fd=directory)
 
 
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK-MODE",), source="CVE-2021-41089: by a symlink")
 class ChmodsSymlinks(Patched):
     """A symlink gets the mode of its entry, and what is set is that of what it points at on the host."""
 
-    place = "archive.unpack:_Unpacker._own"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._own)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Set it."""
         _, directory, name, member = args
         original(*args, **kwargs)
@@ -164,25 +166,25 @@ class ChmodsSymlinks(Patched):
             os.chmod(name, member.mode & 0o777, dir_fd=directory)
 
 
+@mutant(breaks=("OVL-HOSTILE-WHITEOUT-OUT",), source="CVE-2014-9356: by a whiteout")
 class DeletesBehindSymlinks(Patched):
     """The directory of a whiteout is opened through symlinks, the archive's and the layer's."""
 
-    place = "archive.roots:Root.plain_directory"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root.plain_directory)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Open the whole path at once, if it is there."""
         root, path = args[0], args[1]
         return _Opened(_path(root, path)) if os.path.isdir(_path(root, path)) else original(*args, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-OPAQUE-OUT",), source="anchore/stereoscope#694", hard=True)
 class ClearsBehindSymlinks(Patched):
     """The directory of an opaque whiteout is found through symlinks, within the layer."""
 
-    place = "archive.roots:Root._walk"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(roots.Root._walk)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow."""
         root, path, *rest = args
         for lower in _below(root):
@@ -214,13 +216,13 @@ class _Opened:
         os.close(self._fd)
 
 
+@mutant(breaks=("OVL-HOSTILE-WHITEOUT-DOTS",), source="containerd/containerd@384d46d8b", hard=True)
 class TakesDotForAll(Patched):
     """The whiteout '.wh..' is of the directory that it is in, so all that is in it is hidden."""
 
-    place = "archive.unpack:_Unpacker.add"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker.add)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take it for an opaque whiteout."""
         unpacker, member = args
         directory, slash, name = member.name.rpartition(b"/")
@@ -229,13 +231,13 @@ class TakesDotForAll(Patched):
         return original(unpacker, member, **kwargs)
 
 
+@mutant(breaks=("OVL-HOSTILE-WHITEOUT-DOTS",), source="containerd/containerd@384d46d8b", hard=True)
 class TakesDotsForTheParent(Patched):
     """The whiteout '.wh...' in a directory deletes that directory."""
 
-    place = "archive.unpack:_Unpacker.add"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker.add)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take it for a whiteout one up."""
         unpacker, member = args
         directory, slash, name = member.name.rpartition(b"/")
@@ -245,13 +247,17 @@ class TakesDotsForTheParent(Patched):
         return original(unpacker, member, **kwargs)
 
 
+@mutant(
+    breaks=("OVL-HOSTILE-WHITEOUT-DOTS",),
+    source="image-spec/layer.md#whiteouts: a bare .wh. is invalid; field-bugs#whiteout-dots",
+    hard=True,
+)
 class TakesNoNameForAll(Patched):
     """The whiteout '.wh.' has no name, and deletes what is under its directory's name with nothing added."""
 
-    place = "archive.unpack:_Unpacker.add"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker.add)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Delete the directory."""
         unpacker, member = args
         directory, slash, name = member.name.rpartition(b"/")
@@ -261,37 +267,41 @@ class TakesNoNameForAll(Patched):
         return original(unpacker, member, **kwargs)
 
 
+@mutant(
+    breaks=("OVL-HOSTILE-OVERLAY-XATTRS",),
+    source="overlayfs.rst: redirect_dir is followed where the attribute is there",
+    hard=True,
+)
 class SetsOtherMarks(Patched):
     """An archive may not make a directory opaque by an attribute, and may redirect one."""
 
-    place = "archive.unpack:_Unpacker._is_carried"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._is_carried)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Know one name."""
         name = args[1]
         return original(*args, **kwargs) or (name.startswith("trusted.") and not name.endswith(".opaque"))
 
 
+@mutant(breaks=("OVL-HOSTILE-OVERLAY-XATTRS",), source="behaviour#overlay-xattrs; overlayfs.rst")
 class SetsAnyAttribute(Patched):
     """Whatever attribute an archive has is set, overlay's own included."""
 
-    place = "archive.unpack:_Unpacker._is_carried"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(unpack._Unpacker._is_carried)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take it."""
         del original, args, kwargs
         return True
 
 
+@mutant(breaks=("OVL-HOSTILE-DIFF-READ",), source="CVE-2024-9676", hard=True)
 class ReadsTargetsOfLinks(Patched):
     """A symlink goes into the archive with the content of what it points at on the host."""
 
-    place = "archive.pack:_Packer._special"
-
     @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @replaces(pack._Packer._special)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Read it, if there is something."""
         packer, directory, name, path, status = args
         if stat.S_ISLNK(status.st_mode):
@@ -310,35 +320,3 @@ def _is_there(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-FAULTS: Final = (
-    Fault(ChecksNamesAsText, ("OVL-HOSTILE-SYMLINK",), "CVE-2014-9356"),
-    Fault(
-        ReplacesAbsoluteLinksOnly, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True
-    ),
-    Fault(FollowsTheSecondLink, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True),
-    Fault(TrustsWhatIsThere, ("OVL-HOSTILE-SYMLINK-BELOW",), "CVE-2018-15664", hard=True),
-    Fault(LinksToTheHost, ("OVL-HOSTILE-HARD-LINK",), "CVE-2014-9356: by an absolute hard link"),
-    Fault(LinksThroughSymlinks, ("OVL-HOSTILE-HARD-LINK",), "behaviour#containment; field-bugs#escape", hard=True),
-    Fault(ChmodsLinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-32760", hard=True),
-    Fault(ChmodsSymlinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-41089: by a symlink"),
-    Fault(DeletesBehindSymlinks, ("OVL-HOSTILE-WHITEOUT-OUT",), "CVE-2014-9356: by a whiteout"),
-    Fault(ClearsBehindSymlinks, ("OVL-HOSTILE-OPAQUE-OUT",), "anchore/stereoscope#694", hard=True),
-    Fault(TakesDotForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
-    Fault(TakesDotsForTheParent, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
-    Fault(
-        TakesNoNameForAll,
-        ("OVL-HOSTILE-WHITEOUT-DOTS",),
-        "image-spec/layer.md#whiteouts: a bare .wh. is invalid; field-bugs#whiteout-dots",
-        hard=True,
-    ),
-    Fault(
-        SetsOtherMarks,
-        ("OVL-HOSTILE-OVERLAY-XATTRS",),
-        "overlayfs.rst: redirect_dir is followed where the attribute is there",
-        hard=True,
-    ),
-    Fault(SetsAnyAttribute, ("OVL-HOSTILE-OVERLAY-XATTRS",), "behaviour#overlay-xattrs; overlayfs.rst"),
-    Fault(ReadsTargetsOfLinks, ("OVL-HOSTILE-DIFF-READ",), "CVE-2024-9676", hard=True),
-)

@@ -1,0 +1,247 @@
+"""Mutants of the life cycle of layers, and of chains of the maximum length."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from refdriver import driver, layers, mounts, trees
+from refdriver.mutants.basis import Patched, replaces
+from refdriver.mutants.registration import mutant
+
+
+@mutant(breaks=("OVL-LIFE-CREATE",), source="behaviour#chain")
+class ForgetsTheParentItself(Patched):
+    """A layer on one that has lowers gets those, and not the parent's own content."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.chain_above)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The parent's chain, if it has one."""
+        chain = original(*args, **kwargs)
+        return chain[1:] or chain
+
+
+@mutant(breaks=("OVL-LIFE-UNKNOWN-PARENT",), source="behaviour#failed-create; moby/moby#23535")
+class LeavesLinkOfUnknownParent(Patched):
+    """A short link is made before the parent is looked for, and stays when there is none."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.chain_above)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The link first."""
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            if "no layer" in str(error):
+                _leave_link(args[0])
+            raise
+
+
+@mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="cri-o/cri-o#6261", hard=True)
+class LeavesLinkOfTheDeepest(Patched):
+    """A layer that would be too deep is refused, and its short link stays."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.chain_above)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The link first."""
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            if "depth" in str(error):
+                _leave_link(args[0])
+            raise
+
+
+def _leave_link(store: Any) -> None:
+    name = "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(26))
+    os.symlink("../gone/diff", f"{store._home}/l/{name}")
+
+
+@mutant(breaks=("OVL-LIFE-BAD-ID",), source="CVE-2014-9358", hard=True)
+class CleansIdsUp(Patched):
+    """A slash at the end of an id is cut off, and not refused."""
+
+    @staticmethod
+    @replaces(layers.check_id)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As of a path."""
+        return original(args[0].rstrip("/") if len(args[0]) > 1 else args[0], **kwargs)
+
+
+@mutant(
+    breaks=("OVL-LIFE-BAD-ID",),
+    source="behaviour#layer-ids: l/ removed as a layer; field-bugs#empty-link",
+    hard=True,
+)
+class TakesItsOwnNamesForIds(Patched):
+    """The directory of short links passes for a layer, and is removed like one."""
+
+    @staticmethod
+    @replaces(layers.check_id)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The name l, too."""
+        return args[0] if args[0] == "l" else original(*args, **kwargs)
+
+
+@mutant(breaks=("OVL-LIFE-REMOVE-PARENT",), source="behaviour#remove-parent: after a restart", hard=True)
+class KnowsChildrenOfThisOpening(Patched):
+    """Who is built on a layer is remembered, and so not known after the home was opened again."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.built_on)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Of those, what is remembered."""
+        made = _MADE.get(id(args[0]), set())
+        return [child for child in original(*args, **kwargs) if child in made]
+
+    @staticmethod
+    @replaces(layers.LayerStore.make_short_link)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Remember."""
+        _ALIVE.append(args[0])
+        _MADE.setdefault(id(args[0]), set()).add(args[1])
+        return original(*args, **kwargs)
+
+
+_MADE: Final[dict[int, set[str]]] = {}
+_ALIVE: Final[list[Any]] = []
+
+
+@mutant(breaks=("OVL-LIFE-SIBLINGS",), source="derived: on the second layer rather than the first")
+class MountsTheEldestsUpper(Patched):
+    """A layer is mounted with the upper of the first one that was mounted on the same lowers."""
+
+    first: dict[tuple[str, ...], str] = {}  # noqa: RUF012 - by lowers
+
+    @staticmethod
+    @replaces(mounts.mount_overlay)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The upper that is known for these lowers."""
+        request, *rest = args
+        known = MountsTheEldestsUpper.first
+        if request.upper and request.lowers and os.path.isdir(known.setdefault(request.lowers, request.upper)):
+            words = {"upper": known[request.lowers], "work": request.work}
+            request = dataclasses.replace(request, **words)
+        return original(request, *rest, **kwargs)
+
+
+@mutant(breaks=("OVL-LIFE-MISSING-LAYER",), source="derived: a cache that outlives its layer", hard=True)
+class RemembersBaseTrees(Patched):
+    """The tree of a base layer is remembered, and given when the layer is gone."""
+
+    known: dict[tuple[int, str], str] = {}  # noqa: RUF012 - by store and layer
+
+    @staticmethod
+    @replaces(layers.LayerStore.base_tree)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """From memory."""
+        known, key = RemembersBaseTrees.known, (id(args[0]), args[1])
+        if key not in known:
+            found = original(*args, **kwargs)
+            if found is None:
+                return None
+            known[key] = found
+            _ALIVE.append(args[0])
+        return known[key]
+
+
+@mutant(breaks=("OVL-LIFE-REOPEN",), source="behaviour#link-names: random, also after a restart", hard=True)
+class NumbersItsLinks(Patched):
+    """The names of short links begin anew with each opening, so that later layers take those of earlier ones."""
+
+    taken: dict[int, int] = {}  # noqa: RUF012 - by store
+
+    @staticmethod
+    @replaces(layers.LayerStore._claim_short_name)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One after another, in place of what is there."""
+        del original, kwargs
+        store, directory = args
+        _ALIVE.append(store)
+        number = NumbersItsLinks.taken[id(store)] = NumbersItsLinks.taken.get(id(store), 0) + 1
+        short = "".join("ABCDEFGHIJ"[int(digit)] for digit in f"{number:026}")
+        Path(store._home, "l", short).unlink(missing_ok=True)
+        Path(directory, "link").write_text(short)
+        return short
+
+
+@mutant(breaks=("OVL-LIFE-REUSE-ID",), source="derived: a cache that outlives its layer", hard=True)
+class RemembersChains(Patched):
+    """What a layer was built on is remembered by its id, and holds for the next layer under that id."""
+
+    known: dict[tuple[int, str], Any] = {}  # noqa: RUF012 - by store and layer
+
+    @staticmethod
+    @replaces(layers.LayerStore.read_chain)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """From memory."""
+        key = (id(args[0]), args[1].directory)
+        if key not in RemembersChains.known:
+            RemembersChains.known[key] = original(*args, **kwargs)
+            _ALIVE.append(args[0])
+        return RemembersChains.known[key]
+
+
+@mutant(breaks=("OVL-LIFE-NO-LEAKS",), source="moby/moby#34948: the naive diff's own mounts", hard=True)
+class ForgetsToGiveBack(Patched):
+    """A diff that compares two trees gives back the layer's, and keeps that of the parent."""
+
+    @staticmethod
+    @replaces(driver.Driver._borrow_tree)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Borrow and give back what is borrowed first."""
+        driver, borrowed, layer_id = args
+        if borrowed._exit_callbacks:
+            return driver.get(layer_id)
+        return original(*args, **kwargs)
+
+
+@mutant(breaks=("OVL-LIFE-ROOT-OPEN",), source="behaviour#layer-directory: diff has mode 0755", hard=True)
+class MakesClosedRoots(Patched):
+    """The root of a layer is made with the umask of the process, so under a strict one nobody may enter it."""
+
+    @staticmethod
+    @replaces(trees.make_directory)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As mkdir does."""
+        original(*args, **kwargs)
+        if args[0].endswith("/diff"):
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(args[0], args[1] & ~mask)
+
+
+@mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="boundary: 129 lowers; moby/buildkit#3067", hard=True)
+class LimitOf129(Patched):
+    """The limit is compared with the lowers of the parent, so a chain of 129 is made."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.chain_above)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One more."""
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            if "129 lowers" not in str(error):
+                raise
+            store, layer = args[0], args[0].find(args[1])
+            return (f"l/{store.read_short_name(layer)}", *store.read_chain(layer))
+
+
+@mutant(breaks=("OVL-DIFF-ANCESTOR",), source="behaviour#native-diff: for the direct parent only", hard=True)
+class ReadsAncestorsNatively(Patched):
+    """Any layer of the chain is taken for the direct parent, so a diff against a grandparent lacks the parent."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.is_direct_parent)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Somewhere in the chain."""
+        store, layer, parent = args
+        named = any(lower.layer.layer_id == parent for lower in store.lowers(layer))
+        return named or original(*args, **kwargs)
