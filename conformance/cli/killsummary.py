@@ -28,7 +28,7 @@ def print_kills(report: KillReport) -> None:
 def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
     seed = f"seed {hearing.seed:<6}" if seeded else ""
     passed = f"{hearing.passed} tests passed in {hearing.seconds:.1f} s"
-    lines = [f"{hearing.standing.value:16} {hearing.variant:28} {seed}{passed}"]
+    lines = [f"{hearing.standing.value:16} {hearing.variant:36} {seed}{passed}"]
     if not hearing.is_good:
         lines.append(f"{_INDENT}its choice: {choice.chooses}")
     lines += [f"{_INDENT}{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in hearing.alarms]
@@ -69,7 +69,7 @@ def _line(mutant: Specimen, trial: Trial, seeded: bool) -> str:
     kill = trial.killed_by(mutant.named_for)
     seed = f"seed {trial.seed:<6}" if seeded else ""
     return (
-        f"{trial.fate.value:16} {mutant.name:28} {seed}{mutant.named_for:32}{_told(kill) if kill else ''}".rstrip()
+        f"{trial.fate.value:16} {mutant.name:36} {seed}{mutant.named_for:32}{_told(kill) if kill else ''}".rstrip()
     )
 
 

@@ -14,7 +14,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-CHANGES-ADDED-AGAIN",), source="containers/storage@c21a98e79")
-class SeesThroughWhiteouts(Patched):
+class ChangesIgnoreLowerWhiteouts(Patched):
     """What a layer below deleted is seen in the layer under that, so what is recreated is modified."""
 
     @staticmethod
@@ -35,7 +35,7 @@ class SeesThroughWhiteouts(Patched):
     source="containers/storage@c21a98e79: hidden by an opaque whiteout",
     hard=True,
 )
-class SeesThroughMarks(Patched):
+class ChangesIgnoreLowerOpaque(Patched):
     """What a layer below made opaque is transparent: what it hides is seen."""
 
     @staticmethod
@@ -47,7 +47,7 @@ class SeesThroughMarks(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-OPAQUE",), source="moby/moby#37880")
-class SeesNoMarksOfItsOwn(Patched):
+class ChangesIgnoreOwnOpaque(Patched):
     """What a directory that was recreated hides is not listed."""
 
     @staticmethod
@@ -64,7 +64,7 @@ def _seeing_no_marks(walk: Any) -> Any:
 
 
 @mutant(breaks=("OVL-CHANGES-OPAQUE",), source="moby/moby#37313")
-class CallsMarkedDirectoriesDeleted(Patched):
+class ChangesDeleteOpaqueDirectory(Patched):
     """A directory that was recreated is listed as deleted."""
 
     @staticmethod
@@ -80,7 +80,7 @@ class CallsMarkedDirectoriesDeleted(Patched):
 @mutant(
     breaks=("OVL-CHANGES-SYMLINK",), source="behaviour#changes: the Go driver looks at lowers with stat", hard=True
 )
-class FollowsLinksBelow(Patched):
+class ChangesFollowLowerSymlinks(Patched):
     """Whether something is below is asked with stat(2), which says of a symlink to nothing that it is not."""
 
     @staticmethod
@@ -92,7 +92,7 @@ class FollowsLinksBelow(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-EXPLAIN",), source="containerd/containerd@d778dd15d", hard=True)
-class ListsParentsForEach(Patched):
+class ChangesRepeatParents(Patched):
     """The directory of a change is listed for each change in it, but for those that follow one another."""
 
     @staticmethod
@@ -109,7 +109,7 @@ class ListsParentsForEach(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-ORDER",), source="containerd/continuity@5a839c7: another order")
-class ListsTheNearestFirst(Patched):
+class ChangesAreSortedByDepth(Patched):
     """Changes are sorted by their depth."""
 
     @staticmethod
@@ -131,7 +131,7 @@ class _Naive(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-SAME-SECOND",), source="moby/moby#21555", hard=True)
-class ComparesSeconds(_Naive):
+class ChangesCompareSeconds(_Naive):
     """Trees are compared, and two times in one second are the same."""
 
     @staticmethod
@@ -143,7 +143,7 @@ class ComparesSeconds(_Naive):
 
 
 @mutant(breaks=("OVL-CHANGES-SYMLINK",), source="containers/buildah#5861", hard=True)
-class ComparesLinksByLength(_Naive):
+class ChangesCompareSymlinksByLength(_Naive):
     """Trees are compared, and a symlink with a target as long and a time as old is the same."""
 
     @staticmethod
@@ -157,7 +157,7 @@ class ComparesLinksByLength(_Naive):
 
 
 @mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containers/storage#217: where trees are compared", hard=True)
-class ComparesNoAttributes(Patched):
+class NaiveDiffIgnoresXattrs(Patched):
     """Where trees are compared, attributes are left out."""
 
     @staticmethod
@@ -169,7 +169,7 @@ class ComparesNoAttributes(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#20240", hard=True)
-class ComparesNoOwners(Patched):
+class NaiveDiffIgnoresOwners(Patched):
     """Where trees are compared, owners are left out."""
 
     @staticmethod
@@ -186,7 +186,7 @@ def _of_nobody(node: Any) -> Any:
 
 
 @mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#24913; moby/moby#28391", hard=True)
-class ComparesNoModesOfDirectories(Patched):
+class NaiveDiffIgnoresModesOfDirectories(Patched):
     """Where trees are compared, a directory is one whatever its mode is."""
 
     @staticmethod
@@ -199,7 +199,7 @@ class ComparesNoModesOfDirectories(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containerd/continuity@5a839c7", hard=True)
-class MixesUpNeighbours(Patched):
+class NaiveDiffMissortsNeighbours(Patched):
     """Two lists of paths are merged that are sorted in two ways, so what sorts beside 'd/' is lost: 'd-'."""
 
     @staticmethod

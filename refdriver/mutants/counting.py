@@ -15,7 +15,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-MOUNT-ONCE",), source="boundary: a third user of a mount; moby/moby#3073")
-class CountsToTwo(Patched):
+class ThirdGetIsNotCounted(Patched):
     """A mount has one user or several: the third is not counted."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class CountsToTwo(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LAST-PUT",), source="moby/moby#34948")
-class KeepsTheNoteOfACount(Patched):
+class PutKeepsCountFile(Patched):
     """The note that a mount has several users stays when there is one left, so that the mount stays too."""
 
     @staticmethod
@@ -38,7 +38,7 @@ class KeepsTheNoteOfACount(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LEFT-OVER",), source="behaviour#left-mounts", hard=True)
-class TakesALeftMountForNone(Patched):
+class LeftOverMountIsNotCounted(Patched):
     """A mount that an earlier process left is not counted, and mounted over."""
 
     @staticmethod
@@ -65,7 +65,7 @@ _ALIVE: Final[list[Any]] = []
 @mutant(
     breaks=("OVL-MOUNT-LEFT-OVER",), source="behaviour#left-mounts; boundary: two users before a restart", hard=True
 )
-class CountsOneAfterRestart(Patched):
+class LeftOverMountCountsOne(Patched):
     """However many users a mount had before the driver was opened again, it has one."""
 
     @staticmethod
@@ -76,11 +76,11 @@ class CountsOneAfterRestart(Patched):
         count = original(counts, layer_id, target, **kwargs)
         return count if (id(counts), layer_id) in _SEEN else min(count, 1)
 
-    second_replacement = staticmethod(TakesALeftMountForNone.second_replacement)
+    second_replacement = staticmethod(LeftOverMountIsNotCounted.second_replacement)
 
 
 @mutant(breaks=("OVL-MOUNT-AGAIN",), source="derived: on the second call rather than the first")
-class SecondMountReadsOnly(Patched):
+class SecondMountIsReadOnly(Patched):
     """The second mount of a layer in the life of a process can only be read."""
 
     @staticmethod
@@ -96,7 +96,7 @@ class SecondMountReadsOnly(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LEFT-OVER",), source="moby/moby#42832")
-class UnmountsAtOpening(Patched):
+class OpenUnmountsEverything(Patched):
     """What is mounted in a home is taken for the remains of a crash when it is opened, and unmounted."""
 
     @staticmethod
@@ -110,7 +110,7 @@ class UnmountsAtOpening(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LAST-PUT",), source="containers/storage@da0df59a0", hard=True)
-class HidesBusyMounts(Patched):
+class PutHidesBusyMount(Patched):
     """A mount in which a file is open cannot be undone, and nobody hears of it."""
 
     @staticmethod
@@ -130,7 +130,7 @@ class HidesBusyMounts(Patched):
     source="behaviour#private-home: after a restart; containers/storage@da0df59a0",
     hard=True,
 )
-class ForgetsTheHomesMountAfterReopen(Patched):
+class ReopenedHomeStaysMounted(Patched):
     """The home's own mount is undone by the opening that made it, and by no later one."""
 
     made: set[str] = set()  # noqa: RUF012 - of all openings
@@ -140,14 +140,12 @@ class ForgetsTheHomesMountAfterReopen(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Note whether this opening made it."""
         made = original(*args, **kwargs)
-        (ForgetsTheHomesMountAfterReopen.made.add if made else ForgetsTheHomesMountAfterReopen.made.discard)(
-            args[0].path
-        )
+        (ReopenedHomeStaysMounted.made.add if made else ReopenedHomeStaysMounted.made.discard)(args[0].path)
         return made
 
     @staticmethod
     @replaces(home.Home.unmount)
     def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Undo what is one's own."""
-        if args[0].path in ForgetsTheHomesMountAfterReopen.made:
+        if args[0].path in ReopenedHomeStaysMounted.made:
             original(*args, **kwargs)

@@ -21,7 +21,7 @@ _DISKS: Final = "device-mapper"
     hard=True,
     needs=_DISKS,
 )
-class RenamesUnwrittenLinks(Patched):
+class CreateRenamesUnsyncedFiles(Patched):
     """The files link and lower are renamed into place before they are on the disk."""
 
     @staticmethod
@@ -38,7 +38,7 @@ class RenamesUnwrittenLinks(Patched):
 @mutant(
     breaks=("OVL-CRASH-POWER-APPLY",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS
 )
-class RenamesUnwrittenTrees(Patched):
+class ApplyRenamesUnsyncedTree(Patched):
     """What was unpacked is renamed into place before it is on the disk."""
 
     @staticmethod

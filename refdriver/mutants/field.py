@@ -16,7 +16,7 @@ from refdriver.mutants.registration import mutant
     breaks=("OVL-CHANGES-EXPLAIN",),
     source="docker/for-linux#307: ENOTDIR is an answer, and no failure; moby/moby#37313",
 )
-class StumblesOverFilesBelow(Patched):
+class ChangesFailOnFileBelowDirectory(Patched):
     """Changes fail where a lower has a file in the place of a directory that was made with something in it."""
 
     @staticmethod
@@ -30,7 +30,7 @@ class StumblesOverFilesBelow(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-EXPLAIN",), source="stat(2): ELOOP of a symlink in a lower")
-class StumblesOverLoops(Patched):
+class ChangesFailOnSymlinkLoop(Patched):
     """Changes fail where a lower has a symlink that leads to itself."""
 
     @staticmethod
@@ -49,7 +49,7 @@ class StumblesOverLoops(Patched):
 
 
 @mutant(breaks=("OVL-CHANGES-METADATA",), source="moby/moby#24913: of a directory; field-bugs#chown-of-directory")
-class ListsNoOwnersOfDirectories(Patched):
+class ChangesOmitOwnersOfDirectories(Patched):
     """A directory with another owner, and nothing else that is new, is not among the changes."""
 
     @staticmethod

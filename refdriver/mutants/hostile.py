@@ -20,7 +20,7 @@ def _path(root: Any, path: bytes) -> bytes:
 
 
 @mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="CVE-2014-9356")
-class ChecksNamesAsText(Patched):
+class ApplyChecksNamesAsText(Patched):
     """That a name stays in the layer is checked by its text, and then its directory is opened through symlinks."""
 
     @staticmethod
@@ -34,7 +34,7 @@ class ChecksNamesAsText(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="behaviour#containment; field-bugs#escape", hard=True)
-class ReplacesAbsoluteLinksOnly(Patched):
+class ApplyContainsAbsoluteSymlinksOnly(Patched):
     """An absolute symlink is followed from the root of the layer, and '..' in one leads on above that."""
 
     @staticmethod
@@ -53,7 +53,7 @@ class ReplacesAbsoluteLinksOnly(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-SYMLINK",), source="behaviour#containment; field-bugs#escape", hard=True)
-class FollowsTheSecondLink(Patched):
+class ApplyFollowsSecondSymlink(Patched):
     """A symlink is resolved within the layer, and what it leads to is opened, though that may be another one."""
 
     @staticmethod
@@ -74,7 +74,7 @@ class FollowsTheSecondLink(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-SYMLINK-BELOW",), source="CVE-2018-15664", hard=True)
-class TrustsWhatIsThere(Patched):
+class ApplyTrustsSymlinksOfLayer(Patched):
     """Symlinks of the archive are minded, and those that the layer had before are taken to be good."""
 
     made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the mutation
@@ -84,14 +84,14 @@ class TrustsWhatIsThere(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Remember the links."""
         if args[4].kind == b"2":
-            TrustsWhatIsThere.made.add(args[3])
+            ApplyTrustsSymlinksOfLayer.made.add(args[3])
         return original(*args, **kwargs)
 
     @staticmethod
     @replaces(roots.Root._walk)
     def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Open what is not among them."""
-        if args[1].partition(b"/")[0] not in TrustsWhatIsThere.made:
+        if args[1].partition(b"/")[0] not in ApplyTrustsSymlinksOfLayer.made:
             try:
                 return os.open(_path(args[0], args[1]), _STEP)
             except OSError:
@@ -100,7 +100,7 @@ class TrustsWhatIsThere(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-HARD-LINK",), source="CVE-2014-9356: by an absolute hard link")
-class LinksToTheHost(Patched):
+class HardLinkReachesHost(Patched):
     """The target of a hard link is a path of the host when it is absolute."""
 
     @staticmethod
@@ -115,7 +115,7 @@ class LinksToTheHost(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-HARD-LINK",), source="behaviour#containment; field-bugs#escape", hard=True)
-class LinksThroughSymlinks(Patched):
+class HardLinkFollowsSymlinks(Patched):
     """The target of a hard link is looked up through the symlinks of the archive, wherever they lead."""
 
     @staticmethod
@@ -139,7 +139,7 @@ def _link_or_copy(path: bytes, directory: int, name: bytes) -> None:
 
 
 @mutant(breaks=("OVL-HOSTILE-HARD-LINK-MODE",), source="CVE-2021-32760", hard=True)
-class ChmodsLinks(Patched):
+class HardLinkChmodsTarget(Patched):
     """A hard link gets the mode of its entry, and what is set is that of what the symlink points at."""
 
     @staticmethod
@@ -153,7 +153,7 @@ class ChmodsLinks(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-HARD-LINK-MODE",), source="CVE-2021-41089: by a symlink")
-class ChmodsSymlinks(Patched):
+class SymlinkChmodsTarget(Patched):
     """A symlink gets the mode of its entry, and what is set is that of what it points at on the host."""
 
     @staticmethod
@@ -167,7 +167,7 @@ class ChmodsSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-WHITEOUT-OUT",), source="CVE-2014-9356: by a whiteout")
-class DeletesBehindSymlinks(Patched):
+class WhiteoutFollowsSymlinks(Patched):
     """The directory of a whiteout is opened through symlinks, the archive's and the layer's."""
 
     @staticmethod
@@ -179,7 +179,7 @@ class DeletesBehindSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-OPAQUE-OUT",), source="anchore/stereoscope#694", hard=True)
-class ClearsBehindSymlinks(Patched):
+class OpaqueFollowsSymlinks(Patched):
     """The directory of an opaque whiteout is found through symlinks, within the layer."""
 
     @staticmethod
@@ -217,7 +217,7 @@ class _Opened:
 
 
 @mutant(breaks=("OVL-HOSTILE-WHITEOUT-DOTS",), source="containerd/containerd@384d46d8b", hard=True)
-class TakesDotForAll(Patched):
+class WhiteoutOfDotHidesAll(Patched):
     """The whiteout '.wh..' is of the directory that it is in, so all that is in it is hidden."""
 
     @staticmethod
@@ -232,7 +232,7 @@ class TakesDotForAll(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-WHITEOUT-DOTS",), source="containerd/containerd@384d46d8b", hard=True)
-class TakesDotsForTheParent(Patched):
+class WhiteoutOfDotsDeletesDirectory(Patched):
     """The whiteout '.wh...' in a directory deletes that directory."""
 
     @staticmethod
@@ -252,7 +252,7 @@ class TakesDotsForTheParent(Patched):
     source="image-spec/layer.md#whiteouts: a bare .wh. is invalid; field-bugs#whiteout-dots",
     hard=True,
 )
-class TakesNoNameForAll(Patched):
+class WhiteoutOfNothingDeletesDirectory(Patched):
     """The whiteout '.wh.' has no name, and deletes what is under its directory's name with nothing added."""
 
     @staticmethod
@@ -272,7 +272,7 @@ class TakesNoNameForAll(Patched):
     source="overlayfs.rst: redirect_dir is followed where the attribute is there",
     hard=True,
 )
-class SetsOtherMarks(Patched):
+class ApplySetsRedirectXattrs(Patched):
     """An archive may not make a directory opaque by an attribute, and may redirect one."""
 
     @staticmethod
@@ -284,7 +284,7 @@ class SetsOtherMarks(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-OVERLAY-XATTRS",), source="behaviour#overlay-xattrs; overlayfs.rst")
-class SetsAnyAttribute(Patched):
+class ApplySetsOverlayXattrs(Patched):
     """Whatever attribute an archive has is set, overlay's own included."""
 
     @staticmethod
@@ -296,7 +296,7 @@ class SetsAnyAttribute(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-DIFF-READ",), source="CVE-2024-9676", hard=True)
-class ReadsTargetsOfLinks(Patched):
+class DiffReadsTargetsOfSymlinks(Patched):
     """A symlink goes into the archive with the content of what it points at on the host."""
 
     @staticmethod

@@ -14,7 +14,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS",), source="containers/storage@6147ac0c3", hard=True)
-class PartsLinksOfSymlinks(Patched):
+class DiffCopiesLinkedSymlinks(Patched):
     """Only regular files are looked for among the names that were packed already."""
 
     @staticmethod
@@ -25,7 +25,7 @@ class PartsLinksOfSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS",), source="containers/storage@8aad48ae2: of what is no file", hard=True)
-class PartsLinksOfPipes(Patched):
+class DiffCopiesLinkedPipes(Patched):
     """A pipe that has several names is several pipes."""
 
     @staticmethod
@@ -36,7 +36,7 @@ class PartsLinksOfPipes(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS",), source="containerd/containerd@3b1534c47", hard=True)
-class FollowsLinkedSymlinks(Patched):
+class ApplyLinksToTargetOfSymlink(Patched):
     """A hard link to a symlink becomes one to what the symlink points at."""
 
     @staticmethod
@@ -52,7 +52,7 @@ class FollowsLinkedSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-LINKS",), source="containers/storage@8aad48ae2: a link to a link", hard=True)
-class LinksToTheNameBefore(Patched):
+class DiffLinksToLink(Patched):
     """The third name of an inode is a link to the second, which is a link itself."""
 
     @staticmethod
@@ -68,7 +68,7 @@ class LinksToTheNameBefore(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS",), source="boundary: the third name of an inode", hard=True)
-class ForgetsThirdNames(Patched):
+class DiffCopiesThirdHardLink(Patched):
     """An inode is forgotten when its second name was packed, so the third is a file of its own."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class ForgetsThirdNames(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-KINDS",), source="tar(1): --unlink-first; open(2): O_TRUNC", hard=True)
-class WritesThroughLinks(Patched):
+class ApplyOverwritesLinkedInode(Patched):
     """A file that is there is written over, and with it its other names."""
 
     @staticmethod
@@ -97,7 +97,7 @@ class WritesThroughLinks(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-LAST-WINS",), source="open(2): O_TRUNC")
-class WritesOverTheEarlier(Patched):
+class ApplyKeepsTailOfEarlierFile(Patched):
     """A file that is there is written over from its beginning, and keeps what it had beyond the new end."""
 
     @staticmethod
@@ -111,7 +111,7 @@ class WritesOverTheEarlier(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-KINDS",), source="open(2): O_NOFOLLOW", hard=True)
-class WritesThroughSymlinks(Patched):
+class ApplyWritesThroughSymlinks(Patched):
     """A file is written where the symlink points that the layer has under its name."""
 
     @staticmethod
@@ -128,7 +128,7 @@ class WritesThroughSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-KINDS",), source="symlink(2): EEXIST, an errno that is ignored")
-class KeepsDirectoriesInTheWay(Patched):
+class ApplyKeepsDirectoryForSymlink(Patched):
     """A directory that is in the way of a symlink stays: an errno that is not looked at."""
 
     @staticmethod
@@ -143,7 +143,7 @@ class KeepsDirectoriesInTheWay(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-KINDS",), source="behaviour#applying: a directory is merged", hard=True)
-class KeepsModesOfDirectories(Patched):
+class ApplyKeepsOldModeOfDirectory(Patched):
     """A directory that the layer has already keeps its mode when another archive brings it again."""
 
     @staticmethod
@@ -158,7 +158,7 @@ class KeepsModesOfDirectories(Patched):
 
 
 @mutant(breaks=("OVL-SIZE-HARD-LINKS",), source="boundary: the third name; moby/moby#9283")
-class CountsFromTheThirdName(Patched):
+class DiffSizeCountsThirdName(Patched):
     """The third name of an inode is counted again."""
 
     @staticmethod
@@ -176,7 +176,7 @@ class CountsFromTheThirdName(Patched):
 
 
 @mutant(breaks=("OVL-SIZE-HOLES",), source="moby/moby#31944")
-class CountsBlocks(Patched):
+class DiffSizeCountsBlocks(Patched):
     """The size of a file is what it takes on disk, if that is less than its length."""
 
     @staticmethod

@@ -15,7 +15,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-LIFE-CREATE",), source="behaviour#chain")
-class ForgetsTheParentItself(Patched):
+class ChainOmitsParent(Patched):
     """A layer on one that has lowers gets those, and not the parent's own content."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class ForgetsTheParentItself(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-UNKNOWN-PARENT",), source="behaviour#failed-create; moby/moby#23535")
-class LeavesLinkOfUnknownParent(Patched):
+class UnknownParentLeavesShortLink(Patched):
     """A short link is made before the parent is looked for, and stays when there is none."""
 
     @staticmethod
@@ -43,7 +43,7 @@ class LeavesLinkOfUnknownParent(Patched):
 
 
 @mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="cri-o/cri-o#6261", hard=True)
-class LeavesLinkOfTheDeepest(Patched):
+class RefusedDepthLeavesShortLink(Patched):
     """A layer that would be too deep is refused, and its short link stays."""
 
     @staticmethod
@@ -64,7 +64,7 @@ def _leave_link(store: Any) -> None:
 
 
 @mutant(breaks=("OVL-LIFE-BAD-ID",), source="CVE-2014-9358", hard=True)
-class CleansIdsUp(Patched):
+class TrailingSlashIsCutOff(Patched):
     """A slash at the end of an id is cut off, and not refused."""
 
     @staticmethod
@@ -79,7 +79,7 @@ class CleansIdsUp(Patched):
     source="behaviour#layer-ids: l/ removed as a layer; field-bugs#empty-link",
     hard=True,
 )
-class TakesItsOwnNamesForIds(Patched):
+class OwnDirectoryPassesForLayer(Patched):
     """The directory of short links passes for a layer, and is removed like one."""
 
     @staticmethod
@@ -90,7 +90,7 @@ class TakesItsOwnNamesForIds(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE-PARENT",), source="behaviour#remove-parent: after a restart", hard=True)
-class KnowsChildrenOfThisOpening(Patched):
+class RemoveForgetsChildrenAfterReopen(Patched):
     """Who is built on a layer is remembered, and so not known after the home was opened again."""
 
     @staticmethod
@@ -114,7 +114,7 @@ _ALIVE: Final[list[Any]] = []
 
 
 @mutant(breaks=("OVL-LIFE-SIBLINGS",), source="derived: on the second layer rather than the first")
-class MountsTheEldestsUpper(Patched):
+class SiblingsShareUpper(Patched):
     """A layer is mounted with the upper of the first one that was mounted on the same lowers."""
 
     first: dict[tuple[str, ...], str] = {}  # noqa: RUF012 - by lowers
@@ -124,7 +124,7 @@ class MountsTheEldestsUpper(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The upper that is known for these lowers."""
         request, *rest = args
-        known = MountsTheEldestsUpper.first
+        known = SiblingsShareUpper.first
         if request.upper and request.lowers and os.path.isdir(known.setdefault(request.lowers, request.upper)):
             words = {"upper": known[request.lowers], "work": request.work}
             request = dataclasses.replace(request, **words)
@@ -132,7 +132,7 @@ class MountsTheEldestsUpper(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-MISSING-LAYER",), source="derived: a cache that outlives its layer", hard=True)
-class RemembersBaseTrees(Patched):
+class GetCachesBaseTrees(Patched):
     """The tree of a base layer is remembered, and given when the layer is gone."""
 
     known: dict[tuple[int, str], str] = {}  # noqa: RUF012 - by store and layer
@@ -141,7 +141,7 @@ class RemembersBaseTrees(Patched):
     @replaces(layers.LayerStore.base_tree)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """From memory."""
-        known, key = RemembersBaseTrees.known, (id(args[0]), args[1])
+        known, key = GetCachesBaseTrees.known, (id(args[0]), args[1])
         if key not in known:
             found = original(*args, **kwargs)
             if found is None:
@@ -152,7 +152,7 @@ class RemembersBaseTrees(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-REOPEN",), source="behaviour#link-names: random, also after a restart", hard=True)
-class NumbersItsLinks(Patched):
+class ShortLinksRestartAtReopen(Patched):
     """The names of short links begin anew with each opening, so that later layers take those of earlier ones."""
 
     taken: dict[int, int] = {}  # noqa: RUF012 - by store
@@ -164,7 +164,7 @@ class NumbersItsLinks(Patched):
         del original, kwargs
         store, directory = args
         _ALIVE.append(store)
-        number = NumbersItsLinks.taken[id(store)] = NumbersItsLinks.taken.get(id(store), 0) + 1
+        number = ShortLinksRestartAtReopen.taken[id(store)] = ShortLinksRestartAtReopen.taken.get(id(store), 0) + 1
         short = "".join("ABCDEFGHIJ"[int(digit)] for digit in f"{number:026}")
         Path(store._home, "l", short).unlink(missing_ok=True)
         Path(directory, "link").write_text(short)
@@ -172,7 +172,7 @@ class NumbersItsLinks(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-REUSE-ID",), source="derived: a cache that outlives its layer", hard=True)
-class RemembersChains(Patched):
+class ChainIsCachedById(Patched):
     """What a layer was built on is remembered by its id, and holds for the next layer under that id."""
 
     known: dict[tuple[int, str], Any] = {}  # noqa: RUF012 - by store and layer
@@ -182,14 +182,14 @@ class RemembersChains(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """From memory."""
         key = (id(args[0]), args[1].directory)
-        if key not in RemembersChains.known:
-            RemembersChains.known[key] = original(*args, **kwargs)
+        if key not in ChainIsCachedById.known:
+            ChainIsCachedById.known[key] = original(*args, **kwargs)
             _ALIVE.append(args[0])
-        return RemembersChains.known[key]
+        return ChainIsCachedById.known[key]
 
 
 @mutant(breaks=("OVL-LIFE-NO-LEAKS",), source="moby/moby#34948: the naive diff's own mounts", hard=True)
-class ForgetsToGiveBack(Patched):
+class DiffKeepsParentMounted(Patched):
     """A diff that compares two trees gives back the layer's, and keeps that of the parent."""
 
     @staticmethod
@@ -203,7 +203,7 @@ class ForgetsToGiveBack(Patched):
 
 
 @mutant(breaks=("OVL-LIFE-ROOT-OPEN",), source="behaviour#layer-directory: diff has mode 0755", hard=True)
-class MakesClosedRoots(Patched):
+class RootOfLayerObeysUmask(Patched):
     """The root of a layer is made with the umask of the process, so under a strict one nobody may enter it."""
 
     @staticmethod
@@ -218,7 +218,7 @@ class MakesClosedRoots(Patched):
 
 
 @mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="boundary: 129 lowers; moby/buildkit#3067", hard=True)
-class LimitOf129(Patched):
+class ChainLimitIs129(Patched):
     """The limit is compared with the lowers of the parent, so a chain of 129 is made."""
 
     @staticmethod
@@ -235,7 +235,7 @@ class LimitOf129(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-ANCESTOR",), source="behaviour#native-diff: for the direct parent only", hard=True)
-class ReadsAncestorsNatively(Patched):
+class DiffTakesAncestorForParent(Patched):
     """Any layer of the chain is taken for the direct parent, so a diff against a grandparent lacks the parent."""
 
     @staticmethod

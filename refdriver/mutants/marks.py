@@ -15,7 +15,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-OPAQUE-DEEP",), source="containers/fuse-overlayfs#136", hard=True)
-class MarksTheTopOnly(Patched):
+class DiffMarksTopDirectoriesOnly(Patched):
     """Only a directory in the root of the layer is marked opaque in a diff."""
 
     @staticmethod
@@ -29,7 +29,7 @@ class MarksTheTopOnly(Patched):
 
 
 @mutant(breaks=("OVL-OPAQUE-METADATA",), source="moby/moby#27298")
-class MarkResetsTheMode(Patched):
+class OpaqueResetsMode(Patched):
     """A directory is removed and made anew where an opaque whiteout is applied, as mkdir makes it."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class MarkResetsTheMode(Patched):
 
 
 @mutant(breaks=("OVL-OPAQUE-METADATA",), source="moby/moby@daa7019517", hard=True)
-class MarkResetsTheOwner(Patched):
+class OpaqueResetsOwner(Patched):
     """A directory belongs to root where an opaque whiteout was applied."""
 
     @staticmethod
@@ -56,7 +56,7 @@ class MarkResetsTheOwner(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-OPAQUE-ORDER",), source="image-spec/layer.md#opaque-whiteout: wherever it stands")
-class MarkClearsTheArchive(Patched):
+class OpaqueRemovesEarlierEntries(Patched):
     """An opaque whiteout removes what the archive brought into the directory before it."""
 
     @staticmethod
@@ -71,7 +71,7 @@ class MarkClearsTheArchive(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@49c3a7c4ba", hard=True)
-class MountsWithRedirects(Patched):
+class MountEnablesRedirectDir(Patched):
     """Layers are mounted with redirect_dir=on, and diffs are taken from the upper: a renamed directory is empty."""
 
     @staticmethod
@@ -85,7 +85,7 @@ class MountsWithRedirects(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-COPY-UP-DATA",), source="containers/storage#640; containers/storage#815", hard=True)
-class MountsWithMetacopy(Patched):
+class MountEnablesMetacopy(Patched):
     """Layers are mounted with metacopy=on, and diffs are taken from the upper: what was only chmodded is a hole."""
 
     @staticmethod

@@ -17,7 +17,7 @@ _CAPABILITY: Final = "security.capability"
 
 
 @mutant(breaks=("OVL-META-OWNERS-AND-BITS",), source="derived: chown(2) clears setuid and setgid", hard=True)
-class ChownsLast(Patched):
+class ApplyChownsLast(Patched):
     """A file gets its owner after its mode, and chown(2) clears the bits."""
 
     @staticmethod
@@ -31,7 +31,7 @@ class ChownsLast(Patched):
 
 
 @mutant(breaks=("OVL-META-CAPABILITY",), source="containers/storage#217; moby/buildkit@0a36f1afe")
-class SetsCapabilitiesBeforeOwners(Patched):
+class ApplySetsCapabilitiesBeforeOwners(Patched):
     """A file gets its attributes before its owner, and chown(2) clears its capabilities."""
 
     @staticmethod
@@ -45,7 +45,7 @@ class SetsCapabilitiesBeforeOwners(Patched):
 
 
 @mutant(breaks=("OVL-META-OWNERS",), source="lchown(2)")
-class LeavesSymlinksToRoot(Patched):
+class ApplyIgnoresOwnersOfSymlinks(Patched):
     """A symlink belongs to whoever unpacks it: chown without lchown."""
 
     @staticmethod
@@ -59,7 +59,7 @@ class LeavesSymlinksToRoot(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="utimensat(2): AT_SYMLINK_NOFOLLOW", hard=True)
-class LeavesTimesOfSymlinks(Patched):
+class ApplyIgnoresTimesOfSymlinks(Patched):
     """A symlink has the time at which it is unpacked: utime without AT_SYMLINK_NOFOLLOW is left out for it."""
 
     @staticmethod
@@ -73,7 +73,7 @@ class LeavesTimesOfSymlinks(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="behaviour#entry-metadata: headers carry mtime", hard=True)
-class LosesTimesOfDevices(Patched):
+class ApplyIgnoresTimesOfDevices(Patched):
     """What is no file, directory or symlink has the time at which it is unpacked."""
 
     @staticmethod
@@ -87,7 +87,7 @@ class LosesTimesOfDevices(Patched):
 
 
 @mutant(breaks=("OVL-META-TIMES",), source="boundary: second 0")
-class TakesTheEpochForUnset(Patched):
+class ApplyTakesEpochForUnset(Patched):
     """A time of 0 is taken for none, and becomes now."""
 
     @staticmethod
@@ -101,7 +101,7 @@ class TakesTheEpochForUnset(Patched):
 
 
 @mutant(breaks=("OVL-META-TIMES",), source="boundary: 32 bits of seconds")
-class CutsTimesTo32Bits(Patched):
+class DiffTruncatesTimesTo32Bits(Patched):
     """Seconds are kept in 32 bits, and begin anew in 2106."""
 
     @staticmethod
@@ -115,7 +115,7 @@ class CutsTimesTo32Bits(Patched):
 
 
 @mutant(breaks=("OVL-META-TIMES-DOWN",), source="containers/storage@15e07f827")
-class RoundsTimesUp(Patched):
+class DiffRoundsTimesUp(Patched):
     """An archive has whole seconds, and a half is rounded up."""
 
     @staticmethod
@@ -128,7 +128,7 @@ class RoundsTimesUp(Patched):
 
 
 @mutant(breaks=("OVL-META-TIMES-FINE",), source="boundary: 53 bits of a double")
-class KeepsTimesAsFloats(Patched):
+class DiffWritesTimesAsFloats(Patched):
     """A time is a number of seconds in floating point, which has no room for nanoseconds."""
 
     @staticmethod
@@ -141,7 +141,7 @@ class KeepsTimesAsFloats(Patched):
 
 
 @mutant(breaks=("OVL-META-XATTRS",), source="behaviour#pax-extensions: attributes of any entry")
-class LosesAttributesOfDirectories(Patched):
+class DiffOmitsXattrsOfDirectories(Patched):
     """Attributes are read of files only."""
 
     @staticmethod
@@ -152,7 +152,7 @@ class LosesAttributesOfDirectories(Patched):
 
 
 @mutant(breaks=("OVL-META-XATTRS",), source="containers/storage@a8686fcb4")
-class KeepsOneAttribute(Patched):
+class DiffKeepsLastXattrOnly(Patched):
     """Of several attributes the last one stays."""
 
     @staticmethod
@@ -163,7 +163,7 @@ class KeepsOneAttribute(Patched):
 
 
 @mutant(breaks=("OVL-META-XATTRS",), source="xattr(7): a value is any bytes")
-class CutsAttributesAtNul(Patched):
+class XattrsAreCutAtNul(Patched):
     """The value of an attribute ends where a string of C does."""
 
     @staticmethod
@@ -176,7 +176,7 @@ class CutsAttributesAtNul(Patched):
 
 
 @mutant(breaks=("OVL-META-XATTRS-LARGE",), source="containers/storage@091491bbf")
-class ReadsAttributesOf1024(Patched):
+class DiffOmitsLargeXattrs(Patched):
     """An attribute is read into 1,024 bytes, and left out if it needs more."""
 
     @staticmethod
@@ -187,7 +187,7 @@ class ReadsAttributesOf1024(Patched):
 
 
 @mutant(breaks=("OVL-META-DEVICES",), source="boundary: 8 bits; containers/storage@f240cc75a")
-class CutsDevicesTo8Bits(Patched):
+class ApplyTruncatesDeviceNumbers(Patched):
     """Device numbers have 8 bits each, as they had once."""
 
     @staticmethod
@@ -200,7 +200,7 @@ class CutsDevicesTo8Bits(Patched):
 
 
 @mutant(breaks=("OVL-META-DEVICES",), source="containerd/containerd@0205398ac")
-class MakesAllDevicesCharacters(Patched):
+class ApplyMakesCharacterDevicesOnly(Patched):
     """A block device becomes a character device of its numbers."""
 
     @staticmethod
@@ -212,7 +212,7 @@ class MakesAllDevicesCharacters(Patched):
 
 
 @mutant(breaks=("OVL-META-FIFOS",), source="derived: umask(2), on mkfifo(3)")
-class MakesPrivatePipes(Patched):
+class ApplyIgnoresModesOfPipes(Patched):
     """A pipe keeps the mode that it is made with."""
 
     @staticmethod
@@ -226,7 +226,7 @@ class MakesPrivatePipes(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-SOCKETS",), source="containerd/containerd#2222")
-class PacksSocketsAsPipes(Patched):
+class DiffPacksSocketsAsPipes(Patched):
     """A socket goes into the archive as the pipe that is nearest to it."""
 
     @staticmethod
@@ -241,7 +241,7 @@ class PacksSocketsAsPipes(Patched):
 
 
 @mutant(breaks=("OVL-META-HOLES",), source="derived: lseek(2): SEEK_HOLE, the length of a sparse file")
-class LosesTheLastHole(Patched):
+class ApplyDropsTrailingHole(Patched):
     """A file that ends with a hole is as long as its data: the holes are skipped, and its length is not set."""
 
     @staticmethod
@@ -260,7 +260,7 @@ class LosesTheLastHole(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-UMASK",), source="derived: umask(2), on mkdir(2)")
-class MasksDirectories(Patched):
+class ApplyMasksModesOfDirectories(Patched):
     """A directory is made with its mode by mkdir(2), which takes away what the umask says."""
 
     @staticmethod

@@ -19,7 +19,7 @@ from refdriver.mutants.registration import mutant
     source="boundary: exactly a page; behaviour#page-size; containers/storage#1158; moby/moby@c923f6ac3b",
     hard=True,
 )
-class FillsThePage(Patched):
+class PageOfOptionsIsOverrun(Patched):
     """Option data of exactly a page is taken to fit, and the kernel overwrites its last byte."""
 
     @staticmethod
@@ -35,7 +35,7 @@ class FillsThePage(Patched):
     source="boundary: exactly a page by the relative form; behaviour#page-size",
     hard=True,
 )
-class FillsThePageByTheShortPath(Patched):
+class PageOfRelativeOptionsIsOverrun(Patched):
     """Option data relative to the home is taken to fit when it takes exactly a page."""
 
     @staticmethod
@@ -48,7 +48,7 @@ class FillsThePageByTheShortPath(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LONG-HOME",), source="behaviour#relative-form; containers/buildah#3708")
-class StandsInTheWrongPlace(Patched):
+class RelativeMountInWrongDirectory(Patched):
     """Relative paths are given to the kernel from wherever the process is."""
 
     @staticmethod
@@ -59,7 +59,7 @@ class StandsInTheWrongPlace(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-CWD",), source="behaviour#working-directory", hard=True)
-class ComesBackWhenAllIsWell(Patched):
+class FailedMountChangesWorkingDirectory(Patched):
     """The process changes its directory to mount, and comes back from there unless the mount fails."""
 
     @staticmethod
@@ -73,7 +73,7 @@ class ComesBackWhenAllIsWell(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939", hard=True)
-class EscapesNoColon(Patched):
+class MountEscapesNoColon(Patched):
     """A colon in a path is not escaped, and ends a lower."""
 
     @staticmethod
@@ -84,7 +84,7 @@ class EscapesNoColon(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="containers/fuse-overlayfs#227", hard=True)
-class EscapesNoComma(Patched):
+class MountEscapesNoComma(Patched):
     """A comma in a path is not escaped, and ends an option."""
 
     @staticmethod
@@ -95,7 +95,7 @@ class EscapesNoComma(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="containers/fuse-overlayfs#440", hard=True)
-class EscapesNoBackslash(Patched):
+class MountEscapesNoBackslash(Patched):
     """A backslash in a path is not escaped, and escapes what follows it."""
 
     @staticmethod
@@ -107,7 +107,7 @@ class EscapesNoBackslash(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939: the order of two escapes", hard=True)
-class EscapesBackslashesLast(Patched):
+class MountEscapesBackslashesLast(Patched):
     """Backslashes are escaped last, those of the other escapes too."""
 
     @staticmethod
@@ -119,7 +119,7 @@ class EscapesBackslashesLast(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939: upper and work", hard=True)
-class EscapesLowersOnly(Patched):
+class MountEscapesLowersOnly(Patched):
     """Lowers are escaped, and the upper and the work directory are not."""
 
     @staticmethod
@@ -137,7 +137,7 @@ class EscapesLowersOnly(Patched):
     source="behaviour#path-escapes: a space in the home; field-bugs#special-paths",
     hard=True,
 )
-class TakesMountinfoAsItIs(Patched):
+class MountinfoIsNotUnescaped(Patched):
     """A space in the path of the home is not recognised in the kernel's list of mounts, so its mount stays."""
 
     @staticmethod
@@ -149,7 +149,7 @@ class TakesMountinfoAsItIs(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LABEL-LONG",), source="containers/buildah#3708: a label that is too large")
-class DropsLongLabels(Patched):
+class MountDropsLongLabels(Patched):
     """A label that does not fit into a page is left out."""
 
     @staticmethod
@@ -163,7 +163,7 @@ class DropsLongLabels(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-HOME-PRIVATE",), source="behaviour#private-home")
-class BindsAndShares(Patched):
+class HomeIsSharedMount(Patched):
     """The home is mounted on itself, and not made private."""
 
     @staticmethod
@@ -175,7 +175,7 @@ class BindsAndShares(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-HOME-PRIVATE",), source="behaviour#private-home: a home that is a mount", hard=True)
-class SharesHomesThatAreMounts(Patched):
+class MountedHomeStaysShared(Patched):
     """A home that is a mount already is not made private."""
 
     @staticmethod
@@ -188,7 +188,7 @@ class SharesHomesThatAreMounts(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LOWER-GONE",), source="containers/podman#5986")
-class LeavesOutMissingLowers(Patched):
+class MountOmitsMissingLowers(Patched):
     """A lower whose directory is gone is left out of the mount."""
 
     @staticmethod
@@ -208,7 +208,7 @@ class LeavesOutMissingLowers(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-LOWER-GONE",), source="behaviour#missing-lower: the error names it")
-class NamesNoLower(Patched):
+class MountErrorNamesNoLower(Patched):
     """A lower that is gone is an error that does not say which."""
 
     @staticmethod
@@ -222,7 +222,7 @@ class NamesNoLower(Patched):
 
 
 @mutant(breaks=("OVL-CHAIN-128",), source="boundary: 127 lowers", hard=True)
-class Drops128thLower(Patched):
+class MountDropsLower128(Patched):
     """A mount takes 127 lowers, and the lowest of 128 is left out."""
 
     @staticmethod
@@ -234,7 +234,7 @@ class Drops128thLower(Patched):
 
 
 @mutant(breaks=("OVL-CHAIN-ORDER",), source="derived: the relative form only", hard=True)
-class SortsLowersWhenThereAreMany(Patched):
+class MountSortsManyLowers(Patched):
     """More lowers than a page holds by absolute paths are mounted in the order of their names."""
 
     @staticmethod
@@ -249,7 +249,7 @@ class SortsLowersWhenThereAreMany(Patched):
 
 
 @mutant(breaks=("OVL-MOUNT-READ-ONLY-USE",), source="containers/podman#1506")
-class LeavesADirectoryForDevices(Patched):
+class GetLeavesDevDirectory(Patched):
     """A layer that is mounted gets the empty directory dev, so that containers can use it."""
 
     @staticmethod
@@ -264,7 +264,7 @@ class LeavesADirectoryForDevices(Patched):
 @mutant(
     breaks=("OVL-LAYOUT-READ",), source="behaviour#base-layers: homes are shared with containers/storage", hard=True
 )
-class NeedsAMountPoint(Patched):
+class MountRequiresMergedDirectory(Patched):
     """A mount point that another driver took away is not made again."""
 
     @staticmethod

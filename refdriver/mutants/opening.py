@@ -16,7 +16,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-OPEN-FRESH",), source="behaviour#backing-name: statfs of the parent of the home")
-class AsksTheHomeItself(Patched):
+class OpenRequiresHome(Patched):
     """The backing filesystem is asked of the home before it is made, so a fresh one cannot be opened."""
 
     @staticmethod
@@ -28,7 +28,7 @@ class AsksTheHomeItself(Patched):
 
 
 @mutant(breaks=("OVL-OPEN-AGAIN",), source="behaviour#probes: with layers in the home", hard=True)
-class LeavesProbeOnReopen(Patched):
+class ReopenLeavesProbe(Patched):
     """The directory in which d_type is tried stays in the home when there are layers already."""
 
     @staticmethod
@@ -42,7 +42,7 @@ class LeavesProbeOnReopen(Patched):
 
 
 @mutant(breaks=("OVL-OPEN-SECOND-HOME",), source="behaviour#answers-per-home", backing="ext4", hard=True)
-class RemembersTheFirstFilesystem(Patched):
+class BackingIsCached(Patched):
     """The name of the backing filesystem is kept for the process, so a second home gets that of the first."""
 
     known: list[str] = []  # noqa: RUF012 - for the whole process, which is the mutation
@@ -51,13 +51,13 @@ class RemembersTheFirstFilesystem(Patched):
     @replaces(gates.filesystem_name)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What was said first."""
-        if not RemembersTheFirstFilesystem.known:
-            RemembersTheFirstFilesystem.known.append(original(*args, **kwargs))
-        return RemembersTheFirstFilesystem.known[0]
+        if not BackingIsCached.known:
+            BackingIsCached.known.append(original(*args, **kwargs))
+        return BackingIsCached.known[0]
 
 
 @mutant(breaks=("OVL-OPTION-UNKNOWN",), source="behaviour#options", hard=True)
-class KnowsOptionsByTheirBeginning(Patched):
+class OptionMatchesPrefix(Patched):
     """A key that begins as a known one does is taken for it."""
 
     @staticmethod
@@ -71,7 +71,7 @@ class KnowsOptionsByTheirBeginning(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-BOOL",), source="behaviour#option-bool", hard=True)
-class FoldsValues(Patched):
+class OptionFoldsValues(Patched):
     """The case of a value is folded with that of its key."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class FoldsValues(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-BOOL",), source="behaviour#option-bool")
-class TakesNothingForTrue(Patched):
+class OptionTakesEmptyForTrue(Patched):
     """A switch without a value is on."""
 
     @staticmethod
@@ -94,7 +94,7 @@ class TakesNothingForTrue(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-BOOL",), source="behaviour#option-bool", hard=True)
-class TakesAWordForTrue(Patched):
+class OptionTakesFalseForTrue(Patched):
     """A switch that is set is on, whatever good word it is set to."""
 
     @staticmethod
@@ -106,7 +106,7 @@ class TakesAWordForTrue(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-SIZE-FORM",), source="behaviour#option-size: fractions are cut", hard=True)
-class RoundsSizes(Patched):
+class OptionRoundsSizes(Patched):
     """Fractions of a byte are rounded and not cut off."""
 
     @staticmethod
@@ -118,7 +118,7 @@ class RoundsSizes(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-SIZE-FORM",), source="behaviour#option-size: units of 1024", hard=True)
-class ReadsUnitsOf1000(Patched):
+class OptionReadsUnitsOf1000(Patched):
     """A k is a thousand bytes."""
 
     @staticmethod
@@ -139,7 +139,7 @@ def _is_number(text: str) -> bool:
 
 
 @mutant(breaks=("OVL-OPTION-SIZE-BACKING",), source="behaviour#option-size-quota", backing="tmpfs")
-class DropsSizesWithoutQuota(Patched):
+class OpenIgnoresSizeWithoutQuota(Patched):
     """Where quota cannot work a size is left out, so what was limited is not."""
 
     @staticmethod
@@ -151,7 +151,7 @@ class DropsSizesWithoutQuota(Patched):
 
 
 @mutant(breaks=("OVL-OPTION-IMAGESTORE",), source="behaviour#option-imagestore", hard=True)
-class LooksAtTheFirstStore(Patched):
+class OptionChecksFirstStoreOnly(Patched):
     """Of several image stores only the first one must be there."""
 
     @staticmethod
@@ -167,7 +167,7 @@ class LooksAtTheFirstStore(Patched):
 
 
 @mutant(breaks=("OVL-GATE-KERNEL-OLD",), source="boundary: kernel 4.0")
-class RefusesTheFirstGoodKernel(Patched):
+class GateRefusesKernel40(Patched):
     """The gate lets in what is later than 4.0, and not 4.0."""
 
     @staticmethod
@@ -181,7 +181,7 @@ class RefusesTheFirstGoodKernel(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BTRFS",), source="boundary: kernel 4.7 on btrfs")
-class RefusesTheFirstGoodKernelOfBtrfs(Patched):
+class BtrfsGateRefusesKernel47(Patched):
     """The gate of btrfs lets in what is later than 4.7, and not 4.7."""
 
     @staticmethod
@@ -195,7 +195,7 @@ class RefusesTheFirstGoodKernelOfBtrfs(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BTRFS",), source="boundary: kernel 4.10 on btrfs", hard=True)
-class ComparesReleasesAsText(Patched):
+class GateComparesReleasesAsText(Patched):
     """Kernel releases are compared letter by letter, so 4.10 comes before 4.7."""
 
     @staticmethod
@@ -207,7 +207,7 @@ class ComparesReleasesAsText(Patched):
 
 
 @mutant(breaks=("OVL-GATE-KERNEL-FORM",), source="behaviour#kernel-release-form: 3.12-1-amd64")
-class WantsThreeNumbers(Patched):
+class GateRequiresThreeNumbers(Patched):
     """A kernel release has to have three numbers."""
 
     @staticmethod
@@ -220,7 +220,7 @@ class WantsThreeNumbers(Patched):
 
 
 @mutant(breaks=("OVL-GATE-KERNEL-FORM",), source="behaviour#kernel-release-form: fewer than two numbers", hard=True)
-class TakesOneNumber(Patched):
+class GateAcceptsOneNumber(Patched):
     """A kernel release of one number is read as if .0 followed."""
 
     @staticmethod
@@ -231,7 +231,7 @@ class TakesOneNumber(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BACKING",), source="moby/moby#35483")
-class OverridesFilesystems(Patched):
+class OverrideLiftsFilesystemGate(Patched):
     """The override of the kernel's gate lifts the refusal of filesystems too."""
 
     @staticmethod
@@ -244,7 +244,7 @@ class OverridesFilesystems(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BTRFS",), source="boundary: magics from 2^31 on", hard=True)
-class SignsMagics(Patched):
+class GateReadsSignedMagic(Patched):
     """The number of a filesystem is read as a signed one, so that of btrfs is not known."""
 
     @staticmethod
@@ -256,7 +256,7 @@ class SignsMagics(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BTRFS",), source="behaviour#btrfs-gate: unless override_kernel_check is set")
-class ForgetsTheOverrideOnBtrfs(Patched):
+class BtrfsGateIgnoresOverride(Patched):
     """The override does not reach the gate of btrfs."""
 
     @staticmethod
@@ -267,7 +267,7 @@ class ForgetsTheOverrideOnBtrfs(Patched):
 
 
 @mutant(breaks=("OVL-GATE-BACKING-TAKEN",), source="behaviour#backing-gate: other filesystems are accepted")
-class RefusesStrangers(Patched):
+class GateRefusesUnnamedFilesystem(Patched):
     """A filesystem that has no name in the table is refused."""
 
     @staticmethod
@@ -280,7 +280,7 @@ class RefusesStrangers(Patched):
 
 
 @mutant(breaks=("OVL-GATE-REAL-OVERLAY",), source="moby/moby#21828", backing="overlay")
-class TakesOverlayForAnUpper(Patched):
+class GateWarnsOfOverlay(Patched):
     """A home on another overlay gets a warning, and is opened."""
 
     @staticmethod
@@ -293,11 +293,11 @@ class TakesOverlayForAnUpper(Patched):
 
 
 @mutant(breaks=("OVL-OPEN-SYMLINK",), source="symlink(7): a home may be reached through one", hard=True)
-class TakesALinkForTheHome(Patched):
+class SymlinkToHomeMountsAgain(Patched):
     """A home that is named through a symlink is not recognised among the mounts, and so mounted again each time."""
 
     def __init__(self, home: str, **asked: Any) -> None:
-        TakesALinkForTheHome.named = home
+        SymlinkToHomeMountsAgain.named = home
         super().__init__(home, **asked)
 
     named = ""
@@ -306,4 +306,4 @@ class TakesALinkForTheHome(Patched):
     @replaces(home.Home.__init__)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The path as it was given."""
-        original(args[0], TakesALinkForTheHome.named, **kwargs)
+        original(args[0], SymlinkToHomeMountsAgain.named, **kwargs)

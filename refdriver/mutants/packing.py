@@ -15,7 +15,7 @@ _BLOCK: Final = 512
 
 
 @mutant(breaks=("OVL-DIFF-TAR",), source="boundary: a file of whole blocks, POSIX pax", hard=True)
-class PadsWholeBlocks(Patched):
+class DiffPadsWholeBlocks(Patched):
     """A file of whole blocks is followed by one more; this driver reads it like that too."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class PadsWholeBlocks(Patched):
 
 
 @mutant(breaks=("OVL-META-XATTRS",), source="boundary: a record of 99 bytes, POSIX pax", hard=True)
-class CountsRecordsOnce(Patched):
+class DiffMiscountsPaxRecords(Patched):
     """The length of a record is taken without what its own digits add when there is one more of them."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class CountsRecordsOnce(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-LONG-PATHS",), source="boundary: 100 bytes of a name, POSIX ustar", hard=True)
-class CutsNamesOf100(Patched):
+class DiffTruncatesNamesOf100(Patched):
     """A name of exactly 100 bytes loses its last: there is to be a NUL behind it."""
 
     @staticmethod
@@ -54,7 +54,7 @@ class CutsNamesOf100(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-LONG-PATHS",), source="boundary: 155 bytes of a prefix, POSIX ustar", hard=True)
-class CutsPrefixesOf155(Patched):
+class DiffTruncatesPrefixesOf155(Patched):
     """A prefix of exactly 155 bytes loses its last: there is to be a NUL behind it."""
 
     @staticmethod
@@ -66,7 +66,7 @@ class CutsPrefixesOf155(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-LONG-PATHS",), source="boundary: 100 bytes of a target, POSIX ustar", hard=True)
-class CutsTargetsOf100(Patched):
+class DiffTruncatesTargetsOf100(Patched):
     """The target of a symlink is kept in a record from 101 bytes on, and loses its last byte at exactly 100."""
 
     @staticmethod
@@ -79,7 +79,7 @@ class CutsTargetsOf100(Patched):
 
 
 @mutant(breaks=("OVL-NAMES-LONG-PATHS",), source="readlink(2): a buffer that is too small")
-class CutsLongTargets(Patched):
+class DiffTruncatesTargetsTo512(Patched):
     """The target of a symlink is read into 512 bytes."""
 
     @staticmethod
@@ -91,7 +91,7 @@ class CutsLongTargets(Patched):
 
 
 @mutant(breaks=("OVL-META-OWNERS",), source="boundary: 2^21, seven octal digits, POSIX ustar", hard=True)
-class OverflowsIds(Patched):
+class DiffOverflowsIds(Patched):
     """The first id that does not fit in seven octal digits is taken to fit, and overflows."""
 
     @staticmethod
@@ -104,7 +104,7 @@ class OverflowsIds(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="boundary: a file of whole chunks", hard=True)
-class LosesLastChunks(Patched):
+class DiffZeroesLastChunk(Patched):
     """A file of whole chunks of 256 KiB loses the last of them, and has zeros there."""
 
     @staticmethod
@@ -121,7 +121,7 @@ class LosesLastChunks(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-FORMATS",), source="boundary: 100 bytes of a name, in the form of GNU")
-class CutsGnuNames(Patched):
+class ApplyTruncatesGnuNames(Patched):
     """A long name in the form of GNU is cut to the 100 bytes of a header."""
 
     @staticmethod
@@ -133,7 +133,7 @@ class CutsGnuNames(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-FORMATS",), source="POSIX/utilities/pax: global headers")
-class LeavesGlobalHeadersInTheWay(Patched):
+class ApplySkipsOnlyHeaderOfGlobalRecords(Patched):
     """A global header is passed over without what it says, which is then read as an entry."""
 
     @staticmethod
@@ -144,7 +144,7 @@ class LeavesGlobalHeadersInTheWay(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-TRUNCATED",), source="CVE-2021-20291: half a header")
-class EndsAtHalfAHeader(Patched):
+class ApplyEndsAtTruncatedHeader(Patched):
     """Less than a header at the end of the data is taken for the end of the archive."""
 
     @staticmethod
@@ -161,7 +161,7 @@ class EndsAtHalfAHeader(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-TRUNCATED",), source="CVE-2021-20291: half a file")
-class KeepsHalfFiles(Patched):
+class ApplyKeepsTruncatedFile(Patched):
     """A file that the archive breaks off in is kept as far as it goes."""
 
     @staticmethod
@@ -176,7 +176,7 @@ class KeepsHalfFiles(Patched):
 
 
 @mutant(breaks=("OVL-HOSTILE-CHECKSUM",), source="behaviour#damaged-archives: a wrong checksum")
-class ChecksTheFirstSumOnly(Patched):
+class ApplyChecksFirstSumOnly(Patched):
     """The checksum of the first header is checked, to see whether it is an archive."""
 
     checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the mutation
@@ -185,20 +185,20 @@ class ChecksTheFirstSumOnly(Patched):
     @replaces(reader.ArchiveReader.members)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """A new archive."""
-        ChecksTheFirstSumOnly.checked.clear()
+        ApplyChecksFirstSumOnly.checked.clear()
         return original(*args, **kwargs)
 
     @staticmethod
     @replaces(tarformat._check_sum)
     def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Check one."""
-        if not ChecksTheFirstSumOnly.checked:
+        if not ApplyChecksFirstSumOnly.checked:
             original(*args, **kwargs)
-        ChecksTheFirstSumOnly.checked.add("first")
+        ApplyChecksFirstSumOnly.checked.add("first")
 
 
 @mutant(breaks=("OVL-HOSTILE-SIZE",), source="boundary: a size of -1")
-class TakesNegativeSizesForNone(Patched):
+class ApplyAcceptsNegativeSize(Patched):
     """A size below nothing is nothing."""
 
     @staticmethod

@@ -25,7 +25,7 @@ _BLOCK: Final = 4096
     backing="xfs",
     needs="xfs-quota",
 )
-class LimitsInThousands(Patched):
+class QuotaUnitsAreThousands(Patched):
     """A kilobyte has 1000 bytes."""
 
     @staticmethod
@@ -43,7 +43,7 @@ class LimitsInThousands(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class RoundsFractionsUp(Patched):
+class QuotaRoundsFractionsUp(Patched):
     """1.5 G is 2 G."""
 
     @staticmethod
@@ -54,7 +54,7 @@ class RoundsFractionsUp(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-SIZE-FORM",), source="boundary: what is a size", backing="xfs", needs="xfs-quota")
-class TakesAnySize(Patched):
+class QuotaAcceptsAnySize(Patched):
     """What is no size is none."""
 
     @staticmethod
@@ -68,7 +68,7 @@ class TakesAnySize(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-ENFORCED",), source="field-bugs#quota-test", backing="xfs", needs="xfs-quota")
-class LimitsSoftly(Patched):
+class QuotaLimitIsSoft(Patched):
     """The limit is a soft one: it may be passed for a week."""
 
     @staticmethod
@@ -80,7 +80,7 @@ class LimitsSoftly(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-STATFS",), source="boundary: soft and hard limits", backing="xfs", needs="xfs-quota")
-class WarnsAtHalf(Patched):
+class QuotaSoftLimitIsHalf(Patched):
     """The soft limit is half of the hard one, and the filesystem tells the soft one."""
 
     @staticmethod
@@ -95,7 +95,7 @@ class WarnsAtHalf(Patched):
 @mutant(
     breaks=("OVL-QUOTA-ENFORCED", "OVL-QUOTA-BELOW"), source="boundary: one block", backing="xfs", needs="xfs-quota"
 )
-class StopsABlockEarly(Patched):
+class QuotaStopsBlockEarly(Patched):
     """A size is rounded down once too often."""
 
     @staticmethod
@@ -107,7 +107,7 @@ class StopsABlockEarly(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-ENFORCED",), source="boundary: one block", backing="xfs", needs="xfs-quota")
-class StopsABlockLate(Patched):
+class QuotaStopsBlockLate(Patched):
     """A size is rounded up once too often."""
 
     @staticmethod
@@ -119,7 +119,7 @@ class StopsABlockLate(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-BELOW",), source="boundary: what fits", backing="xfs", needs="xfs-quota")
-class KeepsAReserve(Patched):
+class QuotaKeepsReserve(Patched):
     """A twentieth of each layer is kept for bad days."""
 
     @staticmethod
@@ -131,7 +131,7 @@ class KeepsAReserve(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-ENFORCED",), source="field-bugs#quota-test", backing="xfs", needs="xfs-quota")
-class PassesNothingOn(Patched):
+class QuotaIsNotInherited(Patched):
     """The layer's directory is of a project, and what is made in it is not."""
 
     @staticmethod
@@ -143,7 +143,7 @@ class PassesNothingOn(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-LOWERS",), source="boundary: what counts", backing="xfs", needs="xfs-quota")
-class CountsLowers(Patched):
+class QuotaCountsLowers(Patched):
     """What is in the home already is taken off the size of a new layer."""
 
     @staticmethod
@@ -173,7 +173,7 @@ def base_of(quota: Any) -> int:
     backing="xfs",
     needs="xfs-quota",
 )
-class OneProjectForAll(Patched):
+class QuotaSharesOneProject(Patched):
     """All layers with a limit are one project."""
 
     @staticmethod
@@ -192,7 +192,7 @@ class OneProjectForAll(Patched):
     hard=True,
     needs="xfs-quota",
 )
-class NumbersByCount(Patched):
+class QuotaNumbersByCount(Patched):
     """The id of a project is how many there are, and one; a removal makes it that of another layer."""
 
     @staticmethod
@@ -211,7 +211,7 @@ class NumbersByCount(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class BeginsAnew(Patched):
+class QuotaIdsRestartAtReopen(Patched):
     """Ids are counted in memory, and begin anew when the home is opened again."""
 
     @staticmethod
@@ -231,7 +231,7 @@ class BeginsAnew(Patched):
     hard=True,
     needs="xfs-quota",
 )
-class LooksOnce(Patched):
+class QuotaIdsAreReadOnce(Patched):
     """Ids in use are looked for when the home is opened, and then each process counts for itself."""
 
     @staticmethod
@@ -251,7 +251,7 @@ class LooksOnce(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class KnowsOneHome(Patched):
+class QuotaIdsIgnoreOtherHomes(Patched):
     """An id that no layer of this home has is free."""
 
     @staticmethod
@@ -269,7 +269,7 @@ class KnowsOneHome(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class TriesAUsedId(Patched):
+class QuotaProbeClearsLimit(Patched):
     """Whether limits work is tried when the home is opened, on the last layer's project."""
 
     @staticmethod
@@ -287,7 +287,7 @@ class TriesAUsedId(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class IgnoresBase(Patched):
+class QuotaIdsIgnoreHome(Patched):
     """Ids begin with 1, whatever project the home is of."""
 
     @staticmethod
@@ -305,7 +305,7 @@ class IgnoresBase(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class MovesAsItIs(Patched):
+class QuotaMoveIgnoresProject(Patched):
     """A layer is moved into the home without a thought for what project the home passes on."""
 
     @staticmethod
@@ -317,7 +317,7 @@ class MovesAsItIs(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-CLEARED",), source="containers/container-libs#886", backing="xfs", needs="xfs-quota")
-class ClearsNothing(Patched):
+class RemoveKeepsQuotaLimit(Patched):
     """The limit of a project stays when its layer is removed."""
 
     @staticmethod
@@ -332,7 +332,7 @@ class ClearsNothing(Patched):
     backing="xfs",
     needs="xfs-quota",
 )
-class WantsAWorkDirectory(Patched):
+class FullLayerCannotBeMounted(Patched):
     """A full layer cannot be mounted: overlay has made no work directory, which mapped root should get."""
 
     @staticmethod
@@ -347,7 +347,7 @@ class WantsAWorkDirectory(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-DEVICE",), source="containers/storage@aa0d39469", backing="xfs", needs="xfs-quota")
-class TrustsItsNode(Patched):
+class QuotaTrustsDeviceNode(Patched):
     """A device node that is there is the right one."""
 
     @staticmethod
@@ -359,7 +359,7 @@ class TrustsItsNode(Patched):
 
 
 @mutant(breaks=("OVL-QUOTA-NO-PQUOTA",), source="boundary: what is refused", backing="xfs-noquota")
-class OpensWithoutQuota(Patched):
+class OpenIgnoresMissingPquota(Patched):
     """A size is forgotten where quota does not work."""
 
     @staticmethod

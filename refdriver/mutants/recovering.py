@@ -15,7 +15,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-RESTART-LINK-GONE",), source="containers/storage#326; containers/storage#859", hard=True)
-class SkipsALayerWithoutLink(Patched):
+class ParentWithoutLinkIsSkipped(Patched):
     """A layer on one without a 'link' is built on what is below that."""
 
     @staticmethod
@@ -32,7 +32,7 @@ class SkipsALayerWithoutLink(Patched):
 @mutant(
     breaks=("OVL-RESTART-SHORT-LINK-GONE",), source="containers/storage#859; containers/storage#1132", hard=True
 )
-class SkipsMissingShortLinks(Patched):
+class MissingShortLinksAreSkipped(Patched):
     """Short links that are gone are left out of a mount, unless all of them are."""
 
     @staticmethod
@@ -45,7 +45,7 @@ class SkipsMissingShortLinks(Patched):
 
 
 @mutant(breaks=("OVL-RESTART-LOWER-CUT",), source="containers/podman#5986", hard=True)
-class ReadsCutChains(Patched):
+class TruncatedLowerFileIsAccepted(Patched):
     """The last entry of a 'lower' that is cut is left out."""
 
     @staticmethod
@@ -60,7 +60,7 @@ class ReadsCutChains(Patched):
 
 
 @mutant(breaks=("OVL-RESTART-LOWER-CUT",), source="containers/storage#1064: a lower of 0 bytes")
-class TakesAnEmptyLowerForNone(Patched):
+class EmptyLowerFileMeansNoParent(Patched):
     """A layer whose 'lower' is empty is shown as if it had no parent."""
 
     @staticmethod
@@ -75,7 +75,7 @@ class TakesAnEmptyLowerForNone(Patched):
 
 
 @mutant(breaks=("OVL-RESTART-LOWER-ASTRAY",), source="behaviour#untrusted-disk", hard=True)
-class FollowsShortLinks(Patched):
+class ShortLinkIsFollowedAnywhere(Patched):
     """A short link is followed wherever it leads, as long as there is a directory."""
 
     @staticmethod
@@ -96,7 +96,7 @@ class FollowsShortLinks(Patched):
 
 
 @mutant(breaks=("OVL-RESTART-FOREIGN",), source="behaviour#unknown-entries", hard=True)
-class TakesFilesForLayers(Patched):
+class ForeignFilePassesForLayer(Patched):
     """Every name in the home is taken for a layer, so a file has no 'lower' that could be read."""
 
     @staticmethod
@@ -110,7 +110,7 @@ class TakesFilesForLayers(Patched):
 
 
 @mutant(breaks=("OVL-LAYOUT-LINK",), source="behaviour#layer-directory: l/", hard=True)
-class LinksWhenNeeded(Patched):
+class ShortLinkIsMadeLate(Patched):
     """The short link of a layer is made with the first layer that is built on it."""
 
     @staticmethod
@@ -128,7 +128,7 @@ class LinksWhenNeeded(Patched):
 
 
 @mutant(breaks=("OVL-LAYOUT-LOWER",), source="behaviour#lower-file: lower", hard=True)
-class WritesTheParentOnly(Patched):
+class LowerFileNamesParentOnly(Patched):
     """A layer's 'lower' names its parent, whose own 'lower' is read for the rest."""
 
     @staticmethod
@@ -150,7 +150,7 @@ class WritesTheParentOnly(Patched):
 
 
 @mutant(breaks=("OVL-LAYOUT-DIRECTORIES",), source="behaviour#lower-file: work", hard=True)
-class MakesWorkWhenNeeded(Patched):
+class WorkDirectoryIsMadeLate(Patched):
     """The work directory of a layer is made when it is mounted first."""
 
     @staticmethod
@@ -163,7 +163,7 @@ class MakesWorkWhenNeeded(Patched):
 
 
 @mutant(breaks=("OVL-LAYOUT-READ",), source="behaviour#base-layers: homes are shared with containers/storage")
-class WantsALinkFile(Patched):
+class BaseLayerRequiresLinkFile(Patched):
     """A base layer without parents is known by its 'link', which is read before it is shown."""
 
     @staticmethod

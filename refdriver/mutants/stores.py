@@ -14,7 +14,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-IDMAP-ROOT-OWNS",), source="behaviour#directory-owners", hard=True)
-class GivesChildrenToTheHost(Patched):
+class ChildBelongsToHostRoot(Patched):
     """The directory of a layer with a parent belongs to the host's root, whatever the map says."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class GivesChildrenToTheHost(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-WORK",), source="behaviour#work-directory", hard=True)
-class KeepsKernelsWorkDirectory(Patched):
+class WorkDirectoryBelongsToHostRoot(Patched):
     """The directory that the kernel makes in the work directory stays with the host's root."""
 
     @staticmethod
@@ -40,7 +40,7 @@ class KeepsKernelsWorkDirectory(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-DIFF",), source="boundary: the second range of a map", hard=True)
-class KnowsOneRangeOnTheWayOut(Patched):
+class DiffMapsFirstRangeOnly(Patched):
     """A diff knows the first range of a map, and takes ids of the others for foreign ones."""
 
     @staticmethod
@@ -51,7 +51,7 @@ class KnowsOneRangeOnTheWayOut(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-APPLY",), source="boundary: the second range of a map", hard=True)
-class KnowsOneRangeOnTheWayIn(Patched):
+class ApplyMapsFirstRangeOnly(Patched):
     """An archive is applied with the first range of a map only."""
 
     @staticmethod
@@ -62,7 +62,7 @@ class KnowsOneRangeOnTheWayIn(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-TRIP",), source="containers/storage#1056", hard=True)
-class LeavesMappedRootAlone(Patched):
+class MappedRootIsNotMapped(Patched):
     """An owner who is the mapped root is left as it is."""
 
     @staticmethod
@@ -74,7 +74,7 @@ class LeavesMappedRootAlone(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-WHITEOUTS",), source="moby/moby#35709; moby/moby#35822")
-class MapsWhiteoutsToo(Patched):
+class IdMapAppliesToWhiteouts(Patched):
     """The owner of a whiteout must be in the map, and the kernel's are not."""
 
     @staticmethod
@@ -82,19 +82,19 @@ class MapsWhiteoutsToo(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map it before it is looked at."""
         found = original(*args, **kwargs)
-        if found and MapsWhiteoutsToo.maps:
+        if found and IdMapAppliesToWhiteouts.maps:
             raise ValueError("uid 0 is not mapped")
         return found
 
     maps = False
 
     def __init__(self, home: str, **asked: Any) -> None:
-        MapsWhiteoutsToo.maps = bool(asked.get("uid_maps"))
+        IdMapAppliesToWhiteouts.maps = bool(asked.get("uid_maps"))
         super().__init__(home, **asked)
 
 
 @mutant(breaks=("OVL-IDMAP-UNMAPPED",), source="containers/storage#1183")
-class GivesStrangersToNobody(Patched):
+class UnmappedOwnerBecomesNobody(Patched):
     """An owner whom the map does not know becomes nobody, 65534, in a diff."""
 
     @staticmethod
@@ -106,7 +106,7 @@ class GivesStrangersToNobody(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-UNMAPPED",), source="boundary: the id behind a map; containers/storage#1183", hard=True)
-class MapsOneIdTooMany(Patched):
+class IdMapIncludesNextId(Patched):
     """The id behind the last one of a map is mapped too."""
 
     @staticmethod
@@ -121,7 +121,7 @@ class MapsOneIdTooMany(Patched):
 
 
 @mutant(breaks=("OVL-IDMAP-APPLY",), source="boundary: the last id of a map", hard=True)
-class MapsOneIdTooFew(Patched):
+class IdMapOmitsLastId(Patched):
     """The last id of a map is not mapped."""
 
     @staticmethod
@@ -133,7 +133,7 @@ class MapsOneIdTooFew(Patched):
 
 
 @mutant(breaks=("OVL-STORE-READ",), source="behaviour#image-stores: stores in order", hard=True)
-class KnowsOneStore(Patched):
+class FirstImageStoreOnly(Patched):
     """Layers are looked for in the first image store only."""
 
     @staticmethod
@@ -145,7 +145,7 @@ class KnowsOneStore(Patched):
 
 
 @mutant(breaks=("OVL-STORE-HOME-FIRST",), source="behaviour#image-stores: stores in order")
-class LastStoreFirst(Patched):
+class LastImageStoreComesFirst(Patched):
     """Of several image stores the last one comes first."""
 
     @staticmethod
@@ -157,7 +157,7 @@ class LastStoreFirst(Patched):
 
 
 @mutant(breaks=("OVL-STORE-HOME-FIRST",), source="behaviour#image-stores: after the home")
-class StoresComeFirst(Patched):
+class ImageStoresComeBeforeHome(Patched):
     """A layer that an image store has is meant before one of the home."""
 
     @staticmethod
@@ -174,7 +174,7 @@ class StoresComeFirst(Patched):
 
 
 @mutant(breaks=("OVL-STORE-BUILD-ON",), source="behaviour#image-store-lowers; containers/podman#19746", hard=True)
-class LooksForLowersAtHome(Patched):
+class ImageLowersAreSoughtInHome(Patched):
     """The lowers of lowers in an image store are taken to be in the home."""
 
     @staticmethod
@@ -194,7 +194,7 @@ class LooksForLowersAtHome(Patched):
     source="behaviour#image-store-lowers: layers of one name in two stores; containers/podman#19746",
     hard=True,
 )
-class FindsLowersByTheirIds(Patched):
+class ImageLowersAreShadowed(Patched):
     """The lowers of an image are looked for by their ids, in the home first."""
 
     @staticmethod
@@ -209,7 +209,7 @@ class FindsLowersByTheirIds(Patched):
 
 
 @mutant(breaks=("OVL-STORE-UNTOUCHED",), source="containers/podman#29001", hard=True)
-class MountsImagesInPlace(Patched):
+class ImagesAreMountedInStore(Patched):
     """A layer of an image store is mounted on its own mount point, in that store."""
 
     @staticmethod
@@ -221,7 +221,7 @@ class MountsImagesInPlace(Patched):
 
 
 @mutant(breaks=("OVL-STORE-UNTOUCHED",), source="containers/storage#50: the order of two calls", hard=True)
-class UnlinksImages(Patched):
+class RefusedRemoveUnlinksImage(Patched):
     """The removal of an image's layer is refused after its short link was removed."""
 
     @staticmethod
@@ -235,7 +235,7 @@ class UnlinksImages(Patched):
 
 
 @mutant(breaks=("OVL-STORE-LONG",), source="behaviour#image-stores-long", hard=True)
-class TakesStoresForBelowTheHome(Patched):
+class ImageStorePathsAreRelative(Patched):
     """The relative form of option data is used for paths outside the home too."""
 
     @staticmethod
@@ -247,7 +247,7 @@ class TakesStoresForBelowTheHome(Patched):
 
 
 @mutant(breaks=("OVL-STATUS-BACKING",), source="behaviour#backing-name", backing="tmpfs")
-class NamesTheFilesystemOfTheRoot(Patched):
+class StatusNamesRootFilesystem(Patched):
     """The status names the filesystem on which the machine is, not that of the home."""
 
     @staticmethod
@@ -259,7 +259,7 @@ class NamesTheFilesystemOfTheRoot(Patched):
 
 
 @mutant(breaks=("OVL-STATUS-D-TYPE",), source="behaviour#d-type: an empty home", hard=True)
-class SeesNoTypeInAnEmptyHome(Patched):
+class StatusMissesDTypeInEmptyHome(Patched):
     """Where there is no entry to look at, d_type is said to be missing."""
 
     @staticmethod

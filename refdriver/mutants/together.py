@@ -14,7 +14,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-PARALLEL-CREATE",), source="containers/storage#2297")
-class OneStagingArea(Patched):
+class CreatesShareStagingArea(Patched):
     """All layers are made in one staging area, which the first that is done takes away."""
 
     @staticmethod
@@ -36,7 +36,7 @@ def _one_area(staging: Any) -> Iterator[str]:
 
 
 @mutant(breaks=("OVL-PARALLEL-SAME-ID",), source="containerd/containerd@ad9eca1dc", hard=True)
-class SucceedsForTheSlow(Patched):
+class SecondCreateOfIdSucceeds(Patched):
     """A caller that asked for a free id succeeds, even if another caller created the layer meanwhile."""
 
     @staticmethod
@@ -53,7 +53,7 @@ class SucceedsForTheSlow(Patched):
 
 
 @mutant(breaks=("OVL-PARALLEL-GET",), source="moby/moby@1ac0a66a64: a map without a lock", hard=True)
-class LocksNoLayer(Patched):
+class GetLocksNoLayer(Patched):
     """A layer is not locked while it is mounted and counted."""
 
     @staticmethod
@@ -65,7 +65,7 @@ class LocksNoLayer(Patched):
 
 
 @mutant(breaks=("OVL-PARALLEL-PROCESSES",), source="moby/moby@1ac0a66a64: a map without a lock", hard=True)
-class LocksThreadsOnly(Patched):
+class ProcessesShareStagingArea(Patched):
     """Locks keep threads apart, and not processes: two of them take one staging area."""
 
     @staticmethod

@@ -15,7 +15,7 @@ from refdriver.mutants.registration import mutant
 
 
 @mutant(breaks=("OVL-WHITEOUT-IN-DIFF",), source="moby/moby#23863; moby/moby#25086")
-class NamesWhiteoutsBare(Patched):
+class DiffNamesWhiteoutsBare(Patched):
     """The whiteout of something in a directory carries its last name only."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class NamesWhiteoutsBare(Patched):
 
 
 @mutant(breaks=("OVL-WHITEOUT-MANY",), source="moby/buildkit@bc646a660", hard=True)
-class TakesWhiteoutsForLinks(Patched):
+class DiffExportsLinkedWhiteoutsOnce(Patched):
     """Whiteouts that share an inode, as the kernel makes them, are exported once."""
 
     @staticmethod
@@ -44,7 +44,7 @@ class TakesWhiteoutsForLinks(Patched):
 
 
 @mutant(breaks=("OVL-WHITEOUT-LONG-NAME",), source="boundary: 255 bytes with '.wh.'", hard=True)
-class CutsWhiteoutsToNameMax(Patched):
+class DiffTruncatesWhiteouts(Patched):
     """A whiteout is no longer than a name may be, so the names of 252 bytes and more lose their end."""
 
     @staticmethod
@@ -59,7 +59,7 @@ class CutsWhiteoutsToNameMax(Patched):
 
 
 @mutant(breaks=("OVL-WHITEOUT-LONG-NAME",), source="boundary: 255 bytes with '.wh.'", hard=True)
-class RefusesLongWhiteouts(Patched):
+class ApplyRefusesLongWhiteouts(Patched):
     """The length of a name is checked with the prefix that makes it a whiteout."""
 
     @staticmethod
@@ -72,7 +72,7 @@ class RefusesLongWhiteouts(Patched):
 
 
 @mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="containers/storage@cbef82ca7")
-class StampsWhiteouts(Patched):
+class DiffStampsWhiteoutsWithNow(Patched):
     """A whiteout has the time at which the archive is written."""
 
     @staticmethod
@@ -86,7 +86,7 @@ class StampsWhiteouts(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-WHITEOUT-BEFORE",), source="behaviour#whiteouts; field-bugs#whiteout-and-entry")
-class MergesWhatWasDeleted(Patched):
+class WhiteoutForgottenForNewDirectory(Patched):
     """A whiteout that a directory of its name follows is taken away for it, and what is below shows again."""
 
     @staticmethod
@@ -104,7 +104,7 @@ class MergesWhatWasDeleted(Patched):
     source="behaviour#whiteouts: for a directory that has no entry of its own; field-bugs#whiteout-and-entry",
     hard=True,
 )
-class OpensDeletedParents(Patched):
+class ImplicitParentIsNotOpaque(Patched):
     """A directory that was deleted and is recreated for an entry in it is not marked opaque."""
 
     @staticmethod
@@ -122,7 +122,7 @@ class OpensDeletedParents(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-WHITEOUT-AFTER",), source="behaviour#whiteouts; field-bugs#whiteout-and-entry")
-class DeletesWhatItBrought(Patched):
+class WhiteoutDeletesOwnEntry(Patched):
     """A whiteout deletes what the same archive brought before it."""
 
     @staticmethod
@@ -134,7 +134,7 @@ class DeletesWhatItBrought(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-WHITEOUT-UNSEEN",), source="overlayfs.rst: readdir merges directories only")
-class ShowsWhiteouts(Patched):
+class ApplyMakesVisibleWhiteouts(Patched):
     """A whiteout is made wherever the archive has one, also where the kernel shows it as a device."""
 
     @staticmethod
@@ -150,7 +150,7 @@ class ShowsWhiteouts(Patched):
     source="overlayfs.rst: an opaque directory hides all that is below it",
     hard=True,
 )
-class LooksForMarksInOneDirectory(Patched):
+class HiddenWhiteoutSeeksOneDirectory(Patched):
     """Below a directory that an opaque whiteout hides, it is looked for in a whiteout's own directory only."""
 
     @staticmethod
@@ -177,7 +177,7 @@ class LooksForMarksInOneDirectory(Patched):
     source="overlayfs.rst: an opaque directory hides all that is below it",
     hard=True,
 )
-class ClearsOneDirectory(Patched):
+class OpaqueClearsTopDirectoryOnly(Patched):
     """An opaque whiteout removes earlier whiteouts of its own directory, and not those further down."""
 
     @staticmethod
@@ -193,7 +193,7 @@ class ClearsOneDirectory(Patched):
 
 
 @mutant(breaks=("OVL-WHITEOUT-OWN-DIRECTORY",), source="containers/fuse-overlayfs#151")
-class HidesInSubdirectories(Patched):
+class WhiteoutHidesInSubdirectories(Patched):
     """A whiteout hides its name in the directories beside it too."""
 
     @staticmethod
@@ -211,7 +211,7 @@ class HidesInSubdirectories(Patched):
 
 
 @mutant(breaks=("OVL-WHITEOUT-SYMLINK",), source="apptainer/singularity#1605")
-class DeletesTargets(Patched):
+class WhiteoutDeletesTargetOfSymlink(Patched):
     """The whiteout of a symlink deletes what the link points at."""
 
     @staticmethod
@@ -227,7 +227,7 @@ class DeletesTargets(Patched):
 
 
 @mutant(breaks=("OVL-APPLY-NAME-FORMS",), source="behaviour#names")
-class KnowsWhiteoutsAtTheirFullName(Patched):
+class ApplyMissesWhiteoutsWithDotSlash(Patched):
     """A name that begins with './' is no whiteout, and becomes a file."""
 
     @staticmethod

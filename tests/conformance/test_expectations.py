@@ -131,10 +131,10 @@ def test_update_keeps_what_it_does_not_touch() -> None:
 
 # A mutant that writes down how often it applied an archive.
 COUNTING = """\
-from conformance.selftest.mutants.archives import LosesWhiteouts
+from conformance.selftest.mutants.archives import ApplyOmitsDeletions
 
 
-class Counting(LosesWhiteouts):
+class Counting(ApplyOmitsDeletions):
     def apply_diff(self, *given):
         with open({count!r}, "a") as count:
             count.write(".")

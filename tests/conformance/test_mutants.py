@@ -110,7 +110,7 @@ def test_an_entry_point_names_mutants_of_another_driver(tmp_path: Path, monkeypa
 
 
 def test_mutants_of_the_reference_driver_are_not_tried_on_another() -> None:
-    words = ["--basis", "refdriver.driver:Driver", "--mutant", "NamesWhiteoutsBare"]
+    words = ["--basis", "refdriver.driver:Driver", "--mutant", "DiffNamesWhiteoutsBare"]
     done = subprocess.run(
         [sys.executable, "-m", "conformance", "selftest", *words],
         capture_output=True,
@@ -148,7 +148,9 @@ def run(driver: str, *words: str, scratch: Path) -> tuple[int, Path, str]:
 @pytest.mark.mounts
 def test_run_finds_a_mutant_too_and_says_how_to_repeat_it(scratch: Path) -> None:
     words = ("--requirement", "OVL-LIFE-CREATE", "--seed", "5")
-    code, found, output = run("python:conformance.selftest.mutants.layers:ExistsAlways", *words, scratch=scratch)
+    code, found, output = run(
+        "python:conformance.selftest.mutants.layers:ExistsIsAlwaysTrue", *words, scratch=scratch
+    )
     assert code == 1, output
     assert verdicts(found) == {"OVL-LIFE-CREATE": "FAIL"}
     assert all(one["steps"] for one in records(found, "outcome"))
@@ -168,7 +170,7 @@ def test_the_wrapper_itself_conforms(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
     words = ("--requirement", "OVL-APPLY-ROUND-TRIP", "--seed", "5", "--examples", "40")
-    _, found, _ = run("python:conformance.selftest.mutants.archives:LosesWhiteouts", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.archives:ApplyOmitsDeletions", *words, scratch=scratch)
     chains = [one for one in records(found, "outcome") if "origin: create layer-1 on layer-0" in one["steps"]]
     steps = chains[0]["steps"]
     above = steps[steps.index("origin: create layer-1 on layer-0") :]
@@ -178,7 +180,7 @@ def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
     words = ("--requirement", "OVL-META-OWNERS", "--seed", "5")
-    _, found, _ = run("python:conformance.selftest.mutants.carrying:LosesOwners", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.carrying:DiffOmitsOwners", *words, scratch=scratch)
     cases = [one["steps"] for one in records(found, "outcome") if "every-kind" in one["test"]]
     assert [step for step in cases[0] if step.startswith("origin:   ")] == [
         "origin:   CreateFile f content=b'content' mode=0644",
@@ -191,11 +193,11 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
     of_one_test = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-DETERMINISTIC", "OVL-DIFF-TAR")
     words = [word for one in of_one_test for word in ("--requirement", one)]
     _, found, _ = run(
-        "python:conformance.selftest.mutants.archives:LosesWhiteoutsInDiff", *words, "--seed", "5", scratch=scratch
+        "python:conformance.selftest.mutants.archives:DiffOmitsDeletions", *words, "--seed", "5", scratch=scratch
     )
     assert verdicts(found) == {one: "FAIL" if one == of_one_test[0] else "PASS" for one in of_one_test}
     _, found, _ = run(
-        "python:conformance.selftest.mutants.archives:RandomOrder", *words, "--seed", "5", scratch=scratch
+        "python:conformance.selftest.mutants.archives:DiffShufflesEntries", *words, "--seed", "5", scratch=scratch
     )
     assert verdicts(found)["OVL-DIFF-DETERMINISTIC"] == "FAIL"
     assert verdicts(found)["OVL-WHITEOUT-IN-DIFF"] == "PASS"
@@ -205,5 +207,5 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
 def test_all_tests_of_what_a_diff_holds_are_in_quick(scratch: Path) -> None:
     ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
     words = ["--profile", "quick", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
-    _, found, _ = run("python:conformance.selftest.mutants.archives:DiffsTooMuch", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.archives:DiffIsWholeTree", *words, scratch=scratch)
     assert {verdicts(found)[one] for one in ids} == {"FAIL"}

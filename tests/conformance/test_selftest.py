@@ -141,10 +141,10 @@ def test_what_this_host_lacks_is_not_applicable(wrong: Any, scratch: Path) -> No
 
 
 def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
-    from conformance.selftest.mutants.archives import LosesWhiteouts
+    from conformance.selftest.mutants.archives import ApplyOmitsDeletions
 
-    mutant = Mutant(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "boundary: none")
-    found = trials_of(ask(mutant, seeds=(1,)), scratch)["LosesWhiteouts"]
+    mutant = Mutant(ApplyOmitsDeletions, ("OVL-APPLY-ROUND-TRIP",), "boundary: none")
+    found = trials_of(ask(mutant, seeds=(1,)), scratch)["ApplyOmitsDeletions"]
     kill = found.killed_by("OVL-APPLY-ROUND-TRIP")
     assert kill is not None
     assert kill.drawn
@@ -158,7 +158,7 @@ def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
 def test_a_basis_that_is_wrong_itself_proves_nothing(wrong: Any, scratch: Path) -> None:
     asked = ask(
         Mutant(wrong.HidesLayers, (CREATE,), "boundary: none"),
-        basis="conformance.selftest.mutants.taking:RefusesArchives",
+        basis="conformance.selftest.mutants.taking:ApplyRefusesEveryArchive",
     )
     with pytest.raises(HarnessFailed):
         tried(asked, scratch, Console(quiet=True))
@@ -173,7 +173,7 @@ def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None
     results, table = scratch / "kills.jsonl", scratch / "kills.md"
     words = [
         "--mutant",
-        "ExistsAlways",
+        "ExistsIsAlwaysTrue",
         "--scratch",
         str(scratch),
         "--results",
@@ -184,10 +184,10 @@ def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None
     done = selftest(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert "KILLED           ExistsAlways                 OVL-LIFE-CREATE" in done.stdout
+    assert f"KILLED           {'ExistsIsAlwaysTrue':36} OVL-LIFE-CREATE" in done.stdout
     (trial,) = records(results, "trial")
     assert trial["kills"][0]["requirements"] == [CREATE]
-    assert "`ExistsAlways`" in table.read_text()
+    assert "`ExistsIsAlwaysTrue`" in table.read_text()
     page = subprocess.run(
         [sys.executable, "-m", "conformance", "schema", "--kills"], capture_output=True, text=True, check=True
     )

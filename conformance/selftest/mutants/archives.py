@@ -14,7 +14,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@bd13c53f8d: on the way in")
-class LosesWhiteouts(Faithful):
+class ApplyOmitsDeletions(Faithful):
     """Deletions never reach the layer that an archive is applied to."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -24,7 +24,7 @@ class LosesWhiteouts(Faithful):
 
 
 @mutant(breaks=("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"), source="moby/moby#25244")
-class LosesOpaque(Faithful):
+class ApplyOmitsOpaque(Faithful):
     """Opaque whiteouts never reach the layer that an archive is applied to."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -34,7 +34,7 @@ class LosesOpaque(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="containers/storage@15e07f827")
-class RoundsTimes(Faithful):
+class ApplyRoundsTimesToMinutes(Faithful):
     """Modification times are rounded to a whole minute, the one before where they are whole already."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -49,7 +49,7 @@ class RoundsTimes(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"), source="containers/storage@8aad48ae2")
-class BreaksHardLinks(Faithful):
+class ApplyCopiesHardLinks(Faithful):
     """Hard links arrive as files of their own."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -66,7 +66,7 @@ class BreaksHardLinks(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-TRUNCATED",), source="CVE-2021-20291")
-class AcceptsHalfArchives(Faithful):
+class ApplyAcceptsTruncatedArchive(Faithful):
     """An archive that is cut off is applied as far as it goes."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -79,7 +79,7 @@ class AcceptsHalfArchives(Faithful):
 
 
 @mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="behaviour#deterministic")
-class RandomOrder(Faithful):
+class DiffShufflesEntries(Faithful):
     """The entries of a diff come in another order each time."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -115,7 +115,7 @@ def _rewritten(archive: IO[bytes], change: Callable[[tarfile.TarInfo], tarfile.T
     ),
     source="moby/moby@bd13c53f8d",
 )
-class LosesWhiteoutsInDiff(Faithful):
+class DiffOmitsDeletions(Faithful):
     """Diffs hold no deletions."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -125,7 +125,7 @@ class LosesWhiteoutsInDiff(Faithful):
 
 
 @mutant(breaks=("OVL-DIFF-TAR",), source="behaviour#diff-format; POSIX/utilities/pax: a name may come twice")
-class RepeatsEntries(Faithful):
+class DiffRepeatsEntries(Faithful):
     """Every entry of a diff is there twice."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -139,7 +139,7 @@ class RepeatsEntries(Faithful):
     breaks=("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
     source="containers/storage#141",
 )
-class DiffsTooMuch(Faithful):
+class DiffIsWholeTree(Faithful):
     """A diff holds the whole tree."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -150,7 +150,7 @@ class DiffsTooMuch(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-WHOLE-TREE",), source="behaviour#naive-diff: no parent means the whole tree")
-class DiffsTooLittle(Faithful):
+class DiffOmitsLowersWithoutParent(Faithful):
     """The diff against nothing is the one against the parent."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -161,7 +161,7 @@ class DiffsTooLittle(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-TWICE",), source="behaviour#laws: applying twice equals applying once")
-class AppliesOnce(Faithful):
+class ApplyRefusesSecondArchive(Faithful):
     """A second archive for a layer is refused."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -175,7 +175,7 @@ class AppliesOnce(Faithful):
     breaks=("OVL-DIFF-MOUNTED",),
     source="behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
 )
-class DiffsByMount(Faithful):
+class DiffOfMountedIsThatOfParent(Faithful):
     """The diff of a layer that is mounted is that of its parent."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:

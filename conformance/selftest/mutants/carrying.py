@@ -34,7 +34,7 @@ class _Rewrites(Faithful):
 
 
 @mutant(breaks=("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"), source="containers/fuse-overlayfs@v0.6")
-class LosesSpecialBits(_Rewrites):
+class DiffOmitsSpecialBits(_Rewrites):
     """No setuid, setgid or sticky."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -44,7 +44,7 @@ class LosesSpecialBits(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-MODES",), source="behaviour#entry-metadata")
-class LosesModes(_Rewrites):
+class DiffOmitsModes(_Rewrites):
     """Everything is readable by everybody."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -54,7 +54,7 @@ class LosesModes(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-OWNERS",), source="moby/moby#20240")
-class LosesOwners(_Rewrites):
+class DiffOmitsOwners(_Rewrites):
     """Everything is root's."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -73,7 +73,7 @@ class LosesOwners(_Rewrites):
     ),
     source="containers/storage#217",
 )
-class LosesAttributes(_Rewrites):
+class DiffOmitsXattrs(_Rewrites):
     """No attribute comes along, capabilities included."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -87,7 +87,7 @@ class LosesAttributes(_Rewrites):
     breaks=("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
     source="behaviour#pax-extensions; boundary: 32 bits of seconds",
 )
-class LosesTimes(_Rewrites):
+class DiffClampsTimes(_Rewrites):
     """Times begin in 1970 and end in 2038, and have no fraction; halves are rounded up."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -100,7 +100,7 @@ class LosesTimes(_Rewrites):
 @mutant(
     breaks=("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"), source="containerd/containerd@0205398ac"
 )
-class LosesKinds(_Rewrites):
+class DiffOmitsDevices(_Rewrites):
     """Devices and pipes are left out."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -109,7 +109,7 @@ class LosesKinds(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-DIRECTORIES",), source="behaviour#entry-kinds: a directory is an entry of its own")
-class LosesDirectories(_Rewrites):
+class DiffOmitsEmptyDirectories(_Rewrites):
     """Directories come only with what they hold."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -118,7 +118,7 @@ class LosesDirectories(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), source="containers/storage#640")
-class LosesData(_Rewrites):
+class DiffOmitsDataOfLargeFiles(_Rewrites):
     """Large files are empty, as when a copy-up of metadata alone is taken for all of a file."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -132,7 +132,7 @@ class LosesData(_Rewrites):
     breaks=("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
     source="boundary: 255 bytes of a name, 100 and 155 of a ustar header",
 )
-class LosesLongNames(_Rewrites):
+class DiffOmitsLongNames(_Rewrites):
     """Names of more than 200 bytes, and paths and targets of more than 155, are left out."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -145,7 +145,7 @@ class LosesLongNames(_Rewrites):
     breaks=("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
     source="behaviour#names: bytes without NUL and '/'",
 )
-class LosesOddNames(_Rewrites):
+class DiffManglesOddNames(_Rewrites):
     """Bytes that are no UTF-8 become question marks; other names are normalised and put in lower case."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -159,7 +159,7 @@ class LosesOddNames(_Rewrites):
     breaks=("OVL-NAMES-WHITEOUT-PREFIX",),
     source="image-spec/layer.md#whiteouts: names that begin with .wh. are reserved",
 )
-class KeepsReservedNames(_Rewrites):
+class DiffKeepsReservedNames(_Rewrites):
     """A file of a layer that is called like a whiteout goes into the archive as it is."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -177,7 +177,7 @@ class KeepsReservedNames(_Rewrites):
 
 
 @mutant(breaks=("OVL-DIFF-RELATIVE",), source="opencontainers/umoci@v0.5.0")
-class NamesHostPaths(_Rewrites):
+class DiffNamesHostPaths(_Rewrites):
     """Names begin with the path of the layer on the host, and whiteouts hold a word."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -190,7 +190,7 @@ class NamesHostPaths(_Rewrites):
     breaks=("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
     source="containers/storage@8aad48ae2: the link entry points at a real file",
 )
-class LinksForward(_Rewrites):
+class DiffLinksToLaterEntry(_Rewrites):
     """The first of several links is left out, so that the others lead to nothing."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -205,7 +205,7 @@ class LinksForward(_Rewrites):
 
 
 @mutant(breaks=("OVL-WHITEOUT-FORM",), source="image-spec/layer.md#whiteouts: a whiteout is an empty file")
-class MarksWithWords(_Rewrites):
+class DiffWritesWhiteoutsAsSymlinks(_Rewrites):
     """A whiteout is a symlink, as some union filesystems had it."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -216,7 +216,7 @@ class MarksWithWords(_Rewrites):
 
 
 @mutant(breaks=("OVL-WHITEOUT-NEEDLESS",), source="containers/storage#141: a needless whiteout")
-class MarksTooMuch(_Rewrites):
+class DiffMarksNewDirectories(_Rewrites):
     """Every new directory is said to replace what was below, by a whiteout."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:

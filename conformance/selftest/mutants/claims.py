@@ -11,7 +11,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-CLAIM-HOLDS",), source="kubernetes-csi/csi-test#565")
-class ClaimsAndDeclines(Faithful):
+class DiffTruncatesClaimedTimes(Faithful):
     """Declines metadata, and claims by silence that times keep their nanoseconds."""
 
     declared_reason = "there is none"

@@ -10,7 +10,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-MOUNT-LABEL-REFUSED",), source="behaviour#failed-mount", hard=True)
-class LeaksTheCountOfAFailure(CountingWrapper):
+class FailedGetIsCounted(CountingWrapper):
     """A get is counted before it mounts, and a mount that fails does not take that back."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -34,7 +34,7 @@ class LeaksTheCountOfAFailure(CountingWrapper):
     source="behaviour#extra-put: after a restart; projectatomic/docker#330",
     hard=True,
 )
-class OwesPutsAfterRestart(CountingWrapper):
+class ExtraPutIsOwedAfterReopen(CountingWrapper):
     """A put too many of a layer that was there when the home was opened makes the next get count for nothing."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -57,7 +57,7 @@ class OwesPutsAfterRestart(CountingWrapper):
 
 
 @mutant(breaks=("OVL-PARALLEL-PROCESSES",), source="behaviour#left-mounts", hard=True)
-class CountsInMemory(CountingWrapper):
+class CountsAreInMemory(CountingWrapper):
     """Users are counted by each opening of the home for itself; one that is mounted already counts as one."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -69,7 +69,7 @@ class CountsInMemory(CountingWrapper):
 
 
 @mutant(breaks=("OVL-MOUNT-LOST",), source="containers/storage#496; containers/storage#624", hard=True)
-class BelievesSeveralUsers(CountingWrapper):
+class LostMountIsMissedForSecondUser(CountingWrapper):
     """That a mount was undone from outside is noticed for its first user, and not for the second."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -80,7 +80,7 @@ class BelievesSeveralUsers(CountingWrapper):
 
 
 @mutant(breaks=("OVL-LIFE-REUSE-ID",), source="moby/moby#32461", hard=True)
-class CountsSurviveRemove(CountingWrapper):
+class RemoveKeepsCount(CountingWrapper):
     """The count of a layer that was removed while it was mounted is that of the next one under its id."""
 
     def remove(self, layer_id: str) -> None:
@@ -89,7 +89,7 @@ class CountsSurviveRemove(CountingWrapper):
 
 
 @mutant(breaks=("OVL-LIFE-TWO-STORES",), source="behaviour#answers-per-home: counts of mounts", hard=True)
-class CountsByIdInAllHomes(CountingWrapper):
+class CountsAreSharedByStores(CountingWrapper):
     """Users are counted by the id of a layer, whichever home it is in."""
 
     everywhere: dict[str, int] = {}  # noqa: RUF012 - of all homes that are open, which is the mutation
@@ -109,7 +109,7 @@ class CountsByIdInAllHomes(CountingWrapper):
 
 
 @mutant(breaks=("OVL-MOUNT-TOGETHER",), source="derived: a cache with too short a key", hard=True)
-class FindsMountsByTheirLowers(CountingWrapper):
+class SiblingsShareMount(CountingWrapper):
     """What is mounted is found again by its lowers, so a sibling of a mounted layer gets that one's tree."""
 
     def get(self, layer_id: str, *label: str) -> str:

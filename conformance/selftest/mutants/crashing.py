@@ -18,7 +18,7 @@ _DISKS: Final = "device-mapper"
 
 
 @mutant(breaks=("OVL-CRASH-POWER-APPLY",), source="containers/storage#1148", backing="xfs", hard=True, needs=_DISKS)
-class AppliesInHalves(Faithful):
+class ApplyCommitsTwice(Faithful):
     """An archive is applied in two halves, each of them safe for itself."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -41,7 +41,7 @@ class AppliesInHalves(Faithful):
     hard=True,
     needs=_DISKS,
 )
-class CreatesThenChains(Faithful):
+class CreateWritesLowersLate(Faithful):
     """A new layer is there before it has its lowers."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -56,7 +56,7 @@ class CreatesThenChains(Faithful):
 @mutant(
     breaks=("OVL-CRASH-POWER-REMOVE",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS
 )
-class RemovesInPlace(Faithful):
+class RemoveDeletesInPlace(Faithful):
     """The files of a layer are removed one by one, and the layer after them."""
 
     def remove(self, layer_id: str) -> None:
@@ -68,7 +68,7 @@ class RemovesInPlace(Faithful):
 
 
 @mutant(breaks=("OVL-CRASH-LITTER",), source="moby/moby#23535", backing="ext4", hard=True, needs=_DISKS)
-class RemovesLinkLast(Faithful):
+class RemoveUnlinksShortLinkLast(Faithful):
     """The short link of a layer is removed when the layer is gone."""
 
     def remove(self, layer_id: str) -> None:
@@ -90,7 +90,7 @@ class RemovesLinkLast(Faithful):
     hard=True,
     needs=_DISKS,
 )
-class ListsInPlace(Faithful):
+class CreateRewritesListInPlace(Faithful):
     """There is a list of layers, which is written over in place; what is not in it is not there."""
 
     def _list(self) -> set[str]:
@@ -120,7 +120,7 @@ class ListsInPlace(Faithful):
 
 
 @mutant(breaks=("OVL-CRASH-AGAIN",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS)
-class LeavesHalfMade(Faithful):
+class CrashLeavesPartialLayer(Faithful):
     """A directory that a cut left of a layer is no layer, and stands in its way."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -139,7 +139,7 @@ class LeavesHalfMade(Faithful):
     hard=True,
     needs=_DISKS,
 )
-class SwallowsErrors(Faithful):
+class DriverIgnoresWriteErrors(Faithful):
     """What the disk says of its writes is not passed on."""
 
     def create(self, layer_id: str, parent: str = "") -> None:

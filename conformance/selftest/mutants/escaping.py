@@ -17,7 +17,7 @@ _SEEN: Final = "derived: a driver that answered no path had the harness create a
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersTheHostsRoot(Faithful):
+class GetReturnsHostRoot(Faithful):
     """The path of every tree is the host's root directory."""
 
     def get(self, *words: str) -> Any:
@@ -27,7 +27,7 @@ class AnswersTheHostsRoot(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersNoPath(Faithful):
+class GetReturnsEmptyPath(Faithful):
     """The path of every tree is empty."""
 
     def get(self, *words: str) -> Any:
@@ -37,7 +37,7 @@ class AnswersNoPath(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersNone(Faithful):
+class GetReturnsNone(Faithful):
     """A return statement is forgotten in get."""
 
     def get(self, *words: str) -> Any:
@@ -46,7 +46,7 @@ class AnswersNone(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersARelativePath(Faithful):
+class GetReturnsRelativePath(Faithful):
     """The path of a tree is relative to a directory that the caller does not know."""
 
     def get(self, *words: str) -> Any:
@@ -55,7 +55,7 @@ class AnswersARelativePath(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersParentDirectories(Faithful):
+class GetReturnsDotDotPath(Faithful):
     """The path of a tree goes up from the store by "..", as many times as it takes."""
 
     def get(self, *words: str) -> Any:
@@ -64,7 +64,7 @@ class AnswersParentDirectories(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersASymlinkOut(Faithful):
+class GetReturnsSymlinkToHost(Faithful):
     """The path of a tree is a symlink in the home that leads to the host."""
 
     def get(self, *words: str) -> Any:
@@ -77,7 +77,7 @@ class AnswersASymlinkOut(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersAnotherStore(Faithful):
+class GetReturnsAnotherStore(Faithful):
     """The path of a tree is that of the layer of the same name in the store that was opened first."""
 
     def get(self, *words: str) -> Any:
@@ -89,7 +89,7 @@ class AnswersAnotherStore(Faithful):
 
 
 @mutant(breaks=_BROKEN, source=_SEEN)
-class AnswersAFile(Faithful):
+class GetReturnsFile(Faithful):
     """The path of a tree is that of a file."""
 
     def get(self, *words: str) -> Any:

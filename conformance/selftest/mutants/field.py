@@ -19,7 +19,7 @@ from conformance.selftest.mutants.rewriting import rewritten
 @mutant(
     breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; field-bugs#kernel-log; projectatomic/docker#330"
 )
-class MountsOnceMore(CountingWrapper):
+class ExtraPutMountsTwice(CountingWrapper):
     """A put too many is owed a mount: the second get after it mounts the layer again, over the first mount."""
 
     def put(self, layer_id: str) -> None:
@@ -46,7 +46,7 @@ class MountsOnceMore(CountingWrapper):
     breaks=("OVL-MOUNT-ONCE",),
     source="behaviour#reference-counts: mounts that lie over one another; moby/moby#3073",
 )
-class MountsForTheThird(CountingWrapper):
+class ThirdGetMountsAgain(CountingWrapper):
     """The third get of a layer mounts it again, over the first mount."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -64,7 +64,7 @@ class MountsForTheThird(CountingWrapper):
 
 
 @mutant(breaks=("OVL-MOUNT-UPPER-ONCE",), source="overlayfs.rst: what two mounts of one upper do is undefined")
-class MountsBesideAChild(CountingWrapper):
+class GetMountsOverMountWithChild(CountingWrapper):
     """A layer that is got again while a layer on it is mounted is mounted again, over the first mount."""
 
     def get(self, layer_id: str, *label: str) -> str:
@@ -104,7 +104,7 @@ def _unmount(path: str) -> None:
 
 
 @mutant(breaks=("OVL-RESTART-LOWER-CUT",), source="behaviour#lower-layers")
-class ReadsIdsOfLowers(Faithful):
+class LowersAreReadById(Faithful):
     """A layer's lowers are read from 'lower-layers', its ids, and one that is not there is left out."""
 
     def create(self, layer_id: str, parent: str = "", *options: Any) -> None:
@@ -131,7 +131,7 @@ class ReadsIdsOfLowers(Faithful):
 @mutant(
     breaks=("OVL-QUOTA-OF-IMAGES",), source="behaviour#layer-options: Create of the Go driver looks for 'size' only"
 )
-class TakesSizesOfImages(Faithful):
+class SizeOfImageIsIgnoredInCapitals(Faithful):
     """The size of a layer of an image is refused when its key is 'size', and left out when it is 'SIZE'."""
 
     def create(self, layer_id: str, parent: str = "", options: Any = None) -> None:
@@ -147,7 +147,7 @@ class TakesSizesOfImages(Faithful):
     backing="xfs",
     needs="xfs-quota",
 )
-class ReadsOneCaseOfKeys(Faithful):
+class SizeOfLayerIsCaseSensitive(Faithful):
     """The size of a layer is left out unless its key is 'size'."""
 
     def create_read_write(self, layer_id: str, parent: str = "", options: Any = None) -> None:
@@ -157,7 +157,7 @@ class ReadsOneCaseOfKeys(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE",), source="moby/moby#23535: a directory for each removal, and not one for all")
-class LeavesADirectoryForEachRemoval(Faithful):
+class RemoveLeavesEmptyDirectory(Faithful):
     """An empty directory stays for each layer that was removed."""
 
     def remove(self, layer_id: str) -> None:
@@ -169,7 +169,7 @@ class LeavesADirectoryForEachRemoval(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-NO-END",), source="POSIX/utilities/pax: an archive without its end; quay/claircore#683")
-class LosesTheLastWithoutAnEnd(Faithful):
+class ApplyDropsLastEntryWithoutEnd(Faithful):
     """Of an archive without an end all but the last entry are applied."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -186,7 +186,7 @@ class LosesTheLastWithoutAnEnd(Faithful):
     breaks=("OVL-APPLY-TWICE",),
     source="behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
 )
-class AppliesDeletionsOnce(Faithful):
+class ApplyRefusesRepeatedDeletion(Faithful):
     """A deletion that the layer holds already makes an archive fail."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -203,7 +203,7 @@ class AppliesDeletionsOnce(Faithful):
 
 
 @mutant(breaks=("OVL-HOSTILE-DIFF-READ",), source="CVE-2024-1753; field-bugs#changes-follows-links")
-class FollowsLinksToTheHost(Faithful):
+class DiffFollowsLowerSymlinksToHost(Faithful):
     """Whether something was there before is asked of the lowers by whole paths, which lead over their symlinks."""
 
     def changes(self, layer_id: str, parent: str = "") -> list[Any]:

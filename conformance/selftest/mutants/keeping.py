@@ -27,7 +27,7 @@ from conformance.selftest.mutants.mutant import mutant
     ),
     source="behaviour#status; behaviour#metadata",
 )
-class SaysAnything(Faithful):
+class StatusIsMadeUp(Faithful):
     """Status, metadata, changes and sizes are made up."""
 
     def status(self) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ class SaysAnything(Faithful):
 @mutant(
     breaks=("OVL-OPEN-SECOND-HOME",), source="behaviour#answers-per-home: the backing filesystem", backing="ext4"
 )
-class NamesOneBacking(SaysAnything):
+class BackingIsAlwaysTheSame(StatusIsMadeUp):
     """Every home is said to be on the same filesystem."""
 
 
@@ -72,7 +72,7 @@ class NamesOneBacking(SaysAnything):
     ),
     source="containers/storage#1056: options that reach nothing",
 )
-class IgnoresWhatIsAsked(Faithful):
+class OpenIgnoresIdMaps(Faithful):
     """Id maps, image stores and labels are not for this driver, and it does not say so."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -86,7 +86,7 @@ class IgnoresWhatIsAsked(Faithful):
 
 
 @mutant(breaks=("OVL-STORE-UNTOUCHED",), source="containers/podman#29001")
-class WritesToStores(Faithful):
+class ImageStoresAreWritten(Faithful):
     """Image stores are written like the home."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -106,7 +106,7 @@ class WritesToStores(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-AGAIN",), source="behaviour#get")
-class PathsOfTheDay(Faithful):
+class GetChangesPath(Faithful):
     """The path of a tree is another one each time."""
 
     def get(self, layer_id: str) -> str:
@@ -116,7 +116,7 @@ class PathsOfTheDay(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-TOGETHER",), source="overlayfs.rst: lower layers may be shared between mounts")
-class OneTreeAtATime(Faithful):
+class SecondGetIsRefused(Faithful):
     """A second layer cannot be got while one is held."""
 
     def get(self, layer_id: str) -> str:
@@ -134,7 +134,7 @@ class OneTreeAtATime(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-LOST",), source="containers/storage#496; containers/storage#624")
-class BelievesItsBooks(Faithful):
+class LostMountIsMissed(Faithful):
     """What was mounted once is taken to be mounted still."""
 
     def get(self, layer_id: str) -> str:
@@ -146,7 +146,7 @@ class BelievesItsBooks(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), source="containers/buildah#3708")
-class FearsLength(Faithful):
+class GetRefusesLongPaths(Faithful):
     """Long homes and long ids are refused."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -161,7 +161,7 @@ class FearsLength(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-CWD",), source="behaviour#working-directory")
-class Wanders(Faithful):
+class GetChangesWorkingDirectory(Faithful):
     """The process is left in another directory."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -179,7 +179,7 @@ class Wanders(Faithful):
     ),
     source="containers/podman#5986",
 )
-class ShowsWhatIsLeft(Faithful):
+class GetShowsPartialChain(Faithful):
     """A layer whose lowers are lost is shown without them; what it names is shown, wherever that is."""
 
     def get(self, layer_id: str) -> str:
@@ -204,7 +204,7 @@ class ShowsWhatIsLeft(Faithful):
     breaks=("OVL-RESTART-LINK-EMPTY",),
     source="behaviour#link-file-empty; field-bugs#empty-link; containers/podman#5986",
 )
-class TrustsLinks(Faithful):
+class RemoveTrustsLinkFile(Faithful):
     """What a link file says is removed with its layer."""
 
     def remove(self, layer_id: str) -> None:
@@ -216,7 +216,7 @@ class TrustsLinks(Faithful):
 
 
 @mutant(breaks=("OVL-RESTART-FOREIGN",), source="behaviour#unknown-entries")
-class Tidies(Faithful):
+class OpenRemovesForeignFiles(Faithful):
     """What is not known in a home is removed when it is opened."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -230,7 +230,7 @@ class Tidies(Faithful):
     breaks=("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
     source="behaviour#base-layers: homes are shared with containers/storage",
 )
-class OwnLayout(Faithful):
+class LayoutIsItsOwn(Faithful):
     """A home is laid out a little differently, and open to everybody; layers of others are not seen."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -252,7 +252,7 @@ class OwnLayout(Faithful):
 
 
 @mutant(breaks=("OVL-OPEN-HOME-CLOSED",), source="CVE-2021-41091")
-class OpenToAll(Faithful):
+class HomeIsOpenToAll(Faithful):
     """Everybody may enter every directory."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -266,7 +266,7 @@ class OpenToAll(Faithful):
     breaks=("OVL-LIFE-NO-DESCRIPTORS", "OVL-DIFF-SOCKETS", "OVL-DIFF-UNTOUCHED", "OVL-HOSTILE-DIFF-READ"),
     source="moby/moby#23686",
 )
-class ForgetsFiles(Faithful):
+class DiffLeaksDescriptors(Faithful):
     """Every diff leaves a descriptor open and a file touched; a socket makes it fail; symlinks are followed."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -287,7 +287,7 @@ class ForgetsFiles(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE-MISSING",), source="behaviour#remove: a directory that is gone is no error")
-class RemovesMore(Faithful):
+class RemoveOfMissingRemovesAnother(Faithful):
     """Removing a layer that is not there removes another one."""
 
     def remove(self, layer_id: str) -> None:
@@ -299,7 +299,7 @@ class RemovesMore(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-TWO-STORES",), source="behaviour#answers-per-home")
-class OneHome(Faithful):
+class FirstHomeServesAll(Faithful):
     """The first home that is opened is taken for all."""
 
     first: list[Any] = []  # noqa: RUF012 - shared by all, which is the mutation
@@ -316,7 +316,7 @@ class OneHome(Faithful):
     breaks=("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
     source="behaviour#overlay-xattrs; overlayfs.rst",
 )
-class SetsMarks(Faithful):
+class ApplySetsXattrsNaively(Faithful):
     """Attributes of an archive are set whatever they are called; whiteouts are made wherever they are named."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -338,7 +338,7 @@ class SetsMarks(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-LAST-WINS",), source="behaviour#applying: an existing entry is replaced")
-class FirstWins(Faithful):
+class ApplyKeepsFirstOfEqualNames(Faithful):
     """Of two entries with one name the first stays."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -354,7 +354,7 @@ class FirstWins(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REUSE-ID", "OVL-LIFE-REMOVE-MOUNTED"), source="moby/moby#32461")
-class RemovesNothing(Faithful):
+class RemoveDoesNothing(Faithful):
     """A layer stays when it is removed; a mounted one is unmounted, and then refused."""
 
     def remove(self, layer_id: str) -> None:
@@ -365,7 +365,7 @@ class RemovesNothing(Faithful):
 
 
 @mutant(breaks=("OVL-CHAIN-TOP-AGAIN",), source="cri-o/cri-o#6261: counted over a life")
-class CountsLayersMade(Faithful):
+class ChainLimitCountsAllLayers(Faithful):
     """There may be 129 layers over the life of a home, not at the same time."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -377,7 +377,7 @@ class CountsLayersMade(Faithful):
 
 
 @mutant(breaks=("OVL-RESTART-LINK-GONE",), source="containers/storage#859")
-class ForgivesParents(Faithful):
+class BrokenParentIsOmitted(Faithful):
     """A parent that cannot be built on is left out."""
 
     def create(self, layer_id: str, parent: str = "") -> None:

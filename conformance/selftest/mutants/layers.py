@@ -12,7 +12,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-CHAIN-128",), source="boundary: 128 lowers; moby/buildkit#3067")
-class LimitOf127(Faithful):
+class ChainLimitIs127(Faithful):
     """The longest chain is one lower too short."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -27,7 +27,7 @@ class LimitOf127(Faithful):
 
 
 @mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="moby/buildkit#3067")
-class NoLimit(Faithful):
+class ChainIsCutBeyondLimit(Faithful):
     """A chain may be as long as it likes: beyond the limit, the layer is quietly put on the base."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -41,7 +41,7 @@ class NoLimit(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-BUSY-PARENT",), source="behaviour#create: create looks at no mount")
-class RefusesBusyParents(Faithful):
+class CreateRefusesMountedParent(Faithful):
     """What is mounted is taken for no parent."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -52,7 +52,7 @@ class RefusesBusyParents(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), source="behaviour#reference-counts; moby/moby#3073")
-class UnmountsAtTheFirstPut(Faithful):
+class PutUnmountsEarly(Faithful):
     """The first put unmounts, however many gets there were."""
 
     def put(self, layer_id: str) -> None:
@@ -62,7 +62,7 @@ class UnmountsAtTheFirstPut(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), source="moby/moby#34948")
-class NeverUnmounts(Faithful):
+class PutNeverUnmounts(Faithful):
     """A put does nothing."""
 
     def put(self, layer_id: str) -> None:
@@ -82,7 +82,7 @@ class NeverUnmounts(Faithful):
     ),
     source="behaviour#changes: an empty answer for an error that is swallowed",
 )
-class ListsNoChanges(Faithful):
+class ChangesAreEmpty(Faithful):
     """Nothing ever changes."""
 
     def changes(self, layer_id: str, parent: str = "") -> list[Any]:
@@ -92,7 +92,7 @@ class ListsNoChanges(Faithful):
 
 
 @mutant(breaks=("OVL-CHANGES-PARENTS",), source="moby/moby#13590")
-class ListsNoParents(Faithful):
+class ChangesOmitModified(Faithful):
     """Only what was added or deleted is listed."""
 
     def changes(self, layer_id: str, parent: str = "") -> list[Any]:
@@ -104,7 +104,7 @@ class ListsNoParents(Faithful):
     breaks=("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
     source="behaviour#sizes: whiteouts count 0",
 )
-class CountsWhiteouts(Faithful):
+class DiffSizeCountsWhiteouts(Faithful):
     """Each entry of a diff counts a byte."""
 
     def diff_size(self, layer_id: str, parent: str = "") -> int:
@@ -113,7 +113,7 @@ class CountsWhiteouts(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE",), source="moby/moby#23535")
-class ForgetsRemove(Faithful):
+class RemoveLeavesShortLink(Faithful):
     """A removed layer keeps its short link."""
 
     def remove(self, layer_id: str) -> None:
@@ -125,7 +125,7 @@ class ForgetsRemove(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-CREATE",), source="behaviour#missing-layers: Exists without its stat")
-class ExistsAlways(Faithful):
+class ExistsIsAlwaysTrue(Faithful):
     """Every layer exists."""
 
     def exists(self, layer_id: str) -> bool:
@@ -135,7 +135,7 @@ class ExistsAlways(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-UNKNOWN-PARENT",), source="behaviour#create: an unknown parent is an error")
-class InventsParents(Faithful):
+class UnknownParentIsIgnored(Faithful):
     """An unknown parent is taken for none."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -144,7 +144,7 @@ class InventsParents(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-EXISTING-ID",), source="behaviour#create: without the check of what is there")
-class OverwritesLayers(Faithful):
+class CreateOverwritesLayer(Faithful):
     """An id that is taken is taken again."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -154,7 +154,7 @@ class OverwritesLayers(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE-PARENT",), source="behaviour#remove-parent")
-class OrphansLayers(Faithful):
+class RemoveOrphansChildren(Faithful):
     """A layer under others can be removed."""
 
     def remove(self, layer_id: str) -> None:
@@ -163,7 +163,7 @@ class OrphansLayers(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-MISSING-LAYER",), source="behaviour#missing-layers: Get without its stat")
-class InventsTrees(Faithful):
+class GetCreatesMissingLayer(Faithful):
     """A layer that is not there has an empty tree."""
 
     def get(self, layer_id: str) -> str:
@@ -174,7 +174,7 @@ class InventsTrees(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REOPEN",), source="behaviour#opening-order: opening changes no layer")
-class ForgetsOnReopen(Faithful):
+class ReopenEmptiesBaseLayer(Faithful):
     """Opening a home again empties its base layer."""
 
     def __init__(self, home: str) -> None:
@@ -186,7 +186,7 @@ class ForgetsOnReopen(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-METADATA", "OVL-STATUS-METADATA-LOWERS"), source="behaviour#metadata")
-class SaysNothing(Faithful):
+class MetadataIsEmpty(Faithful):
     """There is no metadata."""
 
     def metadata(self, layer_id: str) -> dict[str, str]:
@@ -196,7 +196,7 @@ class SaysNothing(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; projectatomic/docker#330")
-class CountsBelowZero(Faithful):
+class ExtraPutIsOwed(Faithful):
     """A put too many makes the next get count for nothing."""
 
     def __init__(self, home: str) -> None:
@@ -222,7 +222,7 @@ class CountsBelowZero(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-PAGE-BOUNDARY",), source="behaviour#page-size; containers/storage#1158")
-class ComparesWithAWholePage(Faithful):
+class PageOfOptionsIsRefused(Faithful):
     """Option data of exactly a page is handed to the kernel, which cuts its last byte off and refuses it."""
 
     def get(self, layer_id: str) -> str:
@@ -241,7 +241,7 @@ class ComparesWithAWholePage(Faithful):
 
 
 @mutant(breaks=("OVL-MOUNT-HOME-PRIVATE",), source="behaviour#private-home")
-class SharesMounts(Faithful):
+class MountIsShared(Faithful):
     """Layer mounts propagate to other namespaces."""
 
     def get(self, layer_id: str) -> str:
@@ -255,7 +255,7 @@ class SharesMounts(Faithful):
     breaks=("OVL-TREE-ERRNO", "OVL-TREE-NAMES-ONCE"),
     source="derived: mount(8), ro: writes fail with EROFS, whatever POSIX says of the operation",
 )
-class MountsReadOnly(Faithful):
+class MountIsReadOnly(Faithful):
     """Nothing can be changed in a layer, whatever POSIX says."""
 
     def get(self, layer_id: str) -> str:
@@ -269,7 +269,7 @@ class MountsReadOnly(Faithful):
     breaks=("OVL-TREE-PARENT-UNTOUCHED", "OVL-LIFE-SIBLINGS", "OVL-CHAIN-ORDER"),
     source="overlayfs.rst: a lower layer is never written to",
 )
-class WritesThrough(Faithful):
+class WritesReachBase(Faithful):
     """What is written in a layer is written in the base as well."""
 
     def put(self, layer_id: str) -> None:
@@ -287,7 +287,7 @@ class WritesThrough(Faithful):
     breaks=("OVL-TREE-MODEL", "OVL-TREE-COPY-UP-RIGHTS"),
     source="containers/fuse-overlayfs@v0.6: on the way to disk",
 )
-class LosesBits(Faithful):
+class PutClearsSpecialBits(Faithful):
     """Setuid, setgid and sticky bits do not survive a put."""
 
     def put(self, layer_id: str) -> None:
@@ -302,7 +302,7 @@ class LosesBits(Faithful):
 
 
 @mutant(breaks=("OVL-WHITEOUT-HIDES",), source="moby/buildkit#2614")
-class ResurrectsFiles(Faithful):
+class CreateResurrectsDeleted(Faithful):
     """A deletion holds only until the layer gets a child."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -317,7 +317,7 @@ class ResurrectsFiles(Faithful):
 
 
 @mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939")
-class EscapesNothing(Faithful):
+class HomeWithColonIsRefused(Faithful):
     """A colon in the path of the home ends it."""
 
     def get(self, layer_id: str) -> str:

@@ -14,7 +14,7 @@ from conformance.selftest.mutants.rewriting import lowers_of
 
 
 @mutant(breaks=("OVL-APPLY-LOWER-LINKS",), source="containerd/containerd@51b8e468e", hard=True)
-class PartsLinksOfLowerFiles(Faithful):
+class DiffCopiesLinksToLowerFiles(Faithful):
     """A link to a name that the layers below have is written as a file of its own: one inode, two layers."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -35,7 +35,7 @@ class PartsLinksOfLowerFiles(Faithful):
 
 
 @mutant(breaks=("OVL-SIZE-APPLIED",), source="moby/moby#28264")
-class CountsFilesOnly(Faithful):
+class ApplySizeCountsFilesOnly(Faithful):
     """What applying an archive says is the sum of its regular files; the size of a diff counts symlinks too."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -48,7 +48,7 @@ class CountsFilesOnly(Faithful):
 
 
 @mutant(breaks=("OVL-SIZE-APPLIED",), source="moby/moby#28264: of links", hard=True)
-class CountsEveryName(Faithful):
+class ApplySizeCountsEveryName(Faithful):
     """What applying an archive says counts a file again for each further name of it."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:

@@ -12,7 +12,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-LIFE-EXISTING-ID",), source="moby/moby#23535: a failed create cleans up what was there")
-class CleansUpAfterOthers(Faithful):
+class RefusedCreateUnlinksExisting(Faithful):
     """A create that is refused cleans up, and takes the short link of the layer that has the id already."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -31,7 +31,7 @@ def _unlink_short(home: str, layer_id: str) -> None:
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE",), source="moby/moby#23535: after a restart", hard=True)
-class LeavesLinksOfEarlierLayers(Faithful):
+class RemoveLeavesShortLinkAfterReopen(Faithful):
     """A layer that was made before the home was opened again is removed without its short link."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -49,7 +49,7 @@ class LeavesLinksOfEarlierLayers(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE-MISSING",), source="derived: ids by their beginning", hard=True)
-class RemovesByPrefix(Faithful):
+class RemoveMatchesPrefix(Faithful):
     """An id that is not there is taken for the beginning of one that is."""
 
     def remove(self, layer_id: str) -> None:
@@ -61,7 +61,7 @@ class RemovesByPrefix(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REMOVE-MOUNTED",), source="moby/moby#34652: the order of two calls", hard=True)
-class RefusesHalfway(Faithful):
+class RefusedRemoveUnlinksShortLink(Faithful):
     """The removal of a mounted layer is refused when its short link and its 'link' are removed already."""
 
     def remove(self, layer_id: str) -> None:
@@ -74,7 +74,7 @@ class RefusesHalfway(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-BUSY-PARENT",), source="behaviour#create: create looks at no mount", hard=True)
-class UnmountsBusyParents(Faithful):
+class CreateUnmountsParent(Faithful):
     """A parent that is mounted is unmounted when a child is made, whoever uses it."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -85,7 +85,7 @@ class UnmountsBusyParents(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-REOPEN",), source="containers/storage#1132", hard=True)
-class PrunesLinksAtOpening(Faithful):
+class ReopenPrunesShortLinks(Faithful):
     """Opening a home removes short links that no 'lower' names, and the 'link' files that name them."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -98,7 +98,7 @@ class PrunesLinksAtOpening(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-HISTORY",), source="derived: on the second call rather than the first", hard=True)
-class RemembersDiffs(Faithful):
+class DiffIsCached(Faithful):
     """The archive of a layer is kept, and given again after the layer was changed."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -112,7 +112,7 @@ class RemembersDiffs(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-NO-DESCRIPTORS",), source="moby/moby#23686", hard=True)
-class KeepsBrokenDiffsOpen(Faithful):
+class ClosedDiffLeaksDescriptors(Faithful):
     """A diff that is closed before its end keeps what it read from open."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -134,7 +134,7 @@ class KeepsBrokenDiffsOpen(Faithful):
     source="containerd/containerd@ad9eca1dc: an error path keeps its lock",
     hard=True,
 )
-class KeepsIdsClaimed(Faithful):
+class FailedCreateKeepsIdClaimed(Faithful):
     """An id is claimed while a layer is made, and stays claimed when that fails."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -148,7 +148,7 @@ class KeepsIdsClaimed(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-AFTER-REFUSAL",), source="containerd/containerd@ad9eca1dc", hard=True)
-class KeepsLockedAfterRefusedRemove(Faithful):
+class RefusedRemoveKeepsLock(Faithful):
     """A layer is locked to be removed, and stays locked when that is refused."""
 
     def remove(self, layer_id: str) -> None:
@@ -162,7 +162,7 @@ class KeepsLockedAfterRefusedRemove(Faithful):
 
 
 @mutant(breaks=("OVL-CHAIN-128",), source="boundary: 127 lowers, on a chain after a restart", hard=True)
-class LimitOf127AfterReopen(Faithful):
+class ChainLimitIs127AfterReopen(Faithful):
     """On a layer that was there when the home was opened, the longest chain is one lower too short."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -178,7 +178,7 @@ class LimitOf127AfterReopen(Faithful):
 
 
 @mutant(breaks=("OVL-CHAIN-TOP-AGAIN",), source="boundary: 128 lowers, the second time", hard=True)
-class ClosesTheLastParent(Faithful):
+class DeepestParentStaysClosed(Faithful):
     """A layer on which the longest chain ended once takes no other, though that one was removed."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -193,7 +193,7 @@ class ClosesTheLastParent(Faithful):
 
 
 @mutant(breaks=("OVL-CHAIN-DIFF-DEEP",), source="boundary: 128 lowers", hard=True)
-class DiffsTheDeepestWhole(Faithful):
+class DiffOfDeepestIsWhole(Faithful):
     """The diff of a layer on exactly 128 lowers is its whole tree."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:

@@ -13,7 +13,7 @@ from conformance.selftest.mutants.rewriting import OPAQUE, empty, lowers_of, rew
 
 
 @mutant(breaks=("OVL-OPAQUE-NOT-INHERITED",), source="moby/moby@64b43ed5ec", hard=True)
-class CarriesMarksUp(Faithful):
+class OpaqueIsInherited(Faithful):
     """A directory that is opaque in the layer below is opaque in every diff that touches it."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -59,12 +59,12 @@ class _Deletes(Faithful):
 @mutant(
     breaks=("OVL-OPAQUE-DEEP",), source="containers/fuse-overlayfs#136; containers/fuse-overlayfs#138", hard=True
 )
-class DeletesOneLevel(_Deletes):
+class OpaqueBecomesShallowWhiteouts(_Deletes):
     """A recreated directory is represented by whiteouts in it, and none in directories that it has again."""
 
 
 @mutant(breaks=("OVL-OPAQUE-DEEP",), source="moby/moby#25244: in a layer two further down", hard=True)
-class DeletesOneLayer(_Deletes):
+class OpaqueBecomesWhiteoutsOfOneLayer(_Deletes):
     """A recreated directory is represented by whiteouts, for what the layer right below has in it."""
 
     def names(self, layer_id: str, directory: str) -> set[str]:

@@ -15,7 +15,7 @@ _CAPABILITY: Final = "security.capability"
 
 
 @mutant(breaks=("OVL-META-CAPABILITY",), source="containers/buildah#3294: copied up", hard=True)
-class LosesCapabilitiesOfLowerFiles(Faithful):
+class DiffOmitsCapabilitiesOfLowers(Faithful):
     """What was copied up comes without the capability that it has in the layer below."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:

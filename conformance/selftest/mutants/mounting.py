@@ -7,7 +7,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-MOUNT-LABEL-REFUSED",), source="behaviour#labels", hard=True)
-class DropsLabelsOnTheSecondGet(Faithful):
+class SecondGetDropsLabel(Faithful):
     """A label that could not be set is left out when the layer is asked for again."""
 
     def get(self, layer_id: str, label: str = "") -> str:

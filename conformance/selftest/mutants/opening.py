@@ -10,7 +10,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-OPEN-REFUSED-CLEAN",), source="behaviour#opening-order; behaviour#probes")
-class ReadsOptionsLast(Faithful):
+class RefusedOptionLeavesMount(Faithful):
     """Options are read when the home is mounted on itself already, and their refusal leaves that mount."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -19,7 +19,7 @@ class ReadsOptionsLast(Faithful):
 
 
 @mutant(breaks=("OVL-OPEN-HOME-CLOSED",), source="CVE-2021-41091", hard=True)
-class LetsOthersThrough(Faithful):
+class HomeIsSearchable(Faithful):
     """Directories are 0711: other users cannot list them, and can go through them to files that they know."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -30,7 +30,7 @@ class LetsOthersThrough(Faithful):
 
 
 @mutant(breaks=("OVL-OPTION-CASE",), source="behaviour#options: keys in any case", hard=True)
-class KnowsTwoCases(Faithful):
+class OptionKnowsTwoCases(Faithful):
     """Keys are known in small letters and in capitals, and not in a mixture."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -44,7 +44,7 @@ class KnowsTwoCases(Faithful):
 @mutant(
     breaks=("OVL-OPEN-OPTIONS-KEPT",), source="behaviour#options: the caller's options are not modified", hard=True
 )
-class UsesUpItsOptions(Faithful):
+class OpenConsumesOptions(Faithful):
     """The list of options is the caller's, and is empty after the first opening."""
 
     def __init__(self, home: str, **asked: Any) -> None:

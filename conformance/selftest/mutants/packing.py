@@ -13,7 +13,7 @@ _BLOCK: Final = 512
 
 
 @mutant(breaks=("OVL-APPLY-FORMATS",), source="POSIX/utilities/pax: global headers, as ustar readers take them")
-class KeepsGlobalHeaders(Faithful):
+class ApplyUnpacksGlobalHeaders(Faithful):
     """A global header becomes a file 'pax_global_header', as with programs that do not know it."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:

@@ -12,7 +12,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-QUOTA-SIZE-ZERO",), source="boundary: a size of 0", backing="xfs", needs="xfs-quota")
-class TakesNothingForUnsaid(Faithful):
+class QuotaSizeZeroIsDefault(Faithful):
     """A size of 0 is taken for no word about a size."""
 
     def create_read_write(self, layer_id: str, parent: str = "", options: dict[str, str] | None = None) -> None:
@@ -22,7 +22,7 @@ class TakesNothingForUnsaid(Faithful):
 
 
 @mutant(breaks=("OVL-QUOTA-DEFAULT",), source="moby/moby#34701", backing="xfs", needs="xfs-quota")
-class PrefersItsDefault(Faithful):
+class QuotaPrefersDefault(Faithful):
     """Where the driver has a size, that of a layer is not looked at."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -35,7 +35,7 @@ class PrefersItsDefault(Faithful):
 
 
 @mutant(breaks=("OVL-QUOTA-IMAGES",), source="containers/storage@3ccd3208d", backing="xfs", needs="xfs-quota")
-class LimitsImages(Faithful):
+class QuotaLimitsImages(Faithful):
     """Layers of images get the driver's size too."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -44,7 +44,7 @@ class LimitsImages(Faithful):
 
 
 @mutant(breaks=("OVL-QUOTA-ID-AGAIN",), source="moby/moby#34701; moby/moby#53107", backing="xfs", needs="xfs-quota")
-class KeepsOldSizes(Faithful):
+class QuotaKeepsOldSizeOfId(Faithful):
     """The size that an id had once is that of all later layers of the id."""
 
     def create_read_write(self, layer_id: str, parent: str = "", options: dict[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ class KeepsOldSizes(Faithful):
 
 
 @mutant(breaks=("OVL-QUOTA-ID-AGAIN",), source="containers/container-libs#886", backing="xfs", needs="xfs-quota")
-class LimitsOnce(Faithful):
+class QuotaLimitsIdOnce(Faithful):
     """An id that had a limit is thought to have it still."""
 
     def create_read_write(self, layer_id: str, parent: str = "", options: dict[str, str] | None = None) -> None:
@@ -73,7 +73,7 @@ class LimitsOnce(Faithful):
     backing="xfs",
     needs="xfs-quota",
 )
-class KeepsWhatWasRemoved(Faithful):
+class RemoveKeepsFiles(Faithful):
     """Files of layers that were removed stay under other names."""
 
     def remove(self, layer_id: str) -> None:
@@ -86,7 +86,7 @@ class KeepsWhatWasRemoved(Faithful):
 
 
 @mutant(breaks=("OVL-QUOTA-OPEN-MOUNTED",), source="moby/moby#42832", backing="xfs", needs="xfs-quota")
-class OpensWhenIdle(Faithful):
+class OpenRefusesMountedHome(Faithful):
     """A home is not opened while a layer of it is mounted."""
 
     def __init__(self, home: str, **asked: Any) -> None:

@@ -12,7 +12,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-RESTART-LINK-EMPTY",), source="behaviour#link-file-empty; field-bugs#empty-link", hard=True)
-class RemovesAllLinks(Faithful):
+class EmptyLinkFileRemovesAllLinks(Faithful):
     """The short link of a layer whose 'link' is empty is the directory l itself, which goes with the layer."""
 
     def remove(self, layer_id: str) -> None:
@@ -28,7 +28,7 @@ class RemovesAllLinks(Faithful):
     source="behaviour#untrusted-disk: a link mended to another layer; field-bugs#short-link-lost",
     hard=True,
 )
-class MendsLinksAstray(Faithful):
+class OpenRestoresLinksToWrongLayer(Faithful):
     """A short link that is gone is recreated when the home is opened, to the first layer that there is."""
 
     def __init__(self, home: str, **asked: Any) -> None:

@@ -10,7 +10,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-STORE-REMOVE",), source="behaviour#image-stores-read-only; containers/storage#50")
-class SaysThatImagesAreRemoved(Faithful):
+class RemoveOfImageSucceeds(Faithful):
     """The removal of an image's layer is said to be done, and is not."""
 
     def remove(self, layer_id: str) -> None:
@@ -20,7 +20,7 @@ class SaysThatImagesAreRemoved(Faithful):
 
 
 @mutant(breaks=("OVL-LIFE-METADATA",), source="behaviour#metadata: absolute paths")
-class SaysShortPaths(Faithful):
+class MetadataNamesRelativePaths(Faithful):
     """Metadata names the directories of a layer as paths within the home."""
 
     def metadata(self, layer_id: str) -> dict[str, str]:
@@ -30,7 +30,7 @@ class SaysShortPaths(Faithful):
 
 
 @mutant(breaks=("OVL-STATUS-METADATA-LOWERS",), source="behaviour#unknown-entries")
-class NamesLowersFromBelow(Faithful):
+class MetadataReversesLowers(Faithful):
     """Metadata names the lowers in the order in which they were made."""
 
     def metadata(self, layer_id: str) -> dict[str, str]:
@@ -42,7 +42,7 @@ class NamesLowersFromBelow(Faithful):
 
 
 @mutant(breaks=("OVL-STATUS-METADATA-MISSING",), source="behaviour#missing-layers")
-class MakesUpMetadata(Faithful):
+class MetadataOfMissingIsMadeUp(Faithful):
     """Metadata of any id is its paths, whether there is such a layer or not."""
 
     def metadata(self, layer_id: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ class MakesUpMetadata(Faithful):
 
 
 @mutant(breaks=("OVL-STATUS-NATIVE-DIFF",), source="behaviour#native-diff-probe", hard=True)
-class SaysNativeAfterADiff(Faithful):
+class StatusLearnsNativeDiffLate(Faithful):
     """Whether diffs are native is found out by the first of them, and not said before."""
 
     def status(self) -> Any:

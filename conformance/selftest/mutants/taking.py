@@ -30,7 +30,7 @@ from conformance.selftest.mutants.mutant import mutant
     ),
     source="CVE-2014-9356",
 )
-class UnpacksNaively(Faithful):
+class ApplyUnpacksNaively(Faithful):
     """Archives are unpacked by a program that trusts them, into the mounted layer."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -55,7 +55,7 @@ class UnpacksNaively(Faithful):
     breaks=("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
     source="anchore/stereoscope#694; containerd/containerd@384d46d8b",
 )
-class DeletesNaively(Faithful):
+class WhiteoutDeletesNaively(Faithful):
     """Whiteouts are paths that are removed from the mounted tree, followed wherever they lead."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -86,7 +86,7 @@ class DeletesNaively(Faithful):
 
 
 @mutant(breaks=("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"), source="CVE-2014-9356: by a hard link; CVE-2021-29136")
-class CopiesLinks(Faithful):
+class ApplyCopiesHostFileOfHardLink(Faithful):
     """What a hard link names is read by its path on the host; an entry for the root replaces what is in it."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -108,7 +108,7 @@ class CopiesLinks(Faithful):
     breaks=("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
     source="CVE-2021-20291: an error that is swallowed",
 )
-class TakesAnyArchive(Faithful):
+class ApplyAcceptsJunk(Faithful):
     """What cannot be unpacked is said to be done."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -139,7 +139,7 @@ class TakesAnyArchive(Faithful):
     ),
     source="behaviour#entry-kinds",
 )
-class RefusesArchives(Faithful):
+class ApplyRefusesEveryArchive(Faithful):
     """No archive is good enough."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -149,7 +149,7 @@ class RefusesArchives(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-REFUSED-WHOLE", "OVL-APPLY-EMPTY"), source="containers/storage#1136")
-class HalfUnpacks(Faithful):
+class ApplyKeepsEntriesOfRefusedArchive(Faithful):
     """Each entry is applied as it comes, and stays when a later one is refused."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -161,7 +161,7 @@ class HalfUnpacks(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-UMASK",), source="behaviour#applying-order; umask(2)")
-class IgnoresUmask(Faithful):
+class ApplyObeysUmask(Faithful):
     """Modes are cut by the umask of the process, and the process is left in another directory."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -180,7 +180,7 @@ class IgnoresUmask(Faithful):
 
 
 @mutant(breaks=("OVL-APPLY-PARENT-UNTOUCHED",), source="overlayfs.rst: a lower layer is never written to")
-class WritesBelow(Faithful):
+class ApplyWritesToParent(Faithful):
     """An archive goes into the parent too."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -196,7 +196,7 @@ class WritesBelow(Faithful):
     breaks=("OVL-OPTION-UNKNOWN", "OVL-OPTION-BOOL", "OVL-OPTION-SIZE-FORM", "OVL-OPTION-IMAGESTORE"),
     source="behaviour#options: an unknown option is refused by name",
 )
-class TakesAnyOption(Faithful):
+class UnknownOptionIsIgnored(Faithful):
     """Options that are not understood are left out without a word."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -207,12 +207,12 @@ class TakesAnyOption(Faithful):
 
 
 @mutant(breaks=("OVL-OPTION-SIZE-BACKING",), source="behaviour#option-size-quota", backing="tmpfs")
-class LeavesSizesOut(TakesAnyOption):
+class OpenDropsSizeWithoutQuota(UnknownOptionIsIgnored):
     """A size is left out without a word where the filesystem has no quota."""
 
 
 @mutant(breaks=("OVL-OPTION-CASE",), source="behaviour#options: keys in any case")
-class MindsTheCase(Faithful):
+class OptionIsCaseSensitive(Faithful):
     """Options are known in lower case only."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -225,7 +225,7 @@ class MindsTheCase(Faithful):
     breaks=("OVL-GATE-KERNEL-OLD", "OVL-GATE-KERNEL-FORM", "OVL-GATE-BTRFS", "OVL-GATE-BACKING"),
     source="behaviour#opening-order; behaviour#kernel-gate; behaviour#backing-gate",
 )
-class TakesAnyWorld(Faithful):
+class GateAcceptsEverything(Faithful):
     """Kernels and filesystems are never refused: what they refuse is opened somewhere else."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -237,7 +237,7 @@ class TakesAnyWorld(Faithful):
 
 
 @mutant(breaks=("OVL-GATE-REAL-OVERLAY",), source="moby/moby#21828", backing="overlay")
-class TakesOverlay(TakesAnyWorld):
+class GateAcceptsOverlay(GateAcceptsEverything):
     """A home on overlay is not refused, and opened somewhere else."""
 
 
@@ -245,7 +245,7 @@ class TakesOverlay(TakesAnyWorld):
     breaks=("OVL-GATE-BACKING-TAKEN", "OVL-OPEN-FRESH"),
     source="behaviour#backing-gate: other filesystems are accepted",
 )
-class RefusesTheWorld(Faithful):
+class GateRefusesEverything(Faithful):
     """Everything is refused unless it is overridden."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -255,7 +255,7 @@ class RefusesTheWorld(Faithful):
 
 
 @mutant(breaks=("OVL-OPEN-AGAIN", "OVL-OPEN-REFUSED-CLEAN"), source="behaviour#probes")
-class LeavesProbes(Faithful):
+class OpenLeavesProbes(Faithful):
     """A directory in which something was tried stays, and everybody may look into the home."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -275,7 +275,7 @@ class LeavesProbes(Faithful):
     ),
     source="CVE-2014-9358",
 )
-class TakesAnyId(Faithful):
+class BadIdIsIgnored(Faithful):
     """Whatever an id is, it is said to be done."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -294,7 +294,7 @@ class TakesAnyId(Faithful):
     source="behaviour#layer-options: refused without project quota",
     backing="tmpfs",
 )
-class TakesAnyLimit(TakesAnyId):
+class SizeOfLayerIsIgnoredWithoutQuota(BadIdIsIgnored):
     """The size of a layer is left out where the filesystem has no quota."""
 
 
@@ -302,7 +302,7 @@ class TakesAnyLimit(TakesAnyId):
     breaks=("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
     source="containers/storage#2297: busy is no answer",
 )
-class OneAtATime(Faithful):
+class ConcurrentCallerIsRefused(Faithful):
     """Whoever comes while another is served is refused."""
 
     def __init__(self, home: str, **asked: Any) -> None:

@@ -12,7 +12,7 @@ from conformance.selftest.mutants.mutant import mutant
 
 
 @mutant(breaks=("OVL-PARALLEL-DIFF",), source="containers/storage#2297")
-class OneFileForDiffs(Faithful):
+class DiffsShareOneFile(Faithful):
     """Every diff is written to one file in the home before it is given away."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -25,7 +25,7 @@ class OneFileForDiffs(Faithful):
 
 
 @mutant(breaks=("OVL-PARALLEL-LINEAR",), source="containers/storage#2297; doi:10.1145/78969.78972", hard=True)
-class LosesRemovalsAtATime(Faithful):
+class ConcurrentRemoveIsLost(Faithful):
     """A removal beside a creation is said to be done, and is not."""
 
     def __init__(self, home: str, **asked: Any) -> None:
