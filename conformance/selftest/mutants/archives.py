@@ -6,11 +6,11 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from typing import IO, Any
 
 from conformance.selftest.mutants.basis import Faithful
 from conformance.selftest.mutants.mutant import mutant
+from conformance.selftest.mutants.rewriting import filtered
 
 
 @mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@bd13c53f8d: on the way in")
@@ -19,7 +19,7 @@ class ApplyOmitsDeletions(Faithful):
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive without its whiteouts."""
-        kept = _rewritten(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
+        kept = filtered(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
@@ -29,7 +29,7 @@ class ApplyOmitsOpaque(Faithful):
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive without its opaque whiteouts."""
-        kept = _rewritten(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
+        kept = filtered(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
@@ -45,7 +45,7 @@ class ApplyRoundsTimesToMinutes(Faithful):
             member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
             return member
 
-        return int(self.inner.apply_diff(layer_id, parent, _rewritten(archive, rounded)))
+        return int(self.inner.apply_diff(layer_id, parent, filtered(archive, rounded)))
 
 
 @mutant(breaks=("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"), source="containers/storage@8aad48ae2")
@@ -72,7 +72,7 @@ class ApplyAcceptsTruncatedArchive(Faithful):
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply what there is."""
         try:
-            kept = _rewritten(archive, lambda member: member)
+            kept = filtered(archive, lambda member: member)
         except tarfile.TarError:
             return 0
         return int(self.inner.apply_diff(layer_id, parent, kept))
@@ -86,23 +86,6 @@ class DiffShufflesEntries(Faithful):
         """Append a comment that is never the same."""
         with self.inner.diff(layer_id, parent) as stream:
             return io.BytesIO(stream.read() + os.urandom(512))
-
-
-def _rewritten(archive: IO[bytes], change: Callable[[tarfile.TarInfo], tarfile.TarInfo | None]) -> IO[bytes]:
-    """The archive with each member as ``change`` gives it back, or without it."""
-    out = io.BytesIO()
-    data = io.BytesIO(archive.read())
-    with (
-        tarfile.open(fileobj=data) as source,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target,
-    ):
-        for member in source:
-            content = source.extractfile(member) if member.isreg() else None
-            kept = change(member)
-            if kept is not None:
-                target.addfile(kept, content)
-    out.seek(0)
-    return out
 
 
 @mutant(
@@ -121,7 +104,7 @@ class DiffOmitsDeletions(Faithful):
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
         """The diff without its whiteouts."""
         with self.inner.diff(layer_id, parent) as stream:
-            return _rewritten(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
+            return filtered(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
 
 
 @mutant(breaks=("OVL-DIFF-TAR",), source="behaviour#diff-format; POSIX/utilities/pax: a name may come twice")

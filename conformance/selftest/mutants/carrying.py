@@ -9,32 +9,12 @@ import tarfile
 import unicodedata
 from typing import Any
 
-from conformance.selftest.mutants.basis import Faithful
 from conformance.selftest.mutants.mutant import mutant
-
-
-class _Rewrites(Faithful):
-    """Diffs go through Python's tarfile, and :meth:`changed` on the way."""
-
-    def diff(self, layer_id: str, parent: str = "") -> Any:
-        """The archive, written again."""
-        with self.inner.diff(layer_id, parent) as stream:
-            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
-        target = io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for member in source.getmembers():
-                changed = self.changed(member)
-                if changed is not None:
-                    tar.addfile(changed, source.extractfile(member) if member.isreg() else None)
-        return io.BytesIO(target.getvalue())
-
-    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        """What becomes of an entry; None if it is lost."""
-        return member
+from conformance.selftest.mutants.rewriting import RewritingWrapper
 
 
 @mutant(breaks=("OVL-META-SPECIAL-BITS", "OVL-META-OWNERS-AND-BITS"), source="containers/fuse-overlayfs@v0.6")
-class DiffOmitsSpecialBits(_Rewrites):
+class DiffOmitsSpecialBits(RewritingWrapper):
     """No setuid, setgid or sticky."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -44,7 +24,7 @@ class DiffOmitsSpecialBits(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-MODES",), source="behaviour#entry-metadata")
-class DiffOmitsModes(_Rewrites):
+class DiffOmitsModes(RewritingWrapper):
     """Everything is readable by everybody."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -54,7 +34,7 @@ class DiffOmitsModes(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-OWNERS",), source="moby/moby#20240")
-class DiffOmitsOwners(_Rewrites):
+class DiffOmitsOwners(RewritingWrapper):
     """Everything is root's."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -73,7 +53,7 @@ class DiffOmitsOwners(_Rewrites):
     ),
     source="containers/storage#217",
 )
-class DiffOmitsXattrs(_Rewrites):
+class DiffOmitsXattrs(RewritingWrapper):
     """No attribute comes along, capabilities included."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -87,7 +67,7 @@ class DiffOmitsXattrs(_Rewrites):
     breaks=("OVL-META-TIMES", "OVL-META-TIMES-DOWN", "OVL-META-TIMES-FINE"),
     source="behaviour#pax-extensions; boundary: 32 bits of seconds",
 )
-class DiffClampsTimes(_Rewrites):
+class DiffClampsTimes(RewritingWrapper):
     """Times begin in 1970 and end in 2038, and have no fraction; halves are rounded up."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -100,7 +80,7 @@ class DiffClampsTimes(_Rewrites):
 @mutant(
     breaks=("OVL-META-DEVICES", "OVL-META-FIFOS", "OVL-TREE-KINDS-CHANGE"), source="containerd/containerd@0205398ac"
 )
-class DiffOmitsDevices(_Rewrites):
+class DiffOmitsDevices(RewritingWrapper):
     """Devices and pipes are left out."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -109,7 +89,7 @@ class DiffOmitsDevices(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-DIRECTORIES",), source="behaviour#entry-kinds: a directory is an entry of its own")
-class DiffOmitsEmptyDirectories(_Rewrites):
+class DiffOmitsEmptyDirectories(RewritingWrapper):
     """Directories come only with what they hold."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -118,7 +98,7 @@ class DiffOmitsEmptyDirectories(_Rewrites):
 
 
 @mutant(breaks=("OVL-META-HOLES", "OVL-DIFF-COPY-UP-DATA"), source="containers/storage#640")
-class DiffOmitsDataOfLargeFiles(_Rewrites):
+class DiffOmitsDataOfLargeFiles(RewritingWrapper):
     """Large files are empty, as when a copy-up of metadata alone is taken for all of a file."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -132,7 +112,7 @@ class DiffOmitsDataOfLargeFiles(_Rewrites):
     breaks=("OVL-NAMES-255", "OVL-NAMES-LONG-PATHS", "OVL-WHITEOUT-LONG-NAME"),
     source="boundary: 255 bytes of a name, 100 and 155 of a ustar header",
 )
-class DiffOmitsLongNames(_Rewrites):
+class DiffOmitsLongNames(RewritingWrapper):
     """Names of more than 200 bytes, and paths and targets of more than 155, are left out."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -145,7 +125,7 @@ class DiffOmitsLongNames(_Rewrites):
     breaks=("OVL-NAMES-BYTES", "OVL-NAMES-UTF8", "OVL-NAMES-CONTROL", "OVL-NAMES-CASE", "OVL-NAMES-ORDER"),
     source="behaviour#names: bytes without NUL and '/'",
 )
-class DiffManglesOddNames(_Rewrites):
+class DiffManglesOddNames(RewritingWrapper):
     """Bytes that are no UTF-8 become question marks; other names are normalised and put in lower case."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -159,7 +139,7 @@ class DiffManglesOddNames(_Rewrites):
     breaks=("OVL-NAMES-WHITEOUT-PREFIX",),
     source="image-spec/layer.md#whiteouts: names that begin with .wh. are reserved",
 )
-class DiffKeepsReservedNames(_Rewrites):
+class DiffKeepsReservedNames(RewritingWrapper):
     """A file of a layer that is called like a whiteout goes into the archive as it is."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -177,7 +157,7 @@ class DiffKeepsReservedNames(_Rewrites):
 
 
 @mutant(breaks=("OVL-DIFF-RELATIVE",), source="opencontainers/umoci@v0.5.0")
-class DiffNamesHostPaths(_Rewrites):
+class DiffNamesHostPaths(RewritingWrapper):
     """Names begin with the path of the layer on the host, and whiteouts hold a word."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -190,7 +170,7 @@ class DiffNamesHostPaths(_Rewrites):
     breaks=("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
     source="containers/storage@8aad48ae2: the link entry points at a real file",
 )
-class DiffLinksToLaterEntry(_Rewrites):
+class DiffLinksToLaterEntry(RewritingWrapper):
     """The first of several links is left out, so that the others lead to nothing."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -205,7 +185,7 @@ class DiffLinksToLaterEntry(_Rewrites):
 
 
 @mutant(breaks=("OVL-WHITEOUT-FORM",), source="image-spec/layer.md#whiteouts: a whiteout is an empty file")
-class DiffWritesWhiteoutsAsSymlinks(_Rewrites):
+class DiffWritesWhiteoutsAsSymlinks(RewritingWrapper):
     """A whiteout is a symlink, as some union filesystems had it."""
 
     def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -216,7 +196,7 @@ class DiffWritesWhiteoutsAsSymlinks(_Rewrites):
 
 
 @mutant(breaks=("OVL-WHITEOUT-NEEDLESS",), source="containers/storage#141: a needless whiteout")
-class DiffMarksNewDirectories(_Rewrites):
+class DiffMarksNewDirectories(RewritingWrapper):
     """Every new directory is said to replace what was below, by a whiteout."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:

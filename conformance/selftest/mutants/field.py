@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from conformance.selftest.mutants.basis import CountingWrapper, Faithful
 from conformance.selftest.mutants.mutant import mutant
-from conformance.selftest.mutants.rewriting import rewritten
+from conformance.selftest.mutants.rewriting import lowers_of, rewritten
 
 
 @mutant(
@@ -72,7 +72,7 @@ class GetMountsOverMountWithChild(CountingWrapper):
         again = self.held.get(layer_id) == 1
         path = super().get(layer_id, *label)
         lowers = {
-            os.path.basename(os.path.dirname(one)) for held in self.held if held for one in _lowers(self, held)
+            os.path.basename(os.path.dirname(one)) for held in self.held if held for one in lowers_of(self, held)
         }
         if again and layer_id in lowers:
             _mount_over(self, layer_id)
@@ -85,10 +85,6 @@ class GetMountsOverMountWithChild(CountingWrapper):
             self.over.discard(layer_id)
             _unmount(self.tree(layer_id))
         super().put(layer_id)
-
-
-def _lowers(driver: Faithful, layer_id: str) -> list[str]:
-    return [one for one in driver.inner.metadata(layer_id).get("LowerDir", "").split(":") if one]
 
 
 def _mount_over(driver: CountingWrapper, layer_id: str) -> None:
@@ -209,7 +205,7 @@ class DiffFollowsLowerSymlinksToHost(Faithful):
     def changes(self, layer_id: str, parent: str = "") -> list[Any]:
         """What is new and is there in that way is modified."""
         found = list(self.inner.changes(layer_id, parent))
-        lowers = _lowers(self, layer_id)
+        lowers = lowers_of(self, layer_id)
         for number, change in enumerate(found):
             kinds = type(change.kind)
             there = any(os.path.exists(os.fsencode(lower) + change.path) for lower in lowers)
