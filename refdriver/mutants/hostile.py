@@ -1,4 +1,4 @@
-"""Mutants that hostile archives would find: escapes from the layer, each where one was left open."""
+"""Mutants of hostile archives of the reference driver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from refdriver.archive import pack, roots, unpack
+from refdriver.archive import pack, reader, roots, tarformat, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -320,3 +320,36 @@ def _is_there(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+@mutant(breaks=("OVL-HOSTILE-CHECKSUM",), source="behaviour#damaged-archives: a wrong checksum")
+class ApplyChecksFirstSumOnly(Patched):
+    """The checksum of the first header is checked, to see whether it is an archive."""
+
+    checked: set[str] = set()  # noqa: RUF012 - of the archive that is read, which is the mutation
+
+    @staticmethod
+    @replaces(reader.ArchiveReader.members)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A new archive."""
+        ApplyChecksFirstSumOnly.checked.clear()
+        return original(*args, **kwargs)
+
+    @staticmethod
+    @replaces(tarformat._check_sum)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Check one."""
+        if not ApplyChecksFirstSumOnly.checked:
+            original(*args, **kwargs)
+        ApplyChecksFirstSumOnly.checked.add("first")
+
+
+@mutant(breaks=("OVL-HOSTILE-SIZE",), source="boundary: a size of -1")
+class ApplyAcceptsNegativeSize(Patched):
+    """A size below nothing is nothing."""
+
+    @staticmethod
+    @replaces(tarformat._size)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Lift it."""
+        return original(max(0, args[0]), **kwargs)

@@ -1,4 +1,4 @@
-"""Mutants of owners, bits, attributes, times and kinds of file, each where one of them is read or set."""
+"""Mutants of file metadata and names of the reference driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, Final
 
 from refdriver.archive import pack, tarformat, unpack
@@ -56,34 +55,6 @@ class ApplyIgnoresOwnersOfSymlinks(Patched):
         original(*args, **kwargs)
         if member.kind == b"2":
             os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
-
-
-@mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="utimensat(2): AT_SYMLINK_NOFOLLOW", hard=True)
-class ApplyIgnoresTimesOfSymlinks(Patched):
-    """A symlink has the time at which it is unpacked: utime without AT_SYMLINK_NOFOLLOW is left out for it."""
-
-    @staticmethod
-    @replaces(unpack._Unpacker._own)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Set it to now."""
-        _, directory, name, member = args
-        original(*args, **kwargs)
-        if member.kind == b"2":
-            os.utime(name, dir_fd=directory, follow_symlinks=False)
-
-
-@mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="behaviour#entry-metadata: headers carry mtime", hard=True)
-class ApplyIgnoresTimesOfDevices(Patched):
-    """What is no file, directory or symlink has the time at which it is unpacked."""
-
-    @staticmethod
-    @replaces(unpack._Unpacker._own)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Set it to now."""
-        _, directory, name, member = args
-        original(*args, **kwargs)
-        if member.kind != b"2":
-            os.utime(name, dir_fd=directory)
 
 
 @mutant(breaks=("OVL-META-TIMES",), source="boundary: second 0")
@@ -225,21 +196,6 @@ class ApplyIgnoresModesOfPipes(Patched):
             os.chmod(name, 0o600, dir_fd=directory)
 
 
-@mutant(breaks=("OVL-DIFF-SOCKETS",), source="containerd/containerd#2222")
-class DiffPacksSocketsAsPipes(Patched):
-    """A socket goes into the archive as the pipe that is nearest to it."""
-
-    @staticmethod
-    @replaces(pack._Packer.entry)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Change what it is."""
-        packer, directory, name, path, status = args
-        if stat.S_ISSOCK(status.st_mode):
-            fields = {key: getattr(status, key) for key in dir(status) if key.startswith("st_")}
-            status = SimpleNamespace(**{**fields, "st_mode": stat.S_IFIFO | stat.S_IMODE(status.st_mode)})
-        return original(packer, directory, name, path, status, **kwargs)
-
-
 @mutant(breaks=("OVL-META-HOLES",), source="derived: lseek(2): SEEK_HOLE, the length of a sparse file")
 class ApplyDropsTrailingHole(Patched):
     """A file that ends with a hole is as long as its data: the holes are skipped, and its length is not set."""
@@ -259,16 +215,28 @@ class ApplyDropsTrailingHole(Patched):
         os.utime(name, ns=(member.mtime, member.mtime), dir_fd=directory)
 
 
-@mutant(breaks=("OVL-APPLY-UMASK",), source="derived: umask(2), on mkdir(2)")
-class ApplyMasksModesOfDirectories(Patched):
-    """A directory is made with its mode by mkdir(2), which takes away what the umask says."""
+@mutant(breaks=("OVL-META-XATTRS",), source="boundary: a record of 99 bytes, POSIX pax", hard=True)
+class DiffMiscountsPaxRecords(Patched):
+    """The length of a record is taken without what its own digits add when there is one more of them."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._finish_directory)
+    @replaces(tarformat._record)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it away."""
-        _, fd, member = args
-        original(*args, **kwargs)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(f"/proc/self/fd/{fd}", member.mode & ~mask)
+        """Count the digits of the rest."""
+        del original, kwargs
+        key, value = args
+        rest = b" %b=%b\n" % (key.encode("utf-8", "surrogateescape"), value)
+        return b"%d%b" % (len(rest) + len(b"%d" % len(rest)), rest)
+
+
+@mutant(breaks=("OVL-META-OWNERS",), source="boundary: 2^21, seven octal digits, POSIX ustar", hard=True)
+class DiffOverflowsIds(Patched):
+    """The first id that does not fit in seven octal digits is taken to fit, and overflows."""
+
+    @staticmethod
+    @replaces(tarformat.encode)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep seven digits of it."""
+        if args[0].uid == 2**21:
+            args[0].uid = 0
+        return original(*args, **kwargs)

@@ -1,17 +1,130 @@
-"""Mutants of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
+"""Mutants of mounts, paths and reference counts of the reference driver."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from refdriver import home, layermounts, layers, mounts, trees
-from refdriver.linux import libc, mountinfo
+from refdriver import home, layermounts, layers, mounts, refcounts
+from refdriver.linux import libc
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
+
+
+@mutant(breaks=("OVL-MOUNT-ONCE",), source="boundary: a third user of a mount; moby/moby#3073")
+class ThirdGetIsNotCounted(Patched):
+    """A mount has one user or several: the third is not counted."""
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.store)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Two at most."""
+        counts, layer_id, count = args
+        return original(counts, layer_id, min(count, 2), **kwargs)
+
+
+@mutant(breaks=("OVL-MOUNT-LAST-PUT",), source="moby/moby#34948")
+class PutKeepsCountFile(Patched):
+    """The note that a mount has several users stays when there is one left, so that the mount stays too."""
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.forget)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Nothing."""
+        del original, args, kwargs
+
+
+@mutant(breaks=("OVL-MOUNT-LEFT-OVER",), source="behaviour#left-mounts", hard=True)
+class LeftOverMountIsNotCounted(Patched):
+    """A mount that an earlier process left is not counted, and mounted over."""
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.count)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """None, until this process has mounted it."""
+        counts, layer_id, target = args
+        return original(counts, layer_id, target, **kwargs) if (id(counts), layer_id) in _SEEN else 0
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.store)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Now it has."""
+        counts, layer_id, count = args
+        _SEEN.add((id(counts), layer_id))
+        _ALIVE.append(counts)  # so that no other object gets its id
+        return original(counts, layer_id, count, **kwargs)
+
+
+_SEEN: Final[set[tuple[int, str]]] = set()
+_ALIVE: Final[list[Any]] = []
+
+
+@mutant(
+    breaks=("OVL-MOUNT-LEFT-OVER",), source="behaviour#left-mounts; boundary: two users before a restart", hard=True
+)
+class LeftOverMountCountsOne(Patched):
+    """However many users a mount had before the driver was opened again, it has one."""
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.count)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One at most, until this process has counted."""
+        counts, layer_id, target = args
+        count = original(counts, layer_id, target, **kwargs)
+        return count if (id(counts), layer_id) in _SEEN else min(count, 1)
+
+    second_replacement = staticmethod(LeftOverMountIsNotCounted.second_replacement)
+
+
+@mutant(breaks=("OVL-MOUNT-AGAIN",), source="derived: on the second call rather than the first")
+class SecondMountIsReadOnly(Patched):
+    """The second mount of a layer in the life of a process can only be read."""
+
+    @staticmethod
+    @replaces(layermounts.LayerMounts._mount)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As if what was mounted once were an image."""
+        original(*args, **kwargs)
+        mounts, layer = args[0], args[1]
+        if (id(mounts), layer.layer_id) in _SEEN:
+            subprocess.run(["mount", "-o", "remount,bind,ro", layer.merged], check=True)
+        _SEEN.add((id(mounts), layer.layer_id))
+        _ALIVE.append(mounts)
+
+
+@mutant(breaks=("OVL-MOUNT-LEFT-OVER",), source="moby/moby#42832")
+class OpenUnmountsEverything(Patched):
+    """What is mounted in a home is taken for the remains of a crash when it is opened, and unmounted."""
+
+    @staticmethod
+    @replaces(home.Home.make_private)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Tidy first."""
+        for name in sorted(os.listdir(args[0].path)):
+            if os.path.ismount(f"{args[0].path}/{name}/merged"):
+                subprocess.run(["umount", "--lazy", f"{args[0].path}/{name}/merged"], check=True)
+        return original(*args, **kwargs)
+
+
+@mutant(breaks=("OVL-MOUNT-LAST-PUT",), source="containers/storage@da0df59a0", hard=True)
+class PutHidesBusyMount(Patched):
+    """A mount in which a file is open cannot be undone, and nobody hears of it."""
+
+    @staticmethod
+    @replaces(libc.umount)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Not lazily, and without a word."""
+        target, flags = (*args, 0)[:2]
+        try:
+            return original(target, flags & ~2, **kwargs)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
 
 
 @mutant(
@@ -70,82 +183,6 @@ class FailedMountChangesWorkingDirectory(Patched):
         os.chdir(args[0])
         original(*args, **kwargs)
         os.chdir(before)
-
-
-@mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939", hard=True)
-class MountEscapesNoColon(Patched):
-    """A colon in a path is not escaped, and ends a lower."""
-
-    @staticmethod
-    @replaces(mounts.escape)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        return original(*args, **kwargs).replace("\\:", ":")
-
-
-@mutant(breaks=("OVL-NAMES-HOME",), source="containers/fuse-overlayfs#227", hard=True)
-class MountEscapesNoComma(Patched):
-    """A comma in a path is not escaped, and ends an option."""
-
-    @staticmethod
-    @replaces(mounts.escape)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        return original(*args, **kwargs).replace("\\,", ",")
-
-
-@mutant(breaks=("OVL-NAMES-HOME",), source="containers/fuse-overlayfs#440", hard=True)
-class MountEscapesNoBackslash(Patched):
-    """A backslash in a path is not escaped, and escapes what follows it."""
-
-    @staticmethod
-    @replaces(mounts.escape)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        del original, kwargs
-        return str(args[0]).replace(":", "\\:").replace(",", "\\,")
-
-
-@mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939: the order of two escapes", hard=True)
-class MountEscapesBackslashesLast(Patched):
-    """Backslashes are escaped last, those of the other escapes too."""
-
-    @staticmethod
-    @replaces(mounts.escape)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """In another order."""
-        del original, kwargs
-        return str(args[0]).replace(":", "\\:").replace(",", "\\,").replace("\\", "\\\\")
-
-
-@mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939: upper and work", hard=True)
-class MountEscapesLowersOnly(Patched):
-    """Lowers are escaped, and the upper and the work directory are not."""
-
-    @staticmethod
-    @replaces(mounts.option_data)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Lowers first, then the rest as it is."""
-        (request,) = args
-        only_lowers = original(dataclasses.replace(request, upper="", work="", options=()), **kwargs)
-        words = [f"upperdir={request.upper}", f"workdir={request.work}"] if request.upper else []
-        return b",".join([only_lowers, *map(os.fsencode, [*words, *filter(None, request.options)])])
-
-
-@mutant(
-    breaks=("OVL-LIFE-NO-LEAKS",),
-    source="behaviour#path-escapes: a space in the home; field-bugs#special-paths",
-    hard=True,
-)
-class MountinfoIsNotUnescaped(Patched):
-    """A space in the path of the home is not recognised in the kernel's list of mounts, so its mount stays."""
-
-    @staticmethod
-    @replaces(mountinfo._unescape)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """With its escapes."""
-        del original, kwargs
-        return os.fsdecode(args[0])
 
 
 @mutant(breaks=("OVL-MOUNT-LABEL-LONG",), source="containers/buildah#3708: a label that is too large")
@@ -221,33 +258,6 @@ class MountErrorNamesNoLower(Patched):
             raise OSError(2, "No such file or directory") from error
 
 
-@mutant(breaks=("OVL-CHAIN-128",), source="boundary: 127 lowers", hard=True)
-class MountDropsLower128(Patched):
-    """A mount takes 127 lowers, and the lowest of 128 is left out."""
-
-    @staticmethod
-    @replaces(mounts.mount_overlay)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As many as that."""
-        request, *rest = args
-        return original(dataclasses.replace(request, lowers=request.lowers[:127]), *rest, **kwargs)
-
-
-@mutant(breaks=("OVL-CHAIN-ORDER",), source="derived: the relative form only", hard=True)
-class MountSortsManyLowers(Patched):
-    """More lowers than a page holds by absolute paths are mounted in the order of their names."""
-
-    @staticmethod
-    @replaces(mounts.plan_mount)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Sorted, if it is not the first form that fits."""
-        plan = original(*args, **kwargs)
-        if not plan.directory:
-            return plan
-        ordered = dataclasses.replace(args[0], lowers=tuple(sorted(args[0].lowers)))
-        return original(ordered, *args[1:], **kwargs)
-
-
 @mutant(breaks=("OVL-MOUNT-READ-ONLY-USE",), source="containers/podman#1506")
 class GetLeavesDevDirectory(Patched):
     """A layer that is mounted gets the empty directory dev, so that containers can use it."""
@@ -259,17 +269,3 @@ class GetLeavesDevDirectory(Patched):
         original(*args, **kwargs)
         if args[1].writable:
             Path(args[1].merged, "dev").mkdir(exist_ok=True)
-
-
-@mutant(
-    breaks=("OVL-LAYOUT-READ",), source="behaviour#base-layers: homes are shared with containers/storage", hard=True
-)
-class MountRequiresMergedDirectory(Patched):
-    """A mount point that another driver took away is not made again."""
-
-    @staticmethod
-    @replaces(trees.make_directories)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """It was made with the layer."""
-        if not args[0].endswith("/merged"):
-            original(*args, **kwargs)

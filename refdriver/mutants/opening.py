@@ -1,4 +1,4 @@
-"""Mutants of opening: the words that are taken, the kernels and filesystems that are let in, and what is left."""
+"""Mutants of opening, options and gates of the reference driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutants of limits: ids, numbers and moments of project quota."""
+"""Mutants of quota of the reference driver."""
 
 from __future__ import annotations
 

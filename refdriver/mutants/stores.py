@@ -1,4 +1,4 @@
-"""Mutants of other owners, of image stores, and of what a driver says about itself and its layers."""
+"""Mutants of id maps, image stores and status of the reference driver."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ ENVIRONMENT = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
 MUTANTS = {
     "a whiteout lost": ("archives:ApplyOmitsDeletions", "OVL-APPLY-ROUND-TRIP"),
     "mtimes rounded": ("archives:ApplyRoundsTimesToMinutes", "OVL-APPLY-FILE-TIMES"),
-    "128 taken as 127": ("layers:ChainLimitIs127", "OVL-CHAIN-128"),
+    "128 taken as 127": ("life_chains:ChainLimitIs127", "OVL-CHAIN-128"),
     "hard links broken": ("archives:ApplyCopiesHardLinks", "OVL-APPLY-HARD-LINKS"),
-    "attributes lost": ("carrying:DiffOmitsXattrs", "OVL-META-XATTRS"),
-    "changes not listed": ("layers:ChangesAreEmpty", "OVL-CHANGES-EXPLAIN"),
-    "an archive taken that is none": ("taking:ApplyAcceptsJunk", "OVL-HOSTILE-JUNK"),
-    "a mount left": ("layers:PutNeverUnmounts", "OVL-LIFE-NO-LEAKS"),
-    "a short link trusted": ("keeping:RemoveTrustsLinkFile", "OVL-RESTART-LINK-EMPTY"),
-    "a history": ("taking:ApplyRefusesEveryArchive", "OVL-LIFE-HISTORY"),
+    "attributes lost": ("metadata:DiffOmitsXattrs", "OVL-META-XATTRS"),
+    "changes not listed": ("changes:ChangesAreEmpty", "OVL-CHANGES-EXPLAIN"),
+    "an archive taken that is none": ("hostile:ApplyAcceptsJunk", "OVL-HOSTILE-JUNK"),
+    "a mount left": ("mounting:PutNeverUnmounts", "OVL-LIFE-NO-LEAKS"),
+    "a short link trusted": ("together:RemoveTrustsLinkFile", "OVL-RESTART-LINK-EMPTY"),
+    "a history": ("archives_apply:ApplyRefusesEveryArchive", "OVL-LIFE-HISTORY"),
 }
 
 
@@ -118,7 +118,7 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
 
 def test_a_script_refuses_to_guess_when_a_command_is_missing(scratch: Path) -> None:
     left = run(
-        "python:conformance.selftest.mutants.layers:ChainIsCutBeyondLimit",
+        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
         "--requirement",
         "OVL-CHAIN-129-REFUSED",
         scratch=scratch,
@@ -145,7 +145,7 @@ def test_a_case_that_cannot_be_read_is_refused(scratch: Path, damage: str) -> No
 
 def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
     left = run(
-        "python:conformance.selftest.mutants.layers:ChainIsCutBeyondLimit",
+        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
         "--requirement",
         "OVL-CHAIN-129-REFUSED",
         scratch=scratch,

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from reading import records, verdicts
 
+from conformance import spec
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.selftest import registered
 from conformance.selftest.mutants.basis import Faithful
@@ -25,6 +27,14 @@ from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import VARIANT
 from conformance.spec import load_requirements
 from refdriver.mutants.basis import Patched, replaces
+
+REQUIREMENTS = Path(spec.__file__).with_name("requirements")
+STEMS = {
+    requirement["id"]: path.stem.partition("-")[2]
+    for path in REQUIREMENTS.glob("*.toml")
+    for family in tomllib.loads(path.read_text())["family"]
+    for requirement in family["requirement"]
+}
 
 
 def test_every_requirement_has_a_mutant_that_breaks_it() -> None:
@@ -48,6 +58,13 @@ def test_a_mutant_says_what_it_is(one: Mutant) -> None:
     assert one.sentence.endswith(".")
     assert one.sentence != (one.driver.__mro__[1].__doc__ or "").strip().splitlines()[0]
     assert one.backing in {HOST, *(one.name for one in BACKINGS)}
+
+
+@pytest.mark.parametrize("one", MUTANTS, ids=lambda one: one.name)
+def test_a_mutant_is_in_a_file_with_the_stem_of_its_family(one: Mutant) -> None:
+    stem = STEMS[one.breaks[0]]
+    file = one.driver.__module__.rpartition(".")[2]
+    assert file == stem or file.startswith(f"{stem}_")
 
 
 def modules_of(package: str) -> Iterator[ModuleType]:
@@ -149,7 +166,7 @@ def run(driver: str, *words: str, scratch: Path) -> tuple[int, Path, str]:
 def test_run_finds_a_mutant_too_and_says_how_to_repeat_it(scratch: Path) -> None:
     words = ("--requirement", "OVL-LIFE-CREATE", "--seed", "5")
     code, found, output = run(
-        "python:conformance.selftest.mutants.layers:ExistsIsAlwaysTrue", *words, scratch=scratch
+        "python:conformance.selftest.mutants.life:ExistsIsAlwaysTrue", *words, scratch=scratch
     )
     assert code == 1, output
     assert verdicts(found) == {"OVL-LIFE-CREATE": "FAIL"}
@@ -180,7 +197,7 @@ def test_a_lost_whiteout_shrinks_to_one_deletion(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
     words = ("--requirement", "OVL-META-OWNERS", "--seed", "5")
-    _, found, _ = run("python:conformance.selftest.mutants.carrying:DiffOmitsOwners", *words, scratch=scratch)
+    _, found, _ = run("python:conformance.selftest.mutants.metadata:DiffOmitsOwners", *words, scratch=scratch)
     cases = [one["steps"] for one in records(found, "outcome") if "every-kind" in one["test"]]
     assert [step for step in cases[0] if step.startswith("origin:   ")] == [
         "origin:   CreateFile f content=b'content' mode=0644",
@@ -193,7 +210,7 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
     of_one_test = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-DETERMINISTIC", "OVL-DIFF-TAR")
     words = [word for one in of_one_test for word in ("--requirement", one)]
     _, found, _ = run(
-        "python:conformance.selftest.mutants.archives:DiffOmitsDeletions", *words, "--seed", "5", scratch=scratch
+        "python:conformance.selftest.mutants.tree:DiffOmitsDeletions", *words, "--seed", "5", scratch=scratch
     )
     assert verdicts(found) == {one: "FAIL" if one == of_one_test[0] else "PASS" for one in of_one_test}
     _, found, _ = run(

@@ -413,7 +413,7 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
         str(scratch),
     ]
     env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
-    command = [*COMMAND, "run", "python:conformance.selftest.mutants.claims:DiffTruncatesClaimedTimes", *words]
+    command = [*COMMAND, "run", "python:conformance.selftest.mutants.stores:DiffTruncatesClaimedTimes", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = {one["name"]: one for one in records(results, "capability")}
@@ -457,7 +457,7 @@ def test_a_driver_is_like_itself(scratch: Path) -> None:
 
 
 def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.selftest.mutants.layers:DiffSizeCountsWhiteouts", scratch)
+    code, found, output = compared("python:conformance.selftest.mutants.changes:DiffSizeCountsWhiteouts", scratch)
     assert code == 1, output
     assert "the size of" in found["found"]
     assert found["steps"]

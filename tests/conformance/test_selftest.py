@@ -158,7 +158,7 @@ def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
 def test_a_basis_that_is_wrong_itself_proves_nothing(wrong: Any, scratch: Path) -> None:
     asked = ask(
         Mutant(wrong.HidesLayers, (CREATE,), "boundary: none"),
-        basis="conformance.selftest.mutants.taking:ApplyRefusesEveryArchive",
+        basis="conformance.selftest.mutants.archives_apply:ApplyRefusesEveryArchive",
     )
     with pytest.raises(HarnessFailed):
         tried(asked, scratch, Console(quiet=True))

@@ -1,16 +1,18 @@
-"""Mutants of diff and apply."""
+"""Mutants of diffs and of applying them."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
+import stat
 import tarfile
 from typing import IO, Any
 
 from conformance.selftest.mutants.basis import Faithful
 from conformance.selftest.mutants.mutant import mutant
-from conformance.selftest.mutants.rewriting import filtered
+from conformance.selftest.mutants.rewriting import RewritingWrapper, filtered, lowers_of
 
 
 @mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@bd13c53f8d: on the way in")
@@ -20,16 +22,6 @@ class ApplyOmitsDeletions(Faithful):
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive without its whiteouts."""
         kept = filtered(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
-        return int(self.inner.apply_diff(layer_id, parent, kept))
-
-
-@mutant(breaks=("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"), source="moby/moby#25244")
-class ApplyOmitsOpaque(Faithful):
-    """Opaque whiteouts never reach the layer that an archive is applied to."""
-
-    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply the archive without its opaque whiteouts."""
-        kept = filtered(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
@@ -65,19 +57,6 @@ class ApplyCopiesHardLinks(Faithful):
         return size
 
 
-@mutant(breaks=("OVL-APPLY-TRUNCATED",), source="CVE-2021-20291")
-class ApplyAcceptsTruncatedArchive(Faithful):
-    """An archive that is cut off is applied as far as it goes."""
-
-    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply what there is."""
-        try:
-            kept = filtered(archive, lambda member: member)
-        except tarfile.TarError:
-            return 0
-        return int(self.inner.apply_diff(layer_id, parent, kept))
-
-
 @mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="behaviour#deterministic")
 class DiffShufflesEntries(Faithful):
     """The entries of a diff come in another order each time."""
@@ -86,25 +65,6 @@ class DiffShufflesEntries(Faithful):
         """Append a comment that is never the same."""
         with self.inner.diff(layer_id, parent) as stream:
             return io.BytesIO(stream.read() + os.urandom(512))
-
-
-@mutant(
-    breaks=(
-        "OVL-WHITEOUT-IN-DIFF",
-        "OVL-WHITEOUT-SYMLINK",
-        "OVL-WHITEOUT-OWN-DIRECTORY",
-        "OVL-WHITEOUT-MANY",
-        "OVL-WHITEOUT-REPLACED",
-    ),
-    source="moby/moby@bd13c53f8d",
-)
-class DiffOmitsDeletions(Faithful):
-    """Diffs hold no deletions."""
-
-    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
-        """The diff without its whiteouts."""
-        with self.inner.diff(layer_id, parent) as stream:
-            return filtered(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
 
 
 @mutant(breaks=("OVL-DIFF-TAR",), source="behaviour#diff-format; POSIX/utilities/pax: a name may come twice")
@@ -165,3 +125,72 @@ class DiffOfMountedIsThatOfParent(Faithful):
         """Look at what is mounted."""
         mounted = parent and os.path.ismount(f"{self.home}/{layer_id}/merged")
         return self.inner.diff(parent if mounted else layer_id, "" if mounted else parent)
+
+
+@mutant(breaks=("OVL-DIFF-RELATIVE",), source="opencontainers/umoci@v0.5.0")
+class DiffNamesHostPaths(RewritingWrapper):
+    """Names begin with the path of the layer on the host, and whiteouts hold a word."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Add it."""
+        member.name = f"{self.home.lstrip('/')}/{member.name}"
+        return member
+
+
+@mutant(
+    breaks=("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
+    source="containers/storage@8aad48ae2: the link entry points at a real file",
+)
+class DiffLinksToLaterEntry(RewritingWrapper):
+    """The first of several links is left out, so that the others lead to nothing."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Find the targets first."""
+        with self.inner.diff(layer_id, parent) as stream, tarfile.open(fileobj=io.BytesIO(stream.read())) as tar:
+            self.targets = {one.linkname for one in tar.getmembers() if one.islnk()}
+        return super().diff(layer_id, parent)
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        return None if member.name in self.targets else member
+
+
+@mutant(
+    breaks=("OVL-APPLY-TWICE",),
+    source="behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
+)
+class ApplyRefusesRepeatedDeletion(Faithful):
+    """A deletion that the layer holds already makes an archive fail."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """As mknod(2) does."""
+        data = archive.read()
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            names = [name for name in tar.getnames() if "/.wh." in f"/{name}" and not name.endswith(".wh..wh..opq")]
+        for name in names:
+            directory, _, last = name.rpartition("/")
+            path = f"{self.home}/{layer_id}/diff/{directory}/{last.removeprefix('.wh.')}"
+            if os.path.lexists(path) and stat.S_ISCHR(os.lstat(path).st_mode):
+                raise FileExistsError(errno.EEXIST, "file exists", name)
+        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data)))
+
+
+@mutant(breaks=("OVL-APPLY-LOWER-LINKS",), source="containerd/containerd@51b8e468e", hard=True)
+class DiffCopiesLinksToLowerFiles(Faithful):
+    """A link to a name that the layers below have is written as a file of its own: one inode, two layers."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """Give the second name the content of the first."""
+        with self.inner.diff(layer_id, parent) as stream:
+            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
+        lowers, target = lowers_of(self, layer_id), io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for member in source.getmembers():
+                content = source.extractfile(member) if member.isreg() else None
+                if member.islnk() and any(os.path.isfile(f"{lower}/{member.linkname}") for lower in lowers):
+                    first = source.getmember(member.linkname)
+                    content = source.extractfile(first)
+                    member.type, member.linkname, member.size = tarfile.REGTYPE, "", first.size
+                tar.addfile(member, content)
+        target.seek(0)
+        return target

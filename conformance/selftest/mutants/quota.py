@@ -1,4 +1,4 @@
-"""Mutants of limits: ids, numbers and moments of project quota."""
+"""Mutants of quota."""
 
 from __future__ import annotations
 
@@ -8,7 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.life import BadIdIsIgnored
 from conformance.selftest.mutants.mutant import mutant
+
+
+@mutant(
+    breaks=("OVL-QUOTA-OF-IMAGES",), source="behaviour#layer-options: Create of the Go driver looks for 'size' only"
+)
+class SizeOfImageIsIgnoredInCapitals(Faithful):
+    """The size of a layer of an image is refused when its key is 'size', and left out when it is 'SIZE'."""
+
+    def create(self, layer_id: str, parent: str = "", options: Any = None) -> None:
+        """Compare the keys as they are."""
+        if options and "size" in options:
+            raise ValueError("a size is only for read-write layers")
+        self.inner.create(layer_id, parent)
+
+
+@mutant(
+    breaks=("OVL-QUOTA-OPTION-CASE",),
+    source="behaviour#layer-options: keys in any case",
+    backing="xfs",
+    needs="xfs-quota",
+)
+class SizeOfLayerIsCaseSensitive(Faithful):
+    """The size of a layer is left out unless its key is 'size'."""
+
+    def create_read_write(self, layer_id: str, parent: str = "", options: Any = None) -> None:
+        """Compare the keys as they are."""
+        kept = {key: value for key, value in (options or {}).items() if key == "size"}
+        self.inner.create_read_write(layer_id, parent, kept)
 
 
 @mutant(breaks=("OVL-QUOTA-SIZE-ZERO",), source="boundary: a size of 0", backing="xfs", needs="xfs-quota")
@@ -93,3 +122,12 @@ class OpenRefusesMountedHome(Faithful):
         if any(os.path.ismount(path) for path in Path(home).glob("*/merged")):
             raise ValueError("the home is busy")
         super().__init__(home, **asked)
+
+
+@mutant(
+    breaks=("OVL-QUOTA-UNSUPPORTED",),
+    source="behaviour#layer-options: refused without project quota",
+    backing="tmpfs",
+)
+class SizeOfLayerIsIgnoredWithoutQuota(BadIdIsIgnored):
+    """The size of a layer is left out where the filesystem has no quota."""

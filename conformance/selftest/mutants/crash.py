@@ -1,4 +1,4 @@
-"""Mutants that only a power cut or a failing disk shows."""
+"""Mutants of crashes."""
 
 from __future__ import annotations
 

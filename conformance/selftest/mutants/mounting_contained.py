@@ -1,4 +1,4 @@
-"""Mutants of answers of get: paths outside of the store, or none at all. The layer is mounted as it should be.
+"""Mutants of the path that get returns: outside of the store, or none. The layer is mounted as it should be.
 
 The harness must not use any of these paths; what it would do there, as root, is what the mutants are for.
 """

@@ -1,37 +1,56 @@
-"""Mutants of names that share an inode, of what an entry replaces, and of the sizes of both."""
+"""Mutants of changes and sizes."""
 
 from __future__ import annotations
 
-import io
-import os
 import tarfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from conformance.selftest.mutants.basis import Faithful
 from conformance.selftest.mutants.mutant import mutant
-from conformance.selftest.mutants.rewriting import lowers_of
 
 
-@mutant(breaks=("OVL-APPLY-LOWER-LINKS",), source="containerd/containerd@51b8e468e", hard=True)
-class DiffCopiesLinksToLowerFiles(Faithful):
-    """A link to a name that the layers below have is written as a file of its own: one inode, two layers."""
+@mutant(
+    breaks=(
+        "OVL-CHANGES-EXPLAIN",
+        "OVL-CHANGES-OPAQUE",
+        "OVL-CHANGES-ADDED-AGAIN",
+        "OVL-CHANGES-SAME-SECOND",
+        "OVL-CHANGES-SYMLINK",
+        "OVL-CHANGES-METADATA",
+        "OVL-CHANGES-ANCESTOR",
+        "OVL-CHANGES-DIFF",
+    ),
+    source="behaviour#changes: an empty answer for an error that is swallowed",
+)
+class ChangesAreEmpty(Faithful):
+    """Nothing ever changes."""
 
-    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
-        """Give the second name the content of the first."""
-        with self.inner.diff(layer_id, parent) as stream:
-            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
-        lowers, target = lowers_of(self, layer_id), io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for member in source.getmembers():
-                content = source.extractfile(member) if member.isreg() else None
-                if member.islnk() and any(os.path.isfile(f"{lower}/{member.linkname}") for lower in lowers):
-                    first = source.getmember(member.linkname)
-                    content = source.extractfile(first)
-                    member.type, member.linkname, member.size = tarfile.REGTYPE, "", first.size
-                tar.addfile(member, content)
-        target.seek(0)
-        return target
+    def changes(self, layer_id: str, parent: str = "") -> list[Any]:
+        """Say so."""
+        del layer_id, parent
+        return []
+
+
+@mutant(breaks=("OVL-CHANGES-PARENTS",), source="moby/moby#13590")
+class ChangesOmitModified(Faithful):
+    """Only what was added or deleted is listed."""
+
+    def changes(self, layer_id: str, parent: str = "") -> list[Any]:
+        """Leave out what is modified."""
+        return [change for change in self.inner.changes(layer_id, parent) if change.kind.name != "MODIFY"]
+
+
+@mutant(
+    breaks=("OVL-SIZE-DIFF", "OVL-SIZE-WHITEOUTS", "OVL-SIZE-HARD-LINKS", "OVL-SIZE-HOLES"),
+    source="behaviour#sizes: whiteouts count 0",
+)
+class DiffSizeCountsWhiteouts(Faithful):
+    """Each entry of a diff counts a byte."""
+
+    def diff_size(self, layer_id: str, parent: str = "") -> int:
+        """Count too much."""
+        return int(self.inner.diff_size(layer_id, parent)) + len(self.inner.changes(layer_id, parent))
 
 
 @mutant(breaks=("OVL-SIZE-APPLIED",), source="moby/moby#28264")

@@ -1,4 +1,4 @@
-"""Mutants of the life cycle of layers, and of chains of the maximum length."""
+"""Mutants of the life cycle of layers and of chains of the reference driver."""
 
 from __future__ import annotations
 
@@ -9,9 +9,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from refdriver import driver, layers, mounts, trees
+from refdriver import driver, home, layers, mounts, trees
+from refdriver.linux import mountinfo
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
+
+
+@mutant(
+    breaks=("OVL-LIFE-NO-LEAKS",),
+    source="behaviour#private-home: after a restart; containers/storage@da0df59a0",
+    hard=True,
+)
+class ReopenedHomeStaysMounted(Patched):
+    """The home's own mount is undone by the opening that made it, and by no later one."""
+
+    made: set[str] = set()  # noqa: RUF012 - of all openings
+
+    @staticmethod
+    @replaces(home.Home.make_private)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Note whether this opening made it."""
+        made = original(*args, **kwargs)
+        (ReopenedHomeStaysMounted.made.add if made else ReopenedHomeStaysMounted.made.discard)(args[0].path)
+        return made
+
+    @staticmethod
+    @replaces(home.Home.unmount)
+    def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Undo what is one's own."""
+        if args[0].path in ReopenedHomeStaysMounted.made:
+            original(*args, **kwargs)
 
 
 @mutant(breaks=("OVL-LIFE-CREATE",), source="behaviour#chain")
@@ -234,14 +261,44 @@ class ChainLimitIs129(Patched):
             return (f"l/{store.read_short_name(layer)}", *store.read_chain(layer))
 
 
-@mutant(breaks=("OVL-DIFF-ANCESTOR",), source="behaviour#native-diff: for the direct parent only", hard=True)
-class DiffTakesAncestorForParent(Patched):
-    """Any layer of the chain is taken for the direct parent, so a diff against a grandparent lacks the parent."""
+@mutant(
+    breaks=("OVL-LIFE-NO-LEAKS",),
+    source="behaviour#path-escapes: a space in the home; field-bugs#special-paths",
+    hard=True,
+)
+class MountinfoIsNotUnescaped(Patched):
+    """A space in the path of the home is not recognised in the kernel's list of mounts, so its mount stays."""
 
     @staticmethod
-    @replaces(layers.LayerStore.is_direct_parent)
+    @replaces(mountinfo._unescape)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Somewhere in the chain."""
-        store, layer, parent = args
-        named = any(lower.layer.layer_id == parent for lower in store.lowers(layer))
-        return named or original(*args, **kwargs)
+        """With its escapes."""
+        del original, kwargs
+        return os.fsdecode(args[0])
+
+
+@mutant(breaks=("OVL-CHAIN-128",), source="boundary: 127 lowers", hard=True)
+class MountDropsLower128(Patched):
+    """A mount takes 127 lowers, and the lowest of 128 is left out."""
+
+    @staticmethod
+    @replaces(mounts.mount_overlay)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As many as that."""
+        request, *rest = args
+        return original(dataclasses.replace(request, lowers=request.lowers[:127]), *rest, **kwargs)
+
+
+@mutant(breaks=("OVL-CHAIN-ORDER",), source="derived: the relative form only", hard=True)
+class MountSortsManyLowers(Patched):
+    """More lowers than a page holds by absolute paths are mounted in the order of their names."""
+
+    @staticmethod
+    @replaces(mounts.plan_mount)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Sorted, if it is not the first form that fits."""
+        plan = original(*args, **kwargs)
+        if not plan.directory:
+            return plan
+        ordered = dataclasses.replace(args[0], lowers=tuple(sorted(args[0].lowers)))
+        return original(ordered, *args[1:], **kwargs)

@@ -1,4 +1,4 @@
-"""Mutants of changes: what is seen below, what counts as another entry, and how two trees are compared."""
+"""Mutants of changes and sizes of the reference driver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from refdriver import changes, driver
+from refdriver import changes, driver, errors, sizes
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -156,65 +156,81 @@ class ChangesCompareSymlinksByLength(_Naive):
         return original(*args, **kwargs)
 
 
-@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containers/storage#217: where trees are compared", hard=True)
-class NaiveDiffIgnoresXattrs(Patched):
-    """Where trees are compared, attributes are left out."""
+@mutant(
+    breaks=("OVL-CHANGES-EXPLAIN",),
+    source="docker/for-linux#307: ENOTDIR is an answer, and no failure; moby/moby#37313",
+)
+class ChangesFailOnFileBelowDirectory(Patched):
+    """Changes fail where a lower has a file in the place of a directory that was made with something in it."""
 
     @staticmethod
-    @replaces(changes._carried_xattrs)
+    @replaces(changes._OverlayWalk._compare_one)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """See none."""
-        del original, args, kwargs
-        return {}
+        """Look below it all the same."""
+        _, _, upper, below = args
+        if below is not None and not below.is_directory and os.path.isdir(upper) and os.listdir(upper):
+            raise errors.UnreadableLayer(f"lstat {below.path!r}: not a directory")
+        return original(*args, **kwargs)
 
 
-@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#20240", hard=True)
-class NaiveDiffIgnoresOwners(Patched):
-    """Where trees are compared, owners are left out."""
+@mutant(breaks=("OVL-CHANGES-EXPLAIN",), source="stat(2): ELOOP of a symlink in a lower")
+class ChangesFailOnSymlinkLoop(Patched):
+    """Changes fail where a lower has a symlink that leads to itself."""
+
+    @staticmethod
+    @replaces(changes._OverlayWalk._visible)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow."""
+        found = original(*args, **kwargs)
+        if found is not None:
+            try:
+                os.stat(found.path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise errors.UnreadableLayer(f"stat {found.path!r}: {error.strerror}") from error
+        return found
+
+
+@mutant(breaks=("OVL-CHANGES-METADATA",), source="moby/moby#24913: of a directory; field-bugs#chown-of-directory")
+class ChangesOmitOwnersOfDirectories(Patched):
+    """A directory with another owner, and nothing else that is new, is not among the changes."""
 
     @staticmethod
     @replaces(changes._differ)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Give both to one."""
-        return original(*map(_of_nobody, args), **kwargs)
-
-
-def _of_nobody(node: Any) -> Any:
-    fields = {name: getattr(node.status, name) for name in dir(node.status) if name.startswith("st_")}
-    status = SimpleNamespace(**{**fields, "st_uid": 0, "st_gid": 0})
-    return type(node)(node.path, status, node.list_children, node.directories)
-
-
-@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="moby/moby#24913; moby/moby#28391", hard=True)
-class NaiveDiffIgnoresModesOfDirectories(Patched):
-    """Where trees are compared, a directory is one whatever its mode is."""
-
-    @staticmethod
-    @replaces(changes._differ)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Compare what both are."""
+        """Compare modes of directories only."""
         old, new = args
-        both = stat.S_ISDIR(old.status.st_mode) and stat.S_ISDIR(new.status.st_mode)
-        return False if both else original(*args, **kwargs)
+        if stat.S_ISDIR(old.status.st_mode) and stat.S_ISDIR(new.status.st_mode):
+            return old.status.st_mode != new.status.st_mode
+        return original(*args, **kwargs)
 
 
-@mutant(breaks=("OVL-DIFF-NATIVE-NAIVE",), source="containerd/continuity@5a839c7", hard=True)
-class NaiveDiffMissortsNeighbours(Patched):
-    """Two lists of paths are merged that are sorted in two ways, so what sorts beside 'd/' is lost: 'd-'."""
+@mutant(breaks=("OVL-SIZE-HARD-LINKS",), source="boundary: the third name; moby/moby#9283")
+class DiffSizeCountsThirdName(Patched):
+    """The third name of an inode is counted again."""
 
     @staticmethod
-    @replaces(changes._compare)
+    @replaces(sizes._Inodes.size_once)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Lose it."""
-        prefix, before, after = args
-        directories = [name for name, node in after.items() if node.is_directory]
-
-        def kept(name: bytes) -> bool:
-            return not any(name.startswith(one) and one < name < one + b"/" for one in directories)
-
-        return original(
-            prefix,
-            {name: node for name, node in before.items() if kept(name)},
-            {name: node for name, node in after.items() if kept(name)},
-            **kwargs,
+        """Forget the inode after its second."""
+        inodes, status = args
+        met = inodes.__dict__.setdefault("met", {})
+        met[status.st_ino] = met.get(status.st_ino, 0) + 1
+        return (
+            status.st_size
+            if met[status.st_ino] > 2 and not stat.S_ISDIR(status.st_mode)
+            else original(*args, **kwargs)
         )
+
+
+@mutant(breaks=("OVL-SIZE-HOLES",), source="moby/moby#31944")
+class DiffSizeCountsBlocks(Patched):
+    """The size of a file is what it takes on disk, if that is less than its length."""
+
+    @staticmethod
+    @replaces(sizes._Inodes.size_once)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Ask for the blocks."""
+        size = original(*args, **kwargs)
+        return min(size, args[1].st_blocks * 512) if stat.S_ISREG(args[1].st_mode) else size
