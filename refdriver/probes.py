@@ -70,7 +70,7 @@ def check_user_namespace_overlay(directory: str) -> None:
 def why_native_diff_is_wrong(directory: str, overlay: OverlayXattrs) -> str | None:
     """None if a layer's ``diff`` tells the whole truth here, else the reason why it does not.
 
-    It does not where the kernel copies up the opaque mark, renames directories by redirects, or copies up
+    It does not where the kernel copies up the opaque attribute, renames directories by redirects, or copies up
     metadata without the data (overlayfs.rst: redirect_dir, metacopy).
     """
     os.makedirs(f"{directory}/l1/d")

@@ -161,9 +161,9 @@ def test_a_block_that_is_run_elsewhere_says_where() -> None:
 
 
 def test_the_code_that_contributors_are_shown_is_that_of_the_suite() -> None:
-    sources = [path.read_text() for path in (*ROOT.glob("conformance/**/*.py"), *ROOT.glob("refdriver/**/*.py"))]
-    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "python"]
-    assert len(shown) > 1
+    sources = [path.read_text() for kind in ("py", "toml") for path in ROOT.glob(f"[cr]*/**/*.{kind}")]
+    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md") if block.language in ("python", "toml")]
+    assert len(shown) > 2
     for text in shown:
         assert any(text in source for source in sources), text
 

@@ -1,6 +1,6 @@
 """The matrix file: kernels, backing filesystems, parameters of overlay and drivers, as values.
 
-The file is read once, here and by the Vagrantfile. What is wrong with it is told by line and key, before anything
+The file is read once, here and by the Vagrantfile. An error in it is reported by line and key, before anything
 is made: :class:`BadMatrix`.
 """
 

@@ -1,4 +1,4 @@
-"""Runs cells: one machine for each kernel, as many at a time as this host has room for.
+"""Runs cells: one machine for each kernel, as many concurrently as this host has room for.
 
 A cell ends in one of three ways: with the result file of the suite; as lost, because its machine hung, crashed or
 did not start, which is a result file too, with what the machine said last; or not at all, when the run was ended,

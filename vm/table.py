@@ -135,7 +135,7 @@ def _between_kernels(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]
 
 
 def _between_backings(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
-    """What differs between filesystems on one kernel at least; kernels that say the same are told of once."""
+    """What differs between filesystems on one kernel at least; kernels with the same verdicts are listed once."""
     rows: dict[tuple[str, ...], list[str]] = {}
     kernels = sorted({one.kernel for one in columns}, key=_in_order)
     for requirement in matrix.requirements:

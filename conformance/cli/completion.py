@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import click
@@ -36,3 +37,20 @@ def families(context: click.Context, parameter: click.Parameter, incomplete: str
     del context, parameter
     found: dict[str, Any] = {one.family: None for one in load_requirements().values()}
     return [one for one in found if one.startswith(incomplete)]
+
+
+def connections(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Kinds of drivers that begin so, and after a ``?`` or ``&`` the keys of the kind."""
+    del context, parameter
+    from conformance.drivers.registry import KINDS, keys_of  # adapters, which no other completion needs
+
+    before, mark, begun = re.fullmatch(r"(?s)(.*?)(?:([?&])([^?&=]*))?", incomplete).groups()  # type: ignore[union-attr]
+    if mark:
+        keys = [one for one in keys_of(before.partition(":")[0]) if one.name.startswith(begun)]
+        return [CompletionItem(f"{before}{mark}{one.name}=", help=one.meaning) for one in keys]
+    return [
+        CompletionItem(f"{kind.name}:", help=form)
+        for kind in KINDS.values()
+        for form, _ in kind.forms
+        if kind.name.startswith(incomplete)
+    ]

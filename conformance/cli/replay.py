@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import main, say
+from conformance.cli.completion import connections
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.harness.task import Task
@@ -28,7 +29,7 @@ _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 
 @main.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
-@click.argument("driver")
+@click.argument("driver", shell_complete=connections)
 @click.option(
     "--times", type=click.IntRange(1), default=3, show_default=True, help="How many replays must pass for FIXED."
 )

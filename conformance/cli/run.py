@@ -21,6 +21,7 @@ from rich.console import Console
 
 from conformance.cli import completion
 from conformance.cli.base import Duration, main, say_error
+from conformance.cli.completion import connections
 from conformance.cli.events import Events, Together
 from conformance.cli.following import Followed, follow
 from conformance.cli.interruption import Interruption
@@ -58,7 +59,7 @@ class Asked:
 
 
 @main.command()
-@click.argument("driver")
+@click.argument("driver", shell_complete=connections)
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),

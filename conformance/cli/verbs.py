@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import main, say, say_error
-from conformance.cli.completion import requirement_ids
+from conformance.cli.completion import connections, requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.lab.scratch import scratch_directory
@@ -25,8 +25,8 @@ COMPARISON: Final = 1  # the version of the JSON that compare writes
 
 
 @main.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=connections)
+@click.argument("second", shell_complete=connections)
 @click.option(
     "--examples",
     type=click.IntRange(1),

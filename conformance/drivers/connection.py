@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote_plus
 
+from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.spec import load_capabilities
 
 _UNQUOTED: Final = "/:=,{}~@ "  # of what quote() would escape, so that a command can still be read
@@ -48,6 +49,23 @@ class Connection:
     def values(self, key: str) -> tuple[str, ...]:
         """All values of a key."""
         return tuple(value for name, value in self.options if name == key)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of drivers, as this package and others register it (conformance.drivers.registry).
+
+    ``forms`` are what may follow ``NAME:``, each with an example. ``source`` takes the arguments, without
+    ``writable=PATH``, and raises ValueError, OSError, ImportError or AttributeError, with what to do next. ``keys``
+    are what may follow the ``?``, besides those of every kind; None if ``source`` reads its arguments itself.
+    ``dialect_of`` is how a reproducer reaches the driver, where that can be said without opening it.
+    """
+
+    name: str
+    forms: tuple[tuple[str, str], ...]
+    source: Callable[[str], DriverSource]
+    keys: tuple[Key, ...] | None = ()
+    dialect_of: Callable[[str], Dialect | None] | None = None
 
 
 DECLINE: Final = Key("decline", "CAPABILITY:REASON, what the driver lacks by design", repeatable=True)

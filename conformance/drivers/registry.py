@@ -1,15 +1,15 @@
 """Drivers by connection string: ``KIND:ARGUMENTS``.
 
-A kind is one of this package, or an entry point of the group ``overlay_conformance.adapters`` of anybody's: a
-function that takes the arguments and gives a DriverSource, and raises ValueError, OSError, ImportError or
-AttributeError, with what to do next, when it cannot. It reads its arguments itself, but for ``writable=PATH``,
-which every kind takes and which it does not see.
+A kind is a :class:`conformance.drivers.connection.Kind`: one of this package, or an entry point of the group
+``overlay_conformance.adapters`` of another package. Those of this package are in a table, so that they are found
+where the package is not installed, such as in a machine. An entry point may also be a function that takes all
+arguments but ``writable=PATH`` and gives a DriverSource.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from conformance.drivers.connection import (
     WRITABLE,
     BadConnection,
     Key,
+    Kind,
     checked,
     checked_declined,
     checked_paths,
@@ -34,19 +35,7 @@ from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
 
 GROUP: Final = "overlay_conformance.adapters"
-KINDS: Final[Mapping[str, Callable[[str], DriverSource]]] = {
-    "python": python.source,
-    "containers-storage": containers_storage.source,
-    "graphdriver": graphdriver.source,
-    "containerd": containerd.source,
-}
-# What each takes after the "?", besides connection.COMMON.
-KEYS: Final[Mapping[str, Sequence[Key]]] = {
-    "python": python.KEYS,
-    "containers-storage": containers_storage.KEYS,
-    "graphdriver": graphdriver.KEYS,
-    "containerd": containerd.KEYS,
-}
+KINDS: Final = {one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND)}
 
 
 class UnknownDriver(Exception):
@@ -55,22 +44,17 @@ class UnknownDriver(Exception):
 
 def connect(connection: str) -> DriverSource:
     """The driver that a connection string names; raises UnknownDriver."""
-    kind, _, arguments = connection.partition(":")
-    source = KINDS.get(kind) or _of_others(kind)
-    if source is None:
-        raise UnknownDriver(
-            f"{connection!r} names no driver{suggestion(kind, KINDS)}; write"
-            " python:MODULE:CLASS (python:refdriver:Driver), containers-storage:DRIVER"
-            " (containers-storage:overlay), graphdriver:SOCKET, graphdriver:?command=COMMAND"
-            " or containerd:SNAPSHOTTER (containerd:overlayfs)"
-        )
+    name, _, arguments = connection.partition(":")
+    kind = kind_of(name)
+    if kind is None:
+        raise UnknownDriver(f"{connection!r} names no driver{suggestion(name, KINDS)}; write {_forms()}")
     try:
-        if kind in KINDS:
-            checked(parse_arguments(kind, arguments), KEYS[kind])
-        else:
+        if kind.keys is None:
             arguments, writable = _without_writable(arguments)
             checked_paths(writable)
-        found = source(arguments)
+        else:
+            checked(parse_arguments(name, arguments), kind.keys)
+        found = kind.source(arguments)
         checked_declined(found.info.declined, "what the driver declines")
     except (ImportError, AttributeError, ValueError, OSError) as error:
         raise UnknownDriver(f"cannot reach {connection!r}: {error}") from error
@@ -82,12 +66,13 @@ def dialect_of(connection: str) -> Dialect | None:
 
     A Python driver is not imported for it: its code runs in the mount namespace of a run only.
     """
-    kind, _, arguments = connection.partition(":")
-    if kind != "python":
+    name, _, arguments = connection.partition(":")
+    kind = kind_of(name)
+    if kind is None or kind.dialect_of is None:
         with closing(connect(connection)) as source:
             return source.dialect
     try:
-        return python.dialect_of(arguments)
+        return kind.dialect_of(arguments)
     except ValueError as error:
         raise UnknownDriver(f"cannot reach {connection!r}: {error}") from error
 
@@ -97,18 +82,40 @@ def writable_of(connection: str) -> tuple[Path, ...]:
 
     Each is absolute and exists. Raises UnknownDriver for others, as :func:`connect` does.
     """
-    kind, _, arguments = connection.partition(":")
+    name, _, arguments = connection.partition(":")
+    kind = kind_of(name)
     try:
-        if kind in KINDS:
+        if kind is not None and kind.keys is not None:
             return writable_in(parse(connection))
         return checked_paths(_without_writable(arguments)[1])
     except BadConnection as error:
         raise UnknownDriver(f"cannot reach {connection!r}: {error}") from error
 
 
-def keys_of(kind: str) -> tuple[Key, ...]:
-    """What a kind of this package takes after the ``?``."""
-    return (*KEYS[kind], *COMMON)
+def keys_of(name: str) -> tuple[Key, ...]:
+    """What may follow the ``?`` in a connection string of a kind; those of every kind for one that is unknown."""
+    kind = kind_of(name)
+    return (*((kind and kind.keys) or ()), *COMMON)
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of this name, of this package or of another one; None if there is none."""
+    if name in KINDS:
+        return KINDS[name]
+    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+        found: Kind | Callable[[str], DriverSource] = entry.load()
+        return found if isinstance(found, Kind) else Kind(name, (("...", "..."),), found, None)
+    return None
+
+
+def _forms() -> str:
+    """What to write, kind by kind, with examples."""
+    said = [
+        f"{kind.name}:{form} (such as {kind.name}:{example})"
+        for kind in KINDS.values()
+        for form, example in kind.forms
+    ]
+    return f"{', '.join(said[:-1])} or {said[-1]}"
 
 
 def _without_writable(arguments: str) -> tuple[str, list[str]]:
@@ -119,10 +126,3 @@ def _without_writable(arguments: str) -> tuple[str, list[str]]:
     rest = "&".join(part for part in parts if part not in ours)
     paths = [value for _, value in parse_arguments("", f"?{'&'.join(ours)}").options] if ours else []
     return (name + (mark + rest if rest or not ours else ""), paths)
-
-
-def _of_others(kind: str) -> Callable[[str], DriverSource] | None:
-    for entry in importlib.metadata.entry_points(group=GROUP, name=kind):
-        found: Callable[[str], DriverSource] = entry.load()
-        return found
-    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from conformance.drivers.protocol import Dialect
 from conformance.evidence.refusals import plain
@@ -79,10 +80,14 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return Look(_last(steps, Called), lambda _: _change(finding))
         case InWords():
             raise NoScript("the deviation is described in words only")
-    return _look_at_the_end(finding, steps)
+        case _:
+            return _look_at_the_end(finding, steps)
 
 
-def _look_at_the_end(finding: Finding, steps: Sequence[Step]) -> Look:
+def _look_at_the_end(
+    finding: FilesDiffer | StillMounted | MountedTwice | TreeGone | BytesDiffer | DiffDisagrees,
+    steps: Sequence[Step],
+) -> Look:
     """A look after all the steps."""
     end = len(steps) - 1
     match finding:
@@ -98,7 +103,8 @@ def _look_at_the_end(finding: Finding, steps: Sequence[Step]) -> Look:
             return Look(end, lambda _: _bytes(steps))
         case DiffDisagrees():
             return Look(end, lambda _: _disagrees(finding, steps))
-    raise NoScript(f"no script looks for {type(finding).__name__}")
+        case _:
+            assert_never(finding)
 
 
 def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:

@@ -184,7 +184,7 @@ def _work(heading: Heading, dialect: Dialect, named: Sequence[Opened]) -> Iterat
 
 
 def _named_places(steps: Sequence[Step]) -> list[Opened]:
-    """Stores whose own directory is named in an archive or a symlink that was made to do harm."""
+    """Stores whose own directory is named in a hostile archive or symlink."""
     texts = [step.data for step in steps if isinstance(step, Archived)]
     texts += [
         step.operation.target

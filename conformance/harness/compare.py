@@ -1,8 +1,8 @@
-"""Two drivers side by side: the same operations on both, and what one does and the other does not.
+"""Two drivers side by side: the same operations on both, and their differences.
 
-A process like the worker of a run: it reads its task from standard input and tells events. The model has no say
-here. Trees, changes, sizes and the names of a diff are compared, and what each driver refuses; the smallest chain
-of layers that shows a difference is what is told.
+A process like the worker of a run: it reads its task from standard input and reports events. The model is not used.
+Trees, changes, sizes and the names of a diff are compared, and what each driver refuses. It reports the minimal
+example: the smallest chain of layers that shows a difference.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Difference(Exception):
 
 
 def main() -> None:
-    """Compare two drivers; exits with 0 when all events are told, whatever they say."""
+    """Compare two drivers; exits with 0 when all events are reported, whatever they say."""
     events, fields = opened()
     task = Comparison(**fields)
     try:

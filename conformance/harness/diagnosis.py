@@ -1,6 +1,6 @@
-"""What this host can test, found out by doing it: a process of its own, in mounts of its own, for one lane.
+"""What this host can test, found out by trying it: a process in mounts of its own, for one privilege level.
 
-It reads its task from standard input and tells one event, like the worker of a run.
+It reads its task from standard input and reports one event, like the worker of a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Diagnosis:
 
 
 def main() -> None:
-    """Diagnose one lane; exits with 0 when the event is told."""
+    """Diagnose one privilege level; exits with 0 when the event is reported."""
     events, fields = opened()
     task = Diagnosis(**fields)
     try:

@@ -8,42 +8,45 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 
-from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverSource, TimeUp
-from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.drivers.protocol import DriverSource, TimeUp
+from conformance.drivers.registry import UnknownDriver, connect
 from conformance.harness import stores as benches
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
+from conformance.harness.outcomes import UNTESTED, case_of, explained, for_people
 from conformance.harness.preflight import Unusable, preflight
-from conformance.harness.session import Place, Replay, Session, Wish, prepare
+from conformance.harness.preparing import prepared
+from conformance.harness.selecting import (
+    do_not_shrink,
+    is_selected,
+    load_settings,
+    name_of,
+    narrowness,
+    place_of,
+    requirements_of,
+)
+from conformance.harness.session import Session
 from conformance.harness.store import Deviation
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
-from conformance.history.case import Case, decoded_draws
-from conformance.history.findings import Finding, InWords, NotDone
+from conformance.history.case import decoded_draws
 from conformance.history.printable import cut, printable
 from conformance.history.steps import History
 from conformance.history.trace import trace
-from conformance.lab import namespace, readonly
+from conformance.lab import readonly
 from conformance.lab.kernellog import KernelLog
-from conformance.lab.scratch import scratch_directory
-from conformance.spec import VARIES, Requirement, load_capabilities, load_requirements
+from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
-from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import (
     RequirementResult,
     TestOutcome,
@@ -58,12 +61,6 @@ NAME: Final = "overlay-conformance-suite"
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _COLLECTED: Final = "conformance_collected"
-UNTESTED: Final = "untested: "
-# Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
-_REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
-_RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for
-_UNSHRUNK: Final = "conformance_unshrunk"
-_MARKERS: Final = {"smoke": ("smoke",), "quick": ("smoke", "quick")}  # of the tests of profiles that are a choice
 
 
 def start(config: pytest.Config) -> None:
@@ -74,7 +71,7 @@ def start(config: pytest.Config) -> None:
     try:
         handed = getattr(config, "workerinput", {}).get(_SESSION)
         # The driver's code is imported after this process was confined.
-        session = Session.from_json(json.loads(handed)) if handed else _prepared(config, stack)
+        session = Session.from_json(json.loads(handed)) if handed else prepared(config, stack)
         # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
         source = contained(connect(config.getoption("driver")))
         if not handed:
@@ -85,56 +82,6 @@ def start(config: pytest.Config) -> None:
     stack.callback(source.close)
     tried = bool(handed) or config.option.collectonly or config.getoption("conformance_no_preflight")
     config.pluginmanager.register(ConformancePlugin(session, source, stack, tried=tried), NAME)
-
-
-def _prepared(config: pytest.Config, stack: ExitStack) -> Session:
-    known = load_requirements()
-    chosen = tuple(config.getoption("requirement")) or tuple(known)
-    unknown = set(chosen) - known.keys()
-    if unknown:
-        raise pytest.UsageError(
-            f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all"
-        )
-    profile = config.getoption("conformance_profile")
-    examples = config.getoption("conformance_examples") or EXAMPLES[profile]
-    wish = Wish(
-        config.getoption("driver"),
-        profile,
-        examples,
-        chosen,
-        tuple(config.getoption("backing")),
-        config.getoption("conformance_deadline"),
-        _replay(config.getoption("conformance_replay")),
-        writable_of(config.getoption("driver")),
-        config.getoption("conformance_call_timeout"),
-    )
-    directory = config.getoption("conformance_directory")
-    if directory is None:
-        parent = config.getoption("conformance_scratch") or tempfile.gettempdir()
-        directory = stack.enter_context(scratch_directory(Path(parent)))
-        wish = replace(wish, writable=(Path(directory), *wish.writable, *_written_by_pytest(config)))
-        config.option.conformance_directory = str(directory)
-    else:
-        wish = replace(wish, writable=(Path(directory).parent, *wish.writable))  # of the worker, with its own files
-    scratch = Path(directory)
-    stack.callback(namespace.unmount_below, scratch)
-    return prepare(wish, scratch)
-
-
-def _written_by_pytest(config: pytest.Config) -> list[Path]:
-    """Where pytest and its plugins write: reports, caches and what they leave beside the tests.
-
-    "/" is not among them, whoever starts pytest there: all else would be writable with it.
-    """
-    files = [config.getoption(name, None) for name in _REPORTS]
-    named = [config.invocation_params.dir / one for one in files if isinstance(one, (str, Path)) and one]
-    existing = [next(one for one in path.resolve().parents if one.is_dir()) for path in named]
-    places = [config.invocation_params.dir, config.rootpath, *existing]
-    return [one for one in dict.fromkeys(one.resolve() for one in places) if one != Path("/")]
-
-
-def _replay(file: str | None) -> Replay:
-    return Replay.from_json(json.loads(Path(file).read_text())) if file else Replay()
 
 
 class ConformancePlugin:
@@ -191,7 +138,7 @@ class ConformancePlugin:
         if outcome:
             self._take_inventory(Inventory())  # no test is missing where none was to run
             self._take(outcome)
-            pytest.exit(f"{_for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
+            pytest.exit(f"{for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""
@@ -221,19 +168,19 @@ class ConformancePlugin:
         for item in items:
             self._of_suite.setdefault(place_of(item).backing, Counter()).update(set(requirements_of(item)))
         items_of_others = [item for item in items if not requirements_of(item)]
-        kept = [item for item in items if self._is_selected(item)]
+        kept = [item for item in items if is_selected(self.session, item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept + items_of_others])
         if self.session.deadline:
             # What time is left for is what can differ the most from machine to machine.
             tests = Counter(one for item in kept for one in requirements_of(item))
-            kept.sort(key=functools.partial(_narrowness, self._fixtures.requirements, tests))
+            kept.sort(key=functools.partial(narrowness, self._fixtures.requirements, tests))
         items[:] = items_of_others + kept
         for item in kept:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
             elif self._is_known(item):
-                _do_not_shrink(item)
+                do_not_shrink(item)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -258,18 +205,6 @@ class ConformancePlugin:
     def _take_inventory(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self.on_collected(inventory)
-
-    def _is_selected(self, item: pytest.Item) -> bool:
-        if not set(self.session.selected) & set(requirements_of(item)):
-            return False
-        replay = self.session.replay
-        if replay.only:
-            return name_of(item) in replay.cases
-        if item.name in replay.settled:
-            return False
-        if self.session.profile in _MARKERS:
-            return any(item.get_closest_marker(one) for one in _MARKERS[self.session.profile])
-        return self.session.profile == "release" or item.get_closest_marker("release") is None
 
     @pytest.fixture
     def bench(self, request: pytest.FixtureRequest) -> Bench:
@@ -328,9 +263,9 @@ class ConformancePlugin:
             outcome = self._outcome(item, call, report)
             setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
-                report.longrepr = _for_people(outcome)
+                report.longrepr = for_people(outcome)
             if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
-                report.outcome, report.longrepr = "failed", _for_people(outcome)
+                report.outcome, report.longrepr = "failed", for_people(outcome)
                 vars(report).pop("wasxfail", None)
         return report
 
@@ -433,7 +368,7 @@ class ConformancePlugin:
             # Where the requirement that it is charged to was not selected, the test fails all the same.
             if not isinstance(error, Escaped) or set(charged) & set(self.session.selected):
                 requirements = charged
-        verdict, reason = _explained(error, report, self.tries.error)
+        verdict, reason = explained(error, report, self.tries.error)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)
         seconds, in_driver = self._fixtures.watch.seconds() if report.when == "call" else (0.0, 0.0)
         said = tuple(self._log.news()) if self._log else ()
@@ -443,170 +378,21 @@ class ConformancePlugin:
                 f"the kernel tainted itself (mask {self._log.newly_tainted():#x}); what follows cannot be trusted:"
                 f" reboot\n{reason}"
             )
+        history = self._fixtures.history
         return TestOutcome(
             item.name,
             requirements,
             verdict,
             cut(reason),
-            tuple(map(cut, trace(self._fixtures.history.steps))) if failed else (),
+            tuple(map(cut, trace(history.steps))) if failed else (),
             place_of(item).backing,
             round(seconds, 4),
             round(in_driver, 4),
             said,
-            self._fixtures.history.facts(),
-            self._case(item, error, reason) if verdict is Verdict.FAIL else None,
+            history.facts(),
+            case_of(item, self.session.driver, history, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
         )
-
-    def _case(self, item: pytest.Item, error: BaseException | None, reason: str) -> dict[str, Any] | None:
-        """What the failure can be repeated from; None if something in it has no form."""
-        history = self._fixtures.history
-        case = Case(
-            test=name_of(item),
-            requirements=requirements_of(item),
-            backing=place_of(item).backing,
-            driver=self.session.driver,
-            reason=cut(reason),
-            drawn=tuple(history.drawn),
-            steps=tuple(history.steps),
-            finding=_finding(error),
-            directory=place_of(item).directory,
-        )
-        try:
-            return case.as_json()
-        except TypeError:
-            return None
-
-
-def load_settings(examples: int) -> None:
-    """Set hypothesis up; tests that are imported afterwards are run so."""
-    settings.register_profile(
-        "conformance",
-        max_examples=examples,
-        deadline=None,  # a slow driver is not a wrong one
-        database=None,
-        print_blob=False,
-        report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    settings.load_profile("conformance")
-
-
-def _finding(error: BaseException | None) -> Finding:
-    if isinstance(error, Deviation):
-        return error.finding
-    return NotDone(str(error)) if isinstance(error, DriverRefused) else InWords()
-
-
-def _do_not_shrink(item: pytest.Item) -> None:
-    test = getattr(item, "obj", None)
-    # One function is the test of several items, and of several rounds, and takes settings once.
-    if getattr(test, "is_hypothesis_test", False) and not hasattr(test, _UNSHRUNK):
-        setattr(test, _UNSHRUNK, True)
-        settings(settings.get_profile("conformance"), phases=(Phase.explicit, Phase.generate))(test)
-
-
-def name_of(item: pytest.Item) -> str:
-    """The name of a test without its backing filesystem, as cases have it."""
-    backing = re.escape(place_of(item).backing)
-    return re.sub(rf"\[{backing}\]|(?<=\[){backing}-|-{backing}(?=\])", "", item.name, count=1)
-
-
-def _narrowness(
-    known: Mapping[str, Requirement], tests: Mapping[str, int], item: pytest.Item
-) -> tuple[int, bool, int, str]:
-    """0 for what varies with kernel, filesystem and overlay's parameters, up to 3 for what varies with nothing.
-
-    Of what varies as much, that comes first which few machines can judge, and of that, what has few ``tests``: a
-    requirement has a verdict when the last of its tests has one, so they are kept together, too.
-    """
-    found = [known[one] for one in requirements_of(item) if one in known]
-    common = not any(_RARE & set(one.needs) for one in found)
-    least = min(found, key=lambda one: (tests[one.id], one.id))
-    return len(VARIES) - max(len(one.varies) for one in found), common, tests[least.id], least.id
-
-
-def requirements_of(item: pytest.Item) -> tuple[str, ...]:
-    """The ids that a test declares."""
-    return tuple(one for marker in item.iter_markers("requirement") for one in marker.args)
-
-
-def place_of(item: pytest.Item) -> Place:
-    """The backing filesystem that a test is run on."""
-    found = getattr(item, "callspec", None)
-    place = found.params.get("bench") if found else None
-    return place if isinstance(place, Place) else Place("", "")
-
-
-def _explained(
-    error: BaseException | None, report: pytest.TestReport, first: Exception | None
-) -> tuple[Verdict, str]:
-    """A failure of the driver, or an error of the harness, in words; ``first`` is how the first example failed."""
-    if isinstance(error, pytest.xfail.Exception):
-        return Verdict.ERROR, f"pytest.xfail was called during the test, which the suite never does: {error}"
-    if hasattr(report, "wasxfail"):
-        return (Verdict.XFAIL if report.skipped else Verdict.XPASS), str(report.wasxfail)
-    if report.outcome == "passed":
-        return Verdict.PASS, ""
-    if report.outcome == "skipped":
-        return _skipped(report, error)
-    match error:
-        case Deviation():
-            return Verdict.FAIL, str(error)
-        case DriverFailed():
-            return Verdict.FAIL, f"{error}\n{error.detail}".rstrip()
-        case DriverRefused():
-            return Verdict.FAIL, f"the driver refused a step that it must do: {error}"
-        case FlakyFailure():
-            return (
-                Verdict.FAIL,
-                f"flaky: failed, and passed when the same steps were repeated: {error}\n{report.longreprtext}",
-            )
-        case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
-            # Whatever the harness draws for a history follows from what it drew before, and how far that came.
-            said = "flaky: failed, and failed differently when the same steps were repeated in a new store"
-            return Verdict.FAIL, f"{said}: {first}\n{report.longreprtext}"
-    return Verdict.ERROR, report.longreprtext
-
-
-def _skipped(report: pytest.TestReport, error: BaseException | None) -> tuple[Verdict, str]:
-    """What a skip means. A driver that runs in this process can raise one, too, and that is no verdict."""
-    text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-    reason = text.removeprefix("Skipped: ")
-    raised_in = _raised_in(error)
-    if not raised_in and not {"skip", "skipif"} & set(report.keywords):
-        return Verdict.ERROR, f"the test was skipped, and not by the suite: {reason}"
-    if raised_in and not raised_in.startswith("conformance."):
-        return Verdict.ERROR, f"the test was skipped by {raised_in}, and not by the suite: {reason}"
-    if reason.startswith(benches.DECLINED):
-        return Verdict.DECLINED, reason
-    if reason.startswith(benches.NOT_APPLICABLE):
-        return Verdict.NOT_APPLICABLE, reason
-    if reason.startswith(UNTESTED):
-        return Verdict.UNTESTED, reason
-    if raised_in:
-        return Verdict.ERROR, f"the test was skipped for a reason that is not one of the suite's: {reason}"
-    return Verdict.UNTESTED, UNTESTED + reason  # a mark of whoever runs pytest
-
-
-def _raised_in(error: BaseException | None) -> str:
-    """The module that raised an error, but for pytest's own; "" if it is pytest's, as for a test with a mark."""
-    frame, found = error.__traceback__ if error else None, ""
-    while frame:
-        known = frame.tb_frame.f_globals
-        # A module that is run by "python -m" is called __main__, and has its own name in __spec__.
-        name = str(getattr(known.get("__spec__"), "name", None) or known.get("__name__", "?"))
-        if name.partition(".")[0] not in ("_pytest", "pytest", "pluggy", "unittest", "hypothesis"):
-            found = name
-        frame = frame.tb_next
-    return found
-
-
-def _for_people(outcome: TestOutcome) -> str:
-    steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
-    lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
-    return "\n".join([*lines, "Minimal example:", *steps] if steps else lines)
 
 
 def _printable(value: Any) -> Any:

@@ -112,7 +112,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for: the words of the command line, before the host was looked at."""
+    """The options of the command line, before the host is examined."""
 
     driver: str
     profile: str
@@ -126,7 +126,7 @@ class Wish:
 
 
 def confine(writable: Sequence[Path]) -> tuple[str, list[str]]:
-    """Move this process into mounts of its own, read-only but for directories; its lane, and what is not so.
+    """Move this process into its own mounts, read-only but for directories; its privilege level, and exceptions.
 
     The first of ``writable`` is the scratch directory of the run, which gets the temporary files of this process
     and of all that it starts. Raises NoNamespace; to do it again changes nothing.

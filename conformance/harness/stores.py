@@ -139,11 +139,11 @@ class Bench:
         return None if self._replayed is None else list(self._replayed)
 
     def draw(self, data: st.DataObject, strategy: st.SearchStrategy[_T]) -> _T:
-        """A value of a property's example, put on tape; in a replay, the one that was.
+        """A value of a property's example, recorded in the history; in a replay, the recorded one.
 
         Raises CannotReplay if the test draws more often than it did then.
         """
-        if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays on tape
+        if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays recorded
             return data.draw(strategy)
         drawn = self.history.drawn
         if self._drawn_for is not data:  # hypothesis makes one for each example
@@ -236,7 +236,7 @@ class Bench:
         return self._fixtures.source.open(request)
 
     def _keep_names(self) -> None:
-        """Put on tape what the last diff held, while its file is there."""
+        """Record the names in the last diff while its file exists."""
         steps = self.history.steps
         for number in reversed(range(len(steps))):
             step = steps[number]

@@ -100,7 +100,7 @@ def _draws(item: pytest.Item) -> bool:
 
 
 def main() -> None:
-    """Run one task; exits with 0 when all events are told, whatever they say."""
+    """Run one task; exits with 0 when all events are reported, whatever they say."""
     events, fields = opened()
     task = Task(**fields)
     end_on_sigterm()

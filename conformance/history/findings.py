@@ -107,7 +107,7 @@ class DiffDisagrees:
 
 @dataclass(frozen=True, slots=True)
 class WrongAnswer:
-    """The last answer on the tape, all of it, is what is wrong: a driver that gives it again still deviates."""
+    """The last answer in the history, all of it, is wrong: a driver that gives it again still deviates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class NotContained:
 
 @dataclass(frozen=True, slots=True)
 class InWords:
-    """What is wrong is told in words only; no script can look for it."""
+    """The deviation is described in words only; no reproducer can check it."""
 
 
 Finding = (

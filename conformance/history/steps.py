@@ -19,7 +19,7 @@ from conformance.operations import ops
 class Opened:
     """A store was opened ``below`` its own directory; ``image_stores`` are of the form STORE or STORE/BELOW.
 
-    ``at`` is where the store's own directory was, as archives and symlinks made to do harm may name it.
+    ``at`` is where the store's own directory was, as hostile archives and symlinks may name it.
     """
 
     store: str

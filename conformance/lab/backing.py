@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance.lab import namespace
+from conformance.lab import mountinfo, namespace
 
 HOST: Final = "host"
 _IMAGE_SIZE: Final = 3 << 30  # bytes of a sparse file; xfs wants 300 MB, and quota tests some room
@@ -96,8 +96,7 @@ def has_project_quota(directory: Path) -> bool:
     """Whether a directory is on xfs that enforces project quota (proc(5), mountinfo: prjquota)."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    lines = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return any(fields[2] == wanted and "prjquota" in fields[-1].split(",") for fields in lines)
+    return any(one.device == wanted and "prjquota" in one.super_options for one in mountinfo.mounts())
 
 
 def _filesystems_of_the_kernel() -> set[str]:

@@ -8,7 +8,6 @@ process id would not do: each run has a PID namespace of its own.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
+
+from conformance.lab import libc
 
 _PREFIX: Final = "overlay-conformance-"
 _TARGETS: Final = ("flakey", "log-writes")
@@ -72,9 +73,7 @@ def sync_filesystem(directory: Path) -> None:
     """Write all of a filesystem to its disk (syncfs(2)); raises OSError, EIO if something could not be."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        libc.syncfs(fd)
     finally:
         os.close(fd)
 

@@ -16,7 +16,9 @@ _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 class Mount:
     """One line of mountinfo: ``root`` is the directory of the filesystem that is seen at ``point``.
 
-    ``device`` is MAJOR:MINOR of the filesystem; ``options`` are those of the mount, not of the filesystem.
+    ``device`` is MAJOR:MINOR of the filesystem; ``options`` are those of the mount, ``super_options`` those of the
+    filesystem. ``propagation`` has its tags, such as ``shared:7``. An upper directory in the options is as it was
+    given to the kernel, so it may be relative.
     """
 
     device: str
@@ -24,6 +26,9 @@ class Mount:
     point: str
     options: tuple[str, ...]
     fstype: str
+    source: str = ""
+    super_options: tuple[str, ...] = ()
+    propagation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,23 @@ def mounts() -> list[Mount]:
 
 def _parsed(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
-    _, _, device, root, point, options, *_ = before.split(b" ")
+    _, _, device, root, point, options, *tags = before.split(b" ")
+    fstype, source, *rest = after.split(b" ")
     return Mount(
         device.decode(),
         _plain(root),
         _plain(point),
         tuple(options.decode().split(",")),
-        after.split(b" ")[0].decode(),
+        fstype.decode(),
+        _plain(source),
+        tuple(_plain(one) for one in b" ".join(rest).split(b",")),  # commas of a value are escaped
+        tuple(tag.decode() for tag in tags),
     )
+
+
+def below(directory: str | os.PathLike[str]) -> list[Mount]:
+    """The mounts strictly below a directory, the oldest first."""
+    return [one for one in mounts() if one.point.startswith(os.fspath(directory) + "/")]
 
 
 def _plain(field: bytes) -> str:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import re
 import resource
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from conformance.lab import libc, mountinfo
+
 TMPFS: Final = 0x01021994  # magics of statfs(2)
 OVERLAYFS: Final = 0x794C7630
 XFS: Final = 0x58465342
-_CLONE_NEWNS: Final = 0x20000
-_CLONE_NEWUSER: Final = 0x10000000
-_CLONE_NEWPID: Final = 0x20000000
-_MS_REC_PRIVATE: Final = 16384 | (1 << 18)
-_MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
-_MS_BIND: Final = 4096
-_MS_SHARED: Final = 1 << 20
-_MNT_DETACH: Final = 2
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # What a process that waits for an init sends it for what it is sent, and what the init makes of it. They are others
 # than the first ones, as those reach the init too where they are sent to the whole process group.
 _TO_INIT: Final = {
@@ -41,15 +31,9 @@ class NoNamespace(Exception):
     """The kernel gives this process no mount namespace; the text says what would help."""
 
 
-def _call(result: int) -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def die_with_parent(parent: int) -> None:
     """Be killed when the process ``parent``, which started this one, ends (prctl(2))."""
-    _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -67,7 +51,7 @@ def enter_pid_namespace() -> str:
     try:
         if os.geteuid() != 0:
             _enter_user_namespace()
-        _call(_LIBC.unshare(_CLONE_NEWPID))
+        libc.unshare(libc.CLONE_NEWPID)
     except OSError as error:
         return f"no PID namespace: {os.strerror(error.errno or errno.EPERM)}"
     die_with_parent(parent)  # again: credentials that changed may have undone it
@@ -78,7 +62,7 @@ def enter_pid_namespace() -> str:
         os.close(writes)
         _wait_for(init, lambda number: os.kill(init, number), _TO_INIT)
         _end_with(int.from_bytes(os.read(reads, 4) or signal.SIGKILL.to_bytes(4, "little"), "little"))
-    _call(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.close(reads)
     child = os.fork()
     if child:
@@ -128,7 +112,7 @@ def process_id() -> int:
 
 def set_subreaper(on: bool) -> None:
     """Become the parent of orphans among the descendants of this process, or no longer (prctl(2))."""
-    _call(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, int(on))
 
 
 def enter_private_mounts() -> str:
@@ -140,11 +124,12 @@ def enter_private_mounts() -> str:
     try:
         if os.geteuid() != 0:
             _enter_user_namespace()
-        _call(_LIBC.unshare(_CLONE_NEWNS))
-        _call(_LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None))
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
         if process_id() != os.getpid():
             # Where it is refused, as /proc is masked in a container, process ids of /proc are those of outside.
-            _LIBC.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC), None)
+            with suppress(OSError):
+                libc.mount("proc", "/proc", "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     except OSError as error:
         raise NoNamespace(
             f"cannot make a mount namespace: {os.strerror(error.errno or errno.EPERM)}; run as root (sudo), or"
@@ -163,7 +148,7 @@ def _owns_the_machine() -> bool:
 
 def _enter_user_namespace() -> None:
     uid, gid = os.geteuid(), os.getegid()
-    _call(_LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
+    libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNS)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
     Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
@@ -171,14 +156,13 @@ def _enter_user_namespace() -> None:
 
 def mount_tmpfs(target: Path) -> None:
     """Mount a tmpfs, for scratch where no other filesystem can be an upper."""
-    _call(_LIBC.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(0), b"mode=0700"))
+    libc.mount("tmpfs", target, "tmpfs", data="mode=0700")
 
 
 def share_mounts_in(directory: Path) -> None:
     """Mount a directory on itself, and share what is mounted below it with mount namespaces that come after."""
-    name = os.fsencode(directory)
-    _call(_LIBC.mount(name, name, None, ctypes.c_ulong(_MS_BIND), None))
-    _call(_LIBC.mount(b"none", name, None, ctypes.c_ulong(_MS_SHARED), None))
+    libc.mount(directory, directory, flags=libc.MS_BIND)
+    libc.mount("none", directory, flags=libc.MS_SHARED)
 
 
 def mount_overlay_at(layers: Path, target: Path) -> None:
@@ -186,51 +170,39 @@ def mount_overlay_at(layers: Path, target: Path) -> None:
     option = b"" if _owns_the_machine() else b",userxattr"
     place = os.fsencode(layers)
     data = b"lowerdir=%b/lower,upperdir=%b/upper,workdir=%b/work" % (place, place, place) + option
-    _call(_LIBC.mount(b"overlay", os.fsencode(target), b"overlay", ctypes.c_ulong(0), data))
+    libc.mount("overlay", target, "overlay", data=data)
 
 
 def unmount(target: Path) -> None:
     """Detach what is mounted on a directory."""
-    _call(_LIBC.umount2(os.fsencode(target), _MNT_DETACH))
+    libc.detach(target)
 
 
 def mounts_below(directory: Path) -> list[str]:
-    """Where something is mounted below a directory, in the order in which it came (proc(5), mountinfo)."""
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    targets = [line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines]
-    return [os.fsdecode(target) for target in targets if target.startswith(os.fsencode(directory) + b"/")]
+    """Where something is mounted below a directory, in the order in which it was mounted."""
+    return [one.point for one in mountinfo.below(directory)]
 
 
 def overlays_below(directory: Path) -> list[tuple[str, str]]:
-    """Mount point and upper directory ("" if there is none) of each overlay below a directory (proc(5), mountinfo).
+    """Mount point and upper directory ("" if there is none) of each overlay below a directory.
 
     The upper directory is as it was given to the kernel, so it may be relative.
     """
-    found = []
-    prefix = os.fsencode(directory) + b"/"
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        before, _, after = line.partition(b" - ")
-        target, kind = _unescaped(before.split(b" ")[4]), after.split(b" ")
-        if kind[0] == b"overlay" and target.startswith(prefix):
-            options = b" ".join(kind[2:]).split(b",")  # commas of a value are escaped
-            upper = next((one.partition(b"=")[2] for one in options if one.startswith(b"upperdir=")), b"")
-            found.append((os.fsdecode(target), os.fsdecode(_unescaped(upper))))
-    return found
-
-
-def _unescaped(text: bytes) -> bytes:
-    """A field of mountinfo with its octal escapes resolved."""
-    return re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), text)
+    prefix = "upperdir="
+    return [
+        (one.point, next((text[len(prefix) :] for text in one.super_options if text.startswith(prefix)), ""))
+        for one in mountinfo.below(directory)
+        if one.fstype == "overlay"
+    ]
 
 
 def unmount_below(directory: Path) -> None:
     """Detach whatever is mounted below a directory, the newest first."""
     for target in reversed(mounts_below(directory)):
-        _LIBC.umount2(os.fsencode(target), _MNT_DETACH)
+        with suppress(OSError):
+            libc.detach(target)
 
 
 def filesystem_magic(path: Path) -> int:
     """``f_type`` of statfs(2)."""
-    buffer = ctypes.create_string_buffer(256)
-    _call(_LIBC.statfs(os.fsencode(path), buffer))
-    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+    return int.from_bytes(libc.statfs(path)[:4], sys.byteorder)

@@ -1,7 +1,7 @@
 """Power cuts: a filesystem whose disk loses what was not made safe, at any moment that its log knows.
 
 Two ways. *Recorded*: everything that the disk is told goes into a log as well (device-mapper target log-writes),
-and afterwards the disk is made again as it was at any moment of the log. *Cut*: from a moment on, whatever is
+and afterwards the disk is restored as it was at any moment of the log. *Cut*: from a moment on, whatever is
 written is lost, or refused with EIO (target flakey). Either way the filesystem is mounted again from what is left,
 and its journal recovers it, as after a cut.
 

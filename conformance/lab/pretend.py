@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import ctypes
 import errno
 import fcntl
 import os
@@ -29,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_PR_SET_NO_NEW_PRIVS: Final = 38
+from conformance.lab import libc
+
 _SECCOMP_SET_MODE_FILTER: Final = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 _RET_ALLOW: Final = 0x7FFF0000
@@ -113,7 +112,7 @@ def run(pretence: Pretence, command: Sequence[str]) -> int:
 def _become(channel: socket.socket, calls: _Calls, command: Sequence[str]) -> None:
     """In the child: install the filter, hand its descriptor to the parent, and be the command."""
     try:
-        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: nobody would answer without the parent
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would answer without the parent
         listener = _install(calls)
         socket.send_fds(channel, [b"x"], [listener])
         os.close(listener)
@@ -142,16 +141,9 @@ def _install(calls: _Calls) -> int:
             statement(0x06, _RET_ALLOW),
         )
     )
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    holder = ctypes.create_string_buffer(header, len(header))
     if os.geteuid() != 0:
-        _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    flags = ctypes.c_ulong(_SECCOMP_FILTER_FLAG_NEW_LISTENER)
-    listener = int(_LIBC.syscall(calls.seccomp, _SECCOMP_SET_MODE_FILTER, flags, holder))
-    if listener < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return listener
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    return libc.seccomp(calls.seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER, program)
 
 
 def _received(channel: socket.socket) -> int | None:
@@ -216,11 +208,11 @@ def _outcome(calls: _Calls, pretence: Pretence, pid: int, call: int, arguments: 
         path = os.readlink(reached)
     if not _concerns(os.path.realpath(path), pretence.below):
         return None
-    buffer = ctypes.create_string_buffer(256)
-    if _LIBC.statfs(os.fsencode(reached), buffer) < 0:
-        return ctypes.get_errno()
-    # struct statfs is 120 bytes on 64-bit machines, f_type the first eight (asm-generic/statfs.h)
-    _write(pid, arguments[1], struct.pack("q", pretence.magic) + buffer.raw[8:120])
+    try:
+        said = libc.statfs(reached)
+    except OSError as error:
+        return error.errno or errno.EIO
+    _write(pid, arguments[1], struct.pack("q", pretence.magic) + said[8:])
     return 0
 
 

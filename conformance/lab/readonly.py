@@ -8,25 +8,25 @@ root too; whoever has CAP_SYS_ADMIN there may undo it by another remount.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from conformance.lab import mountinfo
+from conformance.lab import libc, mountinfo
 from conformance.lab.mountinfo import Mount
 
 # Device nodes are made there (loop devices), and what is written there is no file of a disk.
 _AS_THEY_ARE: Final = ("/dev", "/proc", "/sys")
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_RDONLY: Final = 1
-_REMOUNT_BIND: Final = 32 | 4096
-_BIND_RECURSIVELY: Final = 4096 | 16384
 # A remount sets all flags anew, and those that a user namespace inherited may not be cleared
 # (mount_namespaces(7)); times of access are kept if no flag names them.
-_KEPT: Final = {"nosuid": 2, "nodev": 4, "noexec": 8, "nosymfollow": 256}
+_KEPT: Final = {
+    "nosuid": libc.MS_NOSUID,
+    "nodev": libc.MS_NODEV,
+    "noexec": libc.MS_NOEXEC,
+    "nosymfollow": libc.MS_NOSYMFOLLOW,
+}
 
 
 def protect(writable: Sequence[Path]) -> list[str]:
@@ -46,7 +46,7 @@ def protect(writable: Sequence[Path]) -> list[str]:
         if "ro" in one.options or one.fstype == "autofs" or any(_is_within(one.point, root) for root in kept):
             continue
         try:
-            _remount(one, _RDONLY)
+            _remount(one, libc.MS_RDONLY)
         except (FileNotFoundError, PermissionError) as error:
             # No path leads there: a later mount covers it, or (EACCES) this user may not search a directory.
             if error.errno == errno.EPERM:
@@ -74,22 +74,15 @@ def is_read_only(path: Path) -> bool:
 def _mount_on_itself(root: str) -> None:
     if any(one.point == root for one in mountinfo.mounts()):
         return
-    name = os.fsencode(root)
     # With what is mounted below: in a user namespace the kernel refuses to uncover it.
-    _call(_LIBC.mount(name, name, None, ctypes.c_ulong(_BIND_RECURSIVELY), None))
+    libc.mount(root, root, flags=libc.MS_BIND | libc.MS_REC)
 
 
 def _remount(one: Mount, flags: int) -> None:
     for name, flag in _KEPT.items():
         flags |= flag if name in one.options else 0
-    _call(_LIBC.mount(b"none", os.fsencode(one.point), None, ctypes.c_ulong(_REMOUNT_BIND | flags), None))
+    libc.mount("none", one.point, flags=libc.MS_REMOUNT | libc.MS_BIND | flags)
 
 
 def _is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
-def _call(result: int) -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

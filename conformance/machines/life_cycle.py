@@ -1,6 +1,6 @@
 """Histories of one or two stores: layers made, mounted, written, diffed, applied elsewhere, removed, opened again.
 
-The model of the workbench knows every tree; what the machine adds is what may come after what: a layer that is
+The model of the store knows every tree. The machine adds the permitted order of the steps: a layer that is
 mounted takes no archive, one that others are built on is not removed. After every step that can change
 something, the layer that it concerned is looked at, and those of the same name in other stores; at the end, all
 of them. What was diffed before it was written is diffed again afterwards.
@@ -127,7 +127,7 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
 
         @rule(drawn=_steps(privileged=bench.privileged, archives=archives))
         def step(self, drawn: _Step) -> None:
-            """Take a step, and put it on tape, so that it can be taken again without hypothesis."""
+            """Take a step, and record it, so that it can be repeated without hypothesis."""
             name, words = drawn
             bench.history.drawn.append([name, words])
             getattr(self, name)(**words)

@@ -14,7 +14,7 @@ import errno
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.operations import ops
 
@@ -175,6 +175,8 @@ class Tree:
             case ops.WriteAt(path, offset, data):
                 content = self._regular(path).content.ljust(offset, b"\0")
                 self._write(path, content[:offset] + data + content[offset + len(data) :])
+            case _:
+                assert_never(operation)
 
     def _parent(self, path: bytes) -> bytes:
         """The parent directory, which must be reached without symlinks."""

@@ -145,7 +145,8 @@ class WriteAt:
     data: bytes
 
 
-Operation = (
+# Operations on directories: they add or remove a name.
+Naming = (
     CreateFile
     | MakeDirectory
     | MakeSymlink
@@ -156,13 +157,11 @@ Operation = (
     | Unlink
     | RemoveDirectory
     | RemoveTree
-    | Chmod
-    | Chown
-    | SetTimes
-    | SetXattr
-    | Truncate
-    | WriteAt
 )
+# Operations on inodes: they change what a name leads to.
+Changing = Chmod | Chown | SetTimes | SetXattr | Truncate | WriteAt
+# Every interpreter ends its match with assert_never, so that mypy names those that a new operation has to reach.
+Operation = Naming | Changing
 
 
 def paths_of(operation: Operation) -> tuple[bytes, ...]:

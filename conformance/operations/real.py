@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from conformance.operations import ops
 
@@ -36,8 +36,20 @@ def perform(root: str, operation: ops.Operation) -> None:
                 file_type = stat.S_IFCHR if kind == ops.CHARACTER else stat.S_IFBLK
                 os.mknod(name, file_type | 0o600, os.makedev(major, minor), dir_fd=directory)
                 os.chmod(name, mode, dir_fd=directory)
+            case ops.MakeHardLink(_, existing):
+                with _parent(root, existing) as (source, old):
+                    os.link(old, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+            case ops.Rename(_, to):
+                with _parent(root, to) as (into, new):
+                    os.rename(name, new, src_dir_fd=directory, dst_dir_fd=into)
+            case ops.Unlink(_):
+                os.unlink(name, dir_fd=directory)
+            case ops.RemoveDirectory(_):
+                os.rmdir(name, dir_fd=directory)
+            case ops.RemoveTree(_):
+                _remove_tree(directory, name)
             case _:
-                _change(root, directory, name, operation)
+                _change(directory, name, operation)
 
 
 def with_links(operation: ops.Operation, home: str) -> ops.Operation:
@@ -68,20 +80,8 @@ def _create_file(directory: int, name: bytes, content: bytes, mode: int) -> None
         os.close(fd)
 
 
-def _change(root: str, directory: int, name: bytes, operation: ops.Operation) -> None:
+def _change(directory: int, name: bytes, operation: ops.Changing) -> None:
     match operation:
-        case ops.MakeHardLink(_, existing):
-            with _parent(root, existing) as (source, old):
-                os.link(old, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
-        case ops.Rename(_, to):
-            with _parent(root, to) as (target, new):
-                os.rename(name, new, src_dir_fd=directory, dst_dir_fd=target)
-        case ops.Unlink(_):
-            os.unlink(name, dir_fd=directory)
-        case ops.RemoveDirectory(_):
-            os.rmdir(name, dir_fd=directory)
-        case ops.RemoveTree(_):
-            _remove_tree(directory, name)
         case ops.Chown(_, uid, gid):
             os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
         case ops.SetTimes(_, mtime_ns):
@@ -98,6 +98,8 @@ def _change(root: str, directory: int, name: bytes, operation: ops.Operation) ->
         case ops.WriteAt(_, offset, data):
             with _opened(directory, name) as fd:
                 os.pwrite(fd, data, offset)
+        case _:
+            assert_never(operation)
 
 
 def _remove_tree(directory: int, name: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.operations import ops
 
@@ -95,10 +95,11 @@ def as_shell(root: str, operation: ops.Operation) -> str:
             return f"rmdir {path}"
         case ops.RemoveTree(_):
             return f"rm -r {path}"
-    return _change(path, operation)
+        case _:
+            return _change(path, operation)
 
 
-def _change(path: str, operation: ops.Operation) -> str:
+def _change(path: str, operation: ops.Changing) -> str:
     match operation:
         case ops.Chmod(_, mode):
             # Of a directory chmod(1) clears setuid and setgid only if the mode has five digits.
@@ -114,7 +115,8 @@ def _change(path: str, operation: ops.Operation) -> str:
             return f"truncate -c -s {size} {path}"
         case ops.WriteAt(_, offset, data):
             return f"{writes(data)} | dd of={path} oflag=seek_bytes seek={offset} conv=notrunc status=none"
-    raise NoScript(f"{type(operation).__name__} has no command")
+        case _:
+            assert_never(operation)
 
 
 def _content(root: str, content: bytes) -> str:

@@ -102,7 +102,7 @@ def _fill_in(
     places: Mapping[Column, tuple[str, str, str]],
     requirements: Mapping[str, Requirement],
 ) -> None:
-    """What cannot differ from one column to another, and so was judged once, is told of both.
+    """Give a verdict that cannot differ between two columns, and so was tested in one of them, to both.
 
     An error is not: it was of one place, and says nothing of the driver.
     """

@@ -85,7 +85,7 @@ class _Table(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What 12,000 cells have in common: texts, lists of texts, and outcomes, which decide many cells at a time."""
+    """What 12,000 cells have in common: texts, lists of texts, and outcomes, each of which decides many cells."""
 
     scripts: Mapping[str, str]
     texts: _Table[str] = field(default_factory=_Table)

@@ -71,7 +71,7 @@ class Alarm:
 class Hearing:
     """One variant, one seed, and what was seen.
 
-    ``passed`` counts the tests that passed; ``waived`` are requirements that failed by choice; ``reason`` says why
+    ``passed`` counts the tests that passed; ``waived`` are those that it waives and failed; ``reason`` says why
     nothing can be said of it. ``seconds`` is the whole time.
     """
 

@@ -15,7 +15,7 @@ Chain = tuple[Layer, ...]
 def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], None]) -> None:
     """Check a chain; where that fails, raise what the check says of the fewest operations that still fail.
 
-    What it raises is of the last check that is done, so that the story told is that one's.
+    What it raises is of the last check that is done, so that the trace is that one's.
     """
     whole = tuple(chain)
     try:

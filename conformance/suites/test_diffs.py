@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.plugin import UNTESTED
+from conformance.harness.outcomes import UNTESTED
 from conformance.harness.store import Deviation, Store, charged_to, content_of, entry_names, members, same_tree
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put

@@ -11,7 +11,7 @@ from conformance.harness.store import Deviation, Store, charged_to, entry_names,
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Get, Put, Reopen
 from conformance.history.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
-from conformance.lab import namespace
+from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
 from conformance.operations.strategies import STANDARD
@@ -22,9 +22,8 @@ _SHORT = len("/l/") + 26  # of a lower, after the home
 
 def mounts_below(directory: str) -> list[str]:
     """Mount points strictly below a directory, without bind mounts of directories on themselves."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    overlays = [line for line in lines if " - overlay " in line or " - fuse" in line]
-    return [fields[4] for fields in map(str.split, overlays) if fields[4].startswith(directory + "/")]
+    found = mountinfo.below(directory)
+    return [one.point for one in found if one.fstype == "overlay" or one.fstype.startswith("fuse")]
 
 
 def mounted_once(store: Store, root: str) -> None:
@@ -189,10 +188,8 @@ def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
         store.note(f"a home that is {home}")
         two_layers(store)
         root = store.do(Get("layer-1"))
-        lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        shared = [
-            fields[4] for fields in lines if fields[4] == root and any(f.startswith("shared:") for f in fields)
-        ]
+        mounted = [one for one in mountinfo.mounts() if one.point == root]
+        shared = [one for one in mounted if any(tag.startswith("shared:") for tag in one.propagation)]
         store.do(Put("layer-1"))
         if shared:
             raise Deviation(f"the mount {root} is shared with other mount namespaces; expected it to be private")

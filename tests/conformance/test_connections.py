@@ -8,22 +8,25 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance.cli.completion import connections
 from conformance.drivers.connection import (
     BadConnection,
     Connection,
     Key,
+    Kind,
     checked,
     checked_declined,
     format_connection,
     parse,
 )
 from conformance.drivers.protocol import DriverInfo, DriverSource
-from conformance.drivers.registry import GROUP, KEYS, UnknownDriver, connect, keys_of, writable_of
+from conformance.drivers.registry import GROUP, KINDS, UnknownDriver, connect, keys_of, writable_of
 from conformance.spec import load_capabilities
 
 KNOWN = (Key("binary", "a command"), Key("storage-opt", "an option", repeatable=True))
@@ -66,7 +69,7 @@ def test_options_that_are_unknown_repeated_or_empty_are_refused(options: list[tu
             checked(connection, KNOWN)
 
 
-@pytest.mark.parametrize("kind", sorted(KEYS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -261,10 +264,55 @@ def test_a_kind_of_others_reads_its_arguments_itself(scratch: Path, monkeypatch:
         connect("theirs:a?writable=b")
 
 
+def test_a_kind_of_others_is_registered_as_ours_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def source(arguments: str) -> DriverSource:
+        return DriverSource(DriverInfo(f"theirs:{arguments}", "1"), lambda _: None)  # type: ignore[arg-type,return-value]
+
+    theirs = Kind("theirs", (("NAME", "example"),), source, (Key("binary", "its command"),))
+
+    class Entry:
+        @staticmethod
+        def load() -> object:
+            return theirs
+
+    monkeypatch.setattr(
+        importlib.metadata,
+        "entry_points",
+        lambda *, group, name: [Entry] if (group, name) == (GROUP, "theirs") else [],
+    )
+    assert connect("theirs:a?binary=x").info.name == "theirs:a?binary=x"
+    with pytest.raises(UnknownDriver, match=r"there is no option 'binray' \(did you mean 'binary'\?\)"):
+        connect("theirs:a?binray=x")
+
+
+def test_a_string_that_names_no_driver_is_answered_with_every_form() -> None:
+    with pytest.raises(UnknownDriver) as refused:
+        connect("pyhton:refdriver:Driver")
+    assert "did you mean 'python'" in str(refused.value)
+    for kind in KINDS.values():
+        for form, example in kind.forms:
+            assert f"{kind.name}:{form} (such as {kind.name}:{example})" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("begun", "wanted"),
+    [
+        ("", ["python:", "containers-storage:", "graphdriver:", "graphdriver:", "containerd:"]),
+        ("cont", ["containers-storage:", "containerd:"]),
+        ("containerd:overlayfs?b", ["containerd:overlayfs?binary="]),
+        ("containerd:overlayfs?binary=x&wri", ["containerd:overlayfs?binary=x&writable="]),
+        ("python:a:B", []),
+    ],
+)
+def test_a_connection_string_is_completed(begun: str, wanted: list[str]) -> None:
+    context: Any = None
+    assert [one.value for one in connections(context, context, begun)] == wanted
+
+
 def test_the_page_lists_every_key_of_every_kind() -> None:
     text = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
     rows = {tuple(cell.strip(" `") for cell in line.split("|")[1:3]) for line in text.splitlines() if "|" in line}
-    wanted = {(kind, key.name) for kind in KEYS for key in KEYS[kind]}
+    wanted = {(kind.name, key.name) for kind in KINDS.values() for key in kind.keys or ()}
     assert wanted | {("every kind", "decline"), ("every kind", "writable")} <= rows
 
 

@@ -133,7 +133,7 @@ def test_bytes_that_are_no_archive_are_a_deviation(tmp_path_factory: pytest.Temp
     try:
         entry_names(path)
     except Deviation as deviation:
-        assert "no archive" in str(deviation)  # noqa: PT017 # what can be read is no deviation
+        assert "cannot read the diff" in str(deviation)  # noqa: PT017 # what can be read is no deviation
 
 
 def test_a_programming_error_is_no_refusal(scratch: Path) -> None:

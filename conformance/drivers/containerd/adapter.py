@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from conformance.drivers.connection import Key, absolute_command, declined_in, parse_arguments
+from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
 from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, load_grpc
 from conformance.drivers.containerd.configuration import read_configuration
@@ -215,3 +215,6 @@ def _declined(setup: Setup, address: str) -> dict[str, str]:
     if address or setup.proxy:
         declined["own-home"] = _OUTSIDE
     return declined
+
+
+KIND: Final = Kind("containerd", (("SNAPSHOTTER", "overlayfs"),), source, KEYS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
@@ -10,17 +9,16 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from conformance.drivers.containerd.formatting import Active, CannotMount, Directory, completed, is_transformed
 from conformance.drivers.containerd.messages import Mount
+from conformance.lab import libc, mountinfo
 from conformance.lab.devices import DeviceFailed, loop_device
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_CLONE_FS: Final = 0x200
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _RDONLY: Final = 1
@@ -123,12 +121,8 @@ def is_within(path: str, store: Path) -> bool:
 
 
 def mount_points() -> list[tuple[str, str]]:
-    """Where something is mounted, and its source, in the order in which it came (proc(5), mountinfo)."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = [field.decode("unicode_escape").encode("latin-1") for field in line.split(b" ")]
-        found.append((os.fsdecode(fields[4]), os.fsdecode(fields[fields.index(b"-") + 2])))
-    return found
+    """Where something is mounted, and its source, in the order in which it was mounted."""
+    return [(one.point, one.source) for one in mountinfo.mounts()]
 
 
 def _below(point: Path, target: str) -> Path:
@@ -153,14 +147,15 @@ def _make_directory(directory: Directory, within: Path) -> None:
 
 def unmount(target: Path) -> None:
     """Unmount what is topmost on a path."""
-    _call(_LIBC.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW))
+    libc.umount(target, _UMOUNT_NOFOLLOW)
 
 
 def detach_below(directory: Path) -> None:
     """Detach whatever is mounted below a directory, the newest first."""
     for target, _ in reversed(mount_points()):
         if target.startswith(f"{directory}/"):
-            _LIBC.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW)
+            with suppress(OSError):
+                libc.umount(target, _MNT_DETACH | _UMOUNT_NOFOLLOW)
 
 
 def _mount(mount: Mount, target: Path) -> None:
@@ -181,7 +176,7 @@ def _mount(mount: Mount, target: Path) -> None:
         _in_directory(directory, lambda: _mount_one(mount, target, flags, shorter))
     if flags & _BIND and flags & _RDONLY:
         # The first call makes the bind mount and ignores every other flag (mount(2), "Creating a bind mount").
-        _call(_LIBC.mount(b"none", os.fsencode(target), None, ctypes.c_ulong(_REMOUNT | _BIND | _RDONLY), None))
+        libc.mount("none", target, flags=_REMOUNT | _BIND | _RDONLY)
 
 
 def _mount_by_helper(helper: str, program: str, mount: Mount, target: Path) -> None:
@@ -219,9 +214,8 @@ def _mount_by_loop_device(mount: Mount, target: Path, flags: int, data: str) -> 
 
 
 def _mount_one(mount: Mount, target: Path, flags: int, data: str) -> None:
-    source, kind = os.fsencode(mount.source), os.fsencode(mount.type)
     try:
-        _call(_LIBC.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), os.fsencode(data)))
+        libc.mount(mount.source, target, mount.type, flags, data)
     except OSError as error:
         if error.errno == errno.ENODEV:  # mount(2): the filesystem type is not configured in the kernel
             raise CannotMount(f"this kernel has no filesystem {mount.type!r}") from error
@@ -262,7 +256,7 @@ def _in_directory(directory: str, call: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            _call(_LIBC.unshare(_CLONE_FS))
+            libc.unshare(libc.CLONE_FS)
             os.chdir(directory)
             call()
         except OSError as error:
@@ -273,9 +267,3 @@ def _in_directory(directory: str, call: Callable[[], None]) -> None:
     thread.join()
     if errors:
         raise errors[0]
-
-
-def _call(result: int) -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

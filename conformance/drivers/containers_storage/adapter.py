@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from conformance.drivers.connection import Key, absolute_command, declined_in, parse_arguments
+from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
 from conformance.drivers.containers_storage import commands
 from conformance.drivers.containers_storage.script import ContainersStorage
 from conformance.drivers.protocol import (
@@ -258,3 +258,6 @@ def _unquoted(text: str) -> bytes:
 
 def _utf8_escape(match: re.Match[bytes]) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in chr(int(match[0][2:], 16)).encode())
+
+
+KIND: Final = Kind("containers-storage", (("DRIVER", "overlay"),), source, KEYS)

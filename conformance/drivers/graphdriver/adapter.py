@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from conformance.drivers.connection import Key, absolute_command, declined_in, parse_arguments
+from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
 from conformance.drivers.graphdriver.process import Running, Server, Started, calling
 from conformance.drivers.graphdriver.script import Plugin
 from conformance.drivers.protocol import (
@@ -247,3 +247,8 @@ def _change(value: object) -> Change:
                 with contextlib.suppress(UnicodeEncodeError):
                     return Change(os.fsencode(path), _KINDS[kind])
     raise DriverFailed(f"Changes answered with an entry without a path or a known kind: {str(value)[:200]}")
+
+
+KIND: Final = Kind(
+    "graphdriver", (("SOCKET", "/run/driver.sock"), ("?command=COMMAND", "?command=driver {socket}")), source, KEYS
+)

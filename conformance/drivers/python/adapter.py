@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.drivers.connection import Connection, Key, checked_declined, declined_in, parse_arguments
+from conformance.drivers.connection import Connection, Key, Kind, checked_declined, declined_in, parse_arguments
 from conformance.drivers.protocol import (
     Answer,
     CallLimit,
@@ -274,3 +274,6 @@ def _change(value: object) -> Change:
         case [str(path), str(kind)] if kind in _KINDS:
             return Change(path.encode("latin-1", "replace"), kind)
     raise DriverFailed(f"changes answered with an entry of no known kind: {str(value)[:200]}")
+
+
+KIND: Final = Kind("python", (("MODULE:CLASS", "refdriver:Driver"),), source, KEYS, dialect_of=dialect_of)

@@ -91,6 +91,9 @@ class Host:
                 answer = _frame(connection, deadline)
             except TimeoutError:
                 raise self._hangs(limit, do) from None
+            except KeyboardInterrupt:
+                self._end()  # teardown would wait behind this call, and take its answer for that of another
+                raise
             except OSError:
                 raise self._died(do) from None
             except ValueError as error:
