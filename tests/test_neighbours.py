@@ -16,7 +16,7 @@ from benchmarks.neighbours.table import Findings, as_markdown
 from conformance.selftest.kills import Fate, Kill, KillMatrix, Specimen, Trial
 
 ROUND_TRIP, OTHER = "OVL-APPLY-ROUND-TRIP", "OVL-LIFE-CREATE"
-FAULTS = (
+MUTANTS = (
     Specimen("Both", (ROUND_TRIP,), "Both see it.", "moby/moby#23863"),
     Specimen("Ours", (ROUND_TRIP,), "We see it.", "moby/moby#23863"),
     Specimen("Theirs", (OTHER,), "They see it.", "moby/moby#23863"),
@@ -25,13 +25,13 @@ FAULTS = (
 MOBY, STORAGE = SUITES[:2]
 
 
-def dead(fault: str, requirement: str) -> Trial:
+def dead(mutant: str, requirement: str) -> Trial:
     kill = Kill((requirement,), "test_it", 1.0, 1.0, 1, 1, False, 1, "it was")
-    return Trial(fault, 1, Fate.KILLED, (kill,))
+    return Trial(mutant, 1, Fate.KILLED, (kill,))
 
 
 MATRIX = KillMatrix(
-    FAULTS,
+    MUTANTS,
     (
         dead("Both", ROUND_TRIP),
         dead("Ours", ROUND_TRIP),
@@ -42,16 +42,16 @@ MATRIX = KillMatrix(
 )
 
 
-def ran(suite: str, fault: str, *failed: str, defect: bool = False) -> Ran:
+def ran(suite: str, mutant: str, *failed: str, defect: bool = False) -> Ran:
     tests = ("TestOne", "TestTwo", "TestBad")
-    return Ran(suite, fault, tuple(one for one in tests if one not in failed), failed, defect, 1.0)
+    return Ran(suite, mutant, tuple(one for one in tests if one not in failed), failed, defect, 1.0)
 
 
 def findings(*runs: Ran) -> Findings:
     control = {one.key: ran(one.key, "Faithful", "TestBad") for one in (MOBY, STORAGE)}
-    nothing = [ran(suite.key, fault.name) for suite in (MOBY, STORAGE) for fault in FAULTS[:3]]
-    given = {(one.suite, one.fault) for one in runs}
-    others = [one for one in nothing if (one.suite, one.fault) not in given]
+    nothing = [ran(suite.key, mutant.name) for suite in (MOBY, STORAGE) for mutant in MUTANTS[:3]]
+    given = {(one.suite, one.mutant) for one in runs}
+    others = [one for one in nothing if (one.suite, one.mutant) not in given]
     return Findings(
         MATRIX,
         {ROUND_TRIP: "round trip", OTHER: "life cycle"},
@@ -112,14 +112,14 @@ def test_the_page_counts_by_family_and_says_what_is_left_out() -> None:
     assert "golang-go 2:1.19" in text
 
 
-def test_a_fault_that_not_all_have_tried_is_not_counted() -> None:
+def test_a_mutant_that_not_all_have_tried_is_not_counted() -> None:
     whole = findings()
     part = Findings(
         MATRIX,
         whole.families,
         whole.suites,
         whole.control,
-        [one for one in whole.ran if (one.suite, one.fault) != ("storage", "Ours")],
+        [one for one in whole.ran if (one.suite, one.mutant) != ("storage", "Ours")],
         whole.versions,
         whole.when,
         whole.kernel,
@@ -139,5 +139,5 @@ def test_the_graphtest_of_moby_runs_on_a_driver_and_kills_one(scratch: Path) -> 
     control = run(MOBY, program, "Faithful", "conformance.selftest.mutants.basis:Faithful", basis, scratch)
     assert len(control.passed) >= 8
     assert control.failed == ()
-    fault = "conformance.selftest.mutants.archives:LosesWhiteouts"
-    assert "TestDiffApply" in run(MOBY, program, "LosesWhiteouts", fault, basis, scratch).failed
+    mutant = "conformance.selftest.mutants.archives:ApplyOmitsDeletions"
+    assert "TestDiffApply" in run(MOBY, program, "ApplyOmitsDeletions", mutant, basis, scratch).failed

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from conformance import spec
 from conformance.cli.verbs import explain
-from conformance.selftest.mutants.catalogue import FAULTS
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.catalogue import MUTANTS
+from conformance.selftest.mutants.mutant import Mutant
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.references import Kind, Reference, in_markdown, in_words, parse_reference
 from conformance.spec.specification import as_markdown
@@ -28,16 +28,16 @@ LINK = re.compile(r"\[([^]]+)\]\((https://[^)]+)\)")
 OF_BUGS = frozenset({Kind.ISSUE, Kind.COMMIT, Kind.CVE, Kind.RELEASE})
 
 
-def of_mutant(fault: Fault) -> list[Reference]:
+def of_mutant(mutant: Mutant) -> list[Reference]:
     """What a mutant's source refers to; the rest of it is in words."""
-    parts = fault.source.split("; ")
+    parts = mutant.source.split("; ")
     return [parse_reference(one) for one in parts if not one.startswith(("boundary: ", "derived: "))]
 
 
 def cited() -> dict[str, Reference]:
     """All references of the specification and of mutants, by their target."""
     found = [one for requirement in REQUIREMENTS.values() for one in requirement.source]
-    return {one.target: one for one in [*found, *(one for fault in FAULTS for one in of_mutant(fault))]}
+    return {one.target: one for one in [*found, *(one for mutant in MUTANTS for one in of_mutant(mutant))]}
 
 
 def resolves(reference: Reference) -> bool:
@@ -117,9 +117,9 @@ def test_the_sources_of_a_requirement_resolve(requirement: Requirement) -> None:
     assert [one.target for one in requirement.source if not resolves(one)] == []
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_the_sources_of_a_mutant_resolve(fault: Fault) -> None:
-    assert [one.target for one in of_mutant(fault) if not resolves(one)] == []
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_sources_of_a_mutant_resolve(mutant: Mutant) -> None:
+    assert [one.target for one in of_mutant(mutant) if not resolves(one)] == []
 
 
 @pytest.mark.parametrize("document", [BEHAVIOUR, FIELD_BUGS], ids=lambda path: path.name)

@@ -18,7 +18,7 @@ from rich.text import Text
 from conformance.cli.base import Duration
 from conformance.spec.profiles import PROFILES
 from vm.common import OUTPUT, alone, choice_of, choosing, chosen_cells, daemon, refusals, room, say
-from vm.faults import selftest_command
+from vm.mutants import selftest_command
 
 if TYPE_CHECKING:
     from conformance.report.records import Part

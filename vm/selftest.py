@@ -24,7 +24,7 @@ _FILE: Final = "results.jsonl"
 class Asked:
     """What to try: names of mutants, or all that take one of NEEDS; ``budget`` is in seconds for each trial."""
 
-    faults: tuple[str, ...]
+    mutants: tuple[str, ...]
     profile: str
     seed: int
     seeds: int
@@ -35,7 +35,7 @@ class Asked:
 def untried_in(report: KillReport) -> tuple[tuple[str, ...], str, int, int]:
     """Mutants that could not be tried where a selftest was run, and its profile, first seed and number of seeds."""
     matrix = report.matrix
-    names = tuple(one.name for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE)
+    names = tuple(one.name for one in matrix.mutants if matrix.fate(one) is Fate.NOT_APPLICABLE)
     return names, report.about.profile, report.about.seeds[0], len(report.about.seeds)
 
 
@@ -77,8 +77,8 @@ def _command(asked: Asked) -> str:
     words = ["overlay-conformance", "selftest", "--profile", asked.profile, "--budget", f"{asked.budget:.0f}s"]
     words += ["--seed", str(asked.seed), "--seeds", str(asked.seeds), "--scratch", "/var/tmp"]
     words += ["--results", f"{_OUT}/{_FILE}"]
-    for name in asked.faults:
+    for name in asked.mutants:
         words += ["--mutant", name]
-    for need in () if asked.faults else NEEDS:
+    for need in () if asked.mutants else NEEDS:
         words += ["--needs", need]
     return f"cd {_OUT} && exec {shlex.join(words)}"

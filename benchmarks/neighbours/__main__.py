@@ -1,4 +1,4 @@
-"""``python -m benchmarks.neighbours``: run the suites of others on the faults, and write what they found."""
+"""``python -m benchmarks.neighbours``: run the suites of others on the mutants, and write what they found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.neighbours.table import Findings, as_markdown, is_reachable
 from conformance.lab.scratch import scratch_directory
 from conformance.report import killfile
 from conformance.selftest.kills import Specimen
-from conformance.selftest.mutants.catalogue import FAULTS
+from conformance.selftest.mutants.catalogue import MUTANTS
 from conformance.spec import load_requirements
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -30,7 +30,7 @@ _CONTROL = "Faithful"
 @click.option("--results", type=_FILE, default=Path("neighbours.jsonl"), show_default=True, help="Goes on with it.")
 @click.option("--markdown", type=_FILE, help="Write the page there.")
 @click.option("--suite", "keys", multiple=True, type=click.Choice([one.key for one in SUITES]), help="Only these.")
-@click.option("--fault", "names", multiple=True, metavar="NAME", help="Only these.")
+@click.option("--mutant", "names", multiple=True, metavar="NAME", help="Only these.")
 @click.option("--basis", default="refdriver:Driver", show_default=True, help="The driver that is made wrong.")
 @click.option("--only-table", is_flag=True, help="Run nothing; make the page of the results that are there.")
 def main(
@@ -42,7 +42,7 @@ def main(
     basis: str,
     only_table: bool,
 ) -> None:
-    """Run the suites of moby, containers/storage and containerd on every fault that they can reach.
+    """Run the suites of moby, containers/storage and containerd on every mutant that they can reach.
 
     Each result is added to a file of JSON lines at once; what is in it already is not run again.
     """
@@ -54,10 +54,10 @@ def main(
     if not only_table:
         if os.geteuid() != 0:
             raise click.UsageError("drivers mount overlays; run this as root (sudo)")
-        faults = {one.name: one for one in FAULTS if is_reachable(Specimen.of(one))}
+        mutants = {one.name: one for one in MUTANTS if is_reachable(Specimen.of(one))}
         drivers = {_CONTROL: "conformance.selftest.mutants.basis:Faithful"}
-        wanted = [name for name in names or faults if name in faults]
-        drivers |= {name: faults[name].connection.removeprefix("python:") for name in wanted}
+        wanted = [name for name in names or mutants if name in mutants]
+        drivers |= {name: mutants[name].connection.removeprefix("python:") for name in wanted}
         with scratch_directory(None) as scratch, results.open("a") as file:
             for suite in suites:
                 try:
@@ -67,7 +67,7 @@ def main(
                     sys.exit(2)
                 good: set[str] = set()
                 for name, driver in drivers.items():
-                    found = [one for one in done if (one.suite, one.fault) == (suite.key, name)]
+                    found = [one for one in done if (one.suite, one.mutant) == (suite.key, name)]
                     while not found or (name != _CONTROL and len(found) == 1 and good & set(found[0].failed)):
                         found.append(run(suite, program, name, driver, basis, scratch))
                         file.write(json.dumps(asdict(found[-1])) + "\n")
@@ -75,7 +75,7 @@ def main(
                         done.append(found[-1])
                     good = good or set(found[0].passed)
                     click.echo(f"{suite.key:12} {name:32} {', '.join(found[-1].failed) or 'passes'}")
-    control = {one.suite: one for one in done if one.fault == _CONTROL}
+    control = {one.suite: one for one in done if one.mutant == _CONTROL}
     if not all(one.key in control for one in suites):
         raise click.UsageError(f"{results} has no run of the correct driver for each suite; leave --only-table out")
     families = {one.id: one.family for one in load_requirements().values()}

@@ -18,7 +18,7 @@ from refdriver.plugin import PluginServer
 
 
 class _WithFiles:
-    """A driver that is given archives as files, as the suite itself gives them: some faults read one twice."""
+    """A driver that is given archives as files, as the suite itself gives them: some mutants read one twice."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

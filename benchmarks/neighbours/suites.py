@@ -48,7 +48,7 @@ class Ran:
     """One suite on one driver: what passed, what failed or did not end, and whether the driver's code broke."""
 
     suite: str
-    fault: str
+    mutant: str
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     own_defect: bool
@@ -93,7 +93,7 @@ def build(suite: Suite, directory: Path) -> Path:
     return program
 
 
-def run(suite: Suite, program: Path, fault: str, driver: str, basis: str, scratch: Path) -> Ran:
+def run(suite: Suite, program: Path, mutant: str, driver: str, basis: str, scratch: Path) -> Ran:
     """Run the tests of a suite on MODULE:CLASS, in mounts of their own, which end with them."""
     began = time.monotonic()
     serve = [sys.executable, "-m", "benchmarks.neighbours.server", driver]
@@ -102,7 +102,7 @@ def run(suite: Suite, program: Path, fault: str, driver: str, basis: str, scratc
     environment = {**os.environ, BASIS: basis, "NEIGHBOURS_SERVER": json.dumps(serve), "TMPDIR": str(directory)}
     environment["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     words = ["-test.v", f"-test.timeout={TIME}s"]
-    # With a PID namespace nothing outlives the tests, whatever a fault has its process do.
+    # With a PID namespace nothing outlives the tests, whatever a mutant has its process do.
     prefix = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with subprocess.Popen(
         [*prefix, str(program), *words],
@@ -119,7 +119,7 @@ def run(suite: Suite, program: Path, fault: str, driver: str, basis: str, scratc
             said = tests.communicate()[0].decode(errors="replace")
     shutil.rmtree(directory)
     passed, failed = told(said)
-    return Ran(suite.key, fault, passed, failed, is_own_defect(said), round(time.monotonic() - began, 3))
+    return Ran(suite.key, mutant, passed, failed, is_own_defect(said), round(time.monotonic() - began, 3))
 
 
 def told(output: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

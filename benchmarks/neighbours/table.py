@@ -49,7 +49,7 @@ sudo TMPDIR=/dev/shm .venv/bin/python -m benchmarks.neighbours --kills kills.jso
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """``control`` is each suite on the correct driver, ``ran`` on the faults, ``versions`` those of the sources."""
+    """``control``: each suite on the correct driver, ``ran`` on mutants; ``versions`` are those of the sources."""
 
     matrix: KillMatrix
     families: Mapping[str, str]  # of requirements
@@ -62,14 +62,14 @@ class Findings:
 
     @property
     def reached(self) -> list[Specimen]:
-        """The faults that were tried with all of the suites."""
-        tried = {(one.suite, one.fault) for one in self.ran}
-        return [one for one in self.matrix.faults if all((suite.key, one.name) in tried for suite in self.suites)]
+        """The mutants that were tried with all of the suites."""
+        tried = {(one.suite, one.mutant) for one in self.ran}
+        return [one for one in self.matrix.mutants if all((suite.key, one.name) in tried for suite in self.suites)]
 
-    def killers(self, suite: Suite, fault: str) -> tuple[str, ...]:
-        """The tests that fail on a fault each time that they were run, and pass on the correct driver."""
+    def killers(self, suite: Suite, mutant: str) -> tuple[str, ...]:
+        """The tests that fail on a mutant each time that they were run, and pass on the correct driver."""
         good = set(self.control[suite.key].passed)
-        runs = [one for one in self.ran if (one.suite, one.fault) == (suite.key, fault)]
+        runs = [one for one in self.ran if (one.suite, one.mutant) == (suite.key, mutant)]
         if not runs or any(one.own_defect for one in runs):
             return ()
         return tuple(test for test in runs[0].failed if test in good and all(test in one.failed for one in runs))
@@ -89,7 +89,7 @@ def as_markdown(found: Findings) -> str:
             _cells("family of the broken requirement", "mutants", _OURS, *(one.title for one in suites)),
             "|---" * (len(suites) + 3) + "|",
             *(
-                _row(found, one, [fault for fault in reached if found.families[fault.named_for] == one])
+                _row(found, one, [mutant for mutant in reached if found.families[mutant.named_for] == one])
                 for one in families
             ),
             _row(found, "**all**", reached),
@@ -118,10 +118,10 @@ def _cells(*cells: str) -> str:
     return "| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |"
 
 
-def _row(found: Findings, name: str, faults: Sequence[Specimen]) -> str:
-    counts = [sum(found.matrix.fate(one) is Fate.KILLED for one in faults)]
-    counts += [sum(bool(found.killers(suite, one.name)) for one in faults) for suite in found.suites]
-    return _cells(name, str(len(faults)), *map(str, counts))
+def _row(found: Findings, name: str, mutants: Sequence[Specimen]) -> str:
+    counts = [sum(found.matrix.fate(one) is Fate.KILLED for one in mutants)]
+    counts += [sum(bool(found.killers(suite, one.name)) for one in mutants) for suite in found.suites]
+    return _cells(name, str(len(mutants)), *map(str, counts))
 
 
 def _control_row(suite: Suite, control: Ran) -> str:
@@ -129,9 +129,9 @@ def _control_row(suite: Suite, control: Ran) -> str:
     return _cells(suite.title, str(len(control.passed)), left_out)
 
 
-def _kill_row(found: Findings, fault: Specimen) -> str:
-    killers = [", ".join(map(_short, found.killers(suite, fault.name))) for suite in found.suites]
-    return _cells(f"`{fault.name}`: {fault.sentence}", fault.named_for, *killers)
+def _kill_row(found: Findings, mutant: Specimen) -> str:
+    killers = [", ".join(map(_short, found.killers(suite, mutant.name))) for suite in found.suites]
+    return _cells(f"`{mutant.name}`: {mutant.sentence}", mutant.named_for, *killers)
 
 
 def _short(test: str) -> str:
@@ -140,20 +140,20 @@ def _short(test: str) -> str:
 
 def _left_out(found: Findings) -> str:
     names = {one.name for one in found.reached}
-    others = [one for one in found.matrix.faults if one.name not in names]
+    others = [one for one in found.matrix.mutants if one.name not in names]
     special = [one for one in others if not is_reachable(one)]
     needs = ", ".join(sorted({one.needs or one.backing for one in special}))
-    said = f"Of {len(found.matrix.faults)} mutants, {len(special)} are left out,"
+    said = f"Of {len(found.matrix.mutants)} mutants, {len(special)} are left out,"
     said += f" because they need what not every host has: {needs}."
     untried = [one.name for one in others if is_reachable(one)]
     if untried:
         said += f" {len(untried)} {'was' if len(untried) == 1 else 'were'} not tried: {', '.join(untried)}."
-    broken = sorted({one.fault for one in found.ran if one.own_defect and one.fault in names})
+    broken = sorted({one.mutant for one in found.ran if one.own_defect and one.mutant in names})
     if broken:
         said += f" Mutants whose own code fails when it is served count as survived: {', '.join(broken)}."
     return said
 
 
-def is_reachable(fault: Specimen) -> bool:
+def is_reachable(mutant: Specimen) -> bool:
     """Whether it shows on any filesystem and any host."""
-    return not fault.needs and fault.backing == "host"
+    return not mutant.needs and mutant.backing == "host"

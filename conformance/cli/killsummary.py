@@ -15,9 +15,9 @@ def print_kills(report: KillReport) -> None:
     seeded = len(report.about.seeds) > 1
     choices = {one.name: one for one in report.choices}
     for hearing in report.hearings:
-        for line in _heard(choices[hearing.different], hearing, seeded):
+        for line in _heard(choices[hearing.variant], hearing, seeded):
             say(line)
-    if report.matrix.faults:
+    if report.matrix.mutants:
         _print_trials(report, seeded)
     if report.hearings:
         standings = {one: sum(hearing.standing is one for hearing in report.hearings) for one in Standing}
@@ -28,47 +28,49 @@ def print_kills(report: KillReport) -> None:
 def _heard(choice: Choice, hearing: Hearing, seeded: bool) -> list[str]:
     seed = f"seed {hearing.seed:<6}" if seeded else ""
     passed = f"{hearing.passed} tests passed in {hearing.seconds:.1f} s"
-    lines = [f"{hearing.standing.value:16} {hearing.different:28} {seed}{passed}"]
+    lines = [f"{hearing.standing.value:16} {hearing.variant:36} {seed}{passed}"]
     if not hearing.is_good:
         lines.append(f"{_INDENT}its choice: {choice.chooses}")
     lines += [f"{_INDENT}{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in hearing.alarms]
-    if hearing.forgone:
-        lines.append(f"{_INDENT}waives: {', '.join(hearing.forgone)}")
+    if hearing.waived:
+        lines.append(f"{_INDENT}waives: {', '.join(hearing.waived)}")
     return lines + [_INDENT + line for line in hearing.reason.splitlines() if line.strip()]
 
 
 def _print_trials(report: KillReport, seeded: bool) -> None:
     matrix = report.matrix
-    for fault in matrix.faults:
-        for trial in matrix.of(fault):
-            say(_line(fault, trial, seeded))
-            for line in _remarks(fault, trial):
+    for mutant in matrix.mutants:
+        for trial in matrix.of(mutant):
+            say(_line(mutant, trial, seeded))
+            for line in _remarks(mutant, trial):
                 say(_INDENT + line)
     for requirement, said in report.gaps.items():
         say(f"{requirement}: {said}")
-    counts = {fate: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
+    counts = {fate: sum(matrix.fate(one) is fate for one in matrix.mutants) for fate in Fate}
     said = ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
     median, worst = matrix.median_and_worst()
     share = f"{matrix.share:.0%} of the applicable mutants are killed"
-    count = len(matrix.faults)
+    count = len(matrix.mutants)
     say(f"{count} mutant{'' if count == 1 else 's'}, profile {matrix.profile}: {said}; {share}")
     say(f"time to kill: median {median:.1f} s, worst {worst:.1f} s; total {report.about.seconds:.0f} s")
 
 
-def _remarks(fault: Specimen, trial: Trial) -> list[str]:
+def _remarks(mutant: Specimen, trial: Trial) -> list[str]:
     lines = []
     if trial.missed and trial.fate is Fate.KILLED:
         lines.append(f"should have failed, too: {', '.join(trial.missed)}")
-    others = [one for one in trial.killers if one not in fault.breaks]
+    others = [one for one in trial.killers if one not in mutant.breaks]
     if others:
         lines.append(f"failed, too: {', '.join(others)}")
     return lines + [line for line in trial.reason.splitlines() if line.strip()]
 
 
-def _line(fault: Specimen, trial: Trial, seeded: bool) -> str:
-    kill = trial.killed_by(fault.named_for)
+def _line(mutant: Specimen, trial: Trial, seeded: bool) -> str:
+    kill = trial.killed_by(mutant.named_for)
     seed = f"seed {trial.seed:<6}" if seeded else ""
-    return f"{trial.fate.value:16} {fault.name:28} {seed}{fault.named_for:32}{_told(kill) if kill else ''}".rstrip()
+    return (
+        f"{trial.fate.value:16} {mutant.name:36} {seed}{mutant.named_for:32}{_told(kill) if kill else ''}".rstrip()
+    )
 
 
 def _told(kill: Kill) -> str:

@@ -26,19 +26,19 @@ from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
 from conformance.report.records import digest_of
 from conformance.selftest.alarms import Choice, Hearing, Standing, heard
-from conformance.selftest.kills import KillMatrix, Seen, Specimen, judged, uncovered
+from conformance.selftest.kills import Fate, KillMatrix, Seen, Specimen, Trial, judged, uncovered
 from conformance.selftest.mutants.basis import BASIS
-from conformance.selftest.mutants.catalogue import EXCEPTIONS, FAULTS
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.catalogue import EXCEPTIONS, MUTANTS
+from conformance.selftest.mutants.mutant import Mutant
 from conformance.selftest.trials import Job, Trials, seen_of
-from conformance.selftest.variants.catalogue import DIFFERENT
-from conformance.selftest.variants.different import Different
+from conformance.selftest.variants.catalogue import VARIANTS
+from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
 from conformance.spec.errors import HarnessError
 from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
-_Driver = TypeVar("_Driver", Fault, Different)
+_Driver = TypeVar("_Driver", Mutant, Variant)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
@@ -63,7 +63,7 @@ class HarnessFailed(HarnessError):
 class Asked:
     """The command line. ``complete`` says whether these are all drivers of the catalogues."""
 
-    faults: tuple[Fault, ...]
+    mutants: tuple[Mutant, ...]
     complete: bool
     profile: str
     budget: float
@@ -71,12 +71,12 @@ class Asked:
     seeds: tuple[int, ...]
     whole: bool
     basis: str
-    different: tuple[Different, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
     del context
-    known = [one.name for one in (FAULTS if parameter.name == "names" else DIFFERENT)]
+    known = [one.name for one in (MUTANTS if parameter.name == "names" else VARIANTS)]
     return [name for name in known if name.lower().startswith(begun.lower())]
 
 
@@ -88,7 +88,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--needs",
     multiple=True,
-    type=click.Choice(sorted({one.needs for one in FAULTS if one.needs})),
+    type=click.Choice(sorted({one.needs for one in MUTANTS if one.needs})),
     help="Only mutants that need this capability of the host (repeatable).",
 )
 @click.option(
@@ -158,7 +158,7 @@ def selftest(
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is not a directory; create it first")
     asked = Asked(
-        _needing(_chosen(names, FAULTS, "mutant", all_of_them=not choices), needs),
+        _needing(_chosen(names, MUTANTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,
         profile,
         budget or (_TIME_FOR_ALL if whole else _TIME),
@@ -166,7 +166,7 @@ def selftest(
         tuple(range(seed, seed + seeds)),
         whole,
         basis,
-        _chosen(choices, DIFFERENT, "variant", all_of_them=not names and not needs),
+        _chosen(choices, VARIANTS, "variant", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
         report = tried(asked, directory, Console(highlight=False))
@@ -181,15 +181,15 @@ def selftest(
 def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     """Try the drivers with their scratch below a directory; raises HarnessFailed."""
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-    here = {one: one.why_not() for one in asked.different}
+    here = {one: _of_another(one, asked) or one.why_not() for one in asked.variants}
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
         told = follow("conformance.selftest.trials", asdict(task), progress, heard=progress.advance)
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
-    seen = [(one["fault"], one["seed"], seen_of(one)) for one in told.events]
-    _check_control(asked.basis, [one for name, _, one in seen if name == _CONTROL.fault])
+    seen = [(one["mutant"], one["seed"], seen_of(one)) for one in told.events]
+    _check_control(asked.basis, [one for name, _, one in seen if name == _CONTROL.mutant])
     about = Selftest(
         suite=importlib.metadata.version("overlay-conformance"),
         specification=digest_of(load_requirements()),
@@ -207,11 +207,17 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
     )
-    by_name = {one.name: Specimen.of(one) for one in asked.faults}
+    by_name = {one.name: Specimen.of(one) for one in asked.mutants}
     trials = [judged(by_name[name], seed, one) for name, seed, one in seen if name in by_name]
-    trials.sort(key=lambda one: (list(by_name).index(one.fault), one.seed))
+    trials += [
+        Trial(one.name, seed, Fate.NOT_APPLICABLE, reason=why)
+        for one in asked.mutants
+        for seed in asked.seeds
+        if (why := _of_another(one, asked))
+    ]
+    trials.sort(key=lambda one: (list(by_name).index(one.mutant), one.seed))
     matrix = KillMatrix(tuple(by_name.values()), tuple(trials), asked.profile)
-    choices = {one.name: Choice.of(one) for one in asked.different}
+    choices = {one.name: Choice.of(one) for one in asked.variants}
     hearings = [heard(choices[name], seed, one) for name, seed, one in seen if name in choices]
     hearings += [
         Hearing(one.name, seed, Standing.NOT_APPLICABLE, reason=why)
@@ -219,7 +225,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
         for seed in asked.seeds
         if why
     ]
-    hearings.sort(key=lambda one: (list(choices).index(one.different), one.seed))
+    hearings.sort(key=lambda one: (list(choices).index(one.variant), one.seed))
     report = KillReport(about, matrix, choices=tuple(choices.values()), hearings=tuple(hearings))
     if not asked.complete or asked.profile == "quick":
         return report
@@ -228,13 +234,18 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
 
 
 def _trials(asked: Asked) -> Iterable[Job]:
-    for fault in asked.faults:
-        about = (fault.name, fault.connection, fault.breaks, fault.backing, fault.needs)
+    for mutant in (one for one in asked.mutants if not _of_another(one, asked)):
+        about = (mutant.name, mutant.connection, mutant.breaks, mutant.backing, mutant.needs)
         for seed in asked.seeds:
             yield Job(*about, seed, asked.budget, asked.whole)
 
 
-def _hearings(asked: Asked, here: Mapping[Different, str]) -> Iterable[Job]:
+def _of_another(one: Mutant | Variant, asked: Asked) -> str:
+    """Why a driver cannot be tried because it is a mutant or variant of another one; "" if it is not."""
+    return f"it replaces functions of {one.basis}" if one.basis not in ("", asked.basis) else ""
+
+
+def _hearings(asked: Asked, here: Mapping[Variant, str]) -> Iterable[Job]:
     """They take the longest, so they come first."""
     for one in (one for one, why in here.items() if not why):
         about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
@@ -263,5 +274,5 @@ def _chosen(
     return tuple(one for one in catalogue if one.name in names or (all_of_them and not names))
 
 
-def _needing(faults: tuple[Fault, ...], needs: tuple[str, ...]) -> tuple[Fault, ...]:
-    return tuple(one for one in faults if not needs or one.needs in needs)
+def _needing(mutants: tuple[Mutant, ...], needs: tuple[str, ...]) -> tuple[Mutant, ...]:
+    return tuple(one for one in mutants if not needs or one.needs in needs)

@@ -28,6 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+if not __package__:  # run as a file, so that a program that is not installed starts it: see command()
+    sys.path.append(str(Path(__file__).parents[2]))
+
 from conformance.lab import libc
 
 _SECCOMP_SET_MODE_FILTER: Final = 1

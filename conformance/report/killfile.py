@@ -1,6 +1,6 @@
 """What a selftest leaves: JSON lines, from which its reports are made (kills.schema.json, docs/results.md).
 
-A ``selftest`` line tells what was run, ``fault`` lines what was wrong with each driver, ``trial`` lines what became
+A ``selftest`` line tells what was run, ``fault`` lines what is wrong with each driver, ``trial`` lines what became
 of it with each seed, ``gap`` lines which requirements nothing breaks; ``different`` lines what a correct driver
 chooses, ``hearing`` lines whether it conforms; and an ``end`` line how much there is.
 """
@@ -86,14 +86,14 @@ class KillReport:
 def lines_of(report: KillReport) -> list[str]:
     """The lines of the file."""
     matrix = report.matrix
-    counts = {fate.value: sum(matrix.fate(one) is fate for one in matrix.faults) for fate in Fate}
+    counts = {fate.value: sum(matrix.fate(one) is fate for one in matrix.mutants) for fate in Fate}
     records: list[dict[str, Any]] = [
         {"record": "selftest", "format": FORMAT, **asdict(report.about)},
-        *({"record": "fault", **asdict(one)} for one in matrix.faults),
+        *({"record": "fault", **asdict(one)} for one in matrix.mutants),
         *({"record": "trial", **one.as_json()} for one in matrix.trials),
         *({"record": "gap", "requirement": one, "reason": said} for one, said in report.gaps.items()),
         *({"record": "exception", "requirement": one, "reason": said} for one, said in report.exceptions.items()),
-        *({"record": "different", **asdict(one)} for one in report.choices),
+        *({"record": "different", **one.as_json()} for one in report.choices),
         *({"record": "hearing", **one.as_json()} for one in report.hearings),
         {
             "record": "end",
@@ -126,7 +126,7 @@ def read(path: Path) -> KillReport:
         (about,), (end,) = found["selftest"], found["end"]
         if about.pop("format") != FORMAT:
             raise BadKills(f"{path}: the format is not {FORMAT}; use the version of the suite that wrote it")
-        faults = tuple(Specimen.from_json(one) for one in found.get("fault", []))
+        mutants = tuple(Specimen.from_json(one) for one in found.get("fault", []))
         trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
         hearings = tuple(Hearing.from_json(one) for one in found.get("hearing", []))
         for kind, there in (("trials", trials), ("hearings", hearings)):
@@ -136,7 +136,7 @@ def read(path: Path) -> KillReport:
                 )
         return KillReport(
             Selftest(**{**about, "seeds": tuple(about["seeds"])}),
-            KillMatrix(faults, trials, about["profile"]),
+            KillMatrix(mutants, trials, about["profile"]),
             {one["requirement"]: one["reason"] for one in found.get("gap", [])},
             {one["requirement"]: one["reason"] for one in found.get("exception", [])},
             tuple(Choice.from_json(one) for one in found.get("different", [])),
@@ -173,15 +173,15 @@ def joined(found: Sequence[tuple[str, KillReport]]) -> KillReport:
                 raise BadKills(
                     f"{name} and {other_name} differ in their {what}, {ours} and {theirs}: run one again"
                 )
-    faults = {fault.name: fault for _, one in found for fault in one.matrix.faults}
+    mutants = {mutant.name: mutant for _, one in found for mutant in one.matrix.mutants}
     trials: list[Trial] = []
     kernels = []
-    for fault in faults.values():
-        said = [one for _, one in found if one.matrix.of(fault)]
-        best = next((one for one in said if one.matrix.fate(fault) is not Fate.NOT_APPLICABLE), said[0])
-        trials += best.matrix.of(fault)
+    for mutant in mutants.values():
+        said = [one for _, one in found if one.matrix.of(mutant)]
+        best = next((one for one in said if one.matrix.fate(mutant) is not Fate.NOT_APPLICABLE), said[0])
+        trials += best.matrix.of(mutant)
         kernels.append(best.about.kernel)
-    matrix = KillMatrix(tuple(faults.values()), tuple(trials), first.about.profile)
+    matrix = KillMatrix(tuple(mutants.values()), tuple(trials), first.about.profile)
     about = replace(
         first.about,
         kernel=" and ".join(dict.fromkeys(kernels)),

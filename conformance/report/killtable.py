@@ -29,14 +29,14 @@ def kill_table(report: KillReport) -> str:
         "",
         "| mutant | named for | result | time to kill | examples | operations | source |",
         "|---|---|---|---|---|---|---|",
-        *(_row(matrix, fault) for fault in matrix.faults),
+        *(_row(matrix, mutant) for mutant in matrix.mutants),
         "",
     ]
     lines += _listed("Surviving mutants", [(one.name, _why(matrix, one)) for one in matrix.alive])
     lines += _listed(
         "Mutants that are not applicable here", [(one.name, _why(matrix, one)) for one in _untried(matrix)]
     )
-    missed = [(one.name, ", ".join(_missed(matrix, one))) for one in matrix.faults if _missed(matrix, one)]
+    missed = [(one.name, ", ".join(_missed(matrix, one))) for one in matrix.mutants if _missed(matrix, one)]
     lines += _listed("Requirements that a mutant should have failed, too", missed)
     lines += _listed("Requirements that no mutant broke", list(report.gaps.items()))
     lines += _listed("Requirements without a mutant, by exception", list(report.exceptions.items()))
@@ -71,7 +71,7 @@ def _correct(report: KillReport) -> list[str]:
 def _choice_row(found: Verdicts) -> str:
     said = found.standing.value
     said += f": {', '.join(found.requirements)}" if found.alarms else ""
-    said += f"; waives {', '.join(found.forgone)}" if found.forgone else ""
+    said += f"; waives {', '.join(found.waived)}" if found.waived else ""
     said += f" ({' '.join(found.reason.split())[:300]})" if found.reason else ""
     choice = found.choice
     return _cells(f"`{choice.name}`: {choice.chooses}", said, str(found.passed), choice.source)
@@ -86,13 +86,13 @@ def _seeds(seeds: tuple[int, ...]) -> str:
 
 
 def _figures(matrix: KillMatrix) -> list[str]:
-    killed = [one for one in matrix.faults if matrix.fate(one) is Fate.KILLED]
+    killed = [one for one in matrix.mutants if matrix.fate(one) is Fate.KILLED]
     untried = _untried(matrix)
     median, worst = matrix.median_and_worst()
-    sizes = [size for one in matrix.faults if (size := matrix.size_of(one)) is not None]
+    sizes = [size for one in matrix.mutants if (size := matrix.size_of(one)) is not None]
     small = sum(size <= _SMALL for size in sizes)
     lines = [
-        f"- {len(killed)} of {len(matrix.faults) - len(untried)} mutants are killed"
+        f"- {len(killed)} of {len(matrix.mutants) - len(untried)} mutants are killed"
         + (f"; {len(untried)} more are not applicable here" if untried else ""),
         f"- time to kill: median {median:.1f} s, worst {worst:.1f} s",
     ]
@@ -104,36 +104,36 @@ def _figures(matrix: KillMatrix) -> list[str]:
     return lines
 
 
-def _row(matrix: KillMatrix, fault: Specimen) -> str:
-    kills = matrix.kills_of(fault)
-    fate = matrix.fate(fault)
-    others = len(matrix.other_killers(fault))
+def _row(matrix: KillMatrix, mutant: Specimen) -> str:
+    kills = matrix.kills_of(mutant)
+    fate = matrix.fate(mutant)
+    others = len(matrix.other_killers(mutant))
     said = fate.value + (f", and by {others} more" if others and fate is Fate.KILLED else "")
     worst = f"{max(one.seconds for one in kills):.1f} s" if kills else ""
     examples = str(max(one.examples for one in kills)) if kills else ""
-    size = matrix.size_of(fault)
-    mark = " (hard)" if fault.hard else ""
+    size = matrix.size_of(mutant)
+    mark = " (hard)" if mutant.hard else ""
     return _cells(
-        f"`{fault.name}`{mark}: {fault.sentence}",
-        fault.named_for,
+        f"`{mutant.name}`{mark}: {mutant.sentence}",
+        mutant.named_for,
         said,
         worst,
         examples,
         "" if size is None else str(size),
-        fault.source,
+        mutant.source,
     )
 
 
-def _missed(matrix: KillMatrix, fault: Specimen) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one for trial in matrix.of(fault) for one in trial.missed))
+def _missed(matrix: KillMatrix, mutant: Specimen) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for trial in matrix.of(mutant) for one in trial.missed))
 
 
 def _untried(matrix: KillMatrix) -> list[Specimen]:
-    return [one for one in matrix.faults if matrix.fate(one) is Fate.NOT_APPLICABLE]
+    return [one for one in matrix.mutants if matrix.fate(one) is Fate.NOT_APPLICABLE]
 
 
-def _why(matrix: KillMatrix, fault: Specimen) -> str:
-    return next((one.reason for one in matrix.of(fault) if one.fate is matrix.fate(fault)), "it was not tried")
+def _why(matrix: KillMatrix, mutant: Specimen) -> str:
+    return next((one.reason for one in matrix.of(mutant) if one.fate is matrix.fate(mutant)), "it was not tried")
 
 
 def _listed(title: str, entries: list[tuple[str, str]]) -> list[str]:

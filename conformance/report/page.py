@@ -147,24 +147,24 @@ def _kills(report: KillReport | None) -> dict[str, Any] | None:
         return None
     about, matrix = report.about, report.matrix
     rows = []
-    for fault in matrix.faults:
-        kills = matrix.kills_of(fault)
+    for mutant in matrix.mutants:
+        kills = matrix.kills_of(mutant)
         rows.append(
             {
-                **asdict(fault),
-                "fate": matrix.fate(fault).value,
+                **asdict(mutant),
+                "fate": matrix.fate(mutant).value,
                 "seconds": max((one.seconds for one in kills), default=None),
                 "examples": max((one.examples for one in kills), default=None),
-                "size": matrix.size_of(fault),
-                "others": matrix.other_killers(fault),
-                "reason": "\n".join(dict.fromkeys(one.reason for one in matrix.of(fault) if one.reason)),
+                "size": matrix.size_of(mutant),
+                "others": matrix.other_killers(mutant),
+                "reason": "\n".join(dict.fromkeys(one.reason for one in matrix.of(mutant) if one.reason)),
             }
         )
     median, worst = matrix.median_and_worst()
     said = asdict(about) | {"share": matrix.share, "median": median, "worst": worst}
     return {
         "about": said,
-        "faults": rows,
+        "mutants": rows,
         "gaps": list(report.gaps.items()),
         "choices": [_choice(summed_up(one, report.hearings)) for one in report.choices],
     }
@@ -176,7 +176,7 @@ def _choice(found: Verdicts) -> dict[str, Any]:
         "standing": found.standing.value,
         "passed": found.passed,
         "alarms": [f"{', '.join(one.requirements)}, {one.test}: {one.reason}" for one in found.alarms],
-        "forgone": found.forgone,
+        "waived": found.waived,
         "reason": found.reason,
     }
 

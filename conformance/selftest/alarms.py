@@ -1,4 +1,4 @@
-"""What the suite makes of a driver that is correct and chooses differently: it conforms, or there is a false alarm.
+"""What the suite makes of a variant: it conforms, or there is a false alarm.
 
 A hearing is one run of the suite on one such driver. A requirement that fails on it is a false alarm, but for those
 of level SHOULD that it waives.
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from conformance.selftest.kills import Seen
-from conformance.selftest.variants.different import Different
+from conformance.selftest.variants.variant import Variant
 from conformance.spec.verdicts import Verdict
 
 
@@ -27,24 +27,30 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is said of a variant, without the driver; ``forgoes`` are requirements that it may fail."""
+    """What is said of a variant, without the driver; ``waives`` are requirements that it may fail."""
 
     name: str
     chooses: str
     source: str
     touches: tuple[str, ...]
-    forgoes: tuple[str, ...] = ()
+    waives: tuple[str, ...] = ()
     backing: str = "host"
 
     @classmethod
-    def of(cls, one: Different) -> Choice:
+    def of(cls, one: Variant) -> Choice:
         """The same, without the driver."""
-        return cls(one.name, one.chooses, one.source, one.touches, one.forgoes, one.backing)
+        return cls(one.name, one.chooses, one.source, one.touches, one.waives, one.backing)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object of JSON, with the key that ``waives`` has in the format."""
+        fields = asdict(self)
+        return {"forgoes": fields.pop("waives"), **fields}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Choice:
-        """Back from asdict."""
-        return cls(**{**fields, "touches": tuple(fields["touches"]), "forgoes": tuple(fields["forgoes"])})
+        """Back from :meth:`as_json`."""
+        others = {key: value for key, value in fields.items() if key != "forgoes"}
+        return cls(**{**others, "touches": tuple(fields["touches"]), "waives": tuple(fields["forgoes"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +71,16 @@ class Alarm:
 class Hearing:
     """One variant, one seed, and what was seen.
 
-    ``passed`` counts the tests that passed; ``forgone`` are waived requirements that failed; ``reason`` says why
+    ``passed`` counts the tests that passed; ``waived`` are those that it waives and failed; ``reason`` says why
     nothing can be said of it. ``seconds`` is the whole time.
     """
 
-    different: str
+    variant: str
     seed: int
     standing: Standing
     passed: int = 0
     alarms: tuple[Alarm, ...] = ()
-    forgone: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
     reason: str = ""
     seconds: float = 0.0
 
@@ -84,22 +90,25 @@ class Hearing:
         return self.standing in (Standing.CONFORMS, Standing.NOT_APPLICABLE)
 
     def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return {**asdict(self), "standing": self.standing.value}
+        """As an object of JSON, with the keys that ``variant`` and ``waived`` have in the format."""
+        fields = {**asdict(self), "standing": self.standing.value}
+        return {"different": fields.pop("variant"), "forgone": fields.pop("waived"), **fields}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Hearing:
         """Back from :meth:`as_json`."""
         alarms = tuple(Alarm.from_json(one) for one in fields["alarms"])
         standing = Standing(fields["standing"])
-        return cls(**{**fields, "standing": standing, "alarms": alarms, "forgone": tuple(fields["forgone"])})
+        others = {key: value for key, value in fields.items() if key not in ("different", "forgone")}
+        named = {"variant": fields["different"], "waived": tuple(fields["forgone"])}
+        return cls(**{**others, **named, "standing": standing, "alarms": alarms})
 
 
 def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
     """What the process of a hearing saw, as the standing of its driver."""
     if seen.lacking:
         return Hearing(choice.name, seed, Standing.NOT_APPLICABLE, reason=seen.lacking, seconds=seen.seconds)
-    alarms, forgone = _failures(choice, seen)
+    alarms, waived = _failures(choice, seen)
     verdicts = [one.verdict for one in seen.outcomes]
     errors = [f"{one.test}: {one.reason}" for one in seen.outcomes if one.verdict is Verdict.ERROR]
     said = [seen.failure] if seen.failure else errors[:1]
@@ -107,14 +116,14 @@ def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:
     if not said and not passed:
         said = ["no test of the requirements that it touches passed"]
     kept = {id_ for one in seen.outcomes if one.verdict is Verdict.PASS for id_ in one.requirements}
-    missed = [one for one in choice.forgoes if one in kept and one not in forgone]
+    missed = [one for one in choice.waives if one in kept and one not in waived]
     if not said and missed:
         said = [f"it waives {', '.join(missed)}, and did not fail"]
     standing = Standing.FALSE_ALARM if alarms else Standing.UNDECIDED if said else Standing.CONFORMS
     if set(verdicts) == {Verdict.NOT_APPLICABLE}:
         standing, said = Standing.NOT_APPLICABLE, [seen.outcomes[0].reason]
     reason = "".join(said).strip()
-    return Hearing(choice.name, seed, standing, passed, alarms, forgone, reason, seen.seconds)
+    return Hearing(choice.name, seed, standing, passed, alarms, waived, reason, seen.seconds)
 
 
 def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str, ...]]:
@@ -123,13 +132,13 @@ def _failures(choice: Choice, seen: Seen) -> tuple[tuple[Alarm, ...], tuple[str,
     failed = {one.test: (one.requirements, one.reason) for one in seen.kills}
     failed |= {one.test: (one.requirements, one.reason) for one in seen.outcomes if one.verdict is Verdict.FAIL}
     alarms = []
-    forgone: set[str] = set()
+    waived: set[str] = set()
     for test, (requirements, reason) in failed.items():
-        if set(requirements) <= set(choice.forgoes):
-            forgone |= set(requirements)
+        if set(requirements) <= set(choice.waives):
+            waived |= set(requirements)
         else:
             alarms.append(Alarm(requirements, test, (reason.strip().splitlines() or [""])[0][:500]))
-    return tuple(alarms), tuple(one for one in choice.forgoes if one in forgone)
+    return tuple(alarms), tuple(one for one in choice.waives if one in waived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,7 @@ class Verdicts:
     standing: Standing
     passed: int
     alarms: tuple[Alarm, ...]
-    forgone: tuple[str, ...]
+    waived: tuple[str, ...]
     reason: str
 
     @property
@@ -151,14 +160,14 @@ class Verdicts:
 
 def summed_up(choice: Choice, hearings: Iterable[Hearing]) -> Verdicts:
     """The worst of its hearings, which may be among others."""
-    own = [one for one in hearings if one.different == choice.name]
+    own = [one for one in hearings if one.variant == choice.name]
     worst = (Standing.FALSE_ALARM, Standing.UNDECIDED, Standing.CONFORMS)
     return Verdicts(
         choice,
         next((one for one in worst if any(hearing.standing is one for hearing in own)), Standing.NOT_APPLICABLE),
         min((one.passed for one in own if one.standing is not Standing.NOT_APPLICABLE), default=0),
         tuple(dict.fromkeys(alarm for one in own for alarm in one.alarms)),
-        tuple(dict.fromkeys(id_ for one in own for id_ in one.forgone)),
+        tuple(dict.fromkeys(id_ for one in own for id_ in one.waived)),
         "\n".join(dict.fromkeys(one.reason for one in own if one.reason)),
     )
 

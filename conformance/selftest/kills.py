@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from conformance.drivers.python.defects import DEFECTS
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import Mutant
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 # A driver that runs into these has not been written with care; a mutant is, and raises what drivers raise.
@@ -43,9 +43,11 @@ class Specimen:
     needs: str = ""
 
     @classmethod
-    def of(cls, fault: Fault) -> Specimen:
+    def of(cls, mutant: Mutant) -> Specimen:
         """The same, without the driver."""
-        return cls(fault.name, fault.breaks, fault.sentence, fault.source, fault.backing, fault.hard, fault.needs)
+        return cls(
+            mutant.name, mutant.breaks, mutant.sentence, mutant.source, mutant.backing, mutant.hard, mutant.needs
+        )
 
     @property
     def named_for(self) -> str:
@@ -93,7 +95,7 @@ class Trial:
     break and that did not fail; ``reason`` says why it survived or is not applicable. ``seconds`` is the total.
     """
 
-    fault: str
+    mutant: str
     seed: int
     fate: Fate
     kills: tuple[Kill, ...] = ()
@@ -112,14 +114,17 @@ class Trial:
         return tuple(dict.fromkeys(one for kill in self.kills for one in kill.requirements))
 
     def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return {**asdict(self), "fate": self.fate.value}
+        """As an object of JSON, with the key that ``mutant`` has in the format."""
+        fields = {**asdict(self), "fate": self.fate.value}
+        return {"fault": fields.pop("mutant"), **fields}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Trial:
         """Back from :meth:`as_json`."""
         kills = tuple(Kill.from_json(one) for one in fields["kills"])
-        return cls(**{**fields, "fate": Fate(fields["fate"]), "kills": kills, "missed": tuple(fields["missed"])})
+        others = {key: value for key, value in fields.items() if key != "fault"}
+        changed = {"mutant": fields["fault"], "missed": tuple(fields["missed"])}
+        return cls(**{**others, **changed, "fate": Fate(fields["fate"]), "kills": kills})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +138,25 @@ class Seen:
     seconds: float = 0.0
 
 
-def judged(fault: Specimen, seed: int, seen: Seen) -> Trial:
+def judged(mutant: Specimen, seed: int, seen: Seen) -> Trial:
     """What the process of a trial saw, as the fate of its mutant."""
     dead = {one for kill in seen.kills for one in kill.requirements}
-    missed = tuple(one for one in fault.breaks if one not in dead)
+    missed = tuple(one for one in mutant.breaks if one not in dead)
     about = [one for one in seen.outcomes if set(one.requirements) & set(missed)]
     if seen.lacking or (not seen.kills and about and all(one.verdict is Verdict.NOT_APPLICABLE for one in about)):
         return Trial(
-            fault.name,
+            mutant.name,
             seed,
             Fate.NOT_APPLICABLE,
             reason=seen.lacking or about[0].reason,
             seconds=seen.seconds,
         )
-    fate = Fate.KILLED if fault.named_for in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
+    fate = Fate.KILLED if mutant.named_for in dead else Fate.BY_OTHERS if dead else Fate.SURVIVED
     said = [seen.failure] if seen.failure else []
     said += [_why(one) for one in about]
     if missed and not about:
         said.append(f"no test of {missed[0]} was run")
-    return Trial(fault.name, seed, fate, seen.kills, missed, "; ".join(dict.fromkeys(said)), seen.seconds)
+    return Trial(mutant.name, seed, fate, seen.kills, missed, "; ".join(dict.fromkeys(said)), seen.seconds)
 
 
 def is_own_defect(reason: str) -> bool:
@@ -168,17 +173,17 @@ def _why(outcome: TestOutcome) -> str:
 class KillMatrix:
     """All trials of one selftest, and the profile that they were run in."""
 
-    faults: tuple[Specimen, ...]
+    mutants: tuple[Specimen, ...]
     trials: tuple[Trial, ...]
     profile: str
 
-    def of(self, fault: Specimen) -> tuple[Trial, ...]:
+    def of(self, mutant: Specimen) -> tuple[Trial, ...]:
         """The trials of one mutant, one for each seed."""
-        return tuple(one for one in self.trials if one.fault == fault.name)
+        return tuple(one for one in self.trials if one.mutant == mutant.name)
 
-    def fate(self, fault: Specimen) -> Fate:
+    def fate(self, mutant: Specimen) -> Fate:
         """The worst of its trials: a mutant that survives with one seed has survived."""
-        fates = {one.fate for one in self.of(fault)}
+        fates = {one.fate for one in self.of(mutant)}
         for fate in (Fate.SURVIVED, Fate.BY_OTHERS, Fate.KILLED):
             if fate in fates:
                 return fate
@@ -187,32 +192,32 @@ class KillMatrix:
     @property
     def alive(self) -> tuple[Specimen, ...]:
         """The mutants that could be tried and count as survived."""
-        tried = [one for one in self.faults if self.of(one)]
+        tried = [one for one in self.mutants if self.of(one)]
         return tuple(one for one in tried if self.fate(one) in (Fate.SURVIVED, Fate.BY_OTHERS))
 
     @property
     def share(self) -> float:
         """The part of the mutants that could be tried which was killed, 0 to 1; 1 if none could."""
-        tried = [fate for fate in map(self.fate, self.faults) if fate is not Fate.NOT_APPLICABLE]
+        tried = [fate for fate in map(self.fate, self.mutants) if fate is not Fate.NOT_APPLICABLE]
         return tried.count(Fate.KILLED) / len(tried) if tried else 1.0
 
-    def kills_of(self, fault: Specimen) -> list[Kill]:
+    def kills_of(self, mutant: Specimen) -> list[Kill]:
         """For each seed that killed it, the kill by the requirement that it is named for."""
-        found = [one.killed_by(fault.named_for) for one in self.of(fault)]
+        found = [one.killed_by(mutant.named_for) for one in self.of(mutant)]
         return [one for one in found if one is not None]
 
-    def size_of(self, fault: Specimen) -> int | None:
+    def size_of(self, mutant: Specimen) -> int | None:
         """The size of its minimal example, the largest of those over the seeds; None if none is known."""
-        return max((one.size for one in self.kills_of(fault) if one.size is not None), default=None)
+        return max((one.size for one in self.kills_of(mutant) if one.size is not None), default=None)
 
-    def other_killers(self, fault: Specimen) -> list[str]:
+    def other_killers(self, mutant: Specimen) -> list[str]:
         """The requirements that failed besides the one that it is named for."""
-        found = dict.fromkeys(one for trial in self.of(fault) for one in trial.killers)
-        return [one for one in found if one != fault.named_for]
+        found = dict.fromkeys(one for trial in self.of(mutant) for one in trial.killers)
+        return [one for one in found if one != mutant.named_for]
 
     def median_and_worst(self) -> tuple[float, float]:
         """Seconds to the kill; zeros if nothing was killed."""
-        seconds = [kill.seconds for fault in self.faults for kill in self.kills_of(fault)] or [0.0]
+        seconds = [kill.seconds for mutant in self.mutants for kill in self.kills_of(mutant)] or [0.0]
         return statistics.median(seconds), max(seconds)
 
 
@@ -221,9 +226,11 @@ def uncovered(matrix: KillMatrix, requirements: Iterable[str], exceptions: Mappi
 
     A mutant that cannot be tried on this host covers what it is said to break.
     """
-    said = {one for fault in matrix.faults for one in fault.breaks}
+    said = {one for mutant in matrix.mutants for one in mutant.breaks}
     seen = {one for trial in matrix.trials for one in trial.killers}
-    believed = {one for fault in matrix.faults if matrix.fate(fault) is Fate.NOT_APPLICABLE for one in fault.breaks}
+    believed = {
+        one for mutant in matrix.mutants if matrix.fate(mutant) is Fate.NOT_APPLICABLE for one in mutant.breaks
+    }
     found = {}
     for one in requirements:
         if one in exceptions:

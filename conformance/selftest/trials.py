@@ -64,7 +64,7 @@ class Job:
     It is ended after ``budget`` seconds.
     """
 
-    fault: str
+    mutant: str
     connection: str
     breaks: tuple[str, ...]
     backing: str
@@ -124,12 +124,12 @@ def _try_all(task: Trials, events: Channel) -> None:
             number, job = waiting.popleft()
             scratch = Path(task.scratch) / f"trial-{number}"
             scratch.mkdir()
-            tell(events, "test", name=job.fault)
+            tell(events, "test", name=job.mutant)
             running[_started(task, job, scratch, events)] = job, scratch
         child, said = _ended()
         job, scratch = running.pop(child)
         seen = _read(scratch, job.budget, said)
-        tell(events, "tried", fault=job.fault, seed=job.seed, **seen)
+        tell(events, "tried", mutant=job.mutant, seed=job.seed, **seen)
         shutil.rmtree(scratch)
 
 

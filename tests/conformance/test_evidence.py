@@ -16,18 +16,18 @@ from reading import records
 
 pytestmark = pytest.mark.mounts
 REFERENCE = "python:refdriver:Driver"
-ENVIRONMENT = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-FAULTS = {
-    "a whiteout lost": ("archives:LosesWhiteouts", "OVL-APPLY-ROUND-TRIP"),
-    "mtimes rounded": ("archives:RoundsTimes", "OVL-APPLY-FILE-TIMES"),
-    "128 taken as 127": ("layers:LimitOf127", "OVL-CHAIN-128"),
-    "hard links broken": ("archives:BreaksHardLinks", "OVL-APPLY-HARD-LINKS"),
-    "attributes lost": ("carrying:LosesAttributes", "OVL-META-XATTRS"),
-    "changes not listed": ("layers:ListsNoChanges", "OVL-CHANGES-EXPLAIN"),
-    "an archive taken that is none": ("taking:TakesAnyArchive", "OVL-HOSTILE-JUNK"),
-    "a mount left": ("layers:NeverUnmounts", "OVL-LIFE-NO-LEAKS"),
-    "a short link trusted": ("keeping:TrustsLinks", "OVL-RESTART-LINK-EMPTY"),
-    "a history": ("taking:RefusesArchives", "OVL-LIFE-HISTORY"),
+ENVIRONMENT = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+MUTANTS = {
+    "a whiteout lost": ("archives:ApplyOmitsDeletions", "OVL-APPLY-ROUND-TRIP"),
+    "mtimes rounded": ("archives:ApplyRoundsTimesToMinutes", "OVL-APPLY-FILE-TIMES"),
+    "128 taken as 127": ("life_chains:ChainLimitIs127", "OVL-CHAIN-128"),
+    "hard links broken": ("archives:ApplyCopiesHardLinks", "OVL-APPLY-HARD-LINKS"),
+    "attributes lost": ("metadata:DiffOmitsXattrs", "OVL-META-XATTRS"),
+    "changes not listed": ("changes:ChangesAreEmpty", "OVL-CHANGES-EXPLAIN"),
+    "an archive taken that is none": ("hostile:ApplyAcceptsJunk", "OVL-HOSTILE-JUNK"),
+    "a mount left": ("mounting:PutNeverUnmounts", "OVL-LIFE-NO-LEAKS"),
+    "a short link trusted": ("together:RemoveTrustsLinkFile", "OVL-RESTART-LINK-EMPTY"),
+    "a history": ("archives_apply:ApplyRefusesEveryArchive", "OVL-LIFE-HISTORY"),
 }
 
 
@@ -70,10 +70,10 @@ def run_script(path: Path, text: str | None = None) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("what", MUTANTS)
 def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -> None:
-    fault, requirement = FAULTS[what]
-    driver = f"python:conformance.selftest.mutants.{fault}"
+    mutant, requirement = MUTANTS[what]
+    driver = f"python:conformance.selftest.mutants.{mutant}"
     left = run(driver, "--requirement", requirement, scratch=scratch)
     folder = left.folders[0]
     there = {path.name for path in folder.iterdir()}
@@ -82,7 +82,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     code, said = run_script(folder / "repro.sh")
     assert code == 1, said
     assert "DEVIATES" in said
-    module, name = fault.split(":")
+    module, name = mutant.split(":")
     correct = (folder / "repro.sh").read_text().replace(f"conformance.selftest.mutants.{module}", "refdriver")
     code, said = run_script(folder / "repro.sh", correct.replace(f'"{name}"', '"Driver"'))
     assert code == 0, said
@@ -97,7 +97,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
 
 def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     left = run(
-        "python:conformance.selftest.mutants.archives:LosesWhiteouts",
+        "python:conformance.selftest.mutants.archives:ApplyOmitsDeletions",
         "--requirement",
         "OVL-APPLY-ROUND-TRIP",
         scratch=scratch,
@@ -118,7 +118,7 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
 
 def test_a_script_refuses_to_guess_when_a_command_is_missing(scratch: Path) -> None:
     left = run(
-        "python:conformance.selftest.mutants.layers:NoLimit",
+        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
         "--requirement",
         "OVL-CHAIN-129-REFUSED",
         scratch=scratch,
@@ -145,7 +145,7 @@ def test_a_case_that_cannot_be_read_is_refused(scratch: Path, damage: str) -> No
 
 def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
     left = run(
-        "python:conformance.selftest.mutants.layers:NoLimit",
+        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
         "--requirement",
         "OVL-CHAIN-129-REFUSED",
         scratch=scratch,

@@ -29,7 +29,7 @@ reason = "lists a directory that was made again as deleted"
 review-by = 2027-01-31
 """
 ONE = Expectation("OVL-CHANGES-OPAQUE", "the reason", datetime.date(2027, 1, 31))
-ENVIRONMENT = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+ENVIRONMENT = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
 
 
 def loaded(tmp_path: Path, text: str) -> list[Expectation]:
@@ -129,12 +129,12 @@ def test_update_keeps_what_it_does_not_touch() -> None:
     assert expectations.updated(text, [outcome(Verdict.FAIL, "OVL-NAMES-HOME")], {}, TODAY) == text
 
 
-# A faulty driver that writes down how often it applied an archive.
+# A mutant that writes down how often it applied an archive.
 COUNTING = """\
-from conformance.selftest.mutants.archives import LosesWhiteouts
+from conformance.selftest.mutants.archives import ApplyOmitsDeletions
 
 
-class Counting(LosesWhiteouts):
+class Counting(ApplyOmitsDeletions):
     def apply_diff(self, *given):
         with open({count!r}, "a") as count:
             count.write(".")
@@ -161,9 +161,9 @@ def run(driver: str, scratch: Path, *words: str) -> tuple[int, Path, str]:
 def test_the_life_of_a_known_failure(scratch: Path) -> None:
     """It is found, written down, expected with its stored case first, and missed when it is put right."""
     file, count = scratch / "expectations.toml", scratch / "count"
-    faulty = f"python:counting:Counting?writable={scratch}"
+    mutant = f"python:counting:Counting?writable={scratch}"
     (scratch / "counting.py").write_text(COUNTING.format(count=str(count)))
-    code, results, output = run(faulty, scratch)
+    code, results, output = run(mutant, scratch)
     applied = count.stat().st_size
     assert applied > 50
     assert code == 1, output
@@ -174,7 +174,7 @@ def test_the_life_of_a_known_failure(scratch: Path) -> None:
     case = json.loads(next((scratch / "cases").glob("*.json")).read_text())
     assert case["drawn"]
 
-    code, results, output = run(faulty, scratch, "--expectations", str(file))
+    code, results, output = run(mutant, scratch, "--expectations", str(file))
     assert code == 0, output
     assert set(verdicts(results).values()) == {"XFAIL"}
     # The stored case decides at once, beside those that are written; nothing is drawn, and nothing is made smaller.

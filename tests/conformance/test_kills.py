@@ -33,7 +33,7 @@ from conformance.selftest.kills import (
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 NAMED, SECOND, OTHER, LAST = "OVL-A-ONE", "OVL-A-TWO", "OVL-B-OTHER", "OVL-C-LAST"
-FAULT = Specimen("Wrong", (NAMED, SECOND), "It is wrong.", "boundary: one more")
+MUTANT = Specimen("Wrong", (NAMED, SECOND), "It is wrong.", "boundary: one more")
 CHOICE = Choice("Other", "It is other.", "who | writes so", ("OVL-A",), (SECOND,))
 ABOUT = Selftest(
     *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "x86_64", "standard"),
@@ -59,56 +59,56 @@ def outcome(verdict: Verdict, *requirements: str) -> TestOutcome:
 # ---- What counts as a kill.
 
 
-def test_a_fault_is_killed_by_what_it_is_named_for() -> None:
-    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED), kill(SECOND))))
+def test_a_mutant_is_killed_by_what_it_is_named_for() -> None:
+    trial = judged(MUTANT, 1, Seen(kills=(kill(NAMED), kill(SECOND))))
     assert (trial.fate, trial.missed, trial.reason) == (Fate.KILLED, (), "")
 
 
 def test_what_should_fail_and_does_not_is_told() -> None:
-    trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, SECOND),), (kill(NAMED),)))
+    trial = judged(MUTANT, 1, Seen((outcome(Verdict.PASS, SECOND),), (kill(NAMED),)))
     assert (trial.fate, trial.missed) == (Fate.KILLED, (SECOND,))
     assert "test_it[host]: PASS" in trial.reason
 
 
 @pytest.mark.parametrize("requirement", [SECOND, OTHER])
-def test_a_fault_that_dies_of_something_else_is_alive(requirement: str) -> None:
-    trial = judged(FAULT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
+def test_a_mutant_that_dies_of_something_else_is_alive(requirement: str) -> None:
+    trial = judged(MUTANT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
     assert trial.fate is Fate.BY_OTHERS
-    assert KillMatrix((FAULT,), (trial,), "standard").alive == (FAULT,)
-    assert KillMatrix((FAULT,), (trial,), "quick").alive == (FAULT,)
+    assert KillMatrix((MUTANT,), (trial,), "standard").alive == (MUTANT,)
+    assert KillMatrix((MUTANT,), (trial,), "quick").alive == (MUTANT,)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.ERROR, Verdict.DECLINED, Verdict.UNTESTED])
-def test_a_fault_that_nothing_fails_on_lives(verdict: Verdict) -> None:
-    trial = judged(FAULT, 1, Seen((outcome(verdict, NAMED),)))
+def test_a_mutant_that_nothing_fails_on_lives(verdict: Verdict) -> None:
+    trial = judged(MUTANT, 1, Seen((outcome(verdict, NAMED),)))
     assert trial.fate is Fate.SURVIVED
     assert verdict.value in trial.reason
 
 
-def test_a_fault_of_which_no_test_was_run_lives() -> None:
-    assert judged(FAULT, 1, Seen()).fate is Fate.SURVIVED
+def test_a_mutant_of_which_no_test_was_run_lives() -> None:
+    assert judged(MUTANT, 1, Seen()).fate is Fate.SURVIVED
 
 
 def test_a_trial_that_was_cut_says_so() -> None:
-    assert "60 s" in judged(FAULT, 1, Seen(failure="it was ended after 60 s")).reason
+    assert "60 s" in judged(MUTANT, 1, Seen(failure="it was ended after 60 s")).reason
 
 
 def test_what_this_host_cannot_show_is_not_applicable() -> None:
-    lacking = judged(FAULT, 1, Seen(lacking="no xfs with project quota"))
-    skipped = judged(FAULT, 1, Seen((outcome(Verdict.NOT_APPLICABLE, NAMED, SECOND),)))
+    lacking = judged(MUTANT, 1, Seen(lacking="no xfs with project quota"))
+    skipped = judged(MUTANT, 1, Seen((outcome(Verdict.NOT_APPLICABLE, NAMED, SECOND),)))
     assert [one.fate for one in (lacking, skipped)] == [Fate.NOT_APPLICABLE] * 2
     assert lacking.reason == "no xfs with project quota"
-    matrix = KillMatrix((FAULT,), (lacking,), "standard")
+    matrix = KillMatrix((MUTANT,), (lacking,), "standard")
     assert (matrix.alive, matrix.share) == ((), 1.0)
 
 
-def test_a_fault_that_lives_with_one_seed_is_alive() -> None:
-    trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED),))), judged(FAULT, 2, Seen()))
-    assert KillMatrix((FAULT,), trials, "standard").fate(FAULT) is Fate.SURVIVED
+def test_a_mutant_that_lives_with_one_seed_is_alive() -> None:
+    trials = (judged(MUTANT, 1, Seen(kills=(kill(NAMED),))), judged(MUTANT, 2, Seen()))
+    assert KillMatrix((MUTANT,), trials, "standard").fate(MUTANT) is Fate.SURVIVED
 
 
 @pytest.mark.parametrize("said", ["KeyError: 'x'", "TypeError: f() takes 1", "AttributeError: no", "NameError: x"])
-def test_code_that_does_not_work_is_no_fault(said: str) -> None:
+def test_code_that_does_not_work_is_no_mutant(said: str) -> None:
     assert is_own_defect(f"the driver refused a step that it must do: {said}")
 
 
@@ -121,24 +121,24 @@ def test_a_refusal_is_one(said: str) -> None:
 
 
 def test_a_requirement_that_nothing_breaks_is_a_gap() -> None:
-    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
+    matrix = KillMatrix((MUTANT,), (judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
     assert uncovered(matrix, (NAMED, SECOND), {}) == {}
     assert list(uncovered(matrix, (NAMED, SECOND, LAST), {})) == [LAST]
     assert uncovered(matrix, (NAMED, SECOND, LAST), {LAST: "a kernel with SELinux"}) == {}
 
 
 def test_a_requirement_that_should_be_broken_and_was_not_is_a_gap() -> None:
-    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED),))),), "standard")
+    matrix = KillMatrix((MUTANT,), (judged(MUTANT, 1, Seen(kills=(kill(NAMED),))),), "standard")
     assert list(uncovered(matrix, (NAMED, SECOND), {})) == [SECOND]
 
 
 def test_an_exception_that_is_broken_is_a_gap() -> None:
-    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
+    matrix = KillMatrix((MUTANT,), (judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),))),), "standard")
     assert list(uncovered(matrix, (NAMED, SECOND), {SECOND: "nobody can"})) == [SECOND]
 
 
-def test_a_fault_that_cannot_be_tried_here_leaves_no_gap() -> None:
-    matrix = KillMatrix((FAULT,), (judged(FAULT, 1, Seen(lacking="no quota")),), "standard")
+def test_a_mutant_that_cannot_be_tried_here_leaves_no_gap() -> None:
+    matrix = KillMatrix((MUTANT,), (judged(MUTANT, 1, Seen(lacking="no quota")),), "standard")
     assert uncovered(matrix, (NAMED, SECOND), {}) == {}
 
 
@@ -158,7 +158,7 @@ def test_a_failure_that_was_still_made_smaller_is_an_alarm() -> None:
 
 def test_what_is_forgone_is_no_alarm() -> None:
     hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER), outcome(Verdict.FAIL, SECOND))))
-    assert (hearing.standing, hearing.alarms, hearing.forgone) == (Standing.CONFORMS, (), (SECOND,))
+    assert (hearing.standing, hearing.alarms, hearing.waived) == (Standing.CONFORMS, (), (SECOND,))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_is_forgone_is_no_alarm() -> None:
         (outcome(Verdict.PASS, OTHER), outcome(Verdict.ERROR, NAMED)),
         (outcome(Verdict.PASS, SECOND),),
     ],
-    ids=["nothing", "declined", "error", "not forgone"],
+    ids=["nothing", "declined", "error", "not waived"],
 )
 def test_what_is_not_known_to_conform_does_not(outcomes: tuple[TestOutcome, ...]) -> None:
     hearing = heard(CHOICE, 1, Seen(outcomes))
@@ -188,8 +188,8 @@ def test_a_driver_is_as_good_as_the_worst_of_its_hearings() -> None:
 
 @pytest.mark.parametrize("standing", Standing)
 def test_a_false_alarm_fails_the_selftest(standing: Standing) -> None:
-    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
-    matrix = KillMatrix((FAULT,), (trial,), "standard")
+    trial = judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),)))
+    matrix = KillMatrix((MUTANT,), (trial,), "standard")
     report = KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=(Hearing("Other", 1, standing),))
     assert report.exit_code == (standing in (Standing.FALSE_ALARM, Standing.UNDECIDED))
 
@@ -227,7 +227,7 @@ HEARINGS = st.builds(
 REPORTS = st.builds(
     lambda trials, hearings: KillReport(
         ABOUT,
-        KillMatrix((FAULT,), tuple(trials), "standard"),
+        KillMatrix((MUTANT,), tuple(trials), "standard"),
         {LAST: "nothing"},
         {OTHER: "a reason"},
         (CHOICE,),
@@ -254,9 +254,9 @@ def test_what_is_written_is_as_the_schema_says_and_is_read(
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
-    trials = (judged(FAULT, 1, Seen()), judged(FAULT, 2, Seen()))
+    trials = (judged(MUTANT, 1, Seen()), judged(MUTANT, 2, Seen()))
     hearings = (Hearing("Other", 1, Standing.CONFORMS),)
-    matrix = KillMatrix((FAULT,), trials, "standard")
+    matrix = KillMatrix((MUTANT,), trials, "standard")
     lines = killfile.lines_of(KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=hearings))
     without_hearing = [line for line in lines if '"hearing"' not in line]
     for number, kept in enumerate((lines[:-1], lines[:2] + lines[3:], without_hearing, ["{}"], ["no JSON"])):
@@ -268,11 +268,11 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
     other = Specimen("Other", (OTHER,), "A | B.", "moby/moby#1", hard=True)
-    trials = (judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
+    trials = (judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
     hearings = (
         Hearing("Other", 1, Standing.FALSE_ALARM, 7, (Alarm((NAMED,), "test_it", "it | failed"),), (SECOND,)),
     )
-    matrix = KillMatrix((FAULT, other), trials, "standard")
+    matrix = KillMatrix((MUTANT, other), trials, "standard")
     report = KillReport(ABOUT, matrix, {LAST: "no mutant breaks it"}, {}, (CHOICE,), hearings)
     text = kill_table(report)
     said = f"FALSE-ALARM: {NAMED}; waives {SECOND}"
@@ -298,9 +298,9 @@ def test_in_quick_half_is_enough() -> None:
 
 
 def test_the_page_holds_the_matrix_if_there_is_one() -> None:
-    trial = judged(FAULT, 1, Seen(kills=(kill(NAMED, SECOND),)))
+    trial = judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),)))
     hearings = (Hearing("Other", 1, Standing.CONFORMS, 7),)
-    matrix = KillMatrix((FAULT,), (trial,), "standard")
+    matrix = KillMatrix((MUTANT,), (trial,), "standard")
     report = KillReport(ABOUT, matrix, {LAST: "no mutant breaks it"}, {}, (CHOICE,), hearings)
     nothing = Matrix((), (), {}, ())
     with_it, without = page(nothing, {}, kills=report), page(nothing, {})
@@ -314,13 +314,13 @@ def test_the_page_holds_the_matrix_if_there_is_one() -> None:
 
 
 def test_what_one_machine_could_not_try_is_told_by_another() -> None:
-    other = replace(FAULT, name="Other", breaks=(OTHER,))
+    other = replace(MUTANT, name="Other", breaks=(OTHER,))
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
-    host = KillReport(ABOUT, KillMatrix((FAULT, other), (lacking, dead("Other", OTHER)), "standard"))
+    host = KillReport(ABOUT, KillMatrix((MUTANT, other), (lacking, dead("Other", OTHER)), "standard"))
     machine_about = replace(ABOUT, kernel="7.3.4", complete=False, seconds=100.0)
-    machine = KillReport(machine_about, KillMatrix((FAULT,), (dead("Wrong", NAMED, SECOND),), "standard"))
+    machine = KillReport(machine_about, KillMatrix((MUTANT,), (dead("Wrong", NAMED, SECOND),), "standard"))
     both = killfile.joined([("host", host), ("machine", machine)])
-    assert [both.matrix.fate(one) for one in both.matrix.faults] == [Fate.KILLED, Fate.KILLED]
+    assert [both.matrix.fate(one) for one in both.matrix.mutants] == [Fate.KILLED, Fate.KILLED]
     assert (both.about.kernel, both.about.complete, both.about.seconds) == ("7.3.4 and 6.1.0", True, 112.5)
     assert killfile.joined([("host", host)]).matrix == host.matrix
     chosen = Choice("Odd", "it is odd", "derived: nothing", ())
@@ -328,8 +328,8 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
     both = killfile.joined([("machine", machine), ("host", heard)])
     assert (both.choices, both.hearings) == (heard.choices, heard.hearings)
     # What the first could try is told by it, also if another machine saw it die.
-    survived = KillReport(ABOUT, KillMatrix((FAULT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
-    assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (FAULT,)
+    survived = KillReport(ABOUT, KillMatrix((MUTANT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
+    assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (MUTANT,)
     for what, value in {"seeds": (1,), "profile": "quick", "specification": "ba9876543210"}.items():
         unlike = replace(machine, about=replace(machine_about, **{what: value}))  # type: ignore[arg-type]
         with pytest.raises(BadKills, match=f"host and machine differ in their {what}"):
@@ -338,7 +338,7 @@ def test_what_one_machine_could_not_try_is_told_by_another() -> None:
 
 def test_a_false_alarm_on_any_machine_is_one() -> None:
     hearings = (Hearing("Other", 1, Standing.NOT_APPLICABLE), Hearing("Other", 1, Standing.CONFORMS, 7))
-    matrix = KillMatrix((FAULT,), (dead("Wrong", NAMED),), "standard")
+    matrix = KillMatrix((MUTANT,), (dead("Wrong", NAMED),), "standard")
     reports = [KillReport(ABOUT, matrix, choices=(CHOICE,), hearings=(one,)) for one in hearings]
     both = killfile.joined([("host", reports[0]), ("machine", reports[1])])
     found = summed_up(CHOICE, both.hearings)
@@ -347,15 +347,15 @@ def test_a_false_alarm_on_any_machine_is_one() -> None:
     assert killfile.joined([("host", reports[0]), ("machine", bad)]).false_alarms == list(bad.hearings)
 
 
-def dead(fault: str, *requirements: str) -> Trial:
-    return Trial(fault, 1, Fate.KILLED, (kill(*requirements),))
+def dead(mutant: str, *requirements: str) -> Trial:
+    return Trial(mutant, 1, Fate.KILLED, (kill(*requirements),))
 
 
 @pytest.mark.slow
 def test_the_verb_merge_joins_selftests(tmp_path: Path) -> None:
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
     for name, trial in {"host": lacking, "machine": dead("Wrong", NAMED)}.items():
-        killfile.write(tmp_path / name, KillReport(ABOUT, KillMatrix((FAULT,), (trial,), "standard")))
+        killfile.write(tmp_path / name, KillReport(ABOUT, KillMatrix((MUTANT,), (trial,), "standard")))
     command = [sys.executable, "-m", "conformance", "merge", "host", "machine", "-o", "joined"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert killfile.read(tmp_path / "joined").matrix.fate(FAULT) is Fate.KILLED
+    assert killfile.read(tmp_path / "joined").matrix.fate(MUTANT) is Fate.KILLED

@@ -306,9 +306,9 @@ def test_smoke_calls_everything_of_a_driver_and_needs_no_root(scratch: Path) -> 
 
 def test_a_failure_about_names_that_are_no_text_comes_from_another_process(scratch: Path) -> None:
     words = ["--requirement", "OVL-NAMES-BYTES", "--jobs", "2", "--no-evidence", "--scratch", str(scratch)]
-    faulty = "python:conformance.selftest.mutants.archives:LosesWhiteouts"
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-    done = subprocess.run([*COMMAND, "run", faulty, *words], env=env, capture_output=True, text=True, check=False)
+    mutant = "python:conformance.selftest.mutants.archives:ApplyOmitsDeletions"
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+    done = subprocess.run([*COMMAND, "run", mutant, *words], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not-utf-8" in done.stdout
 
@@ -412,8 +412,8 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
         "--scratch",
         str(scratch),
     ]
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
-    command = [*COMMAND, "run", "python:conformance.selftest.mutants.claims:ClaimsAndDeclines", *words]
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+    command = [*COMMAND, "run", "python:conformance.selftest.mutants.stores:DiffTruncatesClaimedTimes", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = {one["name"]: one for one in records(results, "capability")}
@@ -434,7 +434,7 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
 
 def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
     results = scratch / "comparison.json"
-    env = {**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"}
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
     words = [
         "compare",
         "python:refdriver:Driver",
@@ -457,7 +457,7 @@ def test_a_driver_is_like_itself(scratch: Path) -> None:
 
 
 def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.selftest.mutants.layers:CountsWhiteouts", scratch)
+    code, found, output = compared("python:conformance.selftest.mutants.changes:DiffSizeCountsWhiteouts", scratch)
     assert code == 1, output
     assert "the size of" in found["found"]
     assert found["steps"]

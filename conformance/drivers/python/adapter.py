@@ -39,7 +39,7 @@ from conformance.lab.supervisor import Options
 KEYS: Final[tuple[Key, ...]] = ()  # those of every kind only
 _KINDS: Final = ("add", "modify", "delete")
 _KEPT: Final = (
-    "CONFORMANCE_FAULTY_BASIS",
+    "CONFORMANCE_MUTANT_BASIS",
 )  # what a driver may need of the environment (conformance.selftest.mutants)
 
 

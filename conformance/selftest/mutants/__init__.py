@@ -1,6 +1,6 @@
-"""Mutants: drivers that are each broken in one known way, to prove that the suite sees it.
+"""Mutants: drivers that are each broken in one known way, to prove that the suite kills them.
 
-Each wraps a correct driver in its own process, which ``CONFORMANCE_FAULTY_BASIS`` in the environment names as
-MODULE:CLASS, so that this package needs no driver of its own. ``python:conformance.selftest.mutants.layers:NAME``
-and ``python:conformance.selftest.mutants.archives:NAME`` are their connection strings.
+Those of this package wrap any Python driver, which ``CONFORMANCE_MUTANT_BASIS`` in the environment names as
+MODULE:CLASS. ``python:conformance.selftest.mutants.life:NAME`` is the connection string of one. Mutants that
+replace functions of one driver live beside that driver; :mod:`conformance.selftest.mutants.catalogue` finds them.
 """

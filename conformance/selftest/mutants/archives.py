@@ -1,37 +1,32 @@
-"""Mutants of diff and apply."""
+"""Mutants of diffs and of applying them."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
+import stat
 import tarfile
-from collections.abc import Callable
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
+from conformance.selftest.mutants.rewriting import RewritingWrapper, filtered, lowers_of
 
 
-class LosesWhiteouts(Faithful):
+@mutant(breaks=("OVL-APPLY-ROUND-TRIP",), source="moby/moby@bd13c53f8d: on the way in")
+class ApplyOmitsDeletions(Faithful):
     """Deletions never reach the layer that an archive is applied to."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive without its whiteouts."""
-        kept = _rewritten(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
+        kept = filtered(archive, lambda member: None if "/.wh." in f"/{member.name}" else member)
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
-class LosesOpaque(Faithful):
-    """Opaque whiteouts never reach the layer that an archive is applied to."""
-
-    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply the archive without its opaque whiteouts."""
-        kept = _rewritten(archive, lambda member: None if member.name.endswith(".wh..wh..opq") else member)
-        return int(self.inner.apply_diff(layer_id, parent, kept))
-
-
-class RoundsTimes(Faithful):
+@mutant(breaks=("OVL-APPLY-FILE-TIMES",), source="containers/storage@15e07f827")
+class ApplyRoundsTimesToMinutes(Faithful):
     """Modification times are rounded to a whole minute, the one before where they are whole already."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -42,10 +37,11 @@ class RoundsTimes(Faithful):
             member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
             return member
 
-        return int(self.inner.apply_diff(layer_id, parent, _rewritten(archive, rounded)))
+        return int(self.inner.apply_diff(layer_id, parent, filtered(archive, rounded)))
 
 
-class BreaksHardLinks(Faithful):
+@mutant(breaks=("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"), source="containers/storage@8aad48ae2")
+class ApplyCopiesHardLinks(Faithful):
     """Hard links arrive as files of their own."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -61,19 +57,8 @@ class BreaksHardLinks(Faithful):
         return size
 
 
-class AcceptsHalfArchives(Faithful):
-    """An archive that is cut off is applied as far as it goes."""
-
-    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
-        """Apply what there is."""
-        try:
-            kept = _rewritten(archive, lambda member: member)
-        except tarfile.TarError:
-            return 0
-        return int(self.inner.apply_diff(layer_id, parent, kept))
-
-
-class RandomOrder(Faithful):
+@mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="behaviour#deterministic")
+class DiffShufflesEntries(Faithful):
     """The entries of a diff come in another order each time."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -82,33 +67,8 @@ class RandomOrder(Faithful):
             return io.BytesIO(stream.read() + os.urandom(512))
 
 
-def _rewritten(archive: IO[bytes], change: Callable[[tarfile.TarInfo], tarfile.TarInfo | None]) -> IO[bytes]:
-    """The archive with each member as ``change`` gives it back, or without it."""
-    out = io.BytesIO()
-    data = io.BytesIO(archive.read())
-    with (
-        tarfile.open(fileobj=data) as source,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target,
-    ):
-        for member in source:
-            content = source.extractfile(member) if member.isreg() else None
-            kept = change(member)
-            if kept is not None:
-                target.addfile(kept, content)
-    out.seek(0)
-    return out
-
-
-class LosesWhiteoutsInDiff(Faithful):
-    """Diffs hold no deletions."""
-
-    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
-        """The diff without its whiteouts."""
-        with self.inner.diff(layer_id, parent) as stream:
-            return _rewritten(stream, lambda member: None if "/.wh." in f"/{member.name}" else member)
-
-
-class RepeatsEntries(Faithful):
+@mutant(breaks=("OVL-DIFF-TAR",), source="behaviour#diff-format; POSIX/utilities/pax: a name may come twice")
+class DiffRepeatsEntries(Faithful):
     """Every entry of a diff is there twice."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -118,7 +78,11 @@ class RepeatsEntries(Faithful):
         return io.BytesIO(data[: -2 * 512] + data)
 
 
-class DiffsTooMuch(Faithful):
+@mutant(
+    breaks=("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
+    source="containers/storage#141",
+)
+class DiffIsWholeTree(Faithful):
     """A diff holds the whole tree."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -128,7 +92,8 @@ class DiffsTooMuch(Faithful):
         return stream
 
 
-class DiffsTooLittle(Faithful):
+@mutant(breaks=("OVL-APPLY-WHOLE-TREE",), source="behaviour#naive-diff: no parent means the whole tree")
+class DiffOmitsLowersWithoutParent(Faithful):
     """The diff against nothing is the one against the parent."""
 
     def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
@@ -138,7 +103,8 @@ class DiffsTooLittle(Faithful):
         return stream
 
 
-class AppliesOnce(Faithful):
+@mutant(breaks=("OVL-APPLY-TWICE",), source="behaviour#laws: applying twice equals applying once")
+class ApplyRefusesSecondArchive(Faithful):
     """A second archive for a layer is refused."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
@@ -148,7 +114,11 @@ class AppliesOnce(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
-class DiffsByMount(Faithful):
+@mutant(
+    breaks=("OVL-DIFF-MOUNTED",),
+    source="behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
+)
+class DiffOfMountedIsThatOfParent(Faithful):
     """The diff of a layer that is mounted is that of its parent."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -157,47 +127,70 @@ class DiffsByMount(Faithful):
         return self.inner.diff(parent if mounted else layer_id, "" if mounted else parent)
 
 
-FAULTS: Final = (
-    Fault(
-        LosesWhiteoutsInDiff,
-        (
-            "OVL-WHITEOUT-IN-DIFF",
-            "OVL-WHITEOUT-SYMLINK",
-            "OVL-WHITEOUT-OWN-DIRECTORY",
-            "OVL-WHITEOUT-MANY",
-            "OVL-WHITEOUT-REPLACED",
-        ),
-        "moby/moby@bd13c53f8d",
-    ),
-    Fault(
-        LosesOpaque,
-        ("OVL-OPAQUE-PRESERVED", "OVL-OPAQUE-DEEP", "OVL-OPAQUE-NOT-INHERITED"),
-        "moby/moby#25244",
-    ),
-    Fault(
-        RepeatsEntries,
-        ("OVL-DIFF-TAR",),
-        "behaviour#diff-format; POSIX/utilities/pax: a name may come twice",
-    ),
-    Fault(RandomOrder, ("OVL-DIFF-DETERMINISTIC",), "behaviour#deterministic"),
-    Fault(
-        DiffsTooMuch,
-        ("OVL-DIFF-MINIMAL", "OVL-DIFF-EMPTY", "OVL-MOUNT-READ-ONLY-USE", "OVL-WHITEOUT-IN-DIFF"),
-        "containers/storage#141",
-    ),
-    Fault(LosesWhiteouts, ("OVL-APPLY-ROUND-TRIP",), "moby/moby@bd13c53f8d: on the way in"),
-    Fault(RoundsTimes, ("OVL-APPLY-FILE-TIMES",), "containers/storage@15e07f827"),
-    Fault(
-        BreaksHardLinks,
-        ("OVL-APPLY-HARD-LINKS", "OVL-APPLY-LOWER-LINKS"),
-        "containers/storage@8aad48ae2",
-    ),
-    Fault(DiffsTooLittle, ("OVL-APPLY-WHOLE-TREE",), "behaviour#naive-diff: no parent means the whole tree"),
-    Fault(AppliesOnce, ("OVL-APPLY-TWICE",), "behaviour#laws: applying twice equals applying once"),
-    Fault(AcceptsHalfArchives, ("OVL-APPLY-TRUNCATED",), "CVE-2021-20291"),
-    Fault(
-        DiffsByMount,
-        ("OVL-DIFF-MOUNTED",),
-        "behaviour#naive-diff: it mounts what it compares, also a layer that is mounted",
-    ),
+@mutant(breaks=("OVL-DIFF-RELATIVE",), source="opencontainers/umoci@v0.5.0")
+class DiffNamesHostPaths(RewritingWrapper):
+    """Names begin with the path of the layer on the host, and whiteouts hold a word."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Add it."""
+        member.name = f"{self.home.lstrip('/')}/{member.name}"
+        return member
+
+
+@mutant(
+    breaks=("OVL-DIFF-LINKS", "OVL-META-HARD-LINKS"),
+    source="containers/storage@8aad48ae2: the link entry points at a real file",
 )
+class DiffLinksToLaterEntry(RewritingWrapper):
+    """The first of several links is left out, so that the others lead to nothing."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Find the targets first."""
+        with self.inner.diff(layer_id, parent) as stream, tarfile.open(fileobj=io.BytesIO(stream.read())) as tar:
+            self.targets = {one.linkname for one in tar.getmembers() if one.islnk()}
+        return super().diff(layer_id, parent)
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Keep the rest."""
+        return None if member.name in self.targets else member
+
+
+@mutant(
+    breaks=("OVL-APPLY-TWICE",),
+    source="behaviour#laws: applying twice; mknod(2): EEXIST of a whiteout that is there",
+)
+class ApplyRefusesRepeatedDeletion(Faithful):
+    """A deletion that the layer holds already makes an archive fail."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """As mknod(2) does."""
+        data = archive.read()
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            names = [name for name in tar.getnames() if "/.wh." in f"/{name}" and not name.endswith(".wh..wh..opq")]
+        for name in names:
+            directory, _, last = name.rpartition("/")
+            path = f"{self.home}/{layer_id}/diff/{directory}/{last.removeprefix('.wh.')}"
+            if os.path.lexists(path) and stat.S_ISCHR(os.lstat(path).st_mode):
+                raise FileExistsError(errno.EEXIST, "file exists", name)
+        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data)))
+
+
+@mutant(breaks=("OVL-APPLY-LOWER-LINKS",), source="containerd/containerd@51b8e468e", hard=True)
+class DiffCopiesLinksToLowerFiles(Faithful):
+    """A link to a name that the layers below have is written as a file of its own: one inode, two layers."""
+
+    def diff(self, layer_id: str, parent: str = "") -> IO[bytes]:
+        """Give the second name the content of the first."""
+        with self.inner.diff(layer_id, parent) as stream:
+            source = tarfile.open(fileobj=io.BytesIO(stream.read()))  # noqa: SIM115 - of memory
+        lowers, target = lowers_of(self, layer_id), io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for member in source.getmembers():
+                content = source.extractfile(member) if member.isreg() else None
+                if member.islnk() and any(os.path.isfile(f"{lower}/{member.linkname}") for lower in lowers):
+                    first = source.getmember(member.linkname)
+                    content = source.extractfile(first)
+                    member.type, member.linkname, member.size = tarfile.REGTYPE, "", first.size
+                tar.addfile(member, content)
+        target.seek(0)
+        return target

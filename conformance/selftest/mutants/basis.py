@@ -1,19 +1,16 @@
-"""The correct driver that the wrong ones wrap, or have a function replaced in."""
+"""The correct driver that mutants and variants wrap."""
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
-import sys
-from collections.abc import Callable
 from typing import Any, Final
 
-BASIS: Final = "CONFORMANCE_FAULTY_BASIS"  # MODULE:CLASS
+BASIS: Final = "CONFORMANCE_MUTANT_BASIS"  # MODULE:CLASS
 
 
 class Faithful:
-    """Wraps the driver that ``CONFORMANCE_FAULTY_BASIS`` names and changes nothing; the basis of the others."""
+    """Wraps the driver that ``CONFORMANCE_MUTANT_BASIS`` names and changes nothing; the basis of the others."""
 
     def __init__(self, home: str, **asked: Any) -> None:
         self.home = home
@@ -23,61 +20,36 @@ class Faithful:
         return getattr(self.inner, name)
 
 
+class CountingWrapper(Faithful):
+    """Counts gets and puts in memory, as drivers of 2017 did; right as long as nobody else counts."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        super().__init__(home, **asked)
+        self.held: dict[str, int] = {}
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Mount for the first, count for the others."""
+        if self.held.get(layer_id, 0) > 0:
+            self.held[layer_id] += 1
+            return self.tree(layer_id)
+        path = str(self.inner.get(layer_id, *label))
+        self.held[layer_id] = self.held.get(layer_id, 0) + 1
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """Count, and unmount after the last."""
+        self.held[layer_id] = self.held.get(layer_id, 0) - 1
+        if self.held[layer_id] <= 0:
+            self.held.pop(layer_id)
+            self.inner.put(layer_id)
+
+    def tree(self, layer_id: str) -> str:
+        """Where a layer is, mounted or not."""
+        place = f"{self.home}/{layer_id}"
+        return f"{place}/merged" if os.path.exists(f"{place}/lower") else f"{place}/diff"
+
+
 def basis() -> Any:
     """The class of the correct driver."""
     module, _, name = os.environ[BASIS].partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-class Patched(Faithful):
-    """Wraps the correct driver with one function of its package replaced, where no wrapper could be as wrong.
-
-    ``place`` names the function, as MODULE:NAME or MODULE:CLASS.NAME within the package of the correct driver;
-    :meth:`wrong` is called in its stead, with the original first. The replacement is for the whole process, which
-    is a worker with this one driver. Where one error sits in two functions, a writer and its reader, ``also`` names
-    the second one and :meth:`wrong_too` stands for it.
-    """
-
-    place: str
-    also: str = ""
-
-    def __init__(self, home: str, **asked: Any) -> None:
-        _patch(type(self), self.place, self.wrong)
-        if self.also:
-            _patch(type(self), self.also, self.wrong_too)
-        super().__init__(home, **asked)
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What is called instead; nothing is wrong yet."""
-        return original(*args, **kwargs)
-
-    @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What is called instead of the second function."""
-        return original(*args, **kwargs)
-
-
-def _patch(fault: type[Patched], place: str, wrong: Callable[..., Any]) -> None:
-    """Replace the function, once, also where modules have it by its name already."""
-    package = os.environ[BASIS].partition(":")[0].partition(".")[0]
-    module_name, _, path = place.partition(":")
-    owner: Any = importlib.import_module(f"{package}.{module_name}")
-    *holders, name = path.split(".")
-    for holder in holders:
-        owner = getattr(owner, holder)
-    found = owner.__dict__[name]
-    original = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
-    if getattr(original, "fault", None):
-        return
-
-    @functools.wraps(original)
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        return wrong(original, *args, **kwargs)
-
-    replaced.__dict__["fault"] = fault
-    setattr(owner, name, type(found)(replaced) if original is not found else replaced)
-    if not holders:
-        for other in list(sys.modules.values()):
-            if getattr(other, "__name__", "").startswith(f"{package}.") and getattr(other, name, None) is original:
-                setattr(other, name, replaced)

@@ -1,37 +1,18 @@
-"""All mutants, by the modules that hold them."""
+"""All mutants: those of this package, and those of packages that entry points name.
+
+A package outside registers its mutants by an entry point of the group ``overlay_conformance.mutants``, whose value
+is the package. Each class in a module of it that has ``__mutant__`` is a mutant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from conformance.selftest.mutants import (
-    archives,
-    carrying,
-    claims,
-    comparing,
-    counting,
-    crashing,
-    escaping,
-    field,
-    hostile,
-    keeping,
-    layers,
-    links,
-    lives,
-    marks,
-    metadata,
-    mounting,
-    opening,
-    packing,
-    quota,
-    recovering,
-    stores,
-    taking,
-    together,
-    whiteouts,
-)
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import MUTANT, Mutant
+from conformance.selftest.registered import classes_of, packages_of
+
+GROUP: Final = "overlay_conformance.mutants"
 
 # Requirements that no mutant breaks, with the reason; whoever breaks one takes it out of here.
 EXCEPTIONS: Final[Mapping[str, str]] = {
@@ -41,29 +22,8 @@ EXCEPTIONS: Final[Mapping[str, str]] = {
     "OVL-MOUNT-LABEL-KEPT": "a kernel with SELinux",
 }
 
-FAULTS: Final[tuple[Fault, ...]] = (
-    *archives.FAULTS,
-    *carrying.FAULTS,
-    *claims.FAULTS,
-    *comparing.FAULTS,
-    *counting.FAULTS,
-    *crashing.FAULTS,
-    *escaping.FAULTS,
-    *field.FAULTS,
-    *hostile.FAULTS,
-    *keeping.FAULTS,
-    *layers.FAULTS,
-    *links.FAULTS,
-    *lives.FAULTS,
-    *marks.FAULTS,
-    *metadata.FAULTS,
-    *mounting.FAULTS,
-    *opening.FAULTS,
-    *packing.FAULTS,
-    *quota.FAULTS,
-    *recovering.FAULTS,
-    *stores.FAULTS,
-    *taking.FAULTS,
-    *together.FAULTS,
-    *whiteouts.FAULTS,
+MUTANTS: Final[tuple[Mutant, ...]] = tuple(
+    Mutant.of(one)
+    for package in packages_of(GROUP, "conformance.selftest.mutants")
+    for one in classes_of(package, MUTANT)
 )

@@ -1,344 +1,159 @@
-"""Mutants that hostile archives would find: escapes from the layer, each where one was left open."""
+"""Mutants of hostile archives."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable
-from typing import Any, Final
-
-from conformance.selftest.mutants.basis import Patched
-from conformance.selftest.mutants.fault import Fault
-
-_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-def _path(root: Any, path: bytes) -> bytes:
-    return bytes(os.path.join(root.path, path))
-
-
-class ChecksNamesAsText(Patched):
-    """That a name stays in the layer is checked by its text, and then its directory is opened through symlinks."""
-
-    place = "archive.roots:Root._walk"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Open the whole path at once, if it is there."""
-        try:
-            return os.open(_path(args[0], args[1]), _STEP)
-        except OSError:
-            return original(*args, **kwargs)
-
-
-class ReplacesAbsoluteLinksOnly(Patched):
-    """An absolute symlink is followed from the root of the layer, and '..' in one leads on above that."""
-
-    place = "archive.roots:Root._walk"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Look whether the first part is a symlink with dots."""
-        root, path = args[0], args[1]
-        first, _, rest = path.partition(b"/")
-        link = _path(root, first)
-        if os.path.islink(link) and os.readlink(link).startswith(b"../"):
-            try:
-                return os.open(os.path.join(link, rest), _STEP)
-            except OSError:
-                return original(*args, **kwargs)
-        return original(*args, **kwargs)
-
-
-class FollowsTheSecondLink(Patched):
-    """A symlink is resolved within the layer, and what it leads to is opened, though that may be another one."""
-
-    place = "archive.roots:Root._walk"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Read one link by hand, and leave the next to the kernel."""
-        root, path = args[0], args[1]
-        first, _, rest = path.partition(b"/")
-        link = _path(root, first)
-        if os.path.islink(link):
-            second = _path(root, os.readlink(link).lstrip(b"/"))
-            if os.path.islink(second):
-                try:
-                    return os.open(os.path.join(second, rest), _STEP)
-                except OSError:
-                    return original(*args, **kwargs)
-        return original(*args, **kwargs)
-
-
-class TrustsWhatIsThere(Patched):
-    """Symlinks of the archive are minded, and those that the layer had before are taken to be good."""
-
-    place = "archive.unpack:_Unpacker._entry"
-    also = "archive.roots:Root._walk"
-    made: set[bytes] = set()  # noqa: RUF012 - the links of this process, which is the mutation
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Remember the links."""
-        if args[4].kind == b"2":
-            TrustsWhatIsThere.made.add(args[3])
-        return original(*args, **kwargs)
-
-    @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Open what is not among them."""
-        if args[1].partition(b"/")[0] not in TrustsWhatIsThere.made:
-            try:
-                return os.open(_path(args[0], args[1]), _STEP)
-            except OSError:
-                return original(*args, **kwargs)
-        return original(*args, **kwargs)
-
-
-class LinksToTheHost(Patched):
-    """The target of a hard link is a path of the host when it is absolute."""
-
-    place = "archive.unpack:_Unpacker._hard_link"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Link it."""
-        _, directory, name, _, member = args
-        if member.target.startswith(b"/") and os.path.isfile(member.target) and not _is_there(directory, name):
-            _link_or_copy(member.target, directory, name)
-            return None
-        return original(*args, **kwargs)
-
-
-class LinksThroughSymlinks(Patched):
-    """The target of a hard link is looked up through the symlinks of the archive, wherever they lead."""
-
-    place = "archive.unpack:_Unpacker._hard_link"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Leave the path to the kernel, if there is a symlink on it."""
-        unpacker, directory, name, _, member = args
-        path = _path(unpacker._root, member.target)
-        if os.path.islink(os.path.dirname(path)) and os.path.isfile(path) and not _is_there(directory, name):
-            _link_or_copy(path, directory, name)
-            return None
-        return original(*args, **kwargs)
-
-
-def _link_or_copy(path: bytes, directory: int, name: bytes) -> None:
-    """A link; where the two are not in one mount a copy, as many programs do."""
-    try:
-        os.link(path, name, dst_dir_fd=directory)
-    except OSError:
-        shutil.copy2(path, os.path.join(f"/proc/self/fd/{directory}".encode(), name))
-
-
-class ChmodsLinks(Patched):
-    """A hard link gets the mode of its entry, and what is set is that of what the symlink points at."""
-
-    place = "archive.unpack:_Unpacker._hard_link"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Set it."""
-        _, directory, name, _, member = args
-        original(*args, **kwargs)
-        if os.access(name, os.F_OK, dir_fd=directory):
-            os.chmod(name, member.mode, dir_fd=directory)
-
-
-class ChmodsSymlinks(Patched):
-    """A symlink gets the mode of its entry, and what is set is that of what it points at on the host."""
-
-    place = "archive.unpack:_Unpacker._own"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Set it."""
-        _, directory, name, member = args
-        original(*args, **kwargs)
-        if member.kind == b"2" and os.access(name, os.F_OK, dir_fd=directory):
-            os.chmod(name, member.mode & 0o777, dir_fd=directory)
-
-
-class DeletesBehindSymlinks(Patched):
-    """The directory of a whiteout is opened through symlinks, the archive's and the layer's."""
-
-    place = "archive.roots:Root.plain_directory"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Open the whole path at once, if it is there."""
-        root, path = args[0], args[1]
-        return _Opened(_path(root, path)) if os.path.isdir(_path(root, path)) else original(*args, **kwargs)
-
-
-class ClearsBehindSymlinks(Patched):
-    """The directory of an opaque whiteout is found through symlinks, within the layer."""
-
-    place = "archive.roots:Root._walk"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Follow."""
-        root, path, *rest = args
-        for lower in _below(root):
-            link = os.path.join(lower, path)
-            if kwargs.get("follow") is False and os.path.islink(link):
-                path = os.readlink(link)
-                kwargs["make_missing"] = True
-        return original(root, path, *rest, **{**kwargs, "follow": True})
-
-
-def _below(root: Any) -> list[bytes]:
-    """The directories of all layers of the home that the root is in."""
-    home = root.path
-    while home != b"/" and not os.path.isdir(home + b"/l"):
-        home = os.path.dirname(home)
-    return [os.path.join(home, name, b"diff") for name in os.listdir(home)]
-
-
-class _Opened:
-    """A descriptor for the length of a with statement."""
-
-    def __init__(self, path: bytes) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-
-    def __enter__(self) -> int:
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-
-class TakesDotForAll(Patched):
-    """The whiteout '.wh..' is of the directory that it is in, so all that is in it is hidden."""
-
-    place = "archive.unpack:_Unpacker.add"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it for an opaque whiteout."""
-        unpacker, member = args
-        directory, slash, name = member.name.rpartition(b"/")
-        if name == b".wh..":
-            member.name = directory + slash + b".wh..wh..opq"
-        return original(unpacker, member, **kwargs)
-
-
-class TakesDotsForTheParent(Patched):
-    """The whiteout '.wh...' in a directory deletes that directory."""
-
-    place = "archive.unpack:_Unpacker.add"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it for a whiteout one up."""
-        unpacker, member = args
-        directory, slash, name = member.name.rpartition(b"/")
-        if name == b".wh..." and slash:
-            above, slash, last = directory.rpartition(b"/")
-            member.name = above + slash + b".wh." + last
-        return original(unpacker, member, **kwargs)
-
-
-class TakesNoNameForAll(Patched):
-    """The whiteout '.wh.' has no name, and deletes what is under its directory's name with nothing added."""
-
-    place = "archive.unpack:_Unpacker.add"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Delete the directory."""
-        unpacker, member = args
-        directory, slash, name = member.name.rpartition(b"/")
-        if name == b".wh.":
-            above, up, last = directory.rpartition(b"/")
-            member.name = above + up + b".wh." + last if slash else b".wh..wh..opq"
-        return original(unpacker, member, **kwargs)
-
-
-class SetsOtherMarks(Patched):
-    """An archive may not make a directory opaque by an attribute, and may redirect one."""
-
-    place = "archive.unpack:_Unpacker._is_carried"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Know one name."""
-        name = args[1]
-        return original(*args, **kwargs) or (name.startswith("trusted.") and not name.endswith(".opaque"))
-
-
-class SetsAnyAttribute(Patched):
-    """Whatever attribute an archive has is set, overlay's own included."""
-
-    place = "archive.unpack:_Unpacker._is_carried"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take it."""
-        del original, args, kwargs
-        return True
-
-
-class ReadsTargetsOfLinks(Patched):
-    """A symlink goes into the archive with the content of what it points at on the host."""
-
-    place = "archive.pack:_Packer._special"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Read it, if there is something."""
-        packer, directory, name, path, status = args
-        if stat.S_ISLNK(status.st_mode):
-            target = os.readlink(name, dir_fd=directory)
-            if target.startswith(b"/") and os.path.isfile(target):
-                there = os.stat(target)
-                for chunk in packer._regular(directory, target, path, there):
-                    packer._out += chunk
-                return None
-        return original(*args, **kwargs)
-
-
-def _is_there(directory: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-FAULTS: Final = (
-    Fault(ChecksNamesAsText, ("OVL-HOSTILE-SYMLINK",), "CVE-2014-9356"),
-    Fault(
-        ReplacesAbsoluteLinksOnly, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True
-    ),
-    Fault(FollowsTheSecondLink, ("OVL-HOSTILE-SYMLINK",), "behaviour#containment; field-bugs#escape", hard=True),
-    Fault(TrustsWhatIsThere, ("OVL-HOSTILE-SYMLINK-BELOW",), "CVE-2018-15664", hard=True),
-    Fault(LinksToTheHost, ("OVL-HOSTILE-HARD-LINK",), "CVE-2014-9356: by an absolute hard link"),
-    Fault(LinksThroughSymlinks, ("OVL-HOSTILE-HARD-LINK",), "behaviour#containment; field-bugs#escape", hard=True),
-    Fault(ChmodsLinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-32760", hard=True),
-    Fault(ChmodsSymlinks, ("OVL-HOSTILE-HARD-LINK-MODE",), "CVE-2021-41089: by a symlink"),
-    Fault(DeletesBehindSymlinks, ("OVL-HOSTILE-WHITEOUT-OUT",), "CVE-2014-9356: by a whiteout"),
-    Fault(ClearsBehindSymlinks, ("OVL-HOSTILE-OPAQUE-OUT",), "anchore/stereoscope#694", hard=True),
-    Fault(TakesDotForAll, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
-    Fault(TakesDotsForTheParent, ("OVL-HOSTILE-WHITEOUT-DOTS",), "containerd/containerd@384d46d8b", hard=True),
-    Fault(
-        TakesNoNameForAll,
-        ("OVL-HOSTILE-WHITEOUT-DOTS",),
-        "image-spec/layer.md#whiteouts: a bare .wh. is invalid; field-bugs#whiteout-dots",
-        hard=True,
-    ),
-    Fault(
-        SetsOtherMarks,
-        ("OVL-HOSTILE-OVERLAY-XATTRS",),
-        "overlayfs.rst: redirect_dir is followed where the attribute is there",
-        hard=True,
-    ),
-    Fault(SetsAnyAttribute, ("OVL-HOSTILE-OVERLAY-XATTRS",), "behaviour#overlay-xattrs; overlayfs.rst"),
-    Fault(ReadsTargetsOfLinks, ("OVL-HOSTILE-DIFF-READ",), "CVE-2024-9676", hard=True),
+import tarfile
+from typing import Any
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.mutant import mutant
+from conformance.selftest.mutants.rewriting import lowers_of
+
+
+@mutant(breaks=("OVL-HOSTILE-DIFF-READ",), source="CVE-2024-1753; field-bugs#changes-follows-links")
+class DiffFollowsLowerSymlinksToHost(Faithful):
+    """Whether something was there before is asked of the lowers by whole paths, which lead over their symlinks."""
+
+    def changes(self, layer_id: str, parent: str = "") -> list[Any]:
+        """What is new and is there in that way is modified."""
+        found = list(self.inner.changes(layer_id, parent))
+        lowers = lowers_of(self, layer_id)
+        for number, change in enumerate(found):
+            kinds = type(change.kind)
+            there = any(os.path.exists(os.fsencode(lower) + change.path) for lower in lowers)
+            if change.kind is kinds.ADD and there:
+                found[number] = type(change)(change.path, kinds.MODIFY)
+        return found
+
+
+@mutant(
+    breaks=("OVL-HOSTILE-OVERLAY-XATTRS", "OVL-APPLY-WHITEOUT-UNSEEN"),
+    source="behaviour#overlay-xattrs; overlayfs.rst",
 )
+class ApplySetsXattrsNaively(Faithful):
+    """Attributes of an archive are set whatever they are called; whiteouts are made wherever they are named."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Then do what a careful driver left out."""
+        size = int(self.inner.apply_diff(layer_id, parent, archive))
+        archive.seek(0)
+        upper = f"{self.home}/{layer_id}/diff"
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            for member in tar.getmembers():
+                for key, value in member.pax_headers.items():
+                    if key.startswith("SCHILY.xattr.trusted."):
+                        os.setxattr(f"{upper}/{member.name}", key.removeprefix("SCHILY.xattr."), value.encode())
+                directory, _, name = member.name.rpartition("/")
+                if name.startswith(".wh.") and not name.startswith(".wh..wh."):
+                    with contextlib.suppress(FileExistsError):
+                        os.makedirs(f"{upper}/{directory}", exist_ok=True)
+                        os.mknod(f"{upper}/{directory}/{name[4:]}", stat.S_IFCHR | 0o600)
+        return size
+
+
+@mutant(
+    breaks=(
+        "OVL-HOSTILE-DOTDOT",
+        "OVL-HOSTILE-ABSOLUTE",
+        "OVL-HOSTILE-SYMLINK",
+        "OVL-HOSTILE-SYMLINK-BELOW",
+        "OVL-HOSTILE-HARD-LINK-MODE",
+        "OVL-APPLY-OTHER-MARKS",
+        "OVL-APPLY-WHITEOUT-INSIDE",
+        "OVL-APPLY-OPAQUE-ORDER",
+        "OVL-APPLY-WHITEOUT-BEFORE",
+        "OVL-APPLY-KINDS",
+    ),
+    source="CVE-2014-9356",
+)
+class ApplyUnpacksNaively(Faithful):
+    """Archives are unpacked by a program that trusts them, into the mounted layer."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Extract everything wherever it says; whiteouts become files."""
+        del parent
+        root = self.inner.get(layer_id)
+        try:
+            with tarfile.open(fileobj=archive, mode="r|") as tar:
+                for member in tar:
+                    target = member.name if member.name.startswith("/") else f"{root}/{member.name}"
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    if member.islnk() and member.linkname.startswith("/"):
+                        os.link(member.linkname, target)
+                    else:
+                        tar.extract(member, root if target.startswith(root) else "/", filter="fully_trusted")
+        finally:
+            self.inner.put(layer_id)
+        return 0
+
+
+@mutant(
+    breaks=("OVL-HOSTILE-WHITEOUT-OUT", "OVL-HOSTILE-OPAQUE-OUT", "OVL-HOSTILE-WHITEOUT-DOTS"),
+    source="anchore/stereoscope#694; containerd/containerd@384d46d8b",
+)
+class WhiteoutDeletesNaively(Faithful):
+    """Whiteouts are paths that are removed from the mounted tree, followed wherever they lead."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Remove what the names say, then unpack the rest as a good driver does."""
+        root = self.inner.get(layer_id)
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            members = tar.getmembers()
+        for member in members:
+            directory, _, name = member.name.rpartition("/")
+            place = os.path.join(root, directory)
+            if member.issym():
+                with contextlib.suppress(OSError):
+                    os.symlink(member.linkname, os.path.join(root, member.name))
+            elif name == ".wh..wh..opq":
+                self._remove(place, *(os.listdir(place) if os.path.isdir(place) else ()))
+            elif name.startswith(".wh."):
+                self._remove(place, name.removeprefix(".wh."))
+        self.inner.put(layer_id)
+        archive.seek(0)
+        return int(self.inner.apply_diff(layer_id, parent, archive))
+
+    @staticmethod
+    def _remove(place: str, *names: str) -> None:
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+
+
+@mutant(breaks=("OVL-HOSTILE-HARD-LINK", "OVL-HOSTILE-DOT"), source="CVE-2014-9356: by a hard link; CVE-2021-29136")
+class ApplyCopiesHostFileOfHardLink(Faithful):
+    """What a hard link names is read by its path on the host; an entry for the root replaces what is in it."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Do that first, then unpack as a good driver does."""
+        root = self.inner.get(layer_id)
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            for member in tar.getmembers():
+                if member.islnk() and os.path.isfile(member.linkname):
+                    shutil.copyfile(member.linkname, f"{root}/copied")
+                if os.path.normpath(f"/{member.name}") == "/" and not member.isdir():
+                    shutil.rmtree(f"{root}/d", ignore_errors=True)
+                    os.unlink(f"{root}/a")
+        self.inner.put(layer_id)
+        archive.seek(0)
+        return int(self.inner.apply_diff(layer_id, parent, archive))
+
+
+@mutant(
+    breaks=("OVL-HOSTILE-CHECKSUM", "OVL-HOSTILE-SIZE", "OVL-HOSTILE-JUNK", "OVL-HOSTILE-NAME-BOMB"),
+    source="CVE-2021-20291: an error that is swallowed",
+)
+class ApplyAcceptsJunk(Faithful):
+    """What cannot be unpacked is said to be done."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Hide the refusal."""
+        try:
+            return int(self.inner.apply_diff(layer_id, parent, archive))
+        except Exception:
+            return 0

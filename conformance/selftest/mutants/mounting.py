@@ -1,154 +1,350 @@
-"""Mutants of mounts: option data at the page's end, escapes, labels, lowers and where the caller stands."""
+"""Mutants of mounts, paths and reference counts."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.fault import Fault
-
-
-class FillsThePage(Patched):
-    """Option data of exactly a page is taken to fit, and the kernel overwrites its last byte."""
-
-    place = "mounts:plan_mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """One byte more than fits."""
-        request, home, *_ = args
-        return original(request, home, os.sysconf("SC_PAGESIZE") + 1, **kwargs)
+from conformance.selftest.mutants.basis import CountingWrapper, Faithful
+from conformance.selftest.mutants.mutant import mutant
+from conformance.selftest.mutants.rewriting import lowers_of
 
 
-class FillsThePageByTheShortPath(Patched):
-    """Option data relative to the home is taken to fit when it takes exactly a page."""
+@mutant(breaks=("OVL-MOUNT-LABEL-REFUSED",), source="behaviour#failed-mount", hard=True)
+class FailedGetIsCounted(CountingWrapper):
+    """A get is counted before it mounts, and a mount that fails does not take that back."""
 
-    place = "mounts:plan_mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """One byte more, for the relative form only."""
-        request, home, *_ = args
-        more = original(request, home, os.sysconf("SC_PAGESIZE") + 1, **kwargs)
-        return more if more.directory and not more.links else original(request, home, **kwargs)
-
-
-class StandsInTheWrongPlace(Patched):
-    """Relative paths are given to the kernel from wherever the process is."""
-
-    place = "mounts:_mount_from"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The process's own directory."""
-        return original(os.getcwd(), *args[1:], **kwargs)
-
-
-class ComesBackWhenAllIsWell(Patched):
-    """The process changes its directory to mount, and comes back from there unless the mount fails."""
-
-    place = "mounts:_mount_from"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """There, and perhaps back again."""
-        before = os.getcwd()
-        os.chdir(args[0])
-        original(*args, **kwargs)
-        os.chdir(before)
-
-
-class EscapesNoColon(Patched):
-    """A colon in a path is not escaped, and ends a lower."""
-
-    place = "mounts:escape"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        return original(*args, **kwargs).replace("\\:", ":")
-
-
-class EscapesNoComma(Patched):
-    """A comma in a path is not escaped, and ends an option."""
-
-    place = "mounts:escape"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        return original(*args, **kwargs).replace("\\,", ",")
-
-
-class EscapesNoBackslash(Patched):
-    """A backslash in a path is not escaped, and escapes what follows it."""
-
-    place = "mounts:escape"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """All else."""
-        del original, kwargs
-        return str(args[0]).replace(":", "\\:").replace(",", "\\,")
-
-
-class EscapesBackslashesLast(Patched):
-    """Backslashes are escaped last, those of the other escapes too."""
-
-    place = "mounts:escape"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """In another order."""
-        del original, kwargs
-        return str(args[0]).replace(":", "\\:").replace(",", "\\,").replace("\\", "\\\\")
-
-
-class EscapesLowersOnly(Patched):
-    """Lowers are escaped, and the upper and the work directory are not."""
-
-    place = "mounts:option_data"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Lowers first, then the rest as it is."""
-        (request,) = args
-        only_lowers = original(dataclasses.replace(request, upper="", work="", options=()), **kwargs)
-        words = [f"upperdir={request.upper}", f"workdir={request.work}"] if request.upper else []
-        return b",".join([only_lowers, *map(os.fsencode, [*words, *filter(None, request.options)])])
-
-
-class TakesMountinfoAsItIs(Patched):
-    """A space in the path of the home is not recognised in the kernel's list of mounts, so its mount stays."""
-
-    place = "linux.mountinfo:_unescape"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """With its escapes."""
-        del original, kwargs
-        return os.fsdecode(args[0])
-
-
-class DropsLongLabels(Patched):
-    """A label that does not fit into a page is left out."""
-
-    place = "mounts:plan_mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Without the label, if need be."""
+    def get(self, layer_id: str, *label: str) -> str:
+        """Count first."""
         try:
-            return original(*args, **kwargs)
+            return super().get(layer_id, *label)
         except Exception:
-            return original(dataclasses.replace(args[0], options=()), *args[1:], **kwargs)
+            self.failed = {*getattr(self, "failed", ()), layer_id}
+            raise
+
+    def put(self, layer_id: str) -> None:
+        """One less than it should be."""
+        if layer_id in getattr(self, "failed", ()):
+            self.failed.discard(layer_id)
+            return
+        super().put(layer_id)
 
 
-class DropsLabelsOnTheSecondGet(Faithful):
+@mutant(
+    breaks=("OVL-MOUNT-EXTRA-PUT",),
+    source="behaviour#extra-put: after a restart; projectatomic/docker#330",
+    hard=True,
+)
+class ExtraPutIsOwedAfterReopen(CountingWrapper):
+    """A put too many of a layer that was there when the home was opened makes the next get count for nothing."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        super().__init__(home, **asked)
+        self.found = set(os.listdir(home)) if os.path.isdir(home) else set()
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Pay first what is owed."""
+        if layer_id in self.held and os.path.ismount(self.tree(layer_id)):
+            self.held[layer_id] += 1
+            return self.tree(layer_id)
+        return super().get(layer_id, *label)
+
+    def put(self, layer_id: str) -> None:
+        """Below zero, for what was found."""
+        if layer_id in self.found and not self.held.get(layer_id) and not os.path.ismount(self.tree(layer_id)):
+            self.held[layer_id] = -1
+            return
+        super().put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-LOST",), source="containers/storage#496; containers/storage#624", hard=True)
+class LostMountIsMissedForSecondUser(CountingWrapper):
+    """That a mount was undone from outside is noticed for its first user, and not for the second."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Look again, while there is one user."""
+        if self.held.get(layer_id, 0) == 1 and not os.path.ismount(self.tree(layer_id)):
+            self.held[layer_id] = 0
+        return super().get(layer_id, *label)
+
+
+@mutant(breaks=("OVL-MOUNT-TOGETHER",), source="derived: a cache with too short a key", hard=True)
+class SiblingsShareMount(CountingWrapper):
+    """What is mounted is found again by its lowers, so a sibling of a mounted layer gets that one's tree."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """The mount with the same lowers."""
+        mine = self._lowers(layer_id)
+        for other in self.held if mine else ():
+            if other != layer_id and self._lowers(other) == mine:
+                return self.tree(other)
+        return super().get(layer_id, *label)
+
+    def _lowers(self, layer_id: str) -> str:
+        path = f"{self.home}/{layer_id}/lower"
+        if not os.path.exists(path):
+            return ""
+        with open(path, encoding="ascii") as file:
+            return file.read()
+
+
+@mutant(
+    breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; field-bugs#kernel-log; projectatomic/docker#330"
+)
+class ExtraPutMountsTwice(CountingWrapper):
+    """A put too many is owed a mount: the second get after it mounts the layer again, over the first mount."""
+
+    def put(self, layer_id: str) -> None:
+        """Below zero."""
+        if not self.held.get(layer_id):
+            self.owed = {*getattr(self, "owed", ()), layer_id}
+            return
+        if self.held[layer_id] == 1 and layer_id in getattr(self, "over", ()):
+            self.over.discard(layer_id)
+            _unmount(self.tree(layer_id))
+        super().put(layer_id)
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Pay with a mount."""
+        path = super().get(layer_id, *label)
+        if self.held[layer_id] == 2 and layer_id in getattr(self, "owed", ()):
+            self.owed.discard(layer_id)
+            self.over = {*getattr(self, "over", ()), layer_id}
+            _mount_over(self, layer_id)
+        return path
+
+
+@mutant(
+    breaks=("OVL-MOUNT-ONCE",),
+    source="behaviour#reference-counts: mounts that lie over one another; moby/moby#3073",
+)
+class ThirdGetMountsAgain(CountingWrapper):
+    """The third get of a layer mounts it again, over the first mount."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Two users share a mount."""
+        path = super().get(layer_id, *label)
+        if self.held[layer_id] == 3:
+            _mount_over(self, layer_id)
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """The third user's mount goes with the third user."""
+        if self.held.get(layer_id) == 3:
+            _unmount(self.tree(layer_id))
+        super().put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-UPPER-ONCE",), source="overlayfs.rst: what two mounts of one upper do is undefined")
+class GetMountsOverMountWithChild(CountingWrapper):
+    """A layer that is got again while a layer on it is mounted is mounted again, over the first mount."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Look at the children."""
+        again = self.held.get(layer_id) == 1
+        path = super().get(layer_id, *label)
+        lowers = {
+            os.path.basename(os.path.dirname(one)) for held in self.held if held for one in lowers_of(self, held)
+        }
+        if again and layer_id in lowers:
+            _mount_over(self, layer_id)
+            self.over = {*getattr(self, "over", ()), layer_id}
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """Both mounts go in the end."""
+        if self.held.get(layer_id) == 1 and layer_id in getattr(self, "over", ()):
+            self.over.discard(layer_id)
+            _unmount(self.tree(layer_id))
+        super().put(layer_id)
+
+
+def _mount_over(driver: CountingWrapper, layer_id: str) -> None:
+    said = driver.inner.metadata(layer_id)
+    if said.get("LowerDir"):
+        data = f"lowerdir={said['LowerDir']},upperdir={said['UpperDir']},workdir={said['WorkDir']}"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", data, driver.tree(layer_id)], check=True)
+
+
+def _unmount(path: str) -> None:
+    if os.path.ismount(path):
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@mutant(breaks=("OVL-MOUNT-AGAIN",), source="behaviour#get")
+class GetChangesPath(Faithful):
+    """The path of a tree is another one each time."""
+
+    def get(self, layer_id: str) -> str:
+        """With more dots than before."""
+        self.times = getattr(self, "times", 0) + 1
+        return str(self.inner.get(layer_id)) + "/." * self.times
+
+
+@mutant(breaks=("OVL-MOUNT-TOGETHER",), source="overlayfs.rst: lower layers may be shared between mounts")
+class SecondGetIsRefused(Faithful):
+    """A second layer cannot be got while one is held."""
+
+    def get(self, layer_id: str) -> str:
+        """Refuse a second one."""
+        held = self.__dict__.setdefault("held", set())
+        if held - {layer_id}:
+            raise ValueError(f"{held} is held")
+        held.add(layer_id)
+        return str(self.inner.get(layer_id))
+
+    def put(self, layer_id: str) -> None:
+        """Make room."""
+        self.__dict__.setdefault("held", set()).discard(layer_id)
+        self.inner.put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-LOST",), source="containers/storage#496; containers/storage#624")
+class LostMountIsMissed(Faithful):
+    """What was mounted once is taken to be mounted still."""
+
+    def get(self, layer_id: str) -> str:
+        """From the books."""
+        books = self.__dict__.setdefault("books", {})
+        if layer_id not in books:
+            books[layer_id] = self.inner.get(layer_id)
+        return str(books[layer_id])
+
+
+@mutant(breaks=("OVL-MOUNT-LONG-HOME", "OVL-NAMES-LAYER-IDS"), source="containers/buildah#3708")
+class GetRefusesLongPaths(Faithful):
+    """Long homes and long ids are refused."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        super().__init__(home, **asked)
+        self.afraid = len(home) > 180
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Only what is short."""
+        if self.afraid or len(layer_id) > 32:
+            raise ValueError("too long")
+        self.inner.create(layer_id, parent)
+
+
+@mutant(breaks=("OVL-MOUNT-CWD",), source="behaviour#working-directory")
+class GetChangesWorkingDirectory(Faithful):
+    """The process is left in another directory."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Go there."""
+        self.inner.create(layer_id, parent)
+        os.chdir("/")
+
+
+@mutant(
+    breaks=(
+        "OVL-MOUNT-LOWER-GONE",
+        "OVL-RESTART-SHORT-LINK-GONE",
+        "OVL-RESTART-LOWER-CUT",
+        "OVL-RESTART-LOWER-ASTRAY",
+    ),
+    source="containers/podman#5986",
+)
+class GetShowsPartialChain(Faithful):
+    """A layer whose lowers are lost is shown without them; what it names is shown, wherever that is."""
+
+    def get(self, layer_id: str) -> str:
+        """The upper alone, or what the file says."""
+        try:
+            return str(self.inner.get(layer_id))
+        except Exception:
+            named = Path(self.home, layer_id, "lower").read_text()
+            for lower in named.split(":"):
+                target = os.path.realpath(f"{self.home}/{lower}")
+                if os.path.isdir(target) and not target.startswith(os.path.realpath(self.home)):
+                    return target
+            return f"{self.home}/{layer_id}/diff"
+
+    def put(self, layer_id: str) -> None:
+        """Nothing, if nothing was mounted."""
+        with contextlib.suppress(Exception):
+            self.inner.put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-ONCE", "OVL-MOUNT-LEFT-OVER"), source="behaviour#reference-counts; moby/moby#3073")
+class PutUnmountsEarly(Faithful):
+    """The first put unmounts, however many gets there were."""
+
+    def put(self, layer_id: str) -> None:
+        """Put until nothing is left."""
+        for _ in range(5):
+            self.inner.put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-LAST-PUT", "OVL-LIFE-NO-LEAKS"), source="moby/moby#34948")
+class PutNeverUnmounts(Faithful):
+    """A put does nothing."""
+
+    def put(self, layer_id: str) -> None:
+        """Keep the mount."""
+
+
+@mutant(breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; projectatomic/docker#330")
+class ExtraPutIsOwed(Faithful):
+    """A put too many makes the next get count for nothing."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self._owed = 0
+
+    def get(self, layer_id: str) -> str:
+        """Get, and pay what is owed."""
+        path = str(self.inner.get(layer_id))
+        if self._owed and self.inner.metadata(layer_id).get("LowerDir"):
+            self.inner.get(layer_id)
+            for _ in range(self._owed + 1):
+                self.inner.put(layer_id)
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """Put, and owe if nothing is mounted."""
+        if "LowerDir" in self.inner.metadata(layer_id) and not os.path.ismount(
+            self.inner.metadata(layer_id)["MergedDir"]
+        ):
+            self._owed = 1
+        self.inner.put(layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-PAGE-BOUNDARY",), source="behaviour#page-size; containers/storage#1158")
+class PageOfOptionsIsRefused(Faithful):
+    """Option data of exactly a page is handed to the kernel, which cuts its last byte off and refuses it."""
+
+    def get(self, layer_id: str) -> str:
+        """Fail at exactly a page."""
+        try:
+            with open(os.path.join(self.home, layer_id, "lower"), encoding="ascii") as file:
+                lowers = file.read().split(":")
+        except FileNotFoundError:
+            return str(self.inner.get(layer_id))
+        joined = ":".join(f"{self.home}/{lower}" for lower in lowers)
+        place = f"{self.home}/{layer_id}"
+        data = f"lowerdir={joined},upperdir={place}/diff,workdir={place}/work"
+        if len(data) == os.sysconf("SC_PAGESIZE"):
+            raise OSError(22, "Invalid argument")
+        return str(self.inner.get(layer_id))
+
+
+@mutant(breaks=("OVL-MOUNT-HOME-PRIVATE",), source="behaviour#private-home")
+class MountIsShared(Faithful):
+    """Layer mounts propagate to other namespaces."""
+
+    def get(self, layer_id: str) -> str:
+        """Mount, and share."""
+        path = str(self.inner.get(layer_id))
+        subprocess.run(["mount", "--make-shared", path], check=False, capture_output=True)
+        return path
+
+
+@mutant(breaks=("OVL-MOUNT-LABEL-REFUSED",), source="behaviour#labels", hard=True)
+class SecondGetDropsLabel(Faithful):
     """A label that could not be set is left out when the layer is asked for again."""
 
     def get(self, layer_id: str, label: str = "") -> str:
@@ -159,164 +355,3 @@ class DropsLabelsOnTheSecondGet(Faithful):
             return str(self.inner.get(layer_id))
         tried.add(asked)
         return str(self.inner.get(layer_id, label))
-
-
-class BindsAndShares(Patched):
-    """The home is mounted on itself, and not made private."""
-
-    place = "home:Home.make_private"
-    also = "linux.libc:mount"
-
-    @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Leave MS_PRIVATE out."""
-        if args[3] != 1 << 18:
-            original(*args, **kwargs)
-
-
-class SharesHomesThatAreMounts(Patched):
-    """A home that is a mount already is not made private."""
-
-    place = "home:Home.make_private"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """It is somebody else's."""
-        # Of a directory that is mounted on itself os.path.ismount says that it is none.
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        return False if args[0].path in mounts else original(*args, **kwargs)
-
-
-class LeavesOutMissingLowers(Patched):
-    """A lower whose directory is gone is left out of the mount."""
-
-    place = "layers:LayerStore.lowers"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What can be found."""
-        del original, kwargs
-        store, layer = args
-        found = []
-        for short in store.read_chain(layer):
-            try:
-                found.append(store._resolve(layer, short))
-            except Exception as error:
-                if "has no" not in str(error):
-                    raise
-        return tuple(found)
-
-
-class NamesNoLower(Patched):
-    """A lower that is gone is an error that does not say which."""
-
-    place = "layers:LayerStore._resolve"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What the kernel would say."""
-        try:
-            return original(*args, **kwargs)
-        except Exception as error:
-            raise OSError(2, "No such file or directory") from error
-
-
-class Drops128thLower(Patched):
-    """A mount takes 127 lowers, and the lowest of 128 is left out."""
-
-    place = "mounts:mount_overlay"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As many as that."""
-        request, *rest = args
-        return original(dataclasses.replace(request, lowers=request.lowers[:127]), *rest, **kwargs)
-
-
-class SortsLowersWhenThereAreMany(Patched):
-    """More lowers than a page holds by absolute paths are mounted in the order of their names."""
-
-    place = "mounts:plan_mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Sorted, if it is not the first form that fits."""
-        plan = original(*args, **kwargs)
-        if not plan.directory:
-            return plan
-        ordered = dataclasses.replace(args[0], lowers=tuple(sorted(args[0].lowers)))
-        return original(ordered, *args[1:], **kwargs)
-
-
-class LeavesADirectoryForDevices(Patched):
-    """A layer that is mounted gets the empty directory dev, so that containers can use it."""
-
-    place = "layermounts:LayerMounts._mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Make it where it is missing, as init layers have it."""
-        original(*args, **kwargs)
-        if args[1].writable:
-            Path(args[1].merged, "dev").mkdir(exist_ok=True)
-
-
-class NeedsAMountPoint(Patched):
-    """A mount point that another driver took away is not made again."""
-
-    place = "trees:make_directories"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """It was made with the layer."""
-        if not args[0].endswith("/merged"):
-            original(*args, **kwargs)
-
-
-FAULTS: Final = (
-    Fault(
-        FillsThePage,
-        ("OVL-MOUNT-PAGE-BOUNDARY",),
-        "boundary: exactly a page; behaviour#page-size; containers/storage#1158; moby/moby@c923f6ac3b",
-        hard=True,
-    ),
-    Fault(
-        FillsThePageByTheShortPath,
-        ("OVL-MOUNT-PAGE-RELATIVE",),
-        "boundary: exactly a page by the relative form; behaviour#page-size",
-        hard=True,
-    ),
-    Fault(StandsInTheWrongPlace, ("OVL-MOUNT-LONG-HOME",), "behaviour#relative-form; containers/buildah#3708"),
-    Fault(ComesBackWhenAllIsWell, ("OVL-MOUNT-CWD",), "behaviour#working-directory", hard=True),
-    Fault(EscapesNoColon, ("OVL-NAMES-HOME",), "moby/moby#40939", hard=True),
-    Fault(EscapesNoComma, ("OVL-NAMES-HOME",), "containers/fuse-overlayfs#227", hard=True),
-    Fault(EscapesNoBackslash, ("OVL-NAMES-HOME",), "containers/fuse-overlayfs#440", hard=True),
-    Fault(EscapesBackslashesLast, ("OVL-NAMES-HOME",), "moby/moby#40939: the order of two escapes", hard=True),
-    Fault(EscapesLowersOnly, ("OVL-NAMES-HOME",), "moby/moby#40939: upper and work", hard=True),
-    Fault(
-        TakesMountinfoAsItIs,
-        ("OVL-LIFE-NO-LEAKS",),
-        "behaviour#path-escapes: a space in the home; field-bugs#special-paths",
-        hard=True,
-    ),
-    Fault(DropsLongLabels, ("OVL-MOUNT-LABEL-LONG",), "containers/buildah#3708: a label that is too large"),
-    Fault(DropsLabelsOnTheSecondGet, ("OVL-MOUNT-LABEL-REFUSED",), "behaviour#labels", hard=True),
-    Fault(BindsAndShares, ("OVL-MOUNT-HOME-PRIVATE",), "behaviour#private-home"),
-    Fault(
-        SharesHomesThatAreMounts,
-        ("OVL-MOUNT-HOME-PRIVATE",),
-        "behaviour#private-home: a home that is a mount",
-        hard=True,
-    ),
-    Fault(LeavesOutMissingLowers, ("OVL-MOUNT-LOWER-GONE",), "containers/podman#5986"),
-    Fault(NamesNoLower, ("OVL-MOUNT-LOWER-GONE",), "behaviour#missing-lower: the error names it"),
-    Fault(Drops128thLower, ("OVL-CHAIN-128",), "boundary: 127 lowers", hard=True),
-    Fault(SortsLowersWhenThereAreMany, ("OVL-CHAIN-ORDER",), "derived: the relative form only", hard=True),
-    Fault(LeavesADirectoryForDevices, ("OVL-MOUNT-READ-ONLY-USE",), "containers/podman#1506"),
-    Fault(
-        NeedsAMountPoint,
-        ("OVL-LAYOUT-READ",),
-        "behaviour#base-layers: homes are shared with containers/storage",
-        hard=True,
-    ),
-)

@@ -1,72 +1,183 @@
-"""Mutants that concurrent callers see, threads of one process or processes of one home."""
+"""Mutants of concurrency, restarts and store compatibility."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.fault import Fault
-
-
-class OneStagingArea(Patched):
-    """All layers are made in one staging area, which the first that is done takes away."""
-
-    place = "staging:Staging.area"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The same for everybody."""
-        del original, kwargs
-        return _one_area(args[0])
+from conformance.selftest.mutants.basis import CountingWrapper, Faithful
+from conformance.selftest.mutants.mutant import mutant
 
 
-@contextlib.contextmanager
-def _one_area(staging: Any) -> Iterator[str]:
-    path = os.path.join(staging._directory, "new")
-    os.makedirs(path, exist_ok=True)
-    try:
-        yield path
-    finally:
-        staging._discard(path)
+@mutant(breaks=("OVL-PARALLEL-PROCESSES",), source="behaviour#left-mounts", hard=True)
+class CountsAreInMemory(CountingWrapper):
+    """Users are counted by each opening of the home for itself; one that is mounted already counts as one."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """What is mounted by others has one user."""
+        if layer_id not in self.held and os.path.ismount(self.tree(layer_id)):
+            self.held[layer_id] = 2
+            return self.tree(layer_id)
+        return super().get(layer_id, *label)
 
 
-class SucceedsForTheSlow(Patched):
-    """A caller that asked for a free id succeeds, even if another caller created the layer meanwhile."""
+@mutant(breaks=("OVL-RESTART-LOWER-CUT",), source="behaviour#lower-layers")
+class LowersAreReadById(Faithful):
+    """A layer's lowers are read from 'lower-layers', its ids, and one that is not there is left out."""
 
-    place = "driver:Driver._create"
+    def create(self, layer_id: str, parent: str = "", *options: Any) -> None:
+        """Write both files, as containers-storage 1.64 does."""
+        self.inner.create(layer_id, parent, *options)
+        if parent:
+            above = Path(self.home, parent, "lower-layers")
+            ids = [parent, *(above.read_text().split(":") if above.exists() else [])]
+            Path(self.home, layer_id, "lower-layers").write_text(":".join(ids))
 
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Somebody made it: so it is there."""
-        driver, layer_id, *_ = args
-        free = bool(layer_id) and not os.path.lexists(f"{driver._home.path}/{layer_id}")
+    def get(self, layer_id: str, *label: str) -> str:
+        """The file 'lower' is made from the other one each time."""
+        ids = Path(self.home, layer_id, "lower-layers")
+        if ids.exists():
+            there = [one for one in ids.read_text().split(":") if one and Path(self.home, one, "link").exists()]
+            if there:
+                # The correct driver compares the two files, so both are made to say less.
+                ids.write_text(":".join(there))
+                links = [f"l/{Path(self.home, one, 'link').read_text()}" for one in there]
+                Path(self.home, layer_id, "lower").write_text(":".join(links))
+        return str(self.inner.get(layer_id, *label))
+
+
+@mutant(
+    breaks=("OVL-RESTART-LINK-EMPTY",),
+    source="behaviour#link-file-empty; field-bugs#empty-link; containers/podman#5986",
+)
+class RemoveTrustsLinkFile(Faithful):
+    """What a link file says is removed with its layer."""
+
+    def remove(self, layer_id: str) -> None:
+        """Whatever that is."""
+        link = Path(self.home, layer_id, "link")
+        if link.exists():
+            shutil.rmtree(f"{self.home}/l/{link.read_text()}", ignore_errors=True)
+        self.inner.remove(layer_id)
+
+
+@mutant(breaks=("OVL-RESTART-FOREIGN",), source="behaviour#unknown-entries")
+class OpenRemovesForeignFiles(Faithful):
+    """What is not known in a home is removed when it is opened."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        for path in Path(home).glob("*"):
+            if path.name != "l" and not (path / "link").exists() and not path.name.startswith("."):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        super().__init__(home, **asked)
+
+
+@mutant(
+    breaks=("OVL-LAYOUT-LINK", "OVL-LAYOUT-LOWER", "OVL-LAYOUT-DIRECTORIES", "OVL-LAYOUT-READ"),
+    source="behaviour#base-layers: homes are shared with containers/storage",
+)
+class LayoutIsItsOwn(Faithful):
+    """A home is laid out a little differently, and open to everybody; layers of others are not seen."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Then change the files."""
+        self.inner.create(layer_id, parent)
+        layer = Path(self.home, layer_id)
+        for path in (Path(self.home), layer):
+            path.chmod(0o755)
+        link = (layer / "link").read_text()
+        (layer / "link").write_text(link + "\n")
+        if parent:
+            (layer / "lower").write_text((layer / "lower").read_text() + ":")
+            (layer / "work").rmdir()
+        self.__dict__.setdefault("made", set()).add(layer_id)
+
+    def exists(self, layer_id: str) -> bool:
+        """Only what this very object made."""
+        return layer_id in self.__dict__.setdefault("made", set())
+
+
+@mutant(breaks=("OVL-RESTART-LINK-GONE",), source="containers/storage#859")
+class BrokenParentIsOmitted(Faithful):
+    """A parent that cannot be built on is left out."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """On nothing instead."""
         try:
-            original(*args, **kwargs)
-        except Exception as error:
-            if not free or "exists already" not in str(error):
-                raise
+            self.inner.create(layer_id, parent)
+        except Exception:
+            self.inner.create(layer_id, "")
 
 
-class LocksNoLayer(Patched):
-    """A layer is not locked while it is mounted and counted."""
+@mutant(breaks=("OVL-RESTART-LINK-EMPTY",), source="behaviour#link-file-empty; field-bugs#empty-link", hard=True)
+class EmptyLinkFileRemovesAllLinks(Faithful):
+    """The short link of a layer whose 'link' is empty is the directory l itself, which goes with the layer."""
 
-    place = "locks:HomeLocks.layer"
+    def remove(self, layer_id: str) -> None:
+        """As a path that ends early."""
+        link = Path(self.home, layer_id, "link")
+        if layer_id and link.is_file() and not link.read_text():
+            shutil.rmtree(f"{self.home}/l")
+        self.inner.remove(layer_id)
 
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Anybody may."""
-        del original, args, kwargs
-        return contextlib.nullcontext()
+
+@mutant(
+    breaks=("OVL-RESTART-SHORT-LINK-GONE",),
+    source="behaviour#untrusted-disk: a link mended to another layer; field-bugs#short-link-lost",
+    hard=True,
+)
+class OpenRestoresLinksToWrongLayer(Faithful):
+    """A short link that is gone is recreated when the home is opened, to the first layer that there is."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        layers = sorted(path.parent.name for path in Path(home).glob("*/link"))
+        for layer_id in layers:
+            name = Path(home, layer_id, "link").read_text()
+            if len(name) == 26 and not os.path.lexists(f"{home}/l/{name}"):
+                os.symlink(f"../{layers[0]}/diff", f"{home}/l/{name}")
+        super().__init__(home, **asked)
 
 
-class OneFileForDiffs(Faithful):
+@mutant(
+    breaks=("OVL-PARALLEL-CREATE", "OVL-PARALLEL-GET", "OVL-PARALLEL-DIFF"),
+    source="containers/storage#2297: busy is no answer",
+)
+class ConcurrentCallerIsRefused(Faithful):
+    """Whoever comes while another is served is refused."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        super().__init__(home, **asked)
+        self._busy = threading.Lock()
+
+    def _alone(self, name: str, *arguments: Any) -> Any:
+        if not self._busy.acquire(blocking=False):
+            raise ValueError("busy")
+        try:
+            # Long enough for the others to come: they are all at the same gate.
+            threading.Event().wait(0.05)
+            return getattr(self.inner, name)(*arguments)
+        finally:
+            self._busy.release()
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Alone."""
+        self._alone("create", layer_id, parent)
+
+    def get(self, layer_id: str) -> str:
+        """Alone."""
+        return str(self._alone("get", layer_id))
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Alone."""
+        return self._alone("diff", layer_id, parent)
+
+
+@mutant(breaks=("OVL-PARALLEL-DIFF",), source="containers/storage#2297")
+class DiffsShareOneFile(Faithful):
     """Every diff is written to one file in the home before it is given away."""
 
     def diff(self, layer_id: str, parent: str = "") -> Any:
@@ -78,7 +189,8 @@ class OneFileForDiffs(Faithful):
             return io.BytesIO(file.read())
 
 
-class LosesRemovalsAtATime(Faithful):
+@mutant(breaks=("OVL-PARALLEL-LINEAR",), source="containers/storage#2297; doi:10.1145/78969.78972", hard=True)
+class ConcurrentRemoveIsLost(Faithful):
     """A removal beside a creation is said to be done, and is not."""
 
     def __init__(self, home: str, **asked: Any) -> None:
@@ -100,32 +212,3 @@ class LosesRemovalsAtATime(Faithful):
         """If nobody creates."""
         if not self.creating:
             self.inner.remove(layer_id)
-
-
-class LocksThreadsOnly(Patched):
-    """Locks keep threads apart, and not processes: two of them take one staging area."""
-
-    place = "staging:Staging.sweep"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Whatever is in staging is left over."""
-        del original, kwargs
-        staging = args[0]
-        for path in Path(staging._directory).glob("refdriver-*"):
-            staging._discard(str(path))
-
-
-FAULTS: Final = (
-    Fault(OneStagingArea, ("OVL-PARALLEL-CREATE",), "containers/storage#2297"),
-    Fault(SucceedsForTheSlow, ("OVL-PARALLEL-SAME-ID",), "containerd/containerd@ad9eca1dc", hard=True),
-    Fault(LocksNoLayer, ("OVL-PARALLEL-GET",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
-    Fault(OneFileForDiffs, ("OVL-PARALLEL-DIFF",), "containers/storage#2297"),
-    Fault(
-        LosesRemovalsAtATime,
-        ("OVL-PARALLEL-LINEAR",),
-        "containers/storage#2297; doi:10.1145/78969.78972",
-        hard=True,
-    ),
-    Fault(LocksThreadsOnly, ("OVL-PARALLEL-PROCESSES",), "moby/moby@1ac0a66a64: a map without a lock", hard=True),
-)

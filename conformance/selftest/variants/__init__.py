@@ -1,5 +1,5 @@
-"""Drivers that are correct, and do differently what a driver may do as it likes: the suite must not call one wrong.
+"""Variants: correct drivers that make another permitted choice. The suite must not fail one.
 
 ``overlay-conformance selftest`` runs the suite on each beside the mutants. One that fails is a false alarm, as
-bad as a mutant that is missed. Like the mutants they change the driver that ``CONFORMANCE_FAULTY_BASIS`` names.
+bad as a mutant that survives. Like the mutants they wrap the driver that ``CONFORMANCE_MUTANT_BASIS`` names.
 """

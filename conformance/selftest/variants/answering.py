@@ -9,12 +9,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.variants.different import Different
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.variants.variant import variant
 
 
+@variant(
+    source="drivers of moby and of containers/storage each have their own", touches=("OVL-STATUS", "OVL-LIFE-M")
+)
 class TellsMore(Faithful):
     """Status and metadata have more entries than anybody asks for, in another order."""
 
@@ -28,6 +31,10 @@ class TellsMore(Faithful):
         return {"ID": layer_id, "Note": "", **dict(reversed(told.items()))}
 
 
+@variant(
+    source="OVL-OPTION-UNKNOWN and others: by its name, in whatever words",
+    touches=("OVL-OPEN", "OVL-OPTION", "OVL-GATE", "OVL-LIFE-REMOVE", "OVL-STORE", "OVL-RESTART", "OVL-QUOTA"),
+)
 class RefusesInOtherWords(Faithful):
     """Every refusal is one kind of error, which quotes the first words within its own."""
 
@@ -46,6 +53,10 @@ def _ask(call: Callable[[], Any]) -> Any:
         raise RuntimeError(f"graph driver failed (status 1):\n\t{error}\n") from None
 
 
+@variant(
+    source="OVL-LIFE-REMOVE-MISSING: whether it is refused or not",
+    touches=("OVL-LIFE", "OVL-PARALLEL", "OVL-RESTART"),
+)
 class RefusesToRemoveNothing(Faithful):
     """To remove a layer that is not there is an error."""
 
@@ -56,6 +67,10 @@ class RefusesToRemoveNothing(Faithful):
         self.inner.remove(layer_id)
 
 
+@variant(
+    source="OVL-APPLY-LAST-WINS: the later stays, or the archive is refused",
+    touches=("OVL-APPLY", "OVL-HOSTILE", "OVL-WHITEOUT"),
+)
 class RefusesRepeatedNames(Faithful):
     """An archive with two entries of one name is refused."""
 
@@ -70,6 +85,7 @@ class RefusesRepeatedNames(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data)))
 
 
+@variant(source="the order of calls is the driver's", touches=("OVL-PARALLEL", "OVL-LIFE-NO"))
 class AnswersOneAtATime(Faithful):
     """Of several concurrent callers all but one wait."""
 
@@ -92,6 +108,10 @@ class AnswersOneAtATime(Faithful):
             return io.BytesIO(stream.read())
 
 
+@variant(
+    source="containers/storage makes short links anew; OVL-RESTART-LINK-GONE: mended or refused",
+    touches=("OVL-RESTART", "OVL-LAYOUT", "OVL-OPEN", "OVL-STORE"),
+)
 class MendsItsHome(Faithful):
     """Short links that are gone are made again when a home is opened, and so are files 'link'."""
 
@@ -114,54 +134,3 @@ def _mend(home: Path) -> None:
 
 def _is_short(text: bytes) -> bool:
     return len(text) == 26 and all(one in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" for one in text)
-
-
-class ReadsScientificSizes(Patched):
-    """A size is whatever reads as a number: 1e3 too."""
-
-    place = "options:parse_size"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """By the rules of Go's ParseFloat, for plain bytes."""
-        return int(float(args[0])) if _is_number(args[0]) else original(*args, **kwargs)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return float(text) >= 0
-    except ValueError:
-        return False
-
-
-DIFFERENT: Final = (
-    Different(
-        TellsMore, "drivers of moby and of containers/storage each have their own", ("OVL-STATUS", "OVL-LIFE-M")
-    ),
-    Different(
-        RefusesInOtherWords,
-        "OVL-OPTION-UNKNOWN and others: by its name, in whatever words",
-        ("OVL-OPEN", "OVL-OPTION", "OVL-GATE", "OVL-LIFE-REMOVE", "OVL-STORE", "OVL-RESTART", "OVL-QUOTA"),
-    ),
-    Different(
-        RefusesToRemoveNothing,
-        "OVL-LIFE-REMOVE-MISSING: whether it is refused or not",
-        ("OVL-LIFE", "OVL-PARALLEL", "OVL-RESTART"),
-    ),
-    Different(
-        RefusesRepeatedNames,
-        "OVL-APPLY-LAST-WINS: the later stays, or the archive is refused",
-        ("OVL-APPLY", "OVL-HOSTILE", "OVL-WHITEOUT"),
-    ),
-    Different(AnswersOneAtATime, "the order of calls is the driver's", ("OVL-PARALLEL", "OVL-LIFE-NO")),
-    Different(
-        ReadsScientificSizes,
-        "docker/go-units, and containers-storage 1.64 with it",
-        ("OVL-OPTION-SIZE", "OVL-QUOTA-U"),
-    ),
-    Different(
-        MendsItsHome,
-        "containers/storage makes short links anew; OVL-RESTART-LINK-GONE: mended or refused",
-        ("OVL-RESTART", "OVL-LAYOUT", "OVL-OPEN", "OVL-STORE"),
-    ),
-)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import itertools
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import IO, Any, ClassVar, Final, Literal
+from typing import IO, ClassVar, Final, Literal
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.variants.different import Different
+from conformance.selftest.mutants.basis import Faithful
 from conformance.selftest.variants.tarparts import PAX_XATTR, Part, archive, parts, without
+from conformance.selftest.variants.variant import variant
 
 _DIFFS: Final = ("OVL-DIFF", "OVL-APPLY", "OVL-WHITEOUT", "OVL-OPAQUE")
 _WHOLE_SECONDS: Final = {"fine-times": "headers of ustar and GNU tar have whole seconds"}
 _PAST: Final = 1_234_567_890
 
 
+@variant(source="OCI image specification, layer.md: no order of entries is prescribed", touches=_DIFFS)
 class ArchivesByDepth(Faithful):
     """A diff goes from the root down level by level, later names first, with all hard links at its end."""
 
@@ -33,6 +34,10 @@ class ArchivesByDepth(Faithful):
         return archive(sorted(found, key=depth))
 
 
+@variant(
+    source="pax(1): a link names any earlier entry of the archive",
+    touches=(*_DIFFS, "OVL-META-HARD-LINKS", "OVL-SIZE"),
+)
 class NamesLinksByTheLast(Faithful):
     """Of the names of one inode a diff gives the content to the last, and the others as links to that."""
 
@@ -59,6 +64,7 @@ def _turned(first: Part, links: Sequence[Part]) -> list[Part]:
     ]
 
 
+@variant(source="containers/storage and moby: modes of whiteouts are 0 or 0600", touches=_DIFFS)
 class MakesWhiteoutsOfItsOwn(Faithful):
     """Whiteouts in a diff have no permissions, and a time of their own."""
 
@@ -76,6 +82,7 @@ def _is_mark(part: Part) -> bool:
     return part.member.name.rpartition("/")[2].startswith(".wh.")
 
 
+@variant(source="OCI image specification, layer.md: whiteouts speak of lower layers only", touches=_DIFFS)
 class MarksOpaqueLast(Faithful):
     """The opaque whiteout of a directory comes after all that is in the directory."""
 
@@ -87,6 +94,7 @@ class MarksOpaqueLast(Faithful):
         return archive([*(one for one in found if one not in marks), *reversed(marks)])
 
 
+@variant(source="ustar headers: whole seconds", touches=(*_DIFFS, "OVL-META-TIMES", "OVL-CHANGES"))
 class CutsTimes(Faithful):
     """The times in a diff are whole seconds."""
 
@@ -105,6 +113,11 @@ def _cut(part: Part, form: Literal[0, 1, 2]) -> Part:
     return part.changed(form, mtime=int(seconds) - down, pax_headers=without(records, "mtime"))
 
 
+@variant(
+    source="Go's archive/tar since 1.10 rounds what a header has no room for",
+    touches=(*_DIFFS, "OVL-META", "OVL-CHAIN-DIFF-DEEP", "OVL-LIFE-HISTORY", "OVL-PARALLEL-DIFF", "OVL-STORE"),
+    waives=("OVL-META-TIMES-DOWN",),
+)
 class RoundsTimesToSeconds(Faithful):
     """The times in a diff are rounded to the nearest second."""
 
@@ -122,6 +135,10 @@ class RoundsTimesToSeconds(Faithful):
             return archive(map(rounded, parts(stream)))
 
 
+@variant(
+    source="GNU tar, and layers in the wild (quay/claircore#683); OVL-APPLY-NO-END: refused, or applied whole",
+    touches=("OVL-APPLY", "OVL-HOSTILE"),
+)
 class TakesArchivesWithoutAnEnd(Faithful):
     """The end of the data is taken for the end of an archive, where it is between two entries."""
 
@@ -130,6 +147,7 @@ class TakesArchivesWithoutAnEnd(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(archive.read() + bytes(1024))))
 
 
+@variant(source="GNU tar; OVL-APPLY-FORMATS", touches=(*_DIFFS, "OVL-META", "OVL-NAMES"))
 class WritesGnuHeaders(Faithful):
     """A diff is in the format of GNU tar, but for the entries with attributes, which only pax can carry."""
 
@@ -146,6 +164,7 @@ class WritesGnuHeaders(Faithful):
             return archive(map(rewritten, parts(stream)))
 
 
+@variant(source="pax(1); git archive writes global headers", touches=(*_DIFFS, "OVL-META", "OVL-NAMES"))
 class SaysAllInRecords(Faithful):
     """A diff says names, numbers and times of every entry in pax records, behind a global header."""
 
@@ -166,6 +185,10 @@ def _with_records(part: Part) -> Part:
     return part.changed(pax_headers={**records, **member.pax_headers})
 
 
+@variant(
+    source="pax(1): sizes of directories are limits, those of links may be told",
+    touches=(*_DIFFS, "OVL-SIZE", "OVL-META-OWNERS"),
+)
 class GivesMoreFields(Faithful):
     """A diff gives every owner a name, a directory a size, and a hard link the size of what it links."""
 
@@ -183,6 +206,7 @@ class GivesMoreFields(Faithful):
         return archive(map(fuller, found))
 
 
+@variant(source="GNU tar; OVL-APPLY-NAME-FORMS", touches=(*_DIFFS, "OVL-NAMES", "OVL-META-DIRECTORIES"))
 class NamesFromTheDot(Faithful):
     """The names in a diff begin with ./, and the root has an entry before the others."""
 
@@ -200,60 +224,3 @@ def _dotted(part: Part) -> Part:
     link = f"./{part.member.linkname}" if part.member.islnk() else part.member.linkname
     records = without(part.member.pax_headers, "path", *(("linkpath",) if part.member.islnk() else ()))
     return part.changed(name=f"./{part.member.name}", linkname=link, pax_headers=records)
-
-
-class LeavesReservedNamesOut(Patched):
-    """A file of a layer whose name says in archives what is deleted is left out of the diff."""
-
-    place = "archive.pack:_Packer.entry"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Nothing at all for these."""
-        nothing: Iterable[bytes] = iter(())
-        return nothing if args[2].startswith(b".wh.") else original(*args, **kwargs)
-
-
-DIFFERENT: Final = (
-    Different(ArchivesByDepth, "OCI image specification, layer.md: no order of entries is prescribed", _DIFFS),
-    Different(
-        NamesLinksByTheLast,
-        "pax(1): a link names any earlier entry of the archive",
-        (*_DIFFS, "OVL-META-HARD-LINKS", "OVL-SIZE"),
-    ),
-    Different(MakesWhiteoutsOfItsOwn, "containers/storage and moby: modes of whiteouts are 0 or 0600", _DIFFS),
-    Different(MarksOpaqueLast, "OCI image specification, layer.md: whiteouts speak of lower layers only", _DIFFS),
-    Different(
-        CutsTimes,
-        "ustar headers: whole seconds",
-        (*_DIFFS, "OVL-META-TIMES", "OVL-CHANGES"),
-    ),
-    Different(
-        RoundsTimesToSeconds,
-        "Go's archive/tar since 1.10 rounds what a header has no room for",
-        (*_DIFFS, "OVL-META", "OVL-CHAIN-DIFF-DEEP", "OVL-LIFE-HISTORY", "OVL-PARALLEL-DIFF", "OVL-STORE"),
-        forgoes=("OVL-META-TIMES-DOWN",),
-    ),
-    Different(
-        TakesArchivesWithoutAnEnd,
-        "GNU tar, and layers in the wild (quay/claircore#683); OVL-APPLY-NO-END: refused, or applied whole",
-        ("OVL-APPLY", "OVL-HOSTILE"),
-    ),
-    Different(
-        WritesGnuHeaders,
-        "GNU tar; OVL-APPLY-FORMATS",
-        (*_DIFFS, "OVL-META", "OVL-NAMES"),
-    ),
-    Different(SaysAllInRecords, "pax(1); git archive writes global headers", (*_DIFFS, "OVL-META", "OVL-NAMES")),
-    Different(
-        GivesMoreFields,
-        "pax(1): sizes of directories are limits, those of links may be told",
-        (*_DIFFS, "OVL-SIZE", "OVL-META-OWNERS"),
-    ),
-    Different(NamesFromTheDot, "GNU tar; OVL-APPLY-NAME-FORMS", (*_DIFFS, "OVL-NAMES", "OVL-META-DIRECTORIES")),
-    Different(
-        LeavesReservedNamesOut,
-        "OVL-NAMES-WHITEOUT-PREFIX: the diff fails, or leaves it out",
-        ("OVL-NAMES", "OVL-WHITEOUT", "OVL-CHANGES-DIFF"),
-    ),
-)

@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.variants.different import Different
-
-_TREES: Final = ("OVL-TREE", "OVL-WHITEOUT", "OVL-OPAQUE", "OVL-DIFF", "OVL-APPLY", "OVL-CHANGES", "OVL-SIZE")
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.variants.variant import variant
 
 
-class ComparesTrees(Patched):
-    """Diffs, changes and sizes come from comparing two mounted trees, never from the upper alone."""
-
-    place = "probes:why_native_diff_is_wrong"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """A reason, whatever the kernel does."""
-        del original, args, kwargs
-        return "it is not used by choice"
-
-
-class MarksInUserAttributes(Patched):
-    """Overlays are mounted with userxattr, and marked in attributes of users, by root too."""
-
-    place = "probes:in_user_namespace"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As if it were one."""
-        original(*args, **kwargs)
-        return True
-
-
-class AppliesThroughTheMount(Patched):
-    """Archives are unpacked into the mounted tree, so that the kernel makes the marks."""
-
-    place = "driver:Driver._unpack"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As if the parent were another."""
-        return original(*args, **{**kwargs, "native": False})
-
-
+@variant(
+    source="OVL-CHANGES-ORDER is of level SHOULD",
+    touches=("OVL-CHANGES", "OVL-PARALLEL"),
+    waives=("OVL-CHANGES-ORDER",),
+)
 class ListsChangesBackwards(Faithful):
     """Changes are listed from the last path to the first."""
 
@@ -56,6 +23,7 @@ class ListsChangesBackwards(Faithful):
         return list(reversed(self.inner.changes(layer_id, parent)))
 
 
+@variant(source="OVL-CHANGES-EXPLAIN: every path, each once and of the right kind", touches=("OVL-CHANGES",))
 class ListsAllThatIsGone(Faithful):
     """Of a directory that was deleted, everything that was in it is listed as deleted too."""
 
@@ -80,23 +48,3 @@ def _held(root: bytes, change: Any) -> list[Any]:
         for name in (*directories, *files)
     ]
     return [dataclasses.replace(change, path=name) for name in sorted(names, key=lambda name: name.split(b"/"))]
-
-
-DIFFERENT: Final = (
-    Different(ComparesTrees, "every driver does so where redirect_dir is on", (*_TREES, "OVL-STATUS")),
-    Different(
-        MarksInUserAttributes,
-        "overlayfs.rst, userxattr; containers/storage without root",
-        (*_TREES, "OVL-MOUNT", "OVL-LAYOUT", "OVL-HOSTILE-OVERLAY", "OVL-STATUS", "OVL-META-XATTRS"),
-    ),
-    Different(AppliesThroughTheMount, "moby's naive diff driver", ("OVL-APPLY", "OVL-HOSTILE", "OVL-OPAQUE")),
-    Different(
-        ListsChangesBackwards,
-        "OVL-CHANGES-ORDER is of level SHOULD",
-        ("OVL-CHANGES", "OVL-PARALLEL"),
-        forgoes=("OVL-CHANGES-ORDER",),
-    ),
-    Different(
-        ListsAllThatIsGone, "OVL-CHANGES-EXPLAIN: every path, each once and of the right kind", ("OVL-CHANGES",)
-    ),
-)

@@ -2,176 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.variants.different import Different
-
-_MOUNTS: Final = ("OVL-MOUNT", "OVL-CHAIN", "OVL-NAMES-HOME", "OVL-STORE", "OVL-LIFE-NO")
-# System calls since Linux 5.2, with the same number on every machine (asm-generic/unistd.h).
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
-_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # commands of fsconfig
-_CLOSE_ON_EXEC: Final = 1
-_NO_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH: what is moved is named by its descriptor
-_HERE: Final = -100
-_VALUE_MOST: Final = 255  # bytes of a value that fsconfig takes
-_MS_NOATIME, _MS_PRIVATE, _MS_SLAVE = 1 << 10, 1 << 18, 1 << 19
-_NOT_FOLLOWED: Final = 8  # UMOUNT_NOFOLLOW
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.variants.variant import variant
 
 
-def _call(number: int, *arguments: Any) -> int:
-    result = int(_LIBC.syscall(number, *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
-def _configure(context: int, command: int, key: str | None = None, value: str | None = None) -> None:
-    words = [None if word is None else os.fsencode(word) for word in (key, value)]
-    _call(_FSCONFIG, context, command, *words, 0)
-
-
-def _configure_path(context: int, key: str, path: str) -> None:
-    # Which keys unescape backslashes here differs between kernels.
-    if len(os.fsencode(path)) <= _VALUE_MOST and "\\" not in path:
-        _configure(context, _SET_STRING, key, path)
-        return
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        _configure(context, _SET_STRING, key, f"/proc/self/fd/{fd}")  # looked up at once
-    finally:
-        os.close(fd)
-
-
-def why_no_lower_at_a_time() -> str:
-    """Why overlays cannot be configured lower by lower on this kernel; "" if they can."""
-    try:
-        context = _call(_FSOPEN, b"overlay", _CLOSE_ON_EXEC)
-    except OSError as error:
-        return f"fsopen: {error.strerror}; run as root, on Linux 5.2 or later"
-    try:
-        _configure(context, _SET_STRING, "lowerdir+", "/")
-    except OSError as error:
-        return f"lowerdir+: {error.strerror}; it takes Linux 6.7"
-    finally:
-        os.close(context)
-    return ""
-
-
-class MountsByTheNewCalls(Patched):
-    """Overlays are mounted by fsopen, fsconfig and move_mount, lower by lower, without a page of options."""
-
-    place = "mounts:mount_overlay"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Nothing has to be escaped, and no path has to be short."""
-        del original, kwargs
-        request = args[0]
-        context = _call(_FSOPEN, b"overlay", _CLOSE_ON_EXEC)
-        try:
-            _configure(context, _SET_STRING, "source", "overlay")
-            for lower in request.lowers:
-                _configure_path(context, "lowerdir+", lower)
-            if request.upper:
-                _configure_path(context, "upperdir", request.upper)
-                _configure_path(context, "workdir", request.work)
-            for option in filter(None, request.options):
-                key, given, value = option.partition("=")
-                _configure(context, _SET_STRING if given else _SET_FLAG, key, value.strip('"') if given else None)
-            _configure(context, _CREATE)
-            mount = _call(_FSMOUNT, context, _CLOSE_ON_EXEC, 0)
-        finally:
-            os.close(context)
-        try:
-            _call(_MOVE_MOUNT, mount, b"", _HERE, os.fsencode(request.target), _NO_PATH)
-        finally:
-            os.close(mount)
-
-
-class MountsFromTheHome(Patched):
-    """Overlays are mounted by paths relative to the home, however short the absolute ones are."""
-
-    place = "mounts:plan_mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """With a page in which the absolute form just does not fit."""
-        request, home, *_ = args
-        plan = original(*args, **kwargs)
-        return plan if plan.directory or plan.links else original(request, home, len(plan.data), **kwargs)
-
-
-class MountsWithMoreOptions(Patched):
-    """Overlays are mounted with noatime and with index=off, whatever the kernel's default is."""
-
-    place = "mounts:option_data"
-    also = "linux.libc:mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Behind the others."""
-        return bytes(original(*args, **kwargs)) + b",index=off"
-
-    @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """MS_NOATIME."""
-        source, target, kind, flags, data = args
-        return original(source, target, kind, flags | _MS_NOATIME if kind == "overlay" else flags, data, **kwargs)
-
-
-class MakesMountPointsLate(Patched):
-    """A layer's merged directory is there only while the layer is mounted."""
-
-    place = "layers:LayerStore.build"
-    also = "layermounts:LayerMounts.drop"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Not when the layer is made."""
-        original(*args, **kwargs)
-        with suppress(FileNotFoundError):
-            os.rmdir(f"{args[1]}/merged")
-
-    @staticmethod
-    def wrong_too(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Nor when it was put."""
-        original(*args, **kwargs)
-        with suppress(OSError):  # of an image store, or mounted still
-            os.rmdir(args[1].merged)
-
-
-class UnmountsTheIdleOnly(Patched):
-    """A put that finds the tree in use is refused, instead of detaching it from under its users."""
-
-    place = "layermounts:LayerMounts.put"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """umount2 without MNT_DETACH."""
-        mounts, layer = args
-        if mounts.users(layer) == 1 and _LIBC.umount2(os.fsencode(mounts.target(layer)), _NOT_FOLLOWED) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mounts.target(layer))
-        return original(*args, **kwargs)
-
-
-class MakesTheHomeASlave(Patched):
-    """Mounts of the home are slaves of those that they were copied from, not private."""
-
-    place = "linux.libc:mount"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """MS_SLAVE for MS_PRIVATE."""
-        source, target, kind, flags, data = args
-        return original(source, target, kind, _MS_SLAVE if flags == _MS_PRIVATE else flags, data, **kwargs)
-
-
+@variant(
+    source="OVL-LIFE-REMOVE-MOUNTED: removes it, or is refused", touches=("OVL-LIFE", "OVL-MOUNT", "OVL-PARALLEL")
+)
 class RefusesToRemoveMounted(Faithful):
     """A layer that is mounted is not removed."""
 
@@ -182,6 +21,7 @@ class RefusesToRemoveMounted(Faithful):
         self.inner.remove(layer_id)
 
 
+@variant(source="containers-storage 1.64: 'tempdirs'", touches=("OVL-LIFE", "OVL-RESTART-FOREIGN", "OVL-STORE"))
 class KeepsADirectoryForRemovals(Faithful):
     """The first removal makes a directory, in which nothing stays."""
 
@@ -191,34 +31,3 @@ class KeepsADirectoryForRemovals(Faithful):
         self.inner.remove(layer_id)
         if there:
             os.makedirs(f"{self.home}/tempdirs", exist_ok=True)
-
-
-DIFFERENT: Final = (
-    Different(
-        MountsByTheNewCalls,
-        "fsopen(2) and overlayfs.rst; util-linux and containerd mount so",
-        (*_MOUNTS, "OVL-STATUS"),
-        why_not=why_no_lower_at_a_time,
-    ),
-    Different(MountsFromTheHome, "moby's overlay2 when paths are long", _MOUNTS),
-    Different(
-        MountsWithMoreOptions, "overlayfs.rst; containerd adds index=off", (*_MOUNTS, "OVL-TREE", "OVL-OPAQUE")
-    ),
-    Different(MakesMountPointsLate, "containers/storage", (*_MOUNTS, "OVL-LIFE", "OVL-LAYOUT", "OVL-RESTART")),
-    Different(
-        UnmountsTheIdleOnly,
-        "OVL-MOUNT-LAST-PUT: a put that cannot unmount is refused",
-        ("OVL-MOUNT", "OVL-LIFE", "OVL-PARALLEL"),
-    ),
-    Different(MakesTheHomeASlave, "mount_namespaces(7): neither kind propagates out", ("OVL-MOUNT", "OVL-OPEN")),
-    Different(
-        RefusesToRemoveMounted,
-        "OVL-LIFE-REMOVE-MOUNTED: removes it, or is refused",
-        ("OVL-LIFE", "OVL-MOUNT", "OVL-PARALLEL"),
-    ),
-    Different(
-        KeepsADirectoryForRemovals,
-        "containers-storage 1.64: 'tempdirs'",
-        ("OVL-LIFE", "OVL-RESTART-FOREIGN", "OVL-STORE"),
-    ),
-)

@@ -287,14 +287,14 @@ def test_hostile_texts_come_out_as_text(window: Window, samples: Samples) -> Non
 # ---- What came of a selftest.
 
 
-def test_the_page_shows_faults_and_false_alarms(window: Window, samples: Samples) -> None:
+def test_the_page_shows_mutants_and_false_alarms(window: Window, samples: Samples) -> None:
     text = samples.hostile[0]
     about = Selftest(
         *("0.3.0", "0123456789ab", "refdriver:Driver", "0.3.0", "6.1.0", "m", "standard", 10, (1,), 1, 60.0),
         *(False, True, "2026-11-25T00:00:00+00:00", 12.5),
     )
-    fault = Specimen("Wrong", (samples.must[0],), text, "moby/moby#23863")
-    matrix = KillMatrix((fault,), (Trial("Wrong", 1, Fate.SURVIVED, reason=text),), "standard")
+    mutant = Specimen("Wrong", (samples.must[0],), text, "moby/moby#23863")
+    matrix = KillMatrix((mutant,), (Trial("Wrong", 1, Fate.SURVIVED, reason=text),), "standard")
     choices = tuple(Choice(name, text, "a manual", ("OVL-DIFF",)) for name in ("Good", "Bad"))
     alarm = Alarm((samples.must[1],), "test_it", text)
     hearings = (Hearing("Good", 1, Standing.CONFORMS, 7), Hearing("Bad", 1, Standing.FALSE_ALARM, 6, (alarm,)))

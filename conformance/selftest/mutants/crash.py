@@ -1,4 +1,4 @@
-"""Mutants that only a power cut or a failing disk shows."""
+"""Mutants of crashes."""
 
 from __future__ import annotations
 
@@ -8,44 +8,17 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.selftest.mutants.basis import Faithful, Patched
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.mutant import mutant
 
 _DISKS: Final = "device-mapper"
 
 
-class RenamesUnwrittenLinks(Patched):
-    """The files link and lower are renamed into place before they are on the disk."""
-
-    place = "layers:_write"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Write, and sync nothing."""
-        del original, kwargs
-        path, text, mode = args
-        with open(path, "x") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-
-
-class RenamesUnwrittenTrees(Patched):
-    """What was unpacked is renamed into place before it is on the disk."""
-
-    place = "trees:written_out"
-
-    @staticmethod
-    def wrong(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Nothing at the end."""
-        del original, args, kwargs
-        return contextlib.nullcontext()
-
-
-class AppliesInHalves(Faithful):
+@mutant(breaks=("OVL-CRASH-POWER-APPLY",), source="containers/storage#1148", backing="xfs", hard=True, needs=_DISKS)
+class ApplyCommitsTwice(Faithful):
     """An archive is applied in two halves, each of them safe for itself."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
@@ -61,7 +34,14 @@ class AppliesInHalves(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
-class CreatesThenChains(Faithful):
+@mutant(
+    breaks=("OVL-CRASH-POWER-CREATE",),
+    source="containers/storage#1136: the order of two calls",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
+class CreateWritesLowersLate(Faithful):
     """A new layer is there before it has its lowers."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -73,7 +53,10 @@ class CreatesThenChains(Faithful):
         self.inner.create(layer_id, parent)
 
 
-class RemovesInPlace(Faithful):
+@mutant(
+    breaks=("OVL-CRASH-POWER-REMOVE",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS
+)
+class RemoveDeletesInPlace(Faithful):
     """The files of a layer are removed one by one, and the layer after them."""
 
     def remove(self, layer_id: str) -> None:
@@ -84,7 +67,8 @@ class RemovesInPlace(Faithful):
         self.inner.remove(layer_id)
 
 
-class RemovesLinkLast(Faithful):
+@mutant(breaks=("OVL-CRASH-LITTER",), source="moby/moby#23535", backing="ext4", hard=True, needs=_DISKS)
+class RemoveUnlinksShortLinkLast(Faithful):
     """The short link of a layer is removed when the layer is gone."""
 
     def remove(self, layer_id: str) -> None:
@@ -99,7 +83,14 @@ class RemovesLinkLast(Faithful):
         Path(self.home, "l", short).unlink()
 
 
-class ListsInPlace(Faithful):
+@mutant(
+    breaks=("OVL-CRASH-KEPT",),
+    source="containers/podman#5986: a file cut short",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
+class CreateRewritesListInPlace(Faithful):
     """There is a list of layers, which is written over in place; what is not in it is not there."""
 
     def _list(self) -> set[str]:
@@ -128,7 +119,8 @@ class ListsInPlace(Faithful):
         self._write(self._list() - {layer_id})
 
 
-class LeavesHalfMade(Faithful):
+@mutant(breaks=("OVL-CRASH-AGAIN",), source="containers/storage#1136", backing="ext4", hard=True, needs=_DISKS)
+class CrashLeavesPartialLayer(Faithful):
     """A directory that a cut left of a layer is no layer, and stands in its way."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -140,7 +132,14 @@ class LeavesHalfMade(Faithful):
         mark.unlink()
 
 
-class SwallowsErrors(Faithful):
+@mutant(
+    breaks=("OVL-CRASH-WRITE-ERROR",),
+    source="fsync(2): EIO, an errno that is ignored",
+    backing="ext4",
+    hard=True,
+    needs=_DISKS,
+)
+class DriverIgnoresWriteErrors(Faithful):
     """What the disk says of its writes is not passed on."""
 
     def create(self, layer_id: str, parent: str = "") -> None:
@@ -158,32 +157,3 @@ class SwallowsErrors(Faithful):
 class _swallowed(contextlib.AbstractContextManager[None]):  # noqa: N801 - used as a function
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         return isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS)
-
-
-FAULTS: Final = (
-    Fault(
-        RenamesUnwrittenLinks, ("OVL-CRASH-AGAIN",), "containers/storage#326: an empty link", "ext4", True, _DISKS
-    ),
-    Fault(LeavesHalfMade, ("OVL-CRASH-AGAIN",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(RenamesUnwrittenTrees, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(AppliesInHalves, ("OVL-CRASH-POWER-APPLY",), "containers/storage#1148", "xfs", True, _DISKS),
-    Fault(
-        CreatesThenChains,
-        ("OVL-CRASH-POWER-CREATE",),
-        "containers/storage#1136: the order of two calls",
-        "ext4",
-        True,
-        _DISKS,
-    ),
-    Fault(RemovesInPlace, ("OVL-CRASH-POWER-REMOVE",), "containers/storage#1136", "ext4", True, _DISKS),
-    Fault(RemovesLinkLast, ("OVL-CRASH-LITTER",), "moby/moby#23535", "ext4", True, _DISKS),
-    Fault(ListsInPlace, ("OVL-CRASH-KEPT",), "containers/podman#5986: a file cut short", "ext4", True, _DISKS),
-    Fault(
-        SwallowsErrors,
-        ("OVL-CRASH-WRITE-ERROR",),
-        "fsync(2): EIO, an errno that is ignored",
-        "ext4",
-        True,
-        _DISKS,
-    ),
-)

@@ -1,4 +1,4 @@
-"""Mutants of answers of get: paths outside of the store, or none at all. The layer is mounted as it should be.
+"""Mutants of the path that get returns: outside of the store, or none. The layer is mounted as it should be.
 
 The harness must not use any of these paths; what it would do there, as root, is what the mutants are for.
 """
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.selftest.mutants.basis import Faithful
-from conformance.selftest.mutants.fault import Fault
+from conformance.selftest.mutants.mutant import mutant
 
 _BROKEN: Final = ("OVL-MOUNT-CONTAINED",)
 _SEEN: Final = "derived: a driver that answered no path had the harness create and remove files below /"
 
 
-class AnswersTheHostsRoot(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsHostRoot(Faithful):
     """The path of every tree is the host's root directory."""
 
     def get(self, *words: str) -> Any:
@@ -25,7 +26,8 @@ class AnswersTheHostsRoot(Faithful):
         return "/"
 
 
-class AnswersNoPath(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsEmptyPath(Faithful):
     """The path of every tree is empty."""
 
     def get(self, *words: str) -> Any:
@@ -34,7 +36,8 @@ class AnswersNoPath(Faithful):
         return ""
 
 
-class AnswersNone(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsNone(Faithful):
     """A return statement is forgotten in get."""
 
     def get(self, *words: str) -> Any:
@@ -42,7 +45,8 @@ class AnswersNone(Faithful):
         self.inner.get(*words)
 
 
-class AnswersARelativePath(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsRelativePath(Faithful):
     """The path of a tree is relative to a directory that the caller does not know."""
 
     def get(self, *words: str) -> Any:
@@ -50,7 +54,8 @@ class AnswersARelativePath(Faithful):
         return os.path.relpath(self.inner.get(*words), self.home)
 
 
-class AnswersParentDirectories(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsDotDotPath(Faithful):
     """The path of a tree goes up from the store by "..", as many times as it takes."""
 
     def get(self, *words: str) -> Any:
@@ -58,7 +63,8 @@ class AnswersParentDirectories(Faithful):
         return self.inner.get(*words) + "/.." * 40
 
 
-class AnswersASymlinkOut(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsSymlinkToHost(Faithful):
     """The path of a tree is a symlink in the home that leads to the host."""
 
     def get(self, *words: str) -> Any:
@@ -70,7 +76,8 @@ class AnswersASymlinkOut(Faithful):
         return str(link)
 
 
-class AnswersAnotherStore(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsAnotherStore(Faithful):
     """The path of a tree is that of the layer of the same name in the store that was opened first."""
 
     def get(self, *words: str) -> Any:
@@ -81,25 +88,11 @@ class AnswersAnotherStore(Faithful):
         return str(others[0]) if others else own
 
 
-class AnswersAFile(Faithful):
+@mutant(breaks=_BROKEN, source=_SEEN)
+class GetReturnsFile(Faithful):
     """The path of a tree is that of a file."""
 
     def get(self, *words: str) -> Any:
         """The file with the layer's short link."""
         self.inner.get(*words)
         return f"{self.home}/{words[0]}/link"
-
-
-FAULTS: Final = tuple(
-    Fault(driver, _BROKEN, _SEEN)
-    for driver in (
-        AnswersTheHostsRoot,
-        AnswersNoPath,
-        AnswersNone,
-        AnswersARelativePath,
-        AnswersParentDirectories,
-        AnswersASymlinkOut,
-        AnswersAnotherStore,
-        AnswersAFile,
-    )
-)

@@ -19,9 +19,9 @@ from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport
 from conformance.selftest.alarms import Hearing, Standing
-from conformance.selftest.mutants.catalogue import FAULTS
-from conformance.selftest.variants.catalogue import DIFFERENT
-from conformance.selftest.variants.different import Different
+from conformance.selftest.mutants.catalogue import MUTANTS
+from conformance.selftest.variants.catalogue import VARIANTS
+from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
 
 # What of the observations below shows each choice.
@@ -170,21 +170,21 @@ print(json.dumps(seen))
 
 
 def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
-    names = [*(one.name for one in DIFFERENT), *(one.name for one in FAULTS)]
+    names = [*(one.name for one in VARIANTS), *(one.name for one in MUTANTS)]
     assert [name for name in names if names.count(name) > 1] == []
-    assert len(DIFFERENT) >= 10
-    assert SHOWN.keys() == {one.name for one in DIFFERENT}
+    assert len(VARIANTS) >= 10
+    assert SHOWN.keys() == {one.name for one in VARIANTS}
 
 
-@pytest.mark.parametrize("one", DIFFERENT, ids=lambda one: one.name)
-def test_a_choice_says_what_it_is(one: Different) -> None:
+@pytest.mark.parametrize("one", VARIANTS, ids=lambda one: one.name)
+def test_a_choice_says_what_it_is(one: Variant) -> None:
     known = load_requirements()
     assert one.chooses.endswith(".")
     assert one.chooses != (one.driver.__mro__[1].__doc__ or "").strip().splitlines()[0]
     assert one.source
     assert [touched for touched in one.touches if not any(id_.startswith(touched) for id_ in known)] == []
-    assert set(one.forgoes) <= set(one.judged_by(known))
-    assert {known[id_].level for id_ in one.forgoes} <= {"SHOULD"}
+    assert set(one.waives) <= set(one.judged_by(known))
+    assert {known[id_].level for id_ in one.waives} <= {"SHOULD"}
     assert one.backing in {HOST, *(backing.name for backing in BACKINGS)}
 
 
@@ -193,7 +193,7 @@ def observed(module: str, name: str, scratch: Path) -> dict[str, Any]:
     home = scratch / "home"
     done = subprocess.run(
         [sys.executable, "-c", OBSERVER, module, name, str(home)],
-        env={**os.environ, "CONFORMANCE_FAULTY_BASIS": "refdriver:Driver"},
+        env={**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"},
         capture_output=True,
         text=True,
         check=False,
@@ -204,8 +204,8 @@ def observed(module: str, name: str, scratch: Path) -> dict[str, Any]:
 
 
 @pytest.mark.mounts
-@pytest.mark.parametrize("one", DIFFERENT, ids=lambda one: one.name)
-def test_it_is_different(one: Different, scratch: Path, seen_of_basis: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize("one", VARIANTS, ids=lambda one: one.name)
+def test_it_is_different(one: Variant, scratch: Path, seen_of_basis: Mapping[str, Any]) -> None:
     """Nothing is proved by a driver that chooses as the others do."""
     why_not = one.why_not()
     if why_not:
@@ -233,19 +233,19 @@ def seen_of_faithful() -> Mapping[str, Any]:
 @pytest.mark.mounts
 def test_one_is_judged_by_all_tests_of_a_profile(scratch: Path) -> None:
     """For .ci/run: ``selftest --profile quick`` judges all so, and ``selftest`` by what they touch, in standard."""
-    (one,) = (one for one in DIFFERENT if one.name == "ListsChangesBackwards")
+    (one,) = (one for one in VARIANTS if one.name == "ListsChangesBackwards")
     found = hearings_of(one, scratch=scratch, profile="quick")[one.name]
     assert found.standing is Standing.CONFORMS, found
     assert found.passed > 2 * len(one.judged_by(load_requirements()))
 
 
-def report_of(*choices: Different, scratch: Path, **changes: Any) -> KillReport:
+def report_of(*choices: Variant, scratch: Path, **changes: Any) -> KillReport:
     asked = Asked((), False, "standard", 600.0, 2, (1,), False, "refdriver:Driver", choices)
     return tried(dataclasses.replace(asked, **changes), scratch, Console(quiet=True))
 
 
-def hearings_of(*choices: Different, scratch: Path, **changes: Any) -> Mapping[str, Hearing]:
-    return {one.different: one for one in report_of(*choices, scratch=scratch, **changes).hearings}
+def hearings_of(*choices: Variant, scratch: Path, **changes: Any) -> Mapping[str, Hearing]:
+    return {one.variant: one for one in report_of(*choices, scratch=scratch, **changes).hearings}
 
 
 # ---- What is told of drivers that are in the list and should not be. Imported by the process of the trials.
@@ -285,7 +285,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "listed_drivers.py").write_text(LISTED)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("CONFORMANCE_FAULTY_BASIS", "refdriver:Driver")
+    monkeypatch.setenv("CONFORMANCE_MUTANT_BASIS", "refdriver:Driver")
     sys.modules.pop("listed_drivers", None)
     import listed_drivers  # type: ignore[import-not-found,unused-ignore]
 
@@ -295,8 +295,8 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.mounts
 def test_a_false_alarm_is_told_and_fails_the_selftest(listed: Any, scratch: Path) -> None:
     report = report_of(
-        Different(listed.HidesLayers, "nobody", (CREATE,)),
-        Different(listed.Unsorted, "nobody", (ORDER,)),
+        Variant(listed.HidesLayers, "nobody", (CREATE,)),
+        Variant(listed.Unsorted, "nobody", (ORDER,)),
         scratch=scratch,
     )
     hides, unsorted_ = report.hearings
@@ -311,12 +311,12 @@ def test_a_false_alarm_is_told_and_fails_the_selftest(listed: Any, scratch: Path
 @pytest.mark.mounts
 def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path) -> None:
     found = hearings_of(
-        Different(listed.Unsorted, "nobody", ("OVL-CHANGES",), forgoes=(ORDER,)),
-        Different(listed.Sorted, "nobody", (ORDER,), forgoes=(ORDER,)),
+        Variant(listed.Unsorted, "nobody", ("OVL-CHANGES",), waives=(ORDER,)),
+        Variant(listed.Sorted, "nobody", (ORDER,), waives=(ORDER,)),
         scratch=scratch,
     )
     assert found["Unsorted"].standing is Standing.CONFORMS
-    assert found["Unsorted"].forgone == (ORDER,)
+    assert found["Unsorted"].waived == (ORDER,)
     assert found["Sorted"].standing is Standing.UNDECIDED
     assert ORDER in found["Sorted"].reason
 
@@ -324,8 +324,8 @@ def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path)
 @pytest.mark.mounts
 def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> None:
     choices = (
-        Different(listed.Declines, "nobody", (ORDER,)),
-        Different(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
+        Variant(listed.Declines, "nobody", (ORDER,)),
+        Variant(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
     )
     found = hearings_of(*choices, scratch=scratch)
     assert found["Declines"].standing is Standing.UNDECIDED
