@@ -23,7 +23,8 @@ _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _START_LIMIT: Final = 30.0  # seconds for the supervisor and its child to be there
 _REPORT_LIMIT: Final = 5.0  # for an answer of the supervisor, which does nothing but answer
 _END_LIMIT: Final = 10.0  # for the kernel to end what is in a PID namespace
-_STACK_LIMIT: Final = 1.0
+_STACK_LIMIT: Final = 3.0
+_STACK_SETTLED: Final = 0.3
 
 
 class NotStarted(Exception):
@@ -154,9 +155,13 @@ class Supervised:
         if number:
             before = self.output()
             self.signal(number)
-            deadline = time.monotonic() + _STACK_LIMIT
-            while said in ("", before) and time.monotonic() < deadline:
-                said = self.output()
+            changed = time.monotonic()
+            deadline = changed + _STACK_LIMIT
+            # It is written line by line, so it is whole when nothing more comes for a while.
+            while time.monotonic() < (deadline if said in ("", before) else changed + _STACK_SETTLED):
+                now = self.output()
+                if now != said:
+                    said, changed = now, time.monotonic()
                 os.sched_yield()
             said = "" if said == before else said
         return said or as_the_kernel_knows(self.pid)
