@@ -287,7 +287,7 @@ def test_a_kind_of_others_is_registered_as_ours_are(monkeypatch: pytest.MonkeyPa
 
 def test_a_string_that_names_no_driver_is_answered_with_every_form() -> None:
     with pytest.raises(UnknownDriver) as refused:
-        connect("pyhton:refdriver:Driver")
+        connect("pythons:refdriver:Driver")
     assert "did you mean 'python'" in str(refused.value)
     for kind in KINDS.values():
         for form, example in kind.forms:
