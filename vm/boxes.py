@@ -31,6 +31,7 @@ _DISTRIBUTION: Final = "overlay-conformance"
 _EXTRAS: Final = ("containerd",)
 _RECIPE: Final = b"4"  # what is made of the same packages and settings changes with this
 _PARTS: Final = ("conformance", "refdriver")
+_GROUPS: Final = ("overlay_conformance.mutants", "overlay_conformance.variants")  # of entry points
 _HARNESS: Final = "opt/overlay-conformance"
 _DISK: Final = 16 << 30  # bytes that a machine sees; the file is sparse
 _SETTINGS: Final = Path(__file__).with_name("guest")
@@ -51,7 +52,7 @@ class Box:
 def build(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> Box:
     """The box, from the cache or made; needs root. Raises NotReady, OSError."""
     system = _system(root, suite, cache, say)
-    key = _digest([system.name.encode(), *(path.read_bytes() for path in _harness_files())])
+    key = _digest([system.name.encode(), *_harness()])
     box = Box(f"{_DISTRIBUTION}-{key}", cache / "boxes" / f"{key}.box")
     if not box.file.exists():
         _pack(system, cache, box.file, say)
@@ -62,7 +63,7 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
     """The same as a file of a filesystem, for who has a key; needs root. Raises NotReady, OSError."""
     system = _system(root, suite, cache, say)
     may_enter = public_key.read_bytes()
-    key = _digest([system.name.encode(), may_enter, *(path.read_bytes() for path in _harness_files())])
+    key = _digest([system.name.encode(), may_enter, *_harness()])
     made = cache / "images" / f"{key}.raw"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +209,7 @@ def _lay_harness(system: Path, cache: Path) -> None:
     about = target / f"overlay_conformance-{_version()}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_DISTRIBUTION}\nVersion: {_version()}\n")
+    (about / "entry_points.txt").write_text(_entry_points())
     _run("chroot", str(system), "python3", "-m", "compileall", "-q", f"/{_HARNESS}")
 
 
@@ -223,6 +225,22 @@ def _dependencies() -> list[str]:
 
 def _version() -> str:
     return importlib.metadata.version(_DISTRIBUTION)
+
+
+def _entry_points() -> str:
+    """Those of mutants and variants, in the form of entry_points.txt; the others are of parts that are left out."""
+    found = importlib.metadata.distribution(_DISTRIBUTION).entry_points
+    groups = sorted({one.group for one in found if one.group in _GROUPS})
+    return "".join(
+        f"[{group}]\n" + "".join(f"{one.name} = {one.value}\n" for one in found if one.group == group) + "\n"
+        for group in groups
+    )
+
+
+def _harness() -> Iterator[bytes]:
+    """All that is laid on the system, for the key of what is made of it."""
+    yield _entry_points().encode()
+    yield from (path.read_bytes() for path in _harness_files())
 
 
 def _harness_files() -> Iterator[Path]:
