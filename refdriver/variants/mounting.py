@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from refdriver import layermounts, layers, mounts
-from refdriver.linux import libc
+from refdriver.linux import libc, newmount
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import variant
 
 _MOUNTS: Final = ("OVL-MOUNT", "OVL-CHAIN", "OVL-NAMES-HOME", "OVL-STORE", "OVL-LIFE-NO")
-# System calls since Linux 5.2, with the same number on every machine (asm-generic/unistd.h).
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
-_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # commands of fsconfig
-_CLOSE_ON_EXEC: Final = 1
-_NO_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH: what is moved is named by its descriptor
-_HERE: Final = -100
 _VALUE_MOST: Final = 255  # bytes of a value that fsconfig takes
 _MS_NOATIME, _MS_PRIVATE, _MS_SLAVE = 1 << 10, 1 << 18, 1 << 19
-_NOT_FOLLOWED: Final = 8  # UMOUNT_NOFOLLOW
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(number: int, *arguments: Any) -> int:
-    result = int(_LIBC.syscall(number, *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
-def _configure(context: int, command: int, key: str | None = None, value: str | None = None) -> None:
-    words = [None if word is None else os.fsencode(word) for word in (key, value)]
-    _call(_FSCONFIG, context, command, *words, 0)
 
 
 def _configure_path(context: int, key: str, path: str) -> None:
     # Which keys unescape backslashes here differs between kernels.
     if len(os.fsencode(path)) <= _VALUE_MOST and "\\" not in path:
-        _configure(context, _SET_STRING, key, path)
+        newmount.configure(context, key, path)
         return
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        _configure(context, _SET_STRING, key, f"/proc/self/fd/{fd}")  # looked up at once
+        newmount.configure(context, key, f"/proc/self/fd/{fd}")  # looked up at once
     finally:
         os.close(fd)
 
@@ -53,11 +32,11 @@ def _configure_path(context: int, key: str, path: str) -> None:
 def why_no_lower_at_a_time() -> str:
     """Why overlays cannot be configured lower by lower on this kernel; "" if they can."""
     try:
-        context = _call(_FSOPEN, b"overlay", _CLOSE_ON_EXEC)
+        context = newmount.fsopen("overlay")
     except OSError as error:
         return f"fsopen: {error.strerror}; run as root, on Linux 5.2 or later"
     try:
-        _configure(context, _SET_STRING, "lowerdir+", "/")
+        newmount.configure(context, "lowerdir+", "/")
     except OSError as error:
         return f"lowerdir+: {error.strerror}; it takes Linux 6.7"
     finally:
@@ -79,9 +58,9 @@ class MountsByTheNewCalls(Patched):
         """Nothing has to be escaped, and no path has to be short."""
         del original, kwargs
         request = args[0]
-        context = _call(_FSOPEN, b"overlay", _CLOSE_ON_EXEC)
+        context = newmount.fsopen("overlay")
         try:
-            _configure(context, _SET_STRING, "source", "overlay")
+            newmount.configure(context, "source", "overlay")
             for lower in request.lowers:
                 _configure_path(context, "lowerdir+", lower)
             if request.upper:
@@ -89,13 +68,12 @@ class MountsByTheNewCalls(Patched):
                 _configure_path(context, "workdir", request.work)
             for option in filter(None, request.options):
                 key, given, value = option.partition("=")
-                _configure(context, _SET_STRING if given else _SET_FLAG, key, value.strip('"') if given else None)
-            _configure(context, _CREATE)
-            mount = _call(_FSMOUNT, context, _CLOSE_ON_EXEC, 0)
+                newmount.configure(context, key, value.strip('"') if given else None)
+            mount = newmount.create(context)
         finally:
             os.close(context)
         try:
-            _call(_MOVE_MOUNT, mount, b"", _HERE, os.fsencode(request.target), _NO_PATH)
+            newmount.move_mount(mount, request.target)
         finally:
             os.close(mount)
 
@@ -164,8 +142,8 @@ class UnmountsTheIdleOnly(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """umount2 without MNT_DETACH."""
         mounts, layer = args
-        if mounts.users(layer) == 1 and _LIBC.umount2(os.fsencode(mounts.target(layer)), _NOT_FOLLOWED) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mounts.target(layer))
+        if mounts.users(layer) == 1:
+            libc.umount(mounts.target(layer), libc.UMOUNT_NOFOLLOW)
         return original(*args, **kwargs)
 
 
