@@ -12,6 +12,7 @@ from typing import assert_never
 
 from conformance.drivers.protocol import Dialect
 from conformance.evidence.refusals import plain
+from conformance.evidence.tree_look import SHOWN, TREE, tree_lines
 from conformance.history.calls import Changes, Diff, DiffSize, Exists, Get, Put
 from conformance.history.findings import (
     Accepted,
@@ -36,12 +37,8 @@ from conformance.history.findings import (
 from conformance.history.steps import Called, Did, Looked, Opened, Step, Tampered
 from conformance.history.trace import describe
 from conformance.operations.archives import TIME
-from conformance.operations.observe import Difference, shown
 from conformance.operations.ops import SetTimes
-from conformance.operations.shell import NoScript, as_shell, below, kind_of, quoted, writes
-
-TREE = "${tree:?}"  # the tree that was got last; a script without one does nothing
-_SHOWN = 40  # differences that a script looks at; the rest are of the same kind
+from conformance.operations.shell import NoScript, as_shell, below, quoted, writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +110,16 @@ def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
     known = {
         step.operation.mtime_ns for step in steps if isinstance(step, Did) and isinstance(step.operation, SetTimes)
     }
-    moving = [one for one in finding.differences[:_SHOWN] if one.what == "mtime" and not _is_known(one.want, known)]
+    moving = [one for one in finding.differences[:SHOWN] if one.what == "mtime" and not _is_known(one.want, known)]
     if not moving:
-        return Look(at, lambda _: _tree(finding))
+        return Look(at, lambda _: tree_lines(finding))
     before = _last_get(steps[:at])
     noted = [
         f"time_{number}=$(stat -c %.9Y {below(TREE, one.path)} 2>/dev/null || true)"
         for number, one in enumerate(moving)
     ]
     numbers = {one.path: number for number, one in enumerate(moving)}
-    return Look(at, lambda _: _tree(finding, numbers), earlier={before: noted})
+    return Look(at, lambda _: tree_lines(finding, numbers), earlier={before: noted})
 
 
 def _is_known(want: tuple[int, bool], known: set[int]) -> bool:
@@ -243,103 +240,15 @@ def _outcome(finding: WrongOutcome, steps: Sequence[Step]) -> Look:
     return Look(number, lines, instead=True)
 
 
-def _tree(finding: TreeDiffers, moving: Mapping[bytes, int] | None = None) -> Iterator[str]:
-    yield "wrong=0"
-    yield 'differs() { say "differs: $*"; wrong=1; }'
-    yield 'same() { [ "$2" = "$3" ] || differs "$1 is $3, expected $2"; }'
-    yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
-    for one in finding.differences[:_SHOWN]:
-        if one.what == "mtime" and one.path in (moving or {}):
-            yield _same_time_as_before(one, (moving or {})[one.path])
-        else:
-            yield from _difference(one, finding)
-    yield "[ $wrong = 0 ] || deviates 'the tree is not what it should be'"
-
-
-def _same_time_as_before(one: Difference, number: int) -> str:
-    _, exact = one.want
-    want, cut = (f"$time_{number}", "") if exact else (f"${{time_{number}%.*}}", " | cut -d. -f1")
-    found = f"$(stat -c %.9Y {below(TREE, one.path)}{cut})"
-    return f'same {quoted(f"the time of {shown(one.path)}")} "{want}" "{found}"'
-
-
-def _difference(one: Difference, finding: TreeDiffers) -> Iterator[str]:
-    if one.what in ("linked", "apart"):
-        yield from _inodes(one)
-    elif one.what == "xattrs":
-        yield from _attributes(one, finding, below(TREE, one.path))
-    else:
-        yield from _of_one_path(one)
-
-
-def _of_one_path(one: Difference) -> Iterator[str]:
-    path = below(TREE, one.path)
-    name = shown(one.path)
-    match one.what:
-        case "missing":
-            yield f"there {path} || differs {quoted(f'{name} is missing')}"
-        case "unexpected":
-            yield f"! there {path} || differs {quoted(f'{name} is unexpected')}"
-        case "ghost":
-            directory, _, last = one.path.rpartition(b"/")
-            where = below(TREE, directory) if directory else f'"{TREE}"'
-            listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
-            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed by readdir, and not found by lstat')}; fi"
-        case "mode":
-            yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
-        case "owner":
-            yield _same(f"the owner of {name}", "{}:{}".format(*one.want), f"stat -c %u:%g {path}")
-        case "target":
-            yield _same(f"the target of {name}", one.want, f"readlink -n {path}")
-        case "device":
-            yield _same(f"the device of {name}", "{:x}:{:x}".format(*one.want), f"stat -c %t:%T {path}")
-        case "content":
-            yield f"{writes(one.want)} | cmp -s - {path} || differs {quoted(f'the content of {name} is another')}"
-        case "mtime":
-            time_ns, exact = one.want
-            seconds, rest = divmod(time_ns, 10**9)
-            if exact and seconds >= 0:
-                yield _same(f"the time of {name}", f"{seconds}.{rest:09d}", f"stat -c %.9Y {path}")
-            else:
-                yield _same(f"the time of {name}", str(seconds), f"stat -c %.9Y {path} | cut -d. -f1")
-
-
-def _inodes(one: Difference) -> Iterator[str]:
-    first, *others = one.want
-    inode = [f"$(stat -c %d:%i {below(TREE, path)})" for path in one.want]
-    if one.what == "linked":
-        for number, other in enumerate(others, 1):
-            yield f'same {quoted(f"the inode of {shown(other)}")} "{inode[0]}" "{inode[number]}"'
-    else:
-        said = quoted(f"{shown(first)} is one inode with {shown(others[0])}")
-        yield f'[ "{inode[0]}" != "{inode[1]}" ] || differs {said}'
-
-
-def _same(what: str, want: str | bytes, command: str) -> str:
-    return f'same {quoted(what)} {quoted(want) if want else chr(39) * 2} "$({command})"'
-
-
-def _attributes(one: Difference, finding: TreeDiffers, path: str) -> Iterator[str]:
-    want: dict[str, bytes] = dict(one.want)
-    found = (
-        dict(finding.actual.nodes[one.path].xattrs) if finding.actual and one.path in finding.actual.nodes else {}
-    )
-    yield "command -v getfattr >/dev/null || cannot_tell 'there is no command getfattr (package attr)'"
-    for name in sorted(want.keys() | found.keys()):
-        value = f"0x{want[name].hex()}" if name in want else ""
-        get = f"getfattr -h --absolute-names -e hex -n {quoted(name)} {path} 2>/dev/null"
-        yield _same(f"{name} of {shown(one.path)}", value, f"{get} | sed -n 's/^[^#=]*=//p'")
-
-
 def _files(finding: FilesDiffer, dialect: Dialect, steps: Sequence[Step]) -> Iterator[str]:
     store = next((one for one in reversed(steps) if isinstance(one, (Called, Looked))), None)
     name = store.store if store else "store"
     opened = next((one for one in steps if isinstance(one, Opened) and one.store == name), None)
     root = dialect.home(name, opened.below if opened else "") if finding.where == "home" else f"$work/{name}"
     yield 'there() { [ -e "$1" ] || [ -L "$1" ]; }'
-    for path in finding.gone[:_SHOWN]:
+    for path in finding.gone[:SHOWN]:
         yield f"there {below(root, path)} || deviates {quoted(f'{path} is gone')}"
-    for path in finding.came[:_SHOWN]:
+    for path in finding.came[:SHOWN]:
         yield f"! there {below(root, path)} || deviates {quoted(f'{path} is unexpected')}"
 
 

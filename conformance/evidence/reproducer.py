@@ -17,8 +17,9 @@ from importlib.resources import files
 from typing import Final, assert_never
 
 from conformance.drivers.protocol import Dialect
-from conformance.evidence.last_look import TREE, Look, last_look, stores_of
+from conformance.evidence.last_look import Look, last_look, stores_of
 from conformance.evidence.refusals import as_shell as as_function
+from conformance.evidence.tree_look import TREE
 from conformance.history.calls import Changes, DiffSize, Exists, Get
 from conformance.history.case import Case
 from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Noted, Opened, Step, Tampered, Waited
