@@ -23,7 +23,6 @@ from conformance.lab.scratch import scratch_directory, sweep
 from conformance.spec import health, load_capabilities, load_requirements, load_retired
 from conformance.spec.profiles import PROFILES
 from conformance.spec.specification import as_markdown
-from conformance.spec.verdicts import TestOutcome, Verdict, exit_code, judge
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -166,41 +165,6 @@ def test_a_driver_that_stays_wrong_is_at_fault_and_not_the_harness(scratch: Path
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "worn out" in done.stdout
-
-
-def outcome(verdict: Verdict) -> TestOutcome:
-    return TestOutcome("test", ("A",), verdict)
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "code"),
-    [
-        ([Verdict.PASS], 0),
-        ([Verdict.PASS, Verdict.DECLINED], 0),
-        ([Verdict.PASS, Verdict.FAIL], 1),
-        ([Verdict.FAIL, Verdict.ERROR], 2),
-        ([Verdict.PASS, Verdict.XFAIL], 0),
-        ([Verdict.PASS, Verdict.XPASS], 1),
-        ([Verdict.UNTESTED], 3),
-        ([Verdict.DECLINED, Verdict.NOT_APPLICABLE], 3),
-        ([], 3),
-    ],
-)
-def test_the_exit_code_is_that_of_the_worst(verdicts: list[Verdict], code: int) -> None:
-    assert exit_code(judge(["A"], [outcome(verdict) for verdict in verdicts])) == code
-
-
-def test_a_skip_never_hides_a_failure() -> None:
-    results = judge(["A", "B"], [outcome(Verdict.PASS), outcome(Verdict.FAIL), outcome(Verdict.DECLINED)])
-    assert [result.verdict for result in results] == [Verdict.FAIL, Verdict.UNTESTED]
-
-
-def test_a_test_that_was_not_reached_leaves_its_requirement_untested() -> None:
-    some = [TestOutcome(name, ("A",), verdict) for name, verdict in (("1", Verdict.PASS), ("2", Verdict.UNTESTED))]
-    assert judge(["A"], some)[0].verdict is Verdict.UNTESTED
-    later = [*some, TestOutcome("2", ("A",), Verdict.PASS)]
-    assert judge(["A"], later)[0].verdict is Verdict.PASS
-    assert judge(["A"], [*some, TestOutcome("3", ("A",), Verdict.FAIL)])[0].verdict is Verdict.FAIL
 
 
 def started_run(scratch: Path) -> subprocess.Popen[str]:
@@ -430,35 +394,3 @@ def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
     assert (rows["metadata"]["declared"], rows["metadata"]["effective"]) == ("no", "no")
     assert rows["metadata"]["reason"] == "there is none"
     assert (rows["diff"]["probed"], rows["diff"]["effective"]) == ("yes", "yes")
-
-
-def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
-    results = scratch / "comparison.json"
-    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
-    words = [
-        "compare",
-        "python:refdriver:Driver",
-        second,
-        "--examples",
-        "20",
-        "--seed",
-        "3",
-        "--scratch",
-        str(scratch),
-    ]
-    command = [*COMMAND, *words, "--scratch", str(scratch), "--json", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    return done.returncode, json.loads(results.read_text()), done.stdout + done.stderr
-
-
-def test_a_driver_is_like_itself(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.selftest.mutants.basis:Faithful", scratch)
-    assert (code, found["found"]) == (0, ""), output
-
-
-def test_a_difference_of_two_drivers_is_explained(scratch: Path) -> None:
-    code, found, output = compared("python:conformance.selftest.mutants.changes:DiffSizeCountsWhiteouts", scratch)
-    assert code == 1, output
-    assert "the size of" in found["found"]
-    assert found["steps"]
-    assert "Minimal example" in output
