@@ -152,7 +152,7 @@ def test_links_by_name_have_a_target() -> None:
 
 
 def test_every_statement_is_the_source_of_a_requirement() -> None:
-    """A page that nothing refers to would not be an authority. What is no requirement is told as such here."""
+    """No authority that nothing refers to. A statement that is no requirement is listed here with its reason."""
     elsewhere = {
         "overlay-support": "no host without overlay runs the suite",
         "directory-times": "what a comparison may leave out",
