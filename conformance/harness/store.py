@@ -105,6 +105,8 @@ class Store:
         name: str = "",
         another: Callable[[], DriverUnderTest] | None = None,
         left_out: Callable[[ops.Operation], bool] = lambda _: False,
+        *,
+        privileged: bool = True,
     ) -> None:
         self.driver = driver
         self._left_out = left_out  # what the driver declines to carry, so that nobody asks for it by the way
@@ -112,7 +114,7 @@ class Store:
         self.directory = directory
         self._history = history
         self._store = name or "store"
-        self._trees: dict[str, Tree] = {"": Tree()}
+        self._trees: dict[str, Tree] = {"": Tree(privileged=privileged)}
         self._parents: dict[str, str] = {}
         self._archives = 0
 

@@ -203,7 +203,13 @@ class Bench:
             look = uppers.look if self.has("own-mounts") else lambda: None
             recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look)
             workbench = Store(
-                recorded, directory, self.history, name, lambda: self._beside(request), self._left_out
+                recorded,
+                directory,
+                self.history,
+                name,
+                lambda: self._beside(request),
+                self._left_out,
+                privileged=self.privileged,
             )
             if umask is not None:
                 workbench.note(f"the umask of the driver's process is {umask:03o}")

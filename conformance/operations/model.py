@@ -97,9 +97,14 @@ _DONE_OR_EXDEV: Final = Outcome(True, frozenset({errno.EXDEV}))
 
 
 class Tree:
-    """The tree of one layer over its parents, open for operations."""
+    """The tree of one layer over its parents, open for operations.
 
-    def __init__(self) -> None:
+    ``privileged`` says whether what is done in it is done with the capabilities of real root: without CAP_FSETID in
+    the initial user namespace, a write clears setuid, and setgid where the group may execute (capabilities(7)).
+    """
+
+    def __init__(self, *, privileged: bool = True) -> None:
+        self._privileged = privileged
         self._names: dict[bytes, int] = {ROOT: 0}
         self._nodes: dict[int, Node] = {0: Node(stat.S_IFDIR | 0o755)}
         self._fresh: set[int] = {0}  # inodes that this layer made; all others lie in a lower layer
@@ -107,7 +112,7 @@ class Tree:
 
     def child(self) -> Tree:
         """The tree of a new layer on this one."""
-        other = Tree()
+        other = Tree(privileged=self._privileged)
         other._names = dict(self._names)
         other._nodes = dict(self._nodes)
         other._fresh = set()
@@ -301,9 +306,7 @@ class Tree:
         node = self._lookup(path)
         mode = node.mode
         if not node.is_directory:  # chown(2): the bits that would give the new owner's rights away are cleared
-            mode &= ~stat.S_ISUID
-            if mode & stat.S_IXGRP:
-                mode &= ~stat.S_ISGID
+            mode = _without_set_ids(mode)
         self._change(
             path,
             uid=uid,
@@ -329,7 +332,9 @@ class Tree:
         return node
 
     def _write(self, path: bytes, content: bytes) -> None:
-        self._change(path, content=content, mtime_ns=None, xattrs=_without_capability(self._lookup(path)))
+        node = self._lookup(path)
+        mode = node.mode if self._privileged else _without_set_ids(node.mode)
+        self._change(path, content=content, mtime_ns=None, mode=mode, xattrs=_without_capability(node))
 
     def _change(self, path: bytes, **fields: object) -> None:
         self._lookup(path)
@@ -339,6 +344,11 @@ class Tree:
     def paths(self) -> Iterator[bytes]:
         """Every path but the root."""
         return (path for path in self._names if path)
+
+
+def _without_set_ids(mode: int) -> int:
+    """Without setuid, and without setgid unless the group may not execute, as inode(7) has it."""
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
 
 
 def _without_capability(node: Node) -> dict[str, bytes]:
