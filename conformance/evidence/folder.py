@@ -31,9 +31,9 @@ from conformance.history.steps import Did, Step
 from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
 from conformance.operations import ops
-from conformance.operations.model import Node, Snapshot
-from conformance.operations.observe import Difference, shown
+from conformance.operations.comparing import Difference, shown
 from conformance.operations.shell import NoScript
+from conformance.operations.trees import Node, Snapshot
 from conformance.spec import Requirement
 from conformance.spec.references import in_markdown
 from conformance.spec.verdicts import TestOutcome

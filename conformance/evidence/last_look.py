@@ -25,6 +25,7 @@ from conformance.history.findings import (
     NotContained,
     NotDone,
     OutsideChanged,
+    RefusalLacks,
     RootReplaced,
     StillMounted,
     TreeDiffers,
@@ -63,6 +64,8 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return _not_contained(steps)
         case Accepted() | NotDone():
             return _call(finding, steps)
+        case RefusalLacks():
+            return _refusal(finding, steps)
         case WrongOutcome():
             return _outcome(finding, steps)
         case OutsideChanged():
@@ -188,6 +191,25 @@ def _call(finding: Accepted | NotDone, steps: Sequence[Step]) -> Look:
             yield f"    same_refusal {quoted(plain(dialect.refusal(finding.said)))}"
             yield '    deviates "this should be done, and is refused: $(cat "$work/.said")"'
         yield "fi"
+
+    return Look(number, lines, instead=True)
+
+
+def _refusal(finding: RefusalLacks, steps: Sequence[Step]) -> Look:
+    """The last call, which is refused again, without the words."""
+    number = _last(steps, (Called, Opened))
+    step = steps[number]
+    assert isinstance(step, (Called, Opened))
+
+    def lines(dialect: Dialect) -> Iterator[str]:
+        text = dialect.called(step) if isinstance(step, Called) else dialect.opened(step)
+        *before, last = text.split("\n")
+        yield from before
+        yield f"say + {quoted(last[:200])}"
+        yield f'if {last} >"$work/.said" 2>&1; then cannot_tell "this was refused before, and is done now"; fi'
+        words = " ".join(f"-e {quoted(word)}" for word in finding.words)
+        said = f"the refusal names none of {', '.join(finding.words)}: "
+        yield f'grep -qF {words} "$work/.said" || deviates {quoted(said)}"$(cat "$work/.said")"'
 
     return Look(number, lines, instead=True)
 

@@ -24,7 +24,7 @@ from conformance.history.calls import Changes, DiffSize, Exists, Get
 from conformance.history.case import Case
 from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Noted, Opened, Step, Tampered, Waited
 from conformance.operations import ops
-from conformance.operations.observe import shown
+from conformance.operations.comparing import shown
 from conformance.operations.shell import NoScript, as_shell, quoted
 
 DEVIATES: Final = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from conformance.history.findings import TreeDiffers
-from conformance.operations.observe import Difference, shown
+from conformance.operations.comparing import Difference, shown
 from conformance.operations.shell import below, kind_of, quoted, writes
 
 TREE: Final = "${tree:?}"  # the tree that was got last; a script without one does nothing

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from conformance.harness.store import Deviation
+from conformance.harness.deviation import Deviation
 
 # What a test reads in a store and cannot parse: archives of diffs, and text in the driver's own files.
 UNREADABLE: Final = (UnicodeDecodeError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)

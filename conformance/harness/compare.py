@@ -21,10 +21,12 @@ from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import UnknownDriver, connect, writable_of
 from conformance.harness.channel import opened
 from conformance.harness.contained import contained
+from conformance.harness.deviation import Deviation
+from conformance.harness.entries import entry_names
 from conformance.harness.host import confine, prepare
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session, Wish
-from conformance.harness.store import Deviation, Store, entry_names
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import tell
@@ -32,9 +34,9 @@ from conformance.history.steps import History
 from conformance.history.trace import trace
 from conformance.lab import namespace
 from conformance.operations import ops
-from conformance.operations.model import Snapshot
-from conformance.operations.observe import differences
+from conformance.operations.comparing import differences
 from conformance.operations.strategies import chains
+from conformance.operations.trees import Snapshot
 from conformance.spec import load_capabilities, load_requirements
 
 Chain = Sequence[Sequence[ops.Operation]]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformance.drivers.protocol import Change, DriverSource, DriverUnderTest, OpenRequest, ProcessOfDriver
-from conformance.harness.store import Deviation
+from conformance.harness.deviation import Deviation
 from conformance.history.findings import Finding, InWords, NotContained
 from conformance.lab import mountinfo
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.deviation import Deviation
 from conformance.harness.selecting import name_of, place_of, requirements_of
-from conformance.harness.store import Deviation
 from conformance.harness.stores import DECLINED, NOT_APPLICABLE, UNTESTED
 from conformance.history.case import Case
 from conformance.history.findings import Finding, InWords, NotDone

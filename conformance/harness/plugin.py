@@ -22,6 +22,7 @@ from conformance.drivers.registry import UnknownDriver, connect
 from conformance.harness import stores as benches
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
+from conformance.harness.deviation import Deviation
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.outcomes import case_of, explained, for_people
 from conformance.harness.preflight import Unusable, preflight
@@ -36,7 +37,6 @@ from conformance.harness.selecting import (
     requirements_of,
 )
 from conformance.harness.session import Session
-from conformance.harness.store import Deviation
 from conformance.harness.stores import UNTESTED, Bench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import decoded_draws

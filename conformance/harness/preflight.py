@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Leak, SharedUpper, Store
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, Fixtures
 from conformance.history.calls import Remove
 from conformance.history.case import Case

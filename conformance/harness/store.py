@@ -6,17 +6,17 @@ A call or an operation is done to the driver and to the model, and recorded in t
 from __future__ import annotations
 
 import errno
-import lzma
 import os
 import tarfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, overload
 
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
+from conformance.harness.assertions import equal, in_path, same_names, same_tree
+from conformance.harness.deviation import Deviation
+from conformance.harness.entries import entry_names
 from conformance.harness.recorded import RecordedDriver
 from conformance.history.calls import (
     ApplyDiff,
@@ -32,55 +32,17 @@ from conformance.history.calls import (
     Reopen,
     Status,
 )
-from conformance.history.findings import Accepted, Finding, InWords, TreeDiffers, Unreadable, WrongOutcome
+from conformance.history.findings import Accepted, Unreadable, WrongAnswer, WrongOutcome
 from conformance.history.steps import Archived, Beyond, Did, History, Looked, Tampered
 from conformance.history.trace import describe
 from conformance.operations import archives, ops
-from conformance.operations.model import Node, Snapshot, Tree, Unspecified
-from conformance.operations.observe import compared, differences, observe
+from conformance.operations.comparing import GHOST
+from conformance.operations.model import Tree, Unspecified
+from conformance.operations.observe import observe
 from conformance.operations.real import perform, with_links
+from conformance.operations.trees import Node, Snapshot
 
 _LISTED: Final = 20  # entries of an archive that a trace lists
-
-
-class Deviation(AssertionError):
-    """The driver does something else than a requirement says; the text is expected against actual.
-
-    ``finding`` is the same as a value, from which a script is made; without one there is no script.
-    ``requirements`` are those that say so, where a test looks at more; () for all that it looks at.
-    """
-
-    requirements: tuple[str, ...] = ()
-
-    def __init__(self, text: str, finding: Finding | None = None, requirements: tuple[str, ...] = ()) -> None:
-        super().__init__(text)
-        self.finding: Finding = finding or InWords()
-        self.requirements = requirements or self.requirements
-
-
-@contextmanager
-def charged_to(*requirements: str) -> Iterator[None]:
-    """A deviation in this block violates these requirements, unless it names others itself.
-
-    For tests of several requirements: a failure is charged to what it violates, and to nothing else.
-    """
-    try:
-        yield
-    except Deviation as deviation:
-        deviation.requirements = deviation.requirements or requirements
-        raise
-
-
-class Leak(Deviation):
-    """The driver left something behind; this is judged by a requirement of its own, whatever the test was about."""
-
-    requirements = ("OVL-LIFE-NO-LEAKS",)
-
-
-class SharedUpper(Deviation):
-    """Two mounts had one upper directory; this is judged by a requirement of its own, as a leak is."""
-
-    requirements = ("OVL-MOUNT-UPPER-ONCE",)
 
 
 class _Seen(dict[bytes, Node]):
@@ -181,6 +143,19 @@ class Store:
             return str(refused)
         self._history.stop()
         raise Deviation(f"{describe(call)}: expected a refusal, but the driver did it", Accepted())
+
+    def confirms(self, *layer_ids: str) -> None:
+        """The driver says that there are these layers; raises Deviation."""
+        for layer_id in layer_ids:
+            self._says_of(layer_id, "there is")
+
+    def denies(self, layer_id: str) -> None:
+        """The driver says that there is no such layer; raises Deviation."""
+        self._says_of(layer_id, "there is no")
+
+    def _says_of(self, layer_id: str, expected: str) -> None:
+        said = "there is" if self.do(Exists(layer_id)) else "there is no"
+        equal(f"what the driver says of {layer_id}", f"{said} such layer", f"{expected} such layer", WrongAnswer())
 
     def may_refuse(self, call: Call) -> str | None:
         """Perform a call that the driver may refuse; its refusal, or None if it did the call."""
@@ -290,11 +265,54 @@ class Store:
             raise
         return actual
 
+    def may_show(self, layer_id: str) -> Snapshot | None:
+        """The tree as the driver shows it, None if it refuses to; that of a layer that may be incomplete."""
+        try:
+            return self.observed(layer_id)
+        except DriverRefused:
+            return None
+
+    def shows_names(self, layer_id: str, expected: Iterable[bytes]) -> Snapshot:
+        """The layer shows exactly these names; raises Deviation."""
+        actual = self.observed(layer_id)
+        same_names(f"the tree of {layer_id}", expected, actual.nodes)
+        return actual
+
+    def shows_files(
+        self, layer_id: str, there: Mapping[bytes, bytes | None], gone: Iterable[bytes] = ()
+    ) -> Snapshot:
+        """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
+        tree = self.observed(layer_id)
+        for path, node in tree.nodes.items():
+            if node is GHOST:
+                raise in_path(path, "ghost", f"{path!r} is listed in {layer_id} and cannot be looked up")
+        for path, content in there.items():
+            if path not in tree.nodes:
+                raise in_path(path, "missing", f"expected {path!r} in {layer_id}, found {sorted(tree.nodes)}")
+            if content is not None and tree.nodes[path].content != content:
+                said = f"expected {content!r} in {path!r}, found {tree.nodes[path].content[:60]!r}"
+                raise in_path(path, "content", said, content)
+        for path in gone:
+            if path in tree.nodes:
+                raise in_path(path, "unexpected", f"expected no {path!r} in {layer_id}, and it is there")
+        return tree
+
+    def diff_holds(self, layer_id: str, *expected: str) -> Path:
+        """The archive of a layer, which has exactly these names; raises Deviation."""
+        archive = self.diff(layer_id)
+        equal(f"the names in the diff of {layer_id}", set(entry_names(archive)), set(expected), WrongAnswer())
+        return archive
+
     def diff(self, layer_id: str, parent: str | None = None) -> Path:
         """The archive of a layer, against its own parent unless another is named."""
         call = self.diffing(layer_id, parent)
         self.do(call)
         return self._history.file_of(call.archive)
+
+    def may_diff(self, layer_id: str) -> Path | None:
+        """The archive of a layer, None if the driver refuses to write one."""
+        call = self.diffing(layer_id)
+        return None if self.may_refuse(call) is not None else self._history.file_of(call.archive)
 
     def diffing(self, layer_id: str, parent: str | None = None) -> Diff:
         """The call that writes a layer's archive into a new file."""
@@ -340,66 +358,6 @@ class Store:
     def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
         """The call that applies an archive to a layer."""
         return ApplyDiff(layer_id, self._parents[layer_id], self.label(archive))
-
-
-def same_tree(
-    what: str,
-    expected: Snapshot,
-    actual: Snapshot,
-    *,
-    times: str = "known",
-    links: bool = True,
-    times_of: str = "OVL-APPLY-FILE-TIMES",
-) -> None:
-    """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count.
-
-    Where nothing but times of files differs (``times`` is "files"), that is charged to ``times_of``.
-    """
-    if not links:
-        expected, actual = expected.without_links(), actual.without_links()
-    found = compared(expected, actual, times=times)
-    if found:
-        lines = [f"{what} differs from the expected tree:", *differences(expected, actual, times=times)]
-        only_times = times == "files" and all(one.what == "mtime" for one in found)
-        charged = (times_of,) if only_times else ()
-        raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual), charged)
-
-
-def members(archive: Path) -> list[tarfile.TarInfo]:
-    """The entries of an archive, read by another implementation than any driver's."""
-    try:
-        with tarfile.open(archive) as tar:
-            return tar.getmembers()
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise Deviation(f"Python's tarfile cannot read the diff: {error}") from error
-
-
-def entry_names(archive: Path) -> list[str]:
-    """The names of an archive without what writers put around them."""
-    return [
-        member.name.removeprefix("./").rstrip("/") for member in members(archive) if member.name not in (".", "./")
-    ]
-
-
-def content_of(archive: Path) -> list[tuple[object, ...]]:
-    """What an archive says, entry by entry, but for the times of whiteouts, which some writers make up."""
-    return [
-        (
-            member.name,
-            member.type,
-            member.mode,
-            (member.uid, member.gid),
-            member.size,
-            member.linkname,
-            0 if "/.wh." in f"/{member.name}" else member.mtime,
-        )
-        for member in members(archive)
-    ]
-
-
-def everything_below(directory: str) -> set[str]:
-    """Every path below a directory, for before and after."""
-    return {os.path.join(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)}
 
 
 def _names_of(errors: Iterable[int]) -> str:

@@ -24,12 +24,14 @@ from conformance.drivers.protocol import (
     ProcessState,
 )
 from conformance.harness.attribution import of_the_driver
+from conformance.harness.deviation import Deviation, Leak, SharedUpper
+from conformance.harness.entries import entry_names
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Leak, SharedUpper, Store, entry_names
+from conformance.harness.store import Store
 from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.calls import Diff
-from conformance.history.findings import StillMounted
+from conformance.history.findings import Accepted, StillMounted
 from conformance.history.steps import Beyond, Called, History, Opened
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
@@ -230,6 +232,17 @@ class Bench:
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
                 raise Leak(said, StillMounted())
+
+    def refuses(self, options: Sequence[str] = ()) -> str:
+        """The driver's refusal to open a fresh home; raises Deviation if it opens it."""
+        try:
+            with self.store("other", options=options) as store:
+                self.history.stop()
+                left = sorted(os.listdir(store.home))
+                said = f"open a home with the options {list(options)}: expected a refusal, but the driver opened it"
+                raise Deviation(f"{said}; it holds {left}", Accepted())
+        except DriverRefused as refused:
+            return str(refused)
 
     def state_of(self, store: Store) -> ProcessState:
         """That of the process of the store's driver just now; leaves the test where it cannot be looked at."""

@@ -15,8 +15,8 @@ from typing import Any, Final, get_args
 
 from conformance.history import calls, findings, steps, turns
 from conformance.operations import ops
-from conformance.operations.model import Node, Snapshot
-from conformance.operations.observe import Difference
+from conformance.operations.comparing import Difference
+from conformance.operations.trees import Node, Snapshot
 
 VERSION: Final = 1
 _LONG: Final = 200

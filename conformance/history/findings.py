@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.operations.model import Snapshot
-from conformance.operations.observe import Difference
+from conformance.operations.comparing import Difference
+from conformance.operations.trees import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,13 @@ class NotDone:
     """A call of the driver should have been done, and was refused with these words."""
 
     said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalLacks:
+    """The last call of the driver was refused, as it should be, with words that hold none of these."""
+
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ Finding = (
     | Unreadable
     | Accepted
     | NotDone
+    | RefusalLacks
     | WrongOutcome
     | FilesDiffer
     | RootReplaced

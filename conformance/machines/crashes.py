@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
-from conformance.harness.store import Deviation
+from conformance.harness.deviation import Deviation
 from conformance.operations import archives
-from conformance.operations.model import Node, Snapshot
-from conformance.operations.observe import differences, observe
+from conformance.operations.comparing import differences
+from conformance.operations.observe import observe
+from conformance.operations.trees import Node, Snapshot
 
 CREATE: Final = "create"
 APPLY: Final = "apply"

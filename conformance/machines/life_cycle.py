@@ -16,7 +16,8 @@ from typing import Any, assert_never
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from conformance.harness.store import Store, same_tree
+from conformance.harness.assertions import same_tree
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put, Remove, Reopen
 from conformance.history.turns import (

@@ -4,72 +4,20 @@ The model is a filesystem as POSIX and the kernel's overlay documentation have i
 to an operation: it is done; it fails with an errno; or it is *unspecified*, because overlay documents that it
 differs there from other filesystems (a hard link of a lower layer that is broken by copy-up, a rename of a
 directory that lies in a lower layer, which may say EXDEV).
-
-An ``mtime_ns`` of None means that any time is right: the operation took place "now".
 """
 
 from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from conformance.operations import ops
+from conformance.operations.trees import CAPABILITY, Node, Snapshot
 
 ROOT: Final = b""
-CAPABILITY: Final = "security.capability"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One inode: ``mode`` with its type bits, content or target or device, and carried attributes."""
-
-    mode: int
-    uid: int = 0
-    gid: int = 0
-    mtime_ns: int | None = None
-    content: bytes = b""
-    target: bytes = b""
-    device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether this is a directory."""
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_regular(self) -> bool:
-        """Whether this is a regular file."""
-        return stat.S_ISREG(self.mode)
-
-    @property
-    def is_symlink(self) -> bool:
-        """Whether this is a symlink."""
-        return stat.S_ISLNK(self.mode)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A whole tree as a value: nodes by path, and the groups of paths that share an inode."""
-
-    nodes: Mapping[bytes, Node]
-    link_groups: frozenset[frozenset[bytes]]
-
-    def with_times(self, of: Callable[[Node], int | None]) -> Snapshot:
-        """The same tree with other modification times."""
-        nodes = {path: replace(node, mtime_ns=of(node)) for path, node in self.nodes.items()}
-        return Snapshot(nodes, self.link_groups)
-
-    def without_directory_times(self) -> Snapshot:
-        """The same tree without the times of its directories: see behaviour#directory-times."""
-        return self.with_times(lambda node: None if node.is_directory else node.mtime_ns)
-
-    def without_links(self) -> Snapshot:
-        """The same tree, of which nobody knows which names share an inode."""
-        return Snapshot(self.nodes, frozenset())
 
 
 class Refused(Exception):

@@ -32,9 +32,9 @@ from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
 from conformance.harness.channel import Channel, opened
+from conformance.harness.deviation import Deviation
 from conformance.harness.plugin import ConformancePlugin
 from conformance.harness.selecting import load_settings, requirements_of
-from conformance.harness.store import Deviation
 from conformance.harness.stores import UNTESTED
 from conformance.harness.task import Task
 from conformance.harness.worker import ENDED_WELL, arguments, tell

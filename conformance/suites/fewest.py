@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
-from conformance.harness.store import Deviation, Leak
+from conformance.harness.deviation import Deviation, Leak
 from conformance.harness.stores import Bench
 from conformance.suites.cases import Layer
 

@@ -6,20 +6,24 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from conformance.harness.store import Deviation, Store, everything_below
+from conformance.harness.assertions import nothing
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Remove
 from conformance.history.findings import FilesDiffer
+
+
+def everything_below(directory: str) -> set[str]:
+    """Every path below a directory, for before and after."""
+    return {os.path.join(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)}
 
 
 def stays_as_it_was(store: Store, before: set[str]) -> None:
     """Nothing came and nothing went in the home but the driver's own hidden files; raises Deviation."""
     after = everything_below(store.home)
     changed = {path for path in before ^ after if _counts(store, path)}
-    if changed:
-        gone, came = below_home(store, changed - after), below_home(store, changed & after)
-        said = f"expected the home unmodified, but these paths were added or removed: {sorted(changed)}"
-        raise Deviation(said, FilesDiffer(gone, came))
+    finding = FilesDiffer(below_home(store, changed - after), below_home(store, changed & after))
+    nothing("paths that were added to the home or removed from it", changed, finding)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, Store
+from conformance.harness.deviation import Deviation
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops

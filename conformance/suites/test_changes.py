@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store, entry_names
+from conformance.harness.assertions import equal, nothing
+from conformance.harness.entries import entry_names
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Changes
 from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.operations import ops
-from conformance.operations.model import Node, Snapshot
 from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.trees import Node, Snapshot
 
 
 def changes_of(store: Store, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
@@ -24,8 +26,7 @@ def changes_of(store: Store, layer_id: str, parent: str | None = None) -> dict[b
     against = store.parent_of(layer_id) if parent is None else parent
     found = store.do(Changes(layer_id, against))
     twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
-    if twice:
-        raise Deviation(f"changes of {layer_id} list these paths more than once: {twice}", WrongAnswer())
+    nothing(f"paths that the changes of {layer_id} list more than once", twice, WrongAnswer())
     return {change.path.lstrip(b"/"): change.kind for change in found if change.path != b"/"}
 
 
@@ -110,22 +111,21 @@ def explain(layer_id: str, before: Snapshot, after: Snapshot, changes: dict[byte
         if differ(before.nodes[path], after.nodes[path]):
             wanted[path] = "modify"
     for path, kind in sorted(wanted.items()):
-        if changes.get(path) != kind:
-            raise wrong(layer_id, path, kind, changes)
+        says(layer_id, path, kind, changes)
     for path, kind in sorted(changes.items()):
         # An entry that was copied up and is as it was may be listed as modified: that explains nothing wrongly.
         allowed = {"modify"} if path in before.nodes and path in after.nodes else set()
         if path in before.nodes and path not in after.nodes:
             allowed = {"delete"}
         if wanted.get(path, kind if kind in allowed else None) != kind:
-            said = f"changes of {layer_id}: {kind} of {path!r} did not happen"
-            raise Deviation(said, WrongChange(path, "", kind))
+            says(layer_id, path, "", changes)
 
 
-def wrong(layer_id: str, path: bytes, kind: str, found: dict[bytes, str]) -> Deviation:
-    """A deviation in what the changes say of one path."""
-    said = f"changes of {layer_id}: expected {kind} of {path!r}, got {found.get(path, 'nothing')}"
-    return Deviation(said, WrongChange(path, kind, found.get(path, "")))
+def says(layer_id: str, path: bytes, kind: str, changes: dict[bytes, str]) -> None:
+    """The changes say this of one path, "" for nothing; raises Deviation."""
+    found = changes.get(path, "")
+    what = f"what the changes of {layer_id} say of {path!r}"
+    equal(what, found or "nothing", kind or "nothing", WrongChange(path, kind, found))
 
 
 @pytest.mark.requirement("OVL-CHANGES-PARENTS")
@@ -135,20 +135,16 @@ def test_the_directory_of_an_addition_or_deletion_is_listed(bench: Bench, data: 
     with bench.store() as store:
         for layer_id in store.build(chain)[1:]:
             changes = changes_of(store, layer_id)
-            for path in (path for path, kind in changes.items() if kind != "modify"):
-                parent = os.path.dirname(path)
-                if parent and parent not in changes:
-                    raise Deviation(
-                        f"changes of {layer_id} list {path!r} and not its directory {parent!r}", WrongAnswer()
-                    )
+            added_or_deleted = [path for path, kind in changes.items() if kind != "modify" and b"/" in path]
+            alone = [path for path in added_or_deleted if os.path.dirname(path) not in changes]
+            nothing(f"paths that the changes of {layer_id} list without their directory", alone, WrongAnswer())
 
 
 def expects(store: Store, layer_id: str, wanted: dict[bytes, str]) -> None:
     """These changes are listed, besides others; raises Deviation."""
     found = changes_of(store, layer_id)
     for path, kind in wanted.items():
-        if found.get(path) != kind:
-            raise wrong(layer_id, path, kind, found)
+        says(layer_id, path, kind, found)
 
 
 @pytest.mark.requirement("OVL-CHANGES-NONE")
@@ -158,8 +154,7 @@ def test_nothing_done_is_no_change(bench: Bench) -> None:
         store.create("child", "layer-0")
         for when in ("never mounted", "mounted once"):
             found = changes_of(store, "child")
-            if found:
-                raise Deviation(f"nothing was done in child ({when}), and its changes are {found}", WrongAnswer())
+            nothing(f"changes of child ({when}), in which nothing was done", found, WrongAnswer())
             store.change("child", [])
 
 
@@ -260,8 +255,8 @@ def test_changes_are_sorted(bench: Bench, data: st.DataObject) -> None:
         for layer_id in store.build(chain)[1:]:
             paths = [change.path for change in store.do(Changes(layer_id, store.parent_of(layer_id)))]
             # By bytes, or by parts, in which '/' is the lowest: both are an order by path.
-            if paths not in (sorted(paths), sorted(paths, key=lambda path: path.split(b"/"))):
-                raise Deviation(f"the changes of {layer_id} are not sorted by path: {paths}", WrongAnswer())
+            if paths != sorted(paths, key=lambda path: path.split(b"/")):
+                equal(f"the order of the changes of {layer_id}", paths, sorted(paths), WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-CHANGES-DIFF")
@@ -295,13 +290,12 @@ def name_the_same(store: Store, layer_id: str) -> None:
     names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}
     brought = {name for name in names if b"/.wh." not in b"/" + name}
     added = {path for path, kind in changes.items() if kind == "add"}
-    if added - brought:
-        said = f"{layer_id} adds {sorted(added - brought)}, which its diff lacks"
-        raise Deviation(said, DiffDisagrees(min(added - brought), added=True))
+    lacking = added - brought
+    finding = DiffDisagrees(min(lacking, default=b""), added=True)
+    nothing(f"additions in the changes of {layer_id} that its diff lacks", lacking, finding)
     lacking = brought - {path for path, kind in changes.items() if kind != "delete"} - parents(changes)
-    if lacking:
-        said = f"the diff of {layer_id} brings {sorted(lacking)}, which its changes lack or call deleted"
-        raise Deviation(said, DiffDisagrees(min(lacking), added=False))
+    finding = DiffDisagrees(min(lacking, default=b""), added=False)
+    nothing(f"paths in the diff of {layer_id} that its changes lack or call deleted", lacking, finding)
 
 
 def parents(changes: dict[bytes, str]) -> set[bytes]:

@@ -17,7 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest
-from conformance.harness.store import Deviation, Store, content_of, same_tree
+from conformance.harness.assertions import equal, nothing, same_entries, same_tree
+from conformance.harness.deviation import Deviation
+from conformance.harness.entries import content_of
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import ApplyDiff, Create, Diff, Exists, Get, Put, Remove
 from conformance.history.concurrent import Call
@@ -26,7 +29,7 @@ from conformance.machines.parallel import CALLS, Record, explained_by_an_order, 
 from conformance.operations import ops
 from conformance.operations.real import perform
 from conformance.operations.strategies import STANDARD
-from conformance.suites.test_mounting import mounts_below
+from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounted, tree_stays
 
 _CALLERS = 4
 _ROUNDS = 5  # what depends on who comes first is tried as often
@@ -59,8 +62,7 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 def all_done(outcomes: Sequence[object], what: str) -> None:
     """None of the calls was refused; raises Deviation."""
     refused = [str(outcome) for outcome in outcomes if isinstance(outcome, DriverRefused)]
-    if refused:
-        raise Deviation(f"{what}: expected all calls to be done, these were refused: {refused}")
+    nothing(f"refusals of concurrent calls ({what})", refused)
 
 
 @pytest.mark.quick
@@ -84,8 +86,7 @@ def test_one_of_several_gets_an_id(bench: Bench) -> None:
             store.note(f"{_CALLERS} concurrent callers create 'same' on layer-0")
             outcomes = together([lambda: store.do(Create("same", "layer-0"))] * _CALLERS)
             done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
-            if len(done) != 1:
-                raise Deviation(f"{len(done)} of {_CALLERS} callers made the layer 'same'; expected one")
+            equal(f"how many of {_CALLERS} callers made the layer 'same'", len(done), 1)
             same_tree("the tree of same", store.expected("layer-0"), store.observed("same"))
             store.do(Remove("same"))
 
@@ -99,18 +100,14 @@ def test_gets_and_puts_of_several_pair_up(bench: Bench) -> None:
 
         def get_and_put() -> None:
             for _ in range(5):
-                root = store.do(Get("layer-1"))
-                if not os.path.exists(f"{root}/new"):
-                    raise Deviation("a caller got layer-1, and its tree was not there")
+                tree_stays(store.do(Get("layer-1")), "that a caller got")
                 store.do(Put("layer-1"))
 
         store.note(f"{_CALLERS} concurrent callers get and put layer-1 five times each")
         all_done(together([get_and_put] * _CALLERS), "get and put")
-        if not os.path.exists(f"{held}/new"):
-            raise Deviation("the tree that one caller held is gone after others put theirs")
+        tree_stays(held, "that one caller held, after others put theirs")
         store.do(Put("layer-1"))
-        if mounts_below(store.home):
-            raise Deviation(f"still mounted after the last put: {mounts_below(store.home)}")
+        nothing_mounted(store, "after the last put")
 
 
 @pytest.mark.requirement("OVL-PARALLEL-GET")
@@ -122,15 +119,13 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
             store.note(f"{_CALLERS} concurrent callers get layer-1, and put it one after another")
             roots = together([functools.partial(store.do, Get("layer-1"))] * _CALLERS)
             all_done(roots, "get")
-            mounted = mounts_below(store.home)
-            if len(mounted) > len(set(mounted)):
-                raise Deviation(f"layer-1 is mounted more than once: {mounted}")
+            for mounted in mounts_below(store.home):
+                mounted_once(store, mounted)
             for left in range(_CALLERS, 0, -1):
-                if not all(os.path.exists(f"{root}/new") for root in roots):
-                    raise Deviation(f"the tree is gone with {left} gets not put yet")
+                for root in roots:
+                    tree_stays(root, f"with {left} gets not put yet")
                 store.do(Put("layer-1"))
-            if mounts_below(store.home):
-                raise Deviation(f"still mounted after the last put: {mounts_below(store.home)}")
+            nothing_mounted(store, "after the last put")
 
 
 @pytest.mark.requirement("OVL-PARALLEL-DIFF")
@@ -153,8 +148,7 @@ def test_archives_of_several_are_those_of_one(bench: Bench) -> None:
             ]
             all_done(together(diffs), "diff")
             for layer_id, file in wanted:
-                if content_of(file) != alone[layer_id]:
-                    raise Deviation(f"the diff of {layer_id}, written beside others, has other entries")
+                same_entries(f"the diff of {layer_id}, written beside others", alone[layer_id], content_of(file))
         file = wanted[0][1]
         for number in range(_CALLERS):
             copy.create(f"flat-{number}")
@@ -215,8 +209,8 @@ def test_what_is_removed_beside_creations_is_gone(bench: Bench) -> None:
             [functools.partial(done, "create", new), functools.partial(done, "remove", old)]
         )
         left = {layer_id for layer_id in (*old, *new) if store.do(Exists(layer_id))}
-        if left != {*old, *new} - removed or created != set(new):
-            raise Deviation(f"created {sorted(created)}, removed {sorted(removed)}, and left are {sorted(left)}")
+        equal("the layers that were created", created, set(new))
+        equal(f"the layers that are left after {sorted(removed)} were removed", left, {*old, *new} - removed)
 
 
 @pytest.mark.quick
@@ -231,11 +225,9 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
             root = store.do(Get("layer-1"))
             other.get("layer-1")
             store.do(Put("layer-1"))
-            if not os.path.exists(f"{root}/new"):
-                raise Deviation("the tree that the other opening holds is gone")
+            tree_stays(root, "that the other opening holds")
             other.put("layer-1")
-            if mounts_below(store.home):
-                raise Deviation(f"still mounted after both puts: {mounts_below(store.home)}")
+            nothing_mounted(store, "after both puts")
         finally:
             other.leave()
 
@@ -253,16 +245,11 @@ def test_processes_share_a_home(bench: Bench) -> None:
         os.close(go)
         os.close(waiting)
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        if any(code > 1 for code in ended) or sum(code == 1 for code in ended) != 1:
-            raise Deviation(
-                f"exit codes of the processes: {ended} (1: made 'same', 0: was refused it, 2: another failure);"
-                " expected one 1 and no 2"
-            )
+        what = "exit statuses of the processes (1: made 'same', 0: was refused it, 2: another failure)"
+        equal(what, sorted(ended), [*[0] * (_CALLERS - 1), 1])
         for number in range(_CALLERS):
             for layer in range(10):
-                shown = set(store.observed(f"p{number}-{layer}").nodes)
-                if shown != {*store.expected("layer-0").nodes, b"own"}:
-                    raise Deviation(f"p{number}-{layer} shows {sorted(shown)}")
+                store.shows_names(f"p{number}-{layer}", {*store.expected("layer-0").nodes, b"own"})
 
 
 def in_child(task: Callable[[], int]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
-from conformance.harness.store import Deviation
+from conformance.harness.deviation import Deviation
 from conformance.harness.stores import Bench
 from conformance.lab.backing import backing_named
 from conformance.lab.devices import sync_filesystem

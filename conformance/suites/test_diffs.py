@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store, charged_to, content_of, entry_names, members, same_tree
+from conformance.harness.assertions import equal, nothing, same_bytes, same_entries, same_tree
+from conformance.harness.deviation import charged_to
+from conformance.harness.entries import content_of, entry_names, members
+from conformance.harness.store import Store
 from conformance.harness.stores import UNTESTED, Bench
 from conformance.history.calls import Get, Put
-from conformance.history.findings import BytesDiffer, WrongAnswer
+from conformance.history.findings import WrongAnswer
 from conformance.history.steps import Waited
 from conformance.operations import ops
-from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.trees import Snapshot
 from conformance.suites.fewest import check_fewest
 
 
@@ -34,8 +37,7 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
         for layer_id in store.build(chain):
             archive = store.diff(layer_id)
             with charged_to("OVL-DIFF-DETERMINISTIC"):
-                if archive.read_bytes() != store.diff(layer_id).read_bytes():
-                    raise Deviation(f"two diffs of {layer_id} have different bytes", BytesDiffer())
+                same_bytes(f"two diffs of {layer_id}", archive.read_bytes(), store.diff(layer_id).read_bytes())
             with charged_to("OVL-DIFF-TAR"):
                 check_names(store, layer_id, archive)
 
@@ -43,12 +45,11 @@ def test_a_diff_is_an_archive_of_what_changed(bench: Bench, data: st.DataObject)
 def check_names(store: Store, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise Deviation(f"the diff of {layer_id} holds these names more than once: {twice}", WrongAnswer())
-    for member in members(archive):
-        own = [key for key in member.pax_headers if "trusted.overlay." in key]
-        if own:
-            raise Deviation(f"the diff of {layer_id} carries overlay's own {own} on {member.name}")
+    nothing(f"names that the diff of {layer_id} holds more than once", twice, WrongAnswer())
+    own = [
+        (member.name, key) for member in members(archive) for key in member.pax_headers if "trusted.overlay." in key
+    ]
+    nothing(f"attributes of overlay itself in the diff of {layer_id}", own)
     before = store.expected(store.parent_of(layer_id))
     after = store.expected(layer_id)
     with charged_to("OVL-WHITEOUT-IN-DIFF"):
@@ -57,6 +58,7 @@ def check_names(store: Store, layer_id: str, archive: Path) -> None:
 
 
 def deletes_what_is_gone(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
+    lacking = []
     for path in before.nodes.keys() - after.nodes.keys():
         parent, _, name = os.fsdecode(path).rpartition("/")
         above = os.fsencode(parent)
@@ -64,9 +66,8 @@ def deletes_what_is_gone(layer_id: str, names: set[str], before: Snapshot, after
             continue  # gone with its directory
         inside = f"{parent}/" if parent else ""
         if not {f"{inside}.wh.{name}", f"{inside}.wh..wh..opq"} & names and not _replaced(above, names):
-            raise Deviation(
-                f"{path!r} was deleted in {layer_id}, and its diff holds no whiteout for it: {sorted(names)}"
-            )
+            lacking.append(path)
+    nothing(f"deletion in {layer_id} without a whiteout in its diff ({sorted(names)})", lacking, WrongAnswer())
 
 
 def _replaced(directory: bytes, names: set[str]) -> bool:
@@ -76,11 +77,11 @@ def _replaced(directory: bytes, names: set[str]) -> bool:
 
 
 def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
-    for path, node in after.nodes.items():
-        if before.nodes.get(path) != node and not node.is_directory and os.fsdecode(path) not in names:
-            raise Deviation(
-                f"{path!r} is new or changed in {layer_id} and not in its diff: {sorted(names)}", WrongAnswer()
-            )
+    changed = [
+        path for path, node in after.nodes.items() if before.nodes.get(path) != node and not node.is_directory
+    ]
+    lacking = [path for path in changed if os.fsdecode(path) not in names]
+    nothing(f"new or changed path in {layer_id} that its diff lacks ({sorted(names)})", lacking, WrongAnswer())
 
 
 @pytest.mark.quick
@@ -107,10 +108,7 @@ def has_its_files(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> Non
         found = {member.name.removeprefix("./"): member.size for member in members(store.diff("layer-0"))}
         wanted = {os.fsdecode(path): len(node.content) for path, node in store.expected("layer-0").nodes.items()}
         lacking = sorted(name for name, size in wanted.items() if found.get(name) != size)
-        if lacking:
-            raise Deviation(
-                f"the diff of layer-0 lacks {lacking}, or has them with other sizes: {found}", WrongAnswer()
-            )
+        nothing(f"files that the diff of layer-0 lacks, or has with another size ({found})", lacking, WrongAnswer())
 
 
 @pytest.mark.quick
@@ -119,9 +117,11 @@ def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.CreateFile(b"d/new", b"new", 0o644), ops.Chmod(b"a", 0o600)]])
         more = set(entry_names(store.diff("layer-1"))) - {"a", "d", "d/new"}
-        if more:
-            said = f"layer-1 changed a and made d/new, and its diff holds {sorted(more)} too"
-            raise Deviation(said, WrongAnswer())
+        nothing(
+            "names in the diff of layer-1 besides a, which it changed, and d/new, which it made",
+            more,
+            WrongAnswer(),
+        )
 
 
 @pytest.mark.quick
@@ -129,9 +129,7 @@ def test_a_diff_names_what_was_touched_and_nothing_else(bench: Bench) -> None:
 def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, ()])
-        names = entry_names(store.diff("layer-1"))
-        if names:
-            raise Deviation(f"nothing was done in layer-1, and its diff holds {names}", WrongAnswer())
+        store.diff_holds("layer-1")
 
 
 @pytest.mark.quick
@@ -139,11 +137,13 @@ def test_an_untouched_layer_has_an_empty_diff(bench: Bench) -> None:
 def test_a_mkdir_makes_no_needless_whiteout(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.MakeDirectory(b"new", 0o755), ops.MakeDirectory(b"d/new", 0o755)]])
-        names = entry_names(store.diff("layer-1"))
-        if {name for name in names if ".wh." in name and not name.endswith(".wh..wh..opq")}:
-            raise Deviation(f"only directories were made in layer-1, and its diff deletes: {names}", WrongAnswer())
-        if set(names) - {"new/.wh..wh..opq", "d/new/.wh..wh..opq"} != {"new", "d", "d/new"}:
-            raise Deviation(f"expected new, d and d/new in the diff of layer-1, got {names}", WrongAnswer())
+        found = set(entry_names(store.diff("layer-1"))) - {"new/.wh..wh..opq", "d/new/.wh..wh..opq"}
+        equal(
+            "the names in the diff of layer-1, in which directories were made",
+            found,
+            {"new", "d", "d/new"},
+            WrongAnswer(),
+        )
 
 
 @pytest.mark.requirement("OVL-DIFF-EMPTY")
@@ -151,15 +151,9 @@ def test_nothing_done_is_nothing_in_the_diff(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.create("child", "layer-0")
-        no_entries(store, "child", "never mounted")
+        store.diff_holds("child")
         store.change("child", [])
-        no_entries(store, "child", "mounted once")
-
-
-def no_entries(store: Store, layer_id: str, when: str) -> None:
-    names = entry_names(store.diff(layer_id))
-    if names:
-        raise Deviation(f"nothing was done in {layer_id} ({when}), and its diff holds {names}", WrongAnswer())
+        store.diff_holds("child")
 
 
 @pytest.mark.quick
@@ -190,13 +184,14 @@ def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> 
     for member in found:
         name = member.name.removeprefix("./")
         if name.startswith("/") or ".." in name.split("/") or os.fspath(store.directory).strip("/") in name:
-            said = f"the diff of {layer_id} names {name!r}: not a path within the layer"
-            raise Deviation(said, WrongAnswer(), ("OVL-DIFF-RELATIVE",))
+            with charged_to("OVL-DIFF-RELATIVE"):
+                nothing(f"names in the diff of {layer_id} that are no path within the layer", [name], WrongAnswer())
         if not member.islnk():
             files.add(name)
-        elif member.linkname.removeprefix("./") not in files:
-            said = f"{name!r} is a hard link to {member.linkname!r}, which is no earlier file of the diff"
-            raise Deviation(said, requirements=("OVL-DIFF-LINKS",))
+            continue
+        with charged_to("OVL-DIFF-LINKS"):
+            first = member.linkname.removeprefix("./")
+            equal(f"whether {name!r}, a link, leads to an earlier file, {first!r}", first in files, True)
 
 
 @pytest.mark.smoke
@@ -211,9 +206,9 @@ def test_a_whiteout_is_an_empty_regular_file(bench: Bench) -> None:
     ]
     with bench.store() as store:
         store.build([STANDARD, gone])
-        for member in members(store.diff("layer-1")):
-            if "/.wh." in f"/{member.name}" and not (member.isreg() and member.size == 0):
-                raise Deviation(f"the whiteout {member.name!r} is no empty regular file")
+        marks = [member for member in members(store.diff("layer-1")) if "/.wh." in f"/{member.name}"]
+        wrong = [mark.name for mark in marks if not (mark.isreg() and mark.size == 0)]
+        nothing("whiteouts in the diff of layer-1 that are no empty regular files", wrong)
 
 
 @pytest.mark.quick
@@ -230,10 +225,7 @@ def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, passing])
         needless = [name for name in entry_names(store.diff("layer-1")) if "/.wh." in f"/{name}"]
-        if needless:
-            raise Deviation(
-                f"nothing from below was deleted in layer-1, and its diff holds {needless}", WrongAnswer()
-            )
+        nothing("whiteouts in the diff of layer-1, which deletes nothing from below", needless, WrongAnswer())
 
 
 @pytest.mark.quick
@@ -248,8 +240,8 @@ def test_a_change_of_metadata_brings_the_content(bench: Bench, change: ops.Opera
         archive = store.diff("layer-1")
         with tarfile.open(archive) as tar:
             found = [tar.extractfile(one) for one in tar.getmembers() if one.isreg() and one.size]
-            if not any(file and file.read() == content for file in found):
-                raise Deviation(f"the diff of layer-1 lacks the content of the file: {entry_names(archive)}")
+            brought = any(file and file.read() == content for file in found)
+        equal(f"whether the diff of layer-1 has the content of 'big' ({entry_names(archive)})", brought, True)
 
 
 @pytest.mark.requirement("OVL-DIFF-DETERMINISTIC")
@@ -262,8 +254,7 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
         while int(time.time()) == second:
             os.sched_yield()
         bench.history.add(Waited())
-        if store.diff("layer-1").read_bytes() != first:
-            raise Deviation("the diff of layer-1 has other bytes a second later", BytesDiffer())
+        same_bytes("the diff of layer-1, a second later", first, store.diff("layer-1").read_bytes())
 
 
 @pytest.mark.quick
@@ -275,8 +266,7 @@ def test_a_mounted_layer_has_the_same_diff(bench: Bench) -> None:
         store.do(Get("layer-1"))
         mounted = content_of(store.diff("layer-1"))
         store.do(Put("layer-1"))
-        if put != mounted:
-            raise Deviation("the diff of layer-1 has other entries while it is mounted")
+        same_entries("the diff of layer-1 while it is mounted", put, mounted)
 
 
 @pytest.mark.quick
@@ -293,9 +283,8 @@ def test_a_socket_is_left_out(bench: Bench) -> None:
             finally:
                 os.close(directory)
         store.do(Put("layer-1"))
-        names = entry_names(store.diff("layer-1"))
-        if "sock" in names or "new" not in names:
-            raise Deviation(f"expected a diff with 'new' and without 'sock', got {names}", WrongAnswer())
+        found = {"new", "sock"} & set(entry_names(store.diff("layer-1")))
+        equal("which of 'new' and 'sock' are in the diff of layer-1", found, {"new"}, WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-DIFF-ANCESTOR")

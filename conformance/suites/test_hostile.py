@@ -6,7 +6,7 @@ import os
 import stat
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store, charged_to, entry_names
+from conformance.harness.assertions import between, equal, nothing
+from conformance.harness.deviation import charged_to
+from conformance.harness.entries import entry_names
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Changes, Get, Put
-from conformance.history.findings import OutsideChanged, RootReplaced, TreeDiffers, WrongAnswer
+from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import BLOCK, Entry
-from conformance.operations.observe import names_differ
 from conformance.operations.strategies import STANDARD
-from conformance.suites.test_changes import changes_of
-from conformance.suites.test_changes import wrong as wrong_change
+from conformance.suites.test_changes import changes_of, says
 
 SECRET = b"the host's own words"
 _SIZE_FIELD = 124  # offset in a header (tar(5))
@@ -56,12 +57,8 @@ class Outside:
     def check(self) -> None:
         """It is as it was; raises Deviation."""
         after = self._look()
-        if after != self._before:
-            changed = [
-                path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)
-            ]
-            said = f"the host outside the layer was changed: {sorted(changed)}"
-            raise Deviation(said, OutsideChanged("outside"))
+        changed = {path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)}
+        nothing("changed paths of the host, outside of the layer", changed, OutsideChanged("outside"))
 
 
 @contextmanager
@@ -88,11 +85,6 @@ def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
         store.shows_model(layer_id)
     store.create("later", "base")
     store.applied("later", [archives.file("later")])
-
-
-def are_lost(said: str, paths: Iterable[bytes]) -> Deviation:
-    """The tree that was observed last lacks these paths."""
-    return Deviation(said, TreeDiffers(tuple(names_differ(paths, ()))))
 
 
 def up_to(outside: Outside) -> str:
@@ -190,9 +182,8 @@ def test_hard_links_reach_nothing_outside(bench: Bench, way: str) -> None:
             store, "child", [*first, archives.hard_link("h", target), archives.file("h", b"overwritten", 0o4777)]
         )
         secrets = [path for path, node in store.observed("child").nodes.items() if node.content == SECRET]
-        if secrets:
-            said = f"the layer shows a file of the host under {secrets}"
-            raise Deviation(said, requirements=("OVL-HOSTILE-HARD-LINK",))
+        with charged_to("OVL-HOSTILE-HARD-LINK"):
+            nothing("names under which the layer shows a file of the host", secrets)
         still_well(store)
 
 
@@ -217,8 +208,9 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
         try_to_apply(store, "child", [entry, archives.file("new")])
         root = store.do(Get("child"))
         try:
-            if not stat.S_ISDIR(os.lstat(root).st_mode) or not os.path.lexists(f"{root}/a"):
-                raise Deviation(f"an entry called {name!r} replaced the root of the layer", RootReplaced(b"a"))
+            whole = stat.S_ISDIR(os.lstat(root).st_mode) and os.path.lexists(f"{root}/a")
+            what = f"whether the root of the layer holds 'a' after an entry called {name!r}"
+            equal(what, whole, True, RootReplaced(b"a"))
         finally:
             store.do(Put("child"))
         still_well(store)
@@ -229,10 +221,7 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
 def test_whiteouts_of_dots_delete_nothing(bench: Bench, name: str) -> None:
     with targets(bench) as (store, _):
         try_to_apply(store, "child", [archives.whiteout(name)])
-        there = store.observed("child").nodes
-        lost = {b"a", b"d", b"d/a", b"d/d/a", b"e"} - there.keys()
-        if lost:
-            raise are_lost(f"the whiteout {name!r} deleted {sorted(lost)}", lost)
+        store.shows_files("child", dict.fromkeys((b"a", b"d", b"d/a", b"d/d/a", b"e")))
         still_well(store)
 
 
@@ -263,10 +252,7 @@ def test_an_opaque_mark_behind_a_symlink_clears_nothing(bench: Bench) -> None:
     """STANDARD has the symlink b to the directory d."""
     with targets(bench) as (store, _):
         if try_to_apply(store, "child", [archives.whiteout("b/.wh..wh..opq")]):
-            lost = {b"d/a", b"d/d/a"} - store.observed("child").nodes.keys()
-            if lost:
-                said = f"an opaque whiteout below the symlink 'b' cleared {sorted(lost)} of the directory 'd'"
-                raise are_lost(said, lost)
+            store.shows_files("child", {b"d/a": None, b"d/d/a": None})
         still_well(store)
 
 
@@ -280,11 +266,7 @@ def test_an_archive_sets_no_marks_of_overlay(bench: Bench, name: str) -> None:
             Entry("x", tarfile.DIRTYPE, mode=0o755, records={f"SCHILY.xattr.{name}": value}),
         ]
         if try_to_apply(store, "child", entries):
-            tree = store.observed("child").nodes
-            if b"d/a" not in tree or b"x/a" in tree:
-                raise Deviation(
-                    f"the archive's {name} hid or redirected what lies below: {sorted(tree)}", WrongAnswer()
-                )
+            store.shows_files("child", {b"d/a": None}, gone=[b"x/a"])
         still_well(store)
 
 
@@ -385,8 +367,7 @@ def test_time_grows_with_the_entries(bench: Bench) -> None:
             began = time.perf_counter()
             store.apply(layer_id, archive)
             taken.append(time.perf_counter() - began)
-        if taken[1] > 12 * taken[0]:
-            raise Deviation(f"2,000 entries took {taken[0]:.2f} s and 8,000 took {taken[1]:.2f} s")
+        between(f"seconds for 8,000 entries, after {taken[0]:.2f} s for 2,000", taken[1], 0, 12 * taken[0])
 
 
 @pytest.mark.requirement("OVL-HOSTILE-MANY")
@@ -396,9 +377,7 @@ def test_many_entries_are_taken(bench: Bench) -> None:
         store.applied(
             "many", [archives.directory("d"), *(archives.file(f"d/{number}", b"") for number in range(1500))]
         )
-        found = len(store.observed("many").nodes)
-        if found != 1501:
-            raise Deviation(f"an archive of 1,501 entries made {found}")
+        equal("names that an archive of 1,501 entries made", len(store.observed("many").nodes), 1501)
 
 
 @pytest.mark.quick
@@ -412,15 +391,13 @@ def test_reading_a_layer_follows_no_symlink(bench: Bench) -> None:
             [ops.RemoveTree(b"d"), ops.MakeSymlink(b"d", target), ops.MakeSymlink(b"s", target + b"/secret")],
         )
         archive = store.diff("child")
-        if SECRET in archive.read_bytes():
-            raise Deviation("the diff holds content of the host, behind a symlink of the layer")
+        equal("whether the diff holds content of the host, behind a symlink", SECRET in archive.read_bytes(), False)
         beyond = [name for name in entry_names(archive) if name.startswith(("d/", "s/"))]
-        if beyond:
-            raise Deviation(f"the diff names what lies behind a symlink: {beyond}", WrongAnswer())
+        nothing("names in the diff that lie behind a symlink", beyond, WrongAnswer())
         if bench.has("changes"):
             found = [change.path for change in store.do(Changes("child", "base"))]
-            if any(b"secret" in path or path.startswith(b"/d/s") for path in found):
-                raise Deviation(f"changes name what lies behind a symlink: {found}", WrongAnswer())
+            led = [path for path in found if b"secret" in path or path.startswith(b"/d/s")]
+            nothing("changes of what lies behind a symlink", led, WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-HOSTILE-DIFF-READ")
@@ -434,6 +411,4 @@ def test_changes_follow_no_symlink_of_a_lower(bench: Bench) -> None:
     ]
     with bench.store() as store:
         store.build([[ops.MakeSymlink(b"s", b"/etc")], above])
-        found = changes_of(store, "layer-1")
-        if found.get(b"s/passwd") != "add":
-            raise wrong_change("layer-1", b"s/passwd", "add", found)
+        says("layer-1", b"s/passwd", "add", changes_of(store, "layer-1"))

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.store import Deviation, Store
+from conformance.harness.assertions import equal, nothing
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
-from conformance.history.calls import Exists, Reopen
-from conformance.history.findings import TreeDiffers
+from conformance.history.calls import Reopen
 from conformance.operations import ops
-from conformance.operations.observe import names_differ
 from conformance.operations.strategies import STANDARD
 
 _SHORT = re.compile(r"[A-Z2-7]{26}")
@@ -31,13 +30,9 @@ def test_short_links(bench: Bench) -> None:
         home = chain_of_three(store)
         for layer_id in ("layer-0", "layer-1", "layer-2"):
             link = (home / layer_id / "link").read_text(errors="replace")
-            if not _SHORT.fullmatch(link):
-                raise Deviation(f"{layer_id}/link holds {link!r}, expected 26 characters of A-Z and 2-7")
-            if not (home / "l" / link).is_symlink():
-                raise Deviation(f"{layer_id}/link holds {link!r}, and l/{link} is no symlink")
-            target = os.readlink(home / "l" / link)
-            if target != f"../{layer_id}/diff":
-                raise Deviation(f"l/{link} leads to {target!r}, expected '../{layer_id}/diff'")
+            what = f"whether {layer_id}/link, {link!r}, is 26 characters of A-Z and 2-7"
+            equal(what, _SHORT.fullmatch(link) is not None, True)
+            equal(f"the target of l/{link}", os.readlink(home / "l" / link), f"../{layer_id}/diff")
 
 
 @pytest.mark.quick
@@ -49,10 +44,8 @@ def test_lower_names_the_chain(bench: Bench) -> None:
         for number in (1, 2):
             wanted = ":".join(f"l/{link}" for link in reversed(links[:number]))
             found = (home / f"layer-{number}" / "lower").read_text(errors="replace")
-            if found != wanted:
-                raise Deviation(f"layer-{number}/lower holds {found!r}, expected {wanted!r}")
-        if (home / "layer-0" / "lower").exists():
-            raise Deviation("a base layer has a file 'lower'")
+            equal(f"layer-{number}/lower", found, wanted)
+        equal("whether a base layer has a file 'lower'", (home / "layer-0" / "lower").exists(), False)
 
 
 @pytest.mark.quick
@@ -63,12 +56,8 @@ def test_directories_of_a_layer(bench: Bench) -> None:
         store.create("fresh", "layer-2")  # which was never mounted
         for layer_id in ("layer-2", "fresh"):
             missing = [name for name in ("diff", "work", "link", "lower") if not (home / layer_id / name).exists()]
-            if missing:
-                raise Deviation(f"{layer_id} lacks {missing}")
-        if os.listdir(home / "layer-2" / "diff") != ["new"]:
-            raise Deviation(
-                f"layer-2/diff holds {os.listdir(home / 'layer-2' / 'diff')}, expected what was written: new"
-            )
+            nothing(f"missing files of {layer_id}", missing)
+        equal("layer-2/diff, into which 'new' was written", os.listdir(home / "layer-2" / "diff"), ["new"])
 
 
 @pytest.mark.quick
@@ -94,9 +83,5 @@ def test_a_store_by_another_hand(bench: Bench, below: tuple[str, ...]) -> None:
         store.tamper([*made, ops.CreateFile(b"foreign-1/lower", b"l/" + shorts[0], 0o644)])
         store.do(Reopen())
         for layer_id, wanted in (("foreign-0", {b"file-0"}), ("foreign-1", {b"file-0", b"file-1"})):
-            if not store.do(Exists(layer_id)):
-                raise Deviation(f"{layer_id} was laid out by hand, and does not exist")
-            shown = set(store.observed(layer_id).nodes)
-            if shown != wanted:
-                said = f"{layer_id} shows {sorted(shown)}, expected {sorted(wanted)}"
-                raise Deviation(said, TreeDiffers(tuple(names_differ(wanted, shown))))
+            store.confirms(layer_id)
+            store.shows_names(layer_id, wanted)

@@ -7,30 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.store import Deviation, Store, charged_to, entry_names, same_tree
+from conformance.harness.assertions import equal, names, nothing, same_tree
+from conformance.harness.deviation import Deviation, charged_to
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Get, Put, Reopen
-from conformance.history.findings import MountedTwice, StillMounted, TreeGone, WrongAnswer
 from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
 from conformance.operations.strategies import STANDARD
+from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _SHORT = len("/l/") + 26  # of a lower, after the home
-
-
-def mounts_below(directory: str) -> list[str]:
-    """Mount points strictly below a directory, without bind mounts of directories on themselves."""
-    found = mountinfo.below(directory)
-    return [one.point for one in found if one.fstype == "overlay" or one.fstype.startswith("fuse")]
-
-
-def mounted_once(store: Store, root: str) -> None:
-    """One mount at most is on a tree that was got, by /proc/self/mountinfo; raises Deviation."""
-    mounts = [target for target in mounts_below(store.home) if target == root]
-    if len(mounts) > 1:
-        raise Deviation(f"{len(mounts)} mounts are on {root}, one over the other; expected one", MountedTwice())
 
 
 def two_layers(store: Store) -> None:
@@ -44,17 +33,14 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
         two_layers(store)
         with charged_to("OVL-MOUNT-ONCE"):
             paths = [store.do(Get("layer-1")) for _ in range(3)]
-            if len(set(paths)) > 1:
-                raise Deviation(f"one layer was mounted on several paths: {paths}")
+            equal("the paths of one layer", set(paths), {paths[0]})
             mounted_once(store, paths[0])
             for left in (2, 1):
                 store.do(Put("layer-1"))
-                if not os.path.exists(f"{paths[0]}/new"):
-                    said = f"the tree is gone after a put, with {left} gets not put yet"
-                    raise Deviation(said, TreeGone(b"new"))
+                tree_stays(paths[0], f"with {left} gets not put yet")
         store.do(Put("layer-1"))
         with charged_to("OVL-MOUNT-LAST-PUT"):
-            says_so_rightly(store)
+            nothing_mounted(store, "after a put that was not refused")
 
 
 @pytest.mark.quick
@@ -68,18 +54,10 @@ def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:
         with open(f"{root}/new", "rb"):
             store.note("the file is still open")
             if store.may_refuse(Put("layer-1")) is None:
-                says_so_rightly(store)
+                nothing_mounted(store, "after a put that was not refused")
                 return
         store.do(Put("layer-1"))
-        says_so_rightly(store)
-
-
-def says_so_rightly(store: Store) -> None:
-    """Nothing is mounted after a put that was not refused; raises Deviation."""
-    left = mounts_below(store.home)
-    if left:
-        said = f"the put succeeded, and this is still mounted: {left}"
-        raise Deviation(said, StillMounted(overlays=True))
+        nothing_mounted(store, "after a put that was not refused")
 
 
 @pytest.mark.quick
@@ -95,10 +73,7 @@ def test_a_put_too_many_does_no_harm(bench: Bench, again: bool) -> None:
         store.do(Get("layer-1"))
         mounted_once(store, root)
         store.do(Put("layer-1"))
-        if not os.path.exists(f"{root}/new"):
-            raise Deviation(
-                "the tree is gone although one get is not put yet: the extra put was counted", TreeGone(b"new")
-            )
+        tree_stays(root, "with one get not put yet, after an extra put")
         store.do(Put("layer-1"))
 
 
@@ -191,8 +166,7 @@ def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
         mounted = [one for one in mountinfo.mounts() if one.point == root]
         shared = [one for one in mounted if any(tag.startswith("shared:") for tag in one.propagation)]
         store.do(Put("layer-1"))
-        if shared:
-            raise Deviation(f"the mount {root} is shared with other mount namespaces; expected it to be private")
+        nothing("mount of the layer that is shared with other mount namespaces", shared)
 
 
 @pytest.mark.requirement("OVL-NAMES-HOME")
@@ -231,8 +205,7 @@ def test_what_was_written_is_there_again(bench: Bench) -> None:
             store.do(Put("layer-1"))
             store.change("layer-1", [ops.CreateFile(b"later-%d" % number, b"x", 0o644)])
             store.shows_model("layer-1")
-        if len(set(paths)) > 1:
-            raise Deviation(f"one layer was got on several paths: {paths}")
+        equal("the paths of one layer", set(paths), {paths[0]})
 
 
 @pytest.mark.quick
@@ -261,19 +234,13 @@ def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:
         store.note("layer-1 is still mounted")
         store.do(Reopen())
         after = store.do(Get("layer-1"))
-        if after != before:
-            raise Deviation(f"the tree of layer-1 was on {before} and is now on {after}")
-        if mounts_below(store.home).count(after) != 1:
-            raise Deviation(f"layer-1 is mounted more than once: {mounts_below(store.home)}")
+        equal("the path of layer-1 after the home was opened again", after, before)
+        mounted_once(store, after, least=1)
         for _ in range(gets):
             store.do(Put("layer-1"))
-            if not os.path.exists(f"{after}/new"):
-                raise Deviation("the tree is gone before the last put", TreeGone(b"new"))
+            tree_stays(after, "before the last put")
         store.do(Put("layer-1"))
-        if mounts_below(store.home):
-            raise Deviation(
-                f"still mounted after all puts: {mounts_below(store.home)}", StillMounted(overlays=True)
-            )
+        nothing_mounted(store, "after all puts")
 
 
 @pytest.mark.quick
@@ -301,9 +268,7 @@ def test_reading_adds_nothing(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, ()])
         store.observed("layer-1")
-        names = entry_names(store.diff("layer-1"))
-        if names:
-            raise Deviation(f"layer-1 was only read, and its diff holds {names}", WrongAnswer())
+        store.diff_holds("layer-1")
 
 
 @pytest.mark.quick
@@ -317,11 +282,7 @@ def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
         for _ in range(2):
             store.refuses(Get("layer-1", label))
         store.shows_model("layer-1")
-        if mounts_below(store.home):
-            raise Deviation(
-                f"the get that failed was counted: still mounted: {mounts_below(store.home)}",
-                StillMounted(overlays=True),
-            )
+        nothing_mounted(store, "after a refused get and its layer's last put")
 
 
 @pytest.mark.requirement("OVL-MOUNT-LABEL-KEPT")
@@ -332,8 +293,7 @@ def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
         root = store.do(Get("layer-1", label))
         found = os.getxattr(f"{root}/new", "security.selinux").rstrip(b"\0").decode()
         store.do(Put("layer-1"))
-        if found != label:
-            raise Deviation(f"expected the label {label}, found {found}")
+        equal("the label of 'new'", found, label)
 
 
 @pytest.mark.quick
@@ -342,8 +302,7 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
     with bench.store() as store:
         two_layers(store)
         store.refuses(Get("layer-1", "x" * _PAGE))
-        if mounts_below(store.home):
-            raise Deviation(f"refused, and mounted: {mounts_below(store.home)}", StillMounted(overlays=True))
+        nothing_mounted(store, "after a get that was refused")
         store.shows_model("layer-1")
 
 
@@ -352,17 +311,10 @@ def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
 def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"new", 0o644)]])
-        gone = Path(store.home) / "layer-1"
-        store.note(f"mv {gone} away")
-        away = gone.with_name(".away")  # within the home, which may be a mount of its own
-        gone.rename(away)
-        said = store.refuses(Get("layer-2"))
-        away.rename(gone)
-        link = (gone / "link").read_text()
-        if "layer-1" not in said and link not in said:
-            raise Deviation(
-                f"the lower layer-1 (short link {link}) is gone, and the refusal does not name it: {said}"
-            )
+        link = (Path(store.home) / "layer-1" / "link").read_text()
+        store.tamper([ops.Rename(b"layer-1", b".away")])  # within the home, which may be a mount of its own
+        names(store.refuses(Get("layer-2")), "layer-1", link)
+        store.tamper([ops.Rename(b".away", b"layer-1")])
         store.shows_model("layer-2")
 
 
@@ -381,5 +333,4 @@ def test_the_caller_stays_where_it_is(bench: Bench) -> None:
             store.apply("copy", store.diff(ids[0]))
         after = bench.state_of(store)
         expected, found = ((one.cwd, one.root, oct(one.umask)) for one in (before, after))
-        if found != expected:
-            raise Deviation(f"expected working directory, root and umask {expected}, found {found}")
+        equal("working directory, root and umask of the driver's process", found, expected)

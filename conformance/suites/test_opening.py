@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.store import Deviation, everything_below
+from conformance.harness.assertions import between, equal, names, nothing
+from conformance.harness.deviation import Deviation
 from conformance.harness.stores import Bench, not_applicable
 from conformance.history.calls import Reopen, Status
 from conformance.lab import namespace
@@ -54,8 +55,7 @@ def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
             for layer_id in ids:
                 store.shows_model(layer_id)
         now = namespace.mounts_below(store.directory)
-        if len(now) > len(mounts):
-            raise Deviation(f"each opening added a mount: {now}, and {sorted(mounts)} at first")
+        between(f"how many mounts there are after two openings more ({now})", len(now), 0, len(mounts))
 
 
 @pytest.mark.quick
@@ -78,17 +78,8 @@ def refused(bench: Bench, *words: str, naming: str = "") -> str:
     """Opening with these options is refused, with a word, and leaves nothing behind; what the driver said."""
     bench.history.begin()
     bench.history.note(f"open a home with the options {list(words)}  (to be refused)")
-    try:
-        with bench.store("other", options=words) as store:
-            left = everything_below(store.home)
-    except DriverRefused as error:
-        said = str(error)
-    else:
-        raise Deviation(
-            f"the options {list(words)} were accepted, expected a refusal; the home holds {sorted(left)}"
-        )
-    if naming.lower() not in said.lower():
-        raise Deviation(f"the refusal of {list(words)} does not name {naming!r}: {said}")
+    said = bench.refuses(options=words)
+    names(said.lower(), naming.lower())
     return said
 
 
@@ -191,8 +182,7 @@ def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
         below = [path for path in home.rglob("*") if path.is_dir() and any(path.iterdir())]
         probes = [str(path) for path in below if path.name != "l" and not path.name.startswith(_OWN)]
         mounts = namespace.mounts_below(directory)
-        if probes or mounts:
-            raise Deviation(f"expected nothing left of a refused open, found {probes + mounts}")
+        nothing("directories or mounts left by an opening that was refused", probes + mounts)
 
 
 @pytest.mark.quick
@@ -202,9 +192,9 @@ def test_others_cannot_enter(bench: Bench) -> None:
         store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o4755)]])
         for path in Path(store.home).rglob("new"):
             above = [one for one in path.parents if one.is_relative_to(store.directory) and one != store.directory]
-            if all(one.lstat().st_mode & stat.S_IXOTH for one in above):
-                modes = {str(one): oct(one.lstat().st_mode & 0o7777) for one in above}
-                raise Deviation(f"any user can reach the setuid file {path} of a layer: {modes}")
+            modes = {str(one): oct(one.lstat().st_mode & 0o7777) for one in above}
+            closed = [one for one in above if not one.lstat().st_mode & stat.S_IXOTH]
+            equal(f"whether any user can reach the setuid file {path} of a layer ({modes})", not closed, False)
 
 
 @pytest.mark.requirement("OVL-OPEN-SECOND-HOME")
@@ -218,12 +208,9 @@ def test_two_homes_have_two_answers(bench: Bench) -> None:
         namespace.mount_tmpfs(directory / "tmpfs")
         with bench.store("second", path=lambda _: directory / "tmpfs" / "home") as second:
             first.note("and a second home, on tmpfs")
-            said = [dict(store.do(Status())) for store in (first, second, first)]
-            names = [backing_filesystem(one) for one in said]
-            if names[0] == names[1] or names[0] != names[2]:
-                raise Deviation(
-                    f"homes on {bench.place.backing} and tmpfs say {names[0]!r}, {names[1]!r}, {names[2]!r}"
-                )
+            said = [backing_filesystem(dict(store.do(Status()))) for store in (first, second, first)]
+            equal(f"the filesystem of the home on {bench.place.backing}, asked again", said[2], said[0])
+            equal(f"whether the home on tmpfs has another one, {said[1]!r}", said[1] != said[0], True)
 
 
 def backing_filesystem(status: dict[str, str]) -> str:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store
+from conformance.harness.assertions import equal
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import Remove, Reopen
 from conformance.lab.project import project_of, put_into_project
@@ -75,8 +76,7 @@ def test_processes_make_projects_of_their_own(bench: Bench) -> None:
         for end in gate:
             os.close(end)
         ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        if any(ended):
-            raise Deviation(f"exit codes of the processes: {ended}, expected 0 of each")
+        equal("exit statuses of the processes", ended, [0] * _CALLERS)
         ids = [f"p{caller}-{number}" for caller in range(_CALLERS) for number in range(_EACH)]
         projects = {layer_id: limits.project(store, layer_id) for layer_id in ids}
         limits.all_differ(projects, project_of(store.home))
@@ -136,8 +136,7 @@ def test_projects_begin_after_the_homes_own(bench: Bench, data: st.DataObject) -
         for number in range(3):
             way.create(store, f"small-{number}", _SMALL)
             found.append(limits.project(store, f"small-{number}"))
-        if found != [base + 1, base + 2, base + 3]:
-            raise Deviation(f"the home is of project {base}, and its layers, one after the other, of {found}")
+        equal(f"the projects of three layers of a home of project {base}", found, [base + 1, base + 2, base + 3])
         limits.has_limit(bench, store, "small-1", _SMALL)
         for layer_id in ("small-0", "image"):
             store.do(Remove(layer_id))

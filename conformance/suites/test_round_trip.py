@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store, entry_names, same_tree
+from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.entries import entry_names
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
-from conformance.history.findings import TreeDiffers
+from conformance.history.findings import TreeDiffers, WrongAnswer
 from conformance.operations import ops
-from conformance.operations.observe import compared
+from conformance.operations.comparing import compared
 from conformance.operations.strategies import STANDARD, chains
 from conformance.suites.fewest import check_fewest
 
@@ -48,12 +50,9 @@ def test_times_of_files_survive_diff_and_apply(bench: Bench, data: st.DataObject
             copy_layer(store, copy, layer_id)
             original, copied = store.observed(layer_id), copy.observed(layer_id)
             wrong = [one for one in compared(original, copied, times="files") if one.what == "mtime"]
-            if wrong:
-                lines = [
-                    f"modification times of files of {layer_id} differ after diff and apply:",
-                    *(one.text for one in wrong),
-                ]
-                raise Deviation("\n".join(lines), TreeDiffers(tuple(wrong), original, copied))
+            finding = TreeDiffers(tuple(wrong), original, copied)
+            what = f"files of {layer_id} with another modification time after diff and apply"
+            nothing(what, [one.text for one in wrong], finding)
 
 
 @pytest.mark.quick
@@ -152,11 +151,7 @@ def test_the_diff_of_what_was_applied_names_the_same(bench: Bench, data: st.Data
         for layer_id in store.build(chain):
             _, archive = copy_layer(store, copy, layer_id)
             first, second = named(entry_names(archive)), named(entry_names(copy.diff(layer_id)))
-            if first != second:
-                raise Deviation(
-                    f"the diff of {layer_id} in the copy lacks {sorted(first - second)}"
-                    f" and has {sorted(second - first)} more than the archive it was made from"
-                )
+            equal(f"the names in the diff of {layer_id} in the copy", second, first, WrongAnswer())
 
 
 def named(names: list[str]) -> set[str]:

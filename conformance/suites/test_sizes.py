@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, Store
+from conformance.harness.assertions import equal
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
 from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
-from conformance.operations.model import Snapshot
 from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.trees import Snapshot
 
 
 def says(store: Store, layer_id: str, wanted: int) -> None:
     """The driver says this size; raises Deviation."""
     said = store.do(DiffSize(layer_id, store.parent_of(layer_id)))
-    if said != wanted:
-        raise Deviation(f"the diff of {layer_id} brings {wanted} bytes, and diff-size says {said}", WrongAnswer())
+    equal(f"the size of the diff of {layer_id}", said, wanted, WrongAnswer())
 
 
 @pytest.mark.smoke
@@ -104,8 +104,7 @@ def applied_as_sized(store: Store, copy: Store, layer_id: str) -> None:
     copy.create(layer_id, store.parent_of(layer_id))
     said = copy.apply(layer_id, archive)
     size = copy.do(DiffSize(layer_id, copy.parent_of(layer_id)))
-    if said != size:
-        raise Deviation(f"applying {archive.name} to {layer_id} said {said} bytes, and its diff has {size}")
+    equal(f"the size that applying {archive.name} to {layer_id} says", said, size)
 
 
 @pytest.mark.smoke

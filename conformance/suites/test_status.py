@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.harness.store import Deviation
+from conformance.harness.assertions import equal, nothing, one_of
 from conformance.harness.stores import Bench
 from conformance.history.calls import Metadata, Status
 from conformance.lab import namespace
@@ -28,8 +28,8 @@ def test_metadata_names_the_upper(bench: Bench) -> None:
         store.build([(), ()])
         said = store.do(Metadata("layer-1"))
         wanted = f"{store.home}/layer-1/diff"
-        if not any(wanted in value for value in said.values()):
-            raise Deviation(f"expected {wanted} in the metadata of layer-1, got {dict(said)}")
+        found = any(wanted in value for value in said.values())
+        equal(f"whether {wanted} is in the metadata of layer-1, {dict(said)}", found, True)
 
 
 @pytest.mark.quick
@@ -39,10 +39,8 @@ def test_metadata_names_the_lowers(bench: Bench) -> None:
         ids = store.build([STANDARD, (), ()])
         lowers = dict(store.do(Metadata("layer-2"))).get("LowerDir", "")
         wanted = [f"{store.home}/{layer_id}/diff" for layer_id in reversed(ids[:-1])]
-        if lowers.split(":") != wanted:
-            raise Deviation(f"expected the LowerDir {':'.join(wanted)}, got {lowers!r}")
-        if dict(store.do(Metadata("layer-0"))).get("LowerDir"):
-            raise Deviation("a base layer has a LowerDir")
+        equal("the LowerDir of layer-2", lowers.split(":"), wanted)
+        nothing("LowerDir of a base layer", dict(store.do(Metadata("layer-0"))).get("LowerDir", ""))
 
 
 @pytest.mark.quick
@@ -60,16 +58,15 @@ def test_the_status_names_the_filesystem(bench: Bench) -> None:
         said = backing_filesystem(dict(store.do(Status())))
         magic = namespace.filesystem_magic(store.directory)
         names = _NAMES.get(magic, ())
-        if names and said.lower() not in names:
-            raise Deviation(f"the home is on {names[0]} (magic {magic:#x}), and the status says {said!r}")
+        if names:
+            one_of(f"the filesystem that the status names (magic {magic:#x})", said.lower(), names)
 
 
 def status_says(bench: Bench, name: str, wanted: tuple[str, ...]) -> None:
     """The status has a line of that name with one of these values; raises Deviation."""
     with bench.store() as store:
         said = {key.lower(): value.strip('"<> ') for key, value in store.do(Status()).items()}
-        if said.get(name) not in wanted:
-            raise Deviation(f"expected {name!r} to be {' or '.join(wanted)}, the status says {said}")
+        one_of(f"{name!r} in the status, {said}", said.get(name), wanted)
 
 
 @pytest.mark.quick

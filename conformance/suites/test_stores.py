@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import IdRange
-from conformance.harness.store import Deviation, Store, entry_names, members, same_tree
+from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.entries import members
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench
-from conformance.history.calls import Exists, Get, Put, Remove
-from conformance.history.findings import WrongAnswer
+from conformance.history.calls import Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.strategies import STANDARD
@@ -51,9 +52,7 @@ def test_mapped_root_owns_a_layer(bench: Bench) -> None:
         store.create("base")
         store.create("child", "base")
         for layer_id in ("base", "child"):
-            found = owner(store, layer_id, ".")
-            if found != (100_000, 100_000):
-                raise Deviation(f"the root of {layer_id} belongs to {found}, expected mapped root, 100000")
+            equal(f"the owner of the root of {layer_id}", owner(store, layer_id, "."), (100_000, 100_000))
 
 
 @pytest.mark.requirement("OVL-IDMAP-DIFF")
@@ -61,8 +60,8 @@ def test_a_diff_names_owners_as_inside(bench: Bench) -> None:
     with bench.store(id_map=_MAP) as store:
         store.build([(), owned_by_container(5)])
         owners = {member.name.rstrip("/"): (member.uid, member.gid) for member in members(store.diff("layer-1"))}
-        if {owners.get(name) for name in ("f", "x", "s")} != {(5, 5)}:
-            raise Deviation(f"expected owners 5:5 in the diff, got {owners}")
+        found = {name: owners.get(name) for name in ("f", "x", "s")}
+        equal("the owners in the diff of layer-1", found, dict.fromkeys(("f", "x", "s"), (5, 5)))
 
 
 @pytest.mark.quick
@@ -75,8 +74,7 @@ def test_a_diff_knows_every_range(bench: Bench) -> None:
         found = {one.name.removeprefix("./"): (one.uid, one.gid) for one in members(store.diff("layer-0"))}
         owners = {name: ids for name, ids in found.items() if name.strip("./")}  # the root has an entry or none
         wanted = {"first": (0, 0), "last": (999, 999), "second": (1_000, 1_000), "end": (1_999, 1_999)}
-        if owners != wanted:
-            raise Deviation(f"expected owners {wanted} in the diff, got {owners}")
+        equal("the owners in the diff of layer-0", owners, wanted)
 
 
 @pytest.mark.quick
@@ -89,8 +87,7 @@ def test_applied_entries_have_ids_of_every_range(bench: Bench) -> None:
         hosts = {"first": 100_000, "last": 100_999, "second": 500_000, "end": 500_999}
         wanted = {name: (host, host) for name, host in hosts.items()}
         found = {path: owner(store, "base", path) for path in wanted}
-        if found != wanted:
-            raise Deviation(f"expected owners {wanted}, found {found}")
+        equal("the owners on the host", found, wanted)
 
 
 @pytest.mark.quick
@@ -102,8 +99,7 @@ def test_mapped_root_owns_what_overlay_works_in(bench: Bench) -> None:
         work = Path(store.home) / "layer-1" / "work"
         found = {str(path): os.lstat(path)[4:6] for path in (work, work / "work")}
         store.do(Put("layer-1"))
-        if set(found.values()) != {(100_000, 100_000)}:
-            raise Deviation(f"expected these to belong to mapped root, 100000: {found}")
+        equal("the owners of overlay's work directories", found, dict.fromkeys(found, (100_000, 100_000)))
 
 
 @pytest.mark.requirement("OVL-IDMAP-APPLY")
@@ -123,8 +119,7 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
             "made": (100_000, 100_000),
         }
         found = {path: owner(store, "base", path) for path in wanted}
-        if found != wanted:
-            raise Deviation(f"expected owners {wanted}, found {found}")
+        equal("the owners on the host", found, wanted)
 
 
 @pytest.mark.quick
@@ -143,8 +138,7 @@ def test_owners_go_from_map_to_map(bench: Bench) -> None:
                 path: (node.uid - 300_000, node.gid - 300_000)
                 for path, node in copy.observed(layer_id).nodes.items()
             }
-            if expected != found:
-                raise Deviation(f"owners inside {layer_id} are {found} in the other store, expected {expected}")
+            equal(f"the owners inside {layer_id} in the other store", found, expected)
 
 
 @pytest.mark.quick
@@ -156,8 +150,7 @@ def test_deletions_survive_an_id_map(bench: Bench) -> None:
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
-        if set(copy.observed("layer-1").nodes) != {b"s"}:
-            raise Deviation(f"expected only 's' to be left, found {sorted(copy.observed('layer-1').nodes)}")
+        copy.shows_names("layer-1", {b"s"})
 
 
 @pytest.mark.quick
@@ -199,8 +192,7 @@ def fingerprint(directory: str) -> dict[str, tuple[int, int, bytes]]:
 def test_layers_of_an_image_store_are_read(bench: Bench) -> None:
     with store_with_images(bench) as (_, store):
         for layer_id in ("base", "child"):
-            if not store.do(Exists(layer_id)):
-                raise Deviation(f"{layer_id} is in the image store, and does not exist", WrongAnswer())
+            store.confirms(layer_id)
             if bench.has("image-mounts"):
                 store.shows_model(layer_id)
 
@@ -215,9 +207,7 @@ def test_layers_of_every_image_store_are_read(bench: Bench) -> None:
         with bench.store("copy", image_stores=[first.image_store, second.image_store]) as store:
             store.knows(first, "one")
             store.knows(second, "other")
-            for layer_id in ("one", "other"):
-                if not store.do(Exists(layer_id)):
-                    raise Deviation(f"{layer_id} is in an image store, and does not exist", WrongAnswer())
+            store.confirms("one", "other")
             store.create("own", "other")
             store.shows_model("own")
 
@@ -247,9 +237,7 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         store.create("own", "child")
         store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own", 0o644)])
         store.shows_model("own")
-        names = set(entry_names(store.diff("own")))
-        if names != {".wh.d", "own"}:
-            raise Deviation(f"expected .wh.d and own in the diff of own, got {sorted(names)}", WrongAnswer())
+        store.diff_holds("own", ".wh.d", "own")
         store.create("twin", "child")
         store.apply("twin", store.diff("own"))
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
@@ -269,8 +257,7 @@ def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
             store.may_refuse(Remove(layer_id))
         after = fingerprint(images.image_store)
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        if changed:
-            raise Deviation(f"the image store was changed: {changed}")
+        nothing("changed paths of the image store", changed)
 
 
 @pytest.mark.quick
@@ -291,7 +278,7 @@ def test_the_first_store_comes_first(bench: Bench) -> None:
         second.create("both")
         stores = [first.image_store, second.image_store]
         with bench.store("home", image_stores=stores) as store:
-            shows_only(store, "both", b"first")
+            store.shows_names("both", {b"first"})
 
 
 @pytest.mark.requirement("OVL-STORE-HOME-FIRST")
@@ -306,20 +293,13 @@ def test_the_home_comes_before_the_stores(bench: Bench, parent: str) -> None:
             with_file(plain, "own", b"home", parent)
         stores = [images.image_store]
         with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
-            shows_only(store, "own", b"home")
+            store.shows_names("own", {b"home"})
 
 
 def with_file(store: Store, layer_id: str, name: bytes, parent: str = "") -> None:
     """A layer with one file."""
     store.create(layer_id, parent)
     store.change(layer_id, [ops.CreateFile(name, name, 0o644)])
-
-
-def shows_only(store: Store, layer_id: str, name: bytes) -> None:
-    """The layer that is meant by the id is the one with that file; raises Deviation."""
-    shown = set(store.observed(layer_id).nodes)
-    if shown != {name}:
-        raise Deviation(f"{layer_id} should be the one with {name.decode()!r} alone, and shows {sorted(shown)}")
 
 
 @pytest.mark.requirement("OVL-STORE-LONG")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.store import Deviation, charged_to
+from conformance.harness.assertions import equal
+from conformance.harness.deviation import charged_to
 from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put
 from conformance.operations import ops
@@ -70,12 +71,7 @@ def test_a_directory_made_again_is_empty(bench: Bench) -> None:
             archive = store.diff(layer_id)
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
-            shown = set(copy.observed(layer_id).nodes)
-            if shown != set(store.expected(layer_id).nodes):
-                raise Deviation(
-                    f"after diff and apply {layer_id} shows {sorted(shown)},"
-                    f" expected {sorted(store.expected(layer_id).nodes)}"
-                )
+            copy.shows_names(layer_id, store.expected(layer_id).nodes)
 
 
 @pytest.mark.quick
@@ -110,8 +106,8 @@ def test_a_merged_directory_lists_each_name_once(bench: Bench) -> None:
             root = store.do(Get(layer_id))
             listed = os.listdir(f"{root}/d")
             store.do(Put(layer_id))
-            if len(listed) != len(set(listed)) or len(listed) != len(names):
-                raise Deviation(
-                    f"{layer_id} lists {len(listed)} names in 'd', {len(set(listed))} different, not {len(names)}"
-                )
+            counts = len(listed), len(set(listed))
+            equal(
+                f"how many names {layer_id} lists in 'd', and how many different", counts, (len(names), len(names))
+            )
             store.shows_model(layer_id)

@@ -22,7 +22,7 @@ from reading import verdicts
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused, OpenRequest
 from conformance.drivers.registry import connect
 from conformance.harness.contained import contained
-from conformance.harness.store import Deviation
+from conformance.harness.deviation import Deviation
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from conformance.lab.backing import backing_named, mount_backing
 from conformance.operations import ops
+from conformance.operations.comparing import differences
 from conformance.operations.model import Tree, Unspecified
-from conformance.operations.observe import differences, observe
+from conformance.operations.observe import observe
 from conformance.operations.real import perform
 from conformance.operations.strategies import STANDARD, operations
 

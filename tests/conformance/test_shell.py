@@ -17,8 +17,9 @@ from conformance.history import calls
 from conformance.history.encoding import CannotDecode, decode, encode
 from conformance.history.steps import Archived, Called, Did, Looked, Opened, Tampered
 from conformance.operations import ops
+from conformance.operations.comparing import differences
 from conformance.operations.model import Tree, Unspecified
-from conformance.operations.observe import differences, observe
+from conformance.operations.observe import observe
 from conformance.operations.real import perform
 from conformance.operations.shell import NoScript, as_shell, quoted, time_word, writes
 from conformance.operations.strategies import STANDARD, operations

@@ -21,9 +21,11 @@ from conformance.cli.progress import Progress
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverSource
 from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
+from conformance.harness.deviation import Deviation
+from conformance.harness.entries import entry_names
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Place, Session
-from conformance.harness.store import Deviation, Store, entry_names
+from conformance.harness.store import Store
 from conformance.harness.stores import Bench, Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
