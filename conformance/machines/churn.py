@@ -28,7 +28,7 @@ from conformance.lab import namespace
 from conformance.lab.backing import Backing, NoBacking, backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import Disk
-from conformance.machines.crashes import SYNC, Ended, History, do, drawn_steps
+from conformance.machines.crashes import Ended, History, Sync, do, drawn_steps
 
 _HEARD: Final = "heard"
 
@@ -60,7 +60,7 @@ def _left(heard: Path) -> Left:
     begun, ended = _numbers(heard.read_text())
     for _ in islice(drawn_steps(int(seed), history), begun + 1):
         pass
-    synced = max((one for one in range(ended + 1) if history.steps[one].verb == SYNC), default=-1)
+    synced = max((one for one in range(ended + 1) if isinstance(history.steps[one], Sync)), default=-1)
     disk = Disk(backing_named(backing), heard.parent, heard.parent / "disk-mounted")
     return Left(int(seed), history, Ended(synced, begun), disk)
 

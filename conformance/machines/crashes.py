@@ -14,29 +14,23 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
+from conformance.drivers.performing import perform
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.harness.deviation import Deviation
+from conformance.history.calls import ApplyDiff, Create, Exists, Remove
+from conformance.history.trace import describe as describe_call
 from conformance.operations import archives
 from conformance.operations.comparing import differences
 from conformance.operations.observe import observe
 from conformance.operations.trees import Node, Snapshot
 
-CREATE: Final = "create"
-APPLY: Final = "apply"
-REMOVE: Final = "remove"
-SYNC: Final = "sync"
 KEPT: Final = "OVL-CRASH-KEPT"
 AGAIN: Final = "OVL-CRASH-AGAIN"
 LITTER: Final = "OVL-CRASH-LITTER"
-OF_VERB: Final = {
-    CREATE: "OVL-CRASH-POWER-CREATE",
-    APPLY: "OVL-CRASH-POWER-APPLY",
-    REMOVE: "OVL-CRASH-POWER-REMOVE",
-}
 _FILES: Final = 12
 _LARGE: Final = 200_000  # bytes; what is small may lie in the same block as its name
 _DEEPEST: Final = 4
@@ -47,36 +41,40 @@ State = Snapshot | None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step; ``number`` is that of the layer, whose id it gives, as ``parent`` does (-1 for none)."""
+class Sync:
+    """Sync the filesystem: no call of the driver."""
 
-    verb: str
-    number: int = -1
-    parent: int = -1
-    parent_filled: bool = False
 
-    @property
-    def layer(self) -> str:
-        """The id of the layer."""
-        return f"layer-{self.number}"
+Changing = Create | ApplyDiff | Remove
+Step = Changing | Sync
+INTERRUPTED: Final[Mapping[type[Changing], str]] = {
+    Create: "OVL-CRASH-POWER-CREATE",
+    ApplyDiff: "OVL-CRASH-POWER-APPLY",
+    Remove: "OVL-CRASH-POWER-REMOVE",
+}
+"""The requirement on a layer that was in each kind of call when the power was cut."""
 
-    @property
-    def on(self) -> str:
-        """The id of the parent, "" for none."""
-        return f"layer-{self.parent}" if self.parent >= 0 else ""
 
-    def __str__(self) -> str:
-        if self.verb == SYNC:
-            return "sync the filesystem"
-        return f"{self.verb} {self.layer}" + (f" on {self.on}" if self.verb == CREATE and self.on else "")
+def describe(step: Step) -> str:
+    """A step in words."""
+    return "sync the filesystem" if isinstance(step, Sync) else describe_call(step)
+
+
+def layer_name(number: int) -> str:
+    """The id of a layer, by its number in the order of their making."""
+    return f"layer-{number}"
+
+
+def _number(layer: str) -> int:
+    return int(layer.removeprefix("layer-"))
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What a history knows of a layer."""
+    """What a history knows of a layer; ``parent`` is "" for none."""
 
-    number: int
-    parent: int
+    id: str
+    parent: str
     parent_filled: bool
     tree: Snapshot
     filled: bool = False
@@ -88,57 +86,58 @@ class History:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self.layers: dict[int, Layer] = {}
-        self._states: list[dict[int, State]] = []
+        self.layers: dict[str, Layer] = {}
+        self._states: list[dict[str, State]] = []
 
     def add(self, step: Step) -> Step:
         """One more step that is done, in the books."""
-        before = dict(self._states[-1]) if self._states else {}
+        states = dict(self._states[-1]) if self._states else {}
         self.steps.append(step)
-        match step.verb:
-            case "create":
+        match step:
+            case Create():
                 below = self.layers.get(step.parent)
-                self.layers[step.number] = Layer(
-                    step.number,
-                    step.parent,
-                    step.parent_filled,
-                    below.tree if below else _EMPTY,
-                    depth=below.depth + 1 if below else 1,
-                )
-            case "apply":
-                old = self.layers[step.number]
-                self.layers[step.number] = Layer(
-                    old.number, old.parent, old.parent_filled, _filled(old), filled=True, depth=old.depth
-                )
-            case "remove":
-                del self.layers[step.number]
-        if step.verb != SYNC:
-            now = self.layers.get(step.number)
-            before[step.number] = now.tree if now else None
-        self._states.append(before)
+                made = Layer(step.layer, step.parent, below is not None and below.filled, _EMPTY)
+                if below:
+                    made = replace(made, tree=below.tree, depth=below.depth + 1)
+                self.layers[step.layer] = made
+                states[step.layer] = made.tree
+            case ApplyDiff():
+                old = self.layers[step.layer]
+                states[step.layer] = tree = _filled(old)
+                self.layers[step.layer] = replace(old, tree=tree, filled=True)
+            case Remove():
+                del self.layers[step.layer]
+                states[step.layer] = None
+            case Sync():
+                pass
+            case _:
+                assert_never(step)
+        self._states.append(states)
         return step
 
-    def created(self, number: int, parent: int = -1) -> Step:
-        """The step that makes a layer."""
-        return Step(CREATE, number, parent, parent >= 0 and self.layers[parent].filled)
+    def applying(self, layer: str) -> ApplyDiff:
+        """The step that fills a layer of this history, or one that is made on none."""
+        parent = self.layers[layer].parent if layer in self.layers else ""
+        return ApplyDiff(layer, parent, f"{layer}.tar")
 
-    def allowed(self, synced: int, begun: int) -> dict[int, list[State]]:
+    def allowed(self, synced: int, begun: int) -> dict[str, list[State]]:
         """The states that each layer may be in: after step ``synced``, and after each later one up to ``begun``."""
-        before: Mapping[int, State] = self._states[synced] if synced >= 0 else {}
+        before: Mapping[str, State] = self._states[synced] if synced >= 0 else {}
         later = self._states[synced + 1 : begun + 1]
-        found: dict[int, list[State]] = {}
-        for number in {number for states in (before, *later) for number in states}:
+        found: dict[str, list[State]] = {}
+        for layer in sorted({layer for states in (before, *later) for layer in states}, key=_number):
             known: list[State] = []
             for states in (before, *later):
-                state = states.get(number)
+                state = states.get(layer)
                 if not any(state is one for one in known):
                     known.append(state)
-            found[number] = known
+            found[layer] = known
         return found
 
-    def last_verb(self, number: int, begun: int) -> str:
+    def last_call(self, layer: str, begun: int) -> Changing:
         """What was done last to a layer."""
-        return next(one.verb for one in reversed(self.steps[: begun + 1]) if one.number == number)
+        calls = [one for one in self.steps[: begun + 1] if not isinstance(one, Sync)]
+        return next(one for one in reversed(calls) if one.layer == layer)
 
 
 def drawn_steps(seed: int, history: History) -> Iterator[Step]:
@@ -148,37 +147,38 @@ def drawn_steps(seed: int, history: History) -> Iterator[Step]:
     made = len(history.layers)
     while True:
         found = _next(history, chance, made)
-        made += found.verb == CREATE
+        made += isinstance(found, Create)
         yield history.add(found)
 
 
 def beginning(history: History) -> Iterator[Step]:
-    """Two layers with something in them, one on the other, made safe."""
-    yield Step(CREATE, 0)
-    yield Step(APPLY, 0)
-    yield history.created(1, 0)
-    yield Step(APPLY, 1)
-    yield Step(SYNC)
+    """Two layers with something in them, one on the other, made safe; each is added before the next is drawn."""
+    first, second = layer_name(0), layer_name(1)
+    yield Create(first)
+    yield history.applying(first)
+    yield Create(second, first)
+    yield history.applying(second)
+    yield Sync()
 
 
 def _next(history: History, chance: random.Random, made: int) -> Step:
     parents = {one.parent for one in history.layers.values()}
-    leaves = [one for one in history.layers.values() if one.number not in parents]
+    leaves = [one for one in history.layers.values() if one.id not in parents]
     empty = [one for one in leaves if not one.filled]
-    verb = chance.choice((CREATE, CREATE, APPLY, APPLY, REMOVE, SYNC))
-    if verb == APPLY and empty:
-        return Step(APPLY, chance.choice(empty).number)
-    if verb == REMOVE and len(history.layers) > 3:
-        return Step(REMOVE, chance.choice(leaves).number)
-    if verb == SYNC and history.steps[-1].verb != SYNC:
-        return Step(SYNC)
-    below = [one.number for one in history.layers.values() if one.depth < _DEEPEST]
-    return history.created(made, chance.choice([-1, *below]))
+    kind = chance.choice((Create, Create, ApplyDiff, ApplyDiff, Remove, Sync))
+    if kind is ApplyDiff and empty:
+        return history.applying(chance.choice(empty).id)
+    if kind is Remove and len(history.layers) > 3:
+        return Remove(chance.choice(leaves).id)
+    if kind is Sync and not isinstance(history.steps[-1], Sync):
+        return Sync()
+    below = [one.id for one in history.layers.values() if one.depth < _DEEPEST]
+    return Create(layer_name(made), chance.choice(["", *below]))
 
 
 def content_of(layer: Layer) -> list[archives.Entry]:
     """What an archive brings to a layer; it changes, adds and deletes."""
-    number = layer.number
+    number = _number(layer.id)
     below = f"d-{number}"
     entries = [archives.file("common", b"%d" % number, 0o600), archives.directory(below)]
     entries += [
@@ -189,7 +189,8 @@ def content_of(layer: Layer) -> list[archives.Entry]:
         archives.symlink(f"{below}/link", "large"),
     ]
     if layer.parent_filled:
-        entries += [archives.directory(f"d-{layer.parent}"), archives.whiteout(f"d-{layer.parent}/.wh.f-1")]
+        below = f"d-{_number(layer.parent)}"
+        entries += [archives.directory(below), archives.whiteout(f"{below}/.wh.f-1")]
     return entries
 
 
@@ -210,17 +211,16 @@ def _filled(layer: Layer) -> Snapshot:
 
 def do(step: Step, history: History, driver: DriverUnderTest, directory: Path, sync: Callable[[], None]) -> None:
     """Do a step of a history, which has it already; raises DriverRefused, and OSError of the sync."""
-    match step.verb:
-        case "create":
-            driver.create(step.layer, step.on)
-        case "apply":
-            layer = history.layers[step.number]
-            archive = archives.write(directory / f"archive-{step.number}.tar", content_of(layer))
-            driver.apply_diff(step.layer, f"layer-{layer.parent}" if layer.parent >= 0 else "", archive)
-        case "remove":
-            driver.remove(step.layer)
-        case _:
+    match step:
+        case Sync():
             sync()
+        case ApplyDiff():
+            archives.write(directory / step.archive, content_of(history.layers[step.layer]))
+            perform(driver, step, directory.joinpath)
+        case Create() | Remove():
+            perform(driver, step, directory.joinpath)
+        case _:
+            assert_never(step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,91 +246,80 @@ def check(history: History, ended: Ended, open_store: Callable[[], DriverUnderTe
 
 def _findings(history: History, ended: Ended, driver: DriverUnderTest) -> Iterator[Deviation]:
     allowed = history.allowed(ended.synced, ended.begun)
-    settled = {number: states[0] for number, states in allowed.items() if len(states) == 1}
-    open_ones = sorted(set(allowed) - set(settled), reverse=True)  # children before their parents
+    settled = {layer: states[0] for layer, states in allowed.items() if len(states) == 1}
+    open_ones = [layer for layer in reversed(allowed) if layer not in settled]  # children before their parents
     yield from _kept(driver, settled)
-    for number in open_ones:
-        verb = history.last_verb(number, ended.begun)
-        yield from _never_wrong(driver, number, allowed[number], verb)
-    for number in open_ones:
-        yield from _again(driver, number)
+    for layer in open_ones:
+        yield from _never_wrong(driver, history.last_call(layer, ended.begun), allowed[layer])
+    for layer in open_ones:
+        yield from _again(driver, layer)
     yield from _litter(driver, open_ones)
     if open_ones:
-        yield from _usable(driver, settled)
+        parent = [layer for layer, state in settled.items() if state is not None][-1]
+        what = f"a new layer on {parent}, which was synced,"
+        yield from _new_layer(driver, Create("layer-after", parent), settled[parent], what, KEPT)
         yield from _kept(driver, settled)
 
 
-def _kept(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Deviation]:
-    for number, state in settled.items():
-        shown = look(driver, f"layer-{number}")
+def _kept(driver: DriverUnderTest, settled: Mapping[str, State]) -> Iterator[Deviation]:
+    for layer, state in settled.items():
+        shown = look(driver, layer)
         if isinstance(shown, DriverRefused):
             if state is not None:
-                yield Deviation(f"layer-{number} was synced, and is refused: {shown}", requirements=(KEPT,))
+                yield Deviation(f"{layer} was synced, and is refused: {shown}", requirements=(KEPT,))
         elif why := _differs(state, shown):
-            yield Deviation(
-                f"layer-{number} was synced, and differs from its tree before:\n{why}", requirements=(KEPT,)
-            )
+            yield Deviation(f"{layer} was synced, and differs from its tree before:\n{why}", requirements=(KEPT,))
 
 
-def _never_wrong(driver: DriverUnderTest, number: int, allowed: Sequence[State], verb: str) -> Iterator[Deviation]:
-    shown = look(driver, f"layer-{number}")
+def _never_wrong(driver: DriverUnderTest, last: Changing, allowed: Sequence[State]) -> Iterator[Deviation]:
+    shown = look(driver, last.layer)
     if isinstance(shown, DriverRefused) or any(not _differs(state, shown) for state in allowed):
         return
     differing = [_differs(state, shown) for state in allowed if state is not None]
     nearest = min(differing, key=len, default="it is there")
-    said = f"{verb} of layer-{number} was interrupted or not synced, and the layer shows a state that it never had:"
-    yield Deviation(f"{said}\n{nearest}", requirements=(OF_VERB[verb],))
+    said = f"'{describe(last)}' was interrupted or not synced, and {last.layer} shows a state that it never had:"
+    yield Deviation(f"{said}\n{nearest}", requirements=(INTERRUPTED[type(last)],))
 
 
-def _again(driver: DriverUnderTest, number: int) -> Iterator[Deviation]:
+def _again(driver: DriverUnderTest, layer: str) -> Iterator[Deviation]:
     """What is left can be removed, and its id taken for a layer that has nothing of it."""
-    layer = f"layer-{number}"
-    try:
-        there = driver.exists(layer)
-    except DriverRefused:
-        there = True
-    try:
-        driver.remove(layer)
-    except DriverRefused as refused:
-        if there:
-            yield Deviation(f"{layer} exists and cannot be removed: {refused}", requirements=(AGAIN,))
-            return
-    try:
-        driver.create(layer, "")
-        shown = look(driver, layer)
-        driver.remove(layer)
-    except DriverRefused as refused:
-        yield Deviation(f"the id {layer} cannot be used again: {refused}", requirements=(AGAIN,))
+    there = _answer(driver, Exists(layer))
+    refused = _answer(driver, Remove(layer))
+    if isinstance(refused, DriverRefused) and there is not False:
+        yield Deviation(f"{layer} exists and cannot be removed: {refused}", requirements=(AGAIN,))
         return
-    if isinstance(shown, DriverRefused):
-        yield Deviation(f"{layer}, recreated, is refused: {shown}", requirements=(AGAIN,))
-    elif why := _differs(_EMPTY, shown):
-        yield Deviation(f"{layer}, recreated without a parent, is not empty:\n{why}", requirements=(AGAIN,))
+    yield from _new_layer(driver, Create(layer), _EMPTY, f"{layer}, recreated without a parent,", AGAIN)
 
 
-def _usable(driver: DriverUnderTest, settled: Mapping[int, State]) -> Iterator[Deviation]:
-    """A layer can be made on one that was safe."""
-    layer, parent = "layer-after", max(one for one, state in settled.items() if state is not None)
+def _new_layer(
+    driver: DriverUnderTest, call: Create, expected: State, what: str, charged: str
+) -> Iterator[Deviation]:
+    """A layer can be made, shows what it should, and can be removed."""
+    refused = _answer(driver, call)
+    shown = look(driver, call.layer)
+    if not isinstance(refused, DriverRefused):
+        refused = _answer(driver, Remove(call.layer))
+    if isinstance(refused, DriverRefused):
+        yield Deviation(f"{what} cannot be made or removed: {refused}", requirements=(charged,))
+    elif isinstance(shown, DriverRefused):
+        yield Deviation(f"{what} is refused: {shown}", requirements=(charged,))
+    elif why := _differs(expected, shown):
+        yield Deviation(f"{what} differs from its parent:\n{why}", requirements=(charged,))
+
+
+def _answer(driver: DriverUnderTest, call: Changing | Exists) -> object:
+    """The driver's answer to a call, or its refusal."""
     try:
-        driver.create(layer, f"layer-{parent}")
-        shown = look(driver, layer)
-        driver.remove(layer)
+        return perform(driver, call, Path)
     except DriverRefused as refused:
-        yield Deviation(
-            f"no layer can be made on layer-{parent}, which was synced: {refused}", requirements=(KEPT,)
-        )
-        return
-    if isinstance(shown, DriverRefused):
-        yield Deviation(f"a new layer on layer-{parent} is refused: {shown}", requirements=(KEPT,))
-    elif why := _differs(settled[parent], shown):
-        yield Deviation(f"a new layer on layer-{parent} does not show it:\n{why}", requirements=(KEPT,))
+        return refused
 
 
-def _litter(driver: DriverUnderTest, removed: Sequence[int]) -> Iterator[Deviation]:
+def _litter(driver: DriverUnderTest, removed: Sequence[str]) -> Iterator[Deviation]:
     home = Path(driver.home)
     links = home / "l"
     lost = [f"l/{one}" for one in os.listdir(links) if not (links / one).exists()] if links.is_dir() else []
-    lost += [f"layer-{number}" for number in removed if os.path.lexists(home / f"layer-{number}")]
+    lost += [layer for layer in removed if os.path.lexists(home / layer)]
     if lost:
         said = "the interrupted layers were removed, and these paths of them are still in the home"
         yield Deviation(f"{said}: {', '.join(sorted(lost))}", requirements=(LITTER,))

@@ -9,9 +9,9 @@ of them. What was diffed before it was written is diffed again afterwards.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, assert_never
+from typing import assert_never
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -36,7 +36,6 @@ from conformance.operations.strategies import STANDARD, operations
 _IDS = st.sampled_from(("a", "b", "c", "d", "e"))
 _STEPS_OF_A_LAYER = 4
 _WRITES, _HOLDS = 3, 2  # of each ten turns; of the others one each
-Machine = type[RuleBasedStateMachine]
 
 
 def _turns(*, privileged: bool, archives: bool) -> st.SearchStrategy[Turn]:
@@ -58,8 +57,8 @@ def _turns(*, privileged: bool, archives: bool) -> st.SearchStrategy[Turn]:
     return st.one_of([hold] * _HOLDS + rest[:2] + [write] * _WRITES + rest[2:] + copies)
 
 
-class _History:
-    """One store, what is mounted in it, and what was copied to another."""
+class _Lived:
+    """One store, what is mounted in it, and what was copied to a twin."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -69,12 +68,52 @@ class _History:
         self.diffed: set[str] = set()
         self.copies = 0
 
+    def begin(self) -> None:
+        """Two layers, one on the other, of the same names in each store."""
+        self.store.create("base")
+        self.store.change("base", STANDARD)
+        self.store.create("top", "base")
+        self.parents.add("base")
+        self.layers += ["base", "top"]
+
     def pick(self, number: int) -> str:
         """One of the layers, by any number; 0 is the newest, with which most can be done."""
         return self.layers[-1 - number % len(self.layers)]
 
     def has_children(self, layer_id: str) -> bool:
         return any(self.store.parent_of(other) == layer_id for other in self.layers)
+
+    def release(self, number: int) -> None:
+        """Put one of the layers that are held, if there is one."""
+        if not self.held:
+            return
+        layer_id = sorted(self.held)[number % len(self.held)]
+        self.store.do(Put(layer_id))
+        self.held[layer_id] -= 1
+        if not self.held[layer_id]:
+            del self.held[layer_id]
+
+    def release_all(self) -> None:
+        """Put what is still held, as often as it was got; each layer shows what it should afterwards."""
+        for layer_id, count in self.held.items():
+            for _ in range(count):
+                self.store.do(Put(layer_id))
+            self.store.shows_model(layer_id)
+
+    def remove(self, number: int) -> None:
+        """Remove a layer, if it is none that others are built on, and not mounted."""
+        layer_id = self.pick(number)
+        if layer_id == "base" or layer_id in self.held or self.has_children(layer_id):
+            return
+        self.store.do(Remove(layer_id))
+        self.layers.remove(layer_id)
+        self.parents.discard(layer_id)
+        self.diffed.discard(layer_id)
+
+    def reopen(self) -> None:
+        """Open the home again, if nothing is held."""
+        if not self.held:
+            self.store.do(Reopen())
 
     def copy(self, layer_id: str) -> None:
         """Diff a layer and apply it to a twin, on the same parent, which is removed again."""
@@ -90,150 +129,129 @@ class _History:
         self.diffed.add(layer_id)
 
 
-def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothesis wants the rules in a class
-    """The machine for one driver; with two stores every rule is about one of them."""
-    archives = bench.has("diff") and bench.has("apply")
+class LifeCycle:
+    """The stores of one example, and their turns; with two stores every turn is about one of them.
 
-    class LifeCycle(RuleBasedStateMachine):  # hypothesis asks for a class
+    It holds its stores open until :meth:`end`.
+    """
+
+    def __init__(self, bench: Bench, stores: int) -> None:
+        bench.tries.begin()
+        self._bench = bench
+        self._archives = bench.has("diff") and bench.has("apply")
+        self._stack = ExitStack()
+        names = ("origin", "other")[:stores]
+        self._stores = [_Lived(self._stack.enter_context(bench.store(name))) for name in names]
+        bench.history.drawn.clear()
+
+    def begin(self) -> None:
+        """The layers that every example begins with."""
+        for lived in self._stores:
+            lived.begin()
+
+    def take(self, turn: Turn) -> None:
+        """Take a turn, and record it, so that it can be taken again without hypothesis."""
+        self._bench.history.drawn.append(turn)
+        lived = self._stores[turn.which % len(self._stores)]
+        match turn:
+            case HoldLayer():
+                self._hold(lived, lived.pick(turn.number))
+            case ReleaseLayer():
+                lived.release(turn.number)
+            case CreateChild():
+                self._create(lived, turn.layer_id, lived.pick(turn.number))
+            case WriteLayer():
+                self._write(lived, lived.pick(turn.number), turn)
+            case RemoveLayer():
+                lived.remove(turn.number)
+            case ReopenStore():
+                lived.reopen()
+            case CopyLayer():
+                lived.copy(lived.pick(turn.number))
+            case _:
+                assert_never(turn)
+
+    def end(self) -> None:
+        """Look at every layer once more, after the turns or the failure of one of them."""
+        of_a_turn = sys.exc_info()[1]
+        if isinstance(of_a_turn, Exception):
+            self._bench.tries.failed(of_a_turn)
+            self._bench.history.stop()
+        try:
+            with self._stack:
+                for lived in self._stores:
+                    for layer_id in lived.layers:
+                        lived.store.shows_model(layer_id)
+                for lived in self._stores:
+                    lived.release_all()
+        except Exception as error:
+            self._bench.tries.failed(error)
+            raise
+
+    def _hold(self, lived: _Lived, layer_id: str) -> None:
+        root = lived.store.do(Get(layer_id))
+        lived.held[layer_id] = lived.held.get(layer_id, 0) + 1
+        same_tree(f"the tree of {layer_id}", lived.store.expected(layer_id), observe(root))
+        self._check(layer_id)
+
+    def _create(self, lived: _Lived, layer_id: str, parent: str) -> None:
+        busy = parent in lived.held and not lived.has_children(parent)
+        if layer_id in lived.layers or (busy and not self._bench.has("busy-parents")):
+            return
+        lived.store.create(layer_id, parent)
+        lived.parents.add(parent)
+        lived.layers.append(layer_id)
+        self._check(layer_id)
+
+    def _write(self, lived: _Lived, layer_id: str, turn: WriteLayer) -> None:
+        # What lies below others is not written any more: overlayfs.rst leaves open what they would show.
+        busy_parents = self._bench.has("busy-parents")
+        if lived.has_children(layer_id) if busy_parents else layer_id in lived.parents:
+            return
+        if turn.diffed and self._archives:
+            lived.store.diff(layer_id)
+            lived.diffed.add(layer_id)
+        lived.store.change(layer_id, turn.done)
+        self._check(layer_id)
+        if layer_id in lived.diffed:
+            lived.copy(layer_id)
+
+    def _check(self, layer_id: str) -> None:
+        """The layer of this name in each store shows what it should."""
+        for lived in self._stores:
+            if layer_id in lived.layers:
+                lived.store.shows_model(layer_id)
+
+
+def state_machine(bench: Bench, *, stores: int) -> type[RuleBasedStateMachine]:
+    """The life cycle for hypothesis, which asks for a class that it instantiates itself."""
+    turns = _turns(privileged=bench.privileged, archives=bench.has("diff") and bench.has("apply"))
+
+    class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
-            bench.tries.begin()
-            self._stack = ExitStack()
-            names = ("origin", "other")[:stores]
-            self.histories = [_History(self._stack.enter_context(bench.store(name))) for name in names]
-            bench.history.drawn.clear()
-
-        def teardown(self) -> None:
-            of_a_rule = sys.exc_info()[1]
-            if isinstance(of_a_rule, Exception):
-                bench.tries.failed(of_a_rule)
-                bench.history.stop()
-            try:
-                self._look_again()
-            except Exception as error:
-                bench.tries.failed(error)
-                raise
-
-        def _look_again(self) -> None:
-            with self._stack:
-                for history in self.histories:
-                    for layer_id in history.layers:
-                        history.store.shows_model(layer_id)
-                for history in self.histories:
-                    for layer_id, count in history.held.items():
-                        for _ in range(count):
-                            history.store.do(Put(layer_id))
-                        history.store.shows_model(layer_id)
+            self._cycle = LifeCycle(bench, stores)
 
         @initialize()
-        def base(self) -> None:
-            for history in self.histories:
-                history.store.create("base")
-                history.store.change("base", STANDARD)
-                history.store.create("top", "base")  # in each store, so that they have a name in common
-                history.parents.add("base")
-                history.layers += ["base", "top"]
+        def begin(self) -> None:
+            self._cycle.begin()
 
-        @rule(turn=_turns(privileged=bench.privileged, archives=archives))
+        @rule(turn=turns)
         def take(self, turn: Turn) -> None:
-            """Take a turn, and record it, so that it can be taken again without hypothesis."""
-            bench.history.drawn.append(turn)
-            match turn:
-                case HoldLayer():
-                    self._hold(turn)
-                case ReleaseLayer():
-                    self._release(turn)
-                case CreateChild():
-                    self._create(turn)
-                case WriteLayer():
-                    self._write(turn)
-                case RemoveLayer():
-                    self._remove(turn)
-                case ReopenStore():
-                    self._reopen(turn)
-                case CopyLayer():
-                    history = self._of(turn)
-                    history.copy(history.pick(turn.number))
-                case _:
-                    assert_never(turn)
+            self._cycle.take(turn)
 
-        def _of(self, turn: Turn) -> _History:
-            return self.histories[turn.which % len(self.histories)]
+        def teardown(self) -> None:
+            self._cycle.end()
 
-        def _check(self, layer_id: str) -> None:
-            for history in self.histories:
-                if layer_id in history.layers:
-                    history.store.shows_model(layer_id)
-
-        def _create(self, turn: CreateChild) -> None:
-            history, layer_id = self._of(turn), turn.layer_id
-            parent = history.pick(turn.number)
-            busy = parent in history.held and not history.has_children(parent)
-            if layer_id in history.layers or (busy and not bench.has("busy-parents")):
-                return
-            history.store.create(layer_id, parent)
-            history.parents.add(parent)
-            history.layers.append(layer_id)
-            self._check(layer_id)
-
-        def _write(self, turn: WriteLayer) -> None:
-            history = self._of(turn)
-            layer_id = history.pick(turn.number)
-            # What lies below others is not written any more: overlayfs.rst leaves open what they would show.
-            closed = history.has_children(layer_id) if bench.has("busy-parents") else layer_id in history.parents
-            if closed:
-                return
-            if turn.diffed and archives:
-                history.store.diff(layer_id)
-                history.diffed.add(layer_id)
-            history.store.change(layer_id, turn.done)
-            self._check(layer_id)
-            if layer_id in history.diffed:
-                history.copy(layer_id)
-
-        def _hold(self, turn: HoldLayer) -> None:
-            history = self._of(turn)
-            layer_id = history.pick(turn.number)
-            root = history.store.do(Get(layer_id))
-            history.held[layer_id] = history.held.get(layer_id, 0) + 1
-            same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root))
-            self._check(layer_id)
-
-        def _release(self, turn: ReleaseLayer) -> None:
-            history = self._of(turn)
-            if not history.held:
-                return
-            layer_id = sorted(history.held)[turn.number % len(history.held)]
-            history.store.do(Put(layer_id))
-            history.held[layer_id] -= 1
-            if not history.held[layer_id]:
-                del history.held[layer_id]
-
-        def _remove(self, turn: RemoveLayer) -> None:
-            history = self._of(turn)
-            layer_id = history.pick(turn.number)
-            if layer_id == "base" or layer_id in history.held or history.has_children(layer_id):
-                return
-            history.store.do(Remove(layer_id))
-            history.layers.remove(layer_id)
-            history.parents.discard(layer_id)
-            history.diffed.discard(layer_id)
-
-        def _reopen(self, turn: ReopenStore) -> None:
-            history = self._of(turn)
-            if history.held:
-                return
-            history.store.do(Reopen())
-
-    return LifeCycle
+    return Machine
 
 
-def repeat(bench: Bench, recorded: Sequence[Turn], *, stores: int) -> None:
+def repeat(bench: Bench, recorded: Iterable[Turn], *, stores: int) -> None:
     """The turns of a history that was recorded, without hypothesis."""
-    machine: Any = life_cycle(bench, stores=stores)()
+    cycle = LifeCycle(bench, stores)
     try:
-        machine.base()
+        cycle.begin()
         for turn in recorded:
-            machine.take(turn)
+            cycle.take(turn)
     finally:
-        machine.teardown()
+        cycle.end()

@@ -14,29 +14,32 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
+from conformance.harness.assertions import equal
 from conformance.harness.deviation import Deviation
 from conformance.harness.stores import Bench
+from conformance.history.calls import ApplyDiff, Create, Remove
 from conformance.lab.backing import backing_named
 from conformance.lab.devices import sync_filesystem
 from conformance.lab.powercut import REFUSING, Disk, disk
 from conformance.machines import churn
 from conformance.machines.crashes import (
     AGAIN,
-    APPLY,
-    CREATE,
+    INTERRUPTED,
     KEPT,
-    OF_VERB,
-    REMOVE,
-    SYNC,
+    Changing,
     Ended,
     History,
     Step,
+    Sync,
     beginning,
     check,
+    describe,
     do,
     drawn_steps,
+    layer_name,
 )
 
+_CALLS: dict[str, type[Changing]] = {"create": Create, "apply": ApplyDiff, "remove": Remove}
 _STEPS = 14  # of a drawn history
 
 
@@ -76,18 +79,19 @@ def run(bench: Bench, disk: Disk, driver: DriverUnderTest, history: History, ste
 
 def _note(bench: Bench, step: Step) -> None:
     """A sync is no call of the driver; calls are recorded by themselves."""
-    if step.verb == SYNC:
-        bench.history.note("sync the filesystem")
+    if isinstance(step, Sync):
+        bench.history.note(describe(step))
 
 
-def last_step(history: History, verb: str) -> tuple[list[Step], Step]:
+def last_step(kind: type[Changing]) -> tuple[list[Step], Step]:
     """What comes before a step of this kind, and the step."""
-    create = history.created(2, 1)
-    if verb == CREATE:
+    layer, below = layer_name(2), layer_name(1)
+    create, apply = Create(layer, below), ApplyDiff(layer, below, f"{layer}.tar")
+    if kind is Create:
         return [], create
-    if verb == APPLY:
-        return [create, Step(SYNC)], Step(APPLY, 2)
-    return [create, Step(APPLY, 2), Step(SYNC)], Step(REMOVE, 2)
+    if kind is ApplyDiff:
+        return [create, Sync()], apply
+    return [create, apply, Sync()], Remove(layer)
 
 
 def worst(found: Sequence[Deviation]) -> Deviation:
@@ -100,9 +104,13 @@ def worst(found: Sequence[Deviation]) -> Deviation:
 
 @pytest.mark.requirement("OVL-CRASH-KEPT", "OVL-CRASH-AGAIN", "OVL-CRASH-LITTER")
 @pytest.mark.parametrize(
-    "verb", [pytest.param(verb, marks=pytest.mark.requirement(OF_VERB[verb])) for verb in (CREATE, APPLY, REMOVE)]
+    "kind",
+    [
+        pytest.param(kind, id=name, marks=pytest.mark.requirement(INTERRUPTED[kind]))
+        for name, kind in _CALLS.items()
+    ],
 )
-def test_a_power_cut_at_every_write(bench: Bench, verb: str) -> None:
+def test_a_power_cut_at_every_write(bench: Bench, kind: type[Changing]) -> None:
     """The disk as it was after each flush, during the call and until everything was written back.
 
     All the while somebody else syncs a file, so that names are safe before the data that belongs to them.
@@ -111,20 +119,20 @@ def test_a_power_cut_at_every_write(bench: Bench, verb: str) -> None:
     with own_disk(bench) as disk:
         with disk.recorded(), store_on(bench, disk) as driver:
             run(bench, disk, driver, history, beginning(history))
-            before, step = last_step(history, verb)
+            before, step = last_step(kind)
             run(bench, disk, driver, history, before)
             safe = len(history.steps) - 1
             disk.mark("safe")
             with disk.busy():
                 run(bench, disk, driver, history, [step])
                 disk.mark("returned")
-            run(bench, disk, driver, history, [Step(SYNC)])
+            run(bench, disk, driver, history, [Sync()])
             disk.mark("settled")
         found = []
         for moment, image in disk.states(disk.moments("safe", "settled", bench.examples)):
             marks = disk.begun_at(moment)
             ended = Ended(safe + 2, safe + 2) if "settled" in marks else Ended(safe, safe + 1)
-            where = f"power cut {moment}, {'after' if 'returned' in marks else 'in'} {step}"
+            where = f"power cut {moment}, {'after' if 'returned' in marks else 'in'} {describe(step)}"
             bench.history.note(where)
             with disk.mounted(image):
                 found += [
@@ -183,7 +191,7 @@ def cut_while_running(
     thread = threading.Thread(target=rest)
     thread.start()
     over.wait(chance.random() * pace * (_STEPS - 5))
-    synced = max(index for index in list(ended) if history.steps[index].verb == SYNC)
+    synced = max(index for index in list(ended) if isinstance(history.steps[index], Sync))
     disk.cut()
     begun = len(history.steps) - 1
     bench.history.note("power cut")
@@ -192,14 +200,14 @@ def cut_while_running(
 
 
 @pytest.mark.requirement("OVL-CRASH-WRITE-ERROR")
-@pytest.mark.parametrize("verb", [CREATE, APPLY])
-def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, verb: str) -> None:
+@pytest.mark.parametrize("kind", [Create, ApplyDiff], ids=["create", "apply"])
+def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, kind: type[Changing]) -> None:
     history = History()
     with own_disk(bench) as disk:
         with disk.powered(), store_on(bench, disk) as driver:
             run(bench, disk, driver, history, beginning(history))
-            before, step = last_step(history, verb)
-            run(bench, disk, driver, history, [*before, *([] if before else [Step(SYNC)])])
+            before, step = last_step(kind)
+            run(bench, disk, driver, history, [*before, *([] if before else [Sync()])])
             safe = len(history.steps) - 1
             disk.cut(REFUSING)
             bench.history.note("from now on the disk fails every write")
@@ -208,8 +216,7 @@ def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, verb: str) -> No
                 done = True
             except DriverRefused:
                 done = False
-        if done:
-            raise Deviation(f"{step} succeeded, although the disk failed every write")
+        equal(f"whether '{describe(step)}' succeeded on a disk that fails every write", done, False)
         with disk.mounted():
             found = check(history, Ended(safe, safe + 1), opener(bench, disk))
         if found:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.harness.stores import Bench
-from conformance.machines.life_cycle import life_cycle, repeat
+from conformance.machines.life_cycle import repeat, state_machine
 
 _STEPS = 12
 
@@ -18,7 +18,7 @@ def run(bench: Bench, *, stores: int) -> None:
         repeat(bench, bench.recorded, stores=stores)
         return
     chosen = settings(max_examples=bench.examples, stateful_step_count=_STEPS)
-    run_state_machine_as_test(life_cycle(bench, stores=stores), settings=chosen)
+    run_state_machine_as_test(state_machine(bench, stores=stores), settings=chosen)
 
 
 @pytest.mark.drawn

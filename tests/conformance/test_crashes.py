@@ -14,56 +14,59 @@ import pytest
 from conformance.drivers.protocol import DriverUnderTest, OpenRequest
 from conformance.drivers.registry import connect
 from conformance.harness.host import RESET
+from conformance.history.calls import ApplyDiff, Create, Remove
 from conformance.machines.churn import left_behind
 from conformance.machines.crashes import (
-    APPLY,
-    CREATE,
     KEPT,
-    REMOVE,
-    SYNC,
     Ended,
     History,
     Step,
+    Sync,
     beginning,
     check,
     do,
     drawn_steps,
 )
 
+CREATE = Create("layer-2", "layer-1")
+APPLY = ApplyDiff("layer-2", "layer-1", "layer-2.tar")
+REMOVE = Remove("layer-2")
+SYNC = Sync()
 
-def history_of(*verbs: str) -> History:
-    """The beginning (steps 0 to 4), and steps on layer-2."""
+
+def history_of(*steps: Step) -> History:
+    """The beginning (steps 0 to 4), and these steps."""
     history = History()
     for step in beginning(history):
         history.add(step)
-    for verb in verbs:
-        history.add(history.created(2, 1) if verb == CREATE else Step(verb, -1 if verb == SYNC else 2))
+    for step in steps:
+        history.add(step)
     return history
 
 
 def test_what_was_synced_has_one_state() -> None:
     allowed = history_of(CREATE, APPLY).allowed(synced=4, begun=4)
-    assert {number: len(states) for number, states in allowed.items()} == {0: 1, 1: 1}
+    assert {layer: len(states) for layer, states in allowed.items()} == {"layer-0": 1, "layer-1": 1}
 
 
 def test_what_was_not_synced_has_all_states_from_then_on() -> None:
     history = history_of(CREATE, APPLY, REMOVE)
-    gone, empty, full = history.allowed(4, 6)[2]
+    gone, empty, full = history.allowed(4, 6)["layer-2"]
     assert gone is None
     assert empty is not None
     assert full is not None
     assert set(full.nodes) > {b"common", b"d-0", b"d-2/large"}
     assert b"d-1/f-1" in empty.nodes
     assert b"d-1/f-1" not in full.nodes
-    assert history.allowed(4, 7)[2] == [None, empty, full]
-    assert history.last_verb(2, 6) == APPLY
-    assert history.last_verb(2, 7) == REMOVE
+    assert history.allowed(4, 7)["layer-2"] == [None, empty, full]
+    assert history.last_call("layer-2", 6) == APPLY
+    assert history.last_call("layer-2", 7) == REMOVE
 
 
 def test_a_sync_settles() -> None:
     history = history_of(CREATE, APPLY, SYNC, REMOVE)
-    assert len(history.allowed(7, 7)[2]) == 1
-    full, gone = history.allowed(7, 8)[2]
+    assert len(history.allowed(7, 7)["layer-2"]) == 1
+    full, gone = history.allowed(7, 8)["layer-2"]
     assert full is not None
     assert gone is None
 
@@ -73,21 +76,21 @@ def test_a_seed_is_always_the_same_history() -> None:
     list(islice(drawn_steps(7, first), 60))
     list(islice(drawn_steps(7, second), 60))
     assert first.steps == second.steps
-    assert {step.verb for step in first.steps} == {CREATE, APPLY, REMOVE, SYNC}
+    assert {type(step) for step in first.steps} == {Create, ApplyDiff, Remove, Sync}
 
 
 def test_only_what_has_no_children_is_filled_or_removed() -> None:
     for seed in range(20):
         history = History()
-        children: dict[int, set[int]] = {}
+        children: dict[str, set[str]] = {}
         for step in islice(drawn_steps(seed, history), 80):
-            if step.verb == CREATE:
-                children.setdefault(step.parent, set()).add(step.number)
-            elif step.verb in (APPLY, REMOVE):
-                assert not children.get(step.number)
-            if step.verb == REMOVE:
+            if isinstance(step, Create):
+                children.setdefault(step.parent, set()).add(step.layer)
+            elif isinstance(step, (ApplyDiff, Remove)):
+                assert not children.get(step.layer)
+            if isinstance(step, Remove):
                 for found in children.values():
-                    found.discard(step.number)
+                    found.discard(step.layer)
 
 
 def left(history: History, driver: DriverUnderTest, directory: Path, upto: int) -> None:
