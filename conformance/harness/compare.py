@@ -26,8 +26,8 @@ from conformance.harness.entries import entry_names
 from conformance.harness.host import confine, prepare
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session, Wish
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.store import RecordedStore
+from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import tell
 from conformance.history.steps import History
@@ -113,7 +113,7 @@ def compare(task: Comparison) -> tuple[str, list[str]]:
     return "", []
 
 
-def _bench(session: Session, history: History, stack: ExitStack, directory: str) -> Bench:
+def _bench(session: Session, history: History, stack: ExitStack, directory: str) -> BackingBench:
     """Stores of a driver that passed the preflight; raises Unusable for one that did not."""
     source = contained(connect(session.driver))
     stack.callback(source.close)
@@ -122,10 +122,10 @@ def _bench(session: Session, history: History, stack: ExitStack, directory: str)
     if outcome:
         failed = ", ".join(outcome.requirements)
         raise Unusable(f"{session.driver} cannot be compared: it fails {failed}\n  {outcome.reason}")
-    return Bench(fixtures, session.places[0], directory)
+    return BackingBench(fixtures, session.places[0], directory)
 
 
-def _agree(benches: Sequence[Bench], chain: Chain) -> None:
+def _agree(benches: Sequence[BackingBench], chain: Chain) -> None:
     first, second = benches
     with first.store("origin") as one, second.store("other") as other:
         for layer_id in _same_outcome(one, other, "building the chain", lambda store: store.build(chain)) or ():
@@ -140,7 +140,7 @@ def _agree(benches: Sequence[Bench], chain: Chain) -> None:
                         raise Difference(f"{what} of {layer_id}: the first says {said[0]}, the second {said[1]}")
 
 
-def _timeless(store: Store, layer_id: str) -> Snapshot:
+def _timeless(store: RecordedStore, layer_id: str) -> Snapshot:
     """The tree without the times of what happened "now", which was another moment for each driver."""
     known, seen = store.expected(layer_id).nodes, store.observed(layer_id)
     now = {path for path in seen.nodes if path not in known or known[path].mtime_ns is None}
@@ -148,7 +148,9 @@ def _timeless(store: Store, layer_id: str) -> Snapshot:
     return Snapshot(nodes, seen.link_groups)
 
 
-def _same_outcome(one: Store, other: Store, what: str, do: Callable[[Store], list[str]]) -> list[str]:
+def _same_outcome(
+    one: RecordedStore, other: RecordedStore, what: str, do: Callable[[RecordedStore], list[str]]
+) -> list[str]:
     """What both did; raises Difference if one did it and the other did not."""
     outcomes = [_said(store, do) for store in (one, other)]
     if outcomes[0] != outcomes[1]:
@@ -157,7 +159,7 @@ def _same_outcome(one: Store, other: Store, what: str, do: Callable[[Store], lis
     return done if isinstance(done, list) else []
 
 
-def _said(store: Store, do: Callable[[Store], object]) -> object:
+def _said(store: RecordedStore, do: Callable[[RecordedStore], object]) -> object:
     try:
         return do(store)
     except DriverRefused:
@@ -168,11 +170,11 @@ def _said(store: Store, do: Callable[[Store], object]) -> object:
         return f"an operation went wrong: {deviation}"
 
 
-def _names(store: Store, layer_id: str) -> object:
+def _names(store: RecordedStore, layer_id: str) -> object:
     return sorted(name for name in entry_names(store.diff(layer_id)) if not name.endswith(".wh..wh..opq"))
 
 
-def _changes(store: Store, layer_id: str) -> object:
+def _changes(store: RecordedStore, layer_id: str) -> object:
     """What is added, deleted and modified, without directories that differ in nothing but their time.
 
     Drivers may list those or not: the directories above a change, and those something was made in and deleted.
@@ -191,7 +193,7 @@ def _same_directory(before: Snapshot, after: Snapshot, path: bytes) -> bool:
     return replace(one, mtime_ns=None) == replace(other, mtime_ns=None)
 
 
-def _size(store: Store, layer_id: str) -> object:
+def _size(store: RecordedStore, layer_id: str) -> object:
     return store.driver.diff_size(layer_id, store.parent_of(layer_id))
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from conformance.harness.session import Place, Session, Wish
+from conformance.harness.place import Place
+from conformance.harness.session import Session, Wish
 from conformance.lab import backing, devices, kernellog, namespace, pretend, readonly, supervised
 from conformance.lab.backing import BACKINGS, HOST, Backing, NoBacking
 

@@ -10,7 +10,7 @@ from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.deviation import Deviation
 from conformance.harness.selecting import name_of, place_of, requirements_of
-from conformance.harness.stores import DECLINED, NOT_APPLICABLE, UNTESTED
+from conformance.harness.skips import DECLINED, NOT_APPLICABLE, UNTESTED
 from conformance.history.case import Case
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut

@@ -37,7 +37,8 @@ from conformance.harness.selecting import (
     requirements_of,
 )
 from conformance.harness.session import Session
-from conformance.harness.stores import UNTESTED, Bench, Fixtures
+from conformance.harness.skips import UNTESTED
+from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import decoded_draws
 from conformance.history.printable import cut, printable
@@ -207,12 +208,12 @@ class ConformancePlugin:
         self.on_collected(inventory)
 
     @pytest.fixture
-    def bench(self, request: pytest.FixtureRequest) -> Bench:
+    def bench(self, request: pytest.FixtureRequest) -> BackingBench:
         """Where a test gets its stores from."""
         worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
         self._fixtures.history.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
-        return Bench(
+        return BackingBench(
             self._fixtures,
             request.param,
             worker,
@@ -249,7 +250,7 @@ class ConformancePlugin:
             pytest.skip(UNTESTED + str(error))
         except BaseException as error:
             used = getattr(item, "funcargs", {}).get("bench")
-            if isinstance(used, Bench) and used.hung and not isinstance(error, KeyboardInterrupt):
+            if isinstance(used, BackingBench) and used.hung and not isinstance(error, KeyboardInterrupt):
                 raise used.hung from None
             raise
 

@@ -14,9 +14,10 @@ from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
-from conformance.harness.session import Place, Session
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.place import Place
+from conformance.harness.session import Session
+from conformance.harness.store import RecordedStore
+from conformance.harness.stores import BackingBench, Fixtures
 from conformance.history.calls import Remove
 from conformance.history.case import Case
 from conformance.history.trace import trace
@@ -52,7 +53,7 @@ def preflight(fixtures: Fixtures) -> TestOutcome | None:
     fails; where the host mounts nothing, a refusal says nothing about the driver, and is ignored.
     """
     place = _place(fixtures.session)
-    bench = Bench(fixtures, place, _DIRECTORY, shrinks=False)
+    bench = BackingBench(fixtures, place, _DIRECTORY, shrinks=False)
     steps = _Steps()
     mounts = "mounts" not in fixtures.session.lacking
     fixtures.watch.restart()
@@ -71,7 +72,7 @@ def preflight(fixtures: Fixtures) -> TestOutcome | None:
     return None
 
 
-def _try(bench: Bench, steps: _Steps, mounts: bool) -> None:
+def _try(bench: BackingBench, steps: _Steps, mounts: bool) -> None:
     with bench.store() as store:
         steps.now = "create a layer"
         store.create("base")
@@ -87,7 +88,7 @@ def _try(bench: Bench, steps: _Steps, mounts: bool) -> None:
         steps.now = "close the home"
 
 
-def _write(store: Store, layer_id: str, steps: _Steps) -> None:
+def _write(store: RecordedStore, layer_id: str, steps: _Steps) -> None:
     steps.now = f"get the tree of the layer '{layer_id}', write into it, and put it"
     names = {b"directory": b"of-" + layer_id.encode(), b"directory/file": b"of-%b/file" % layer_id.encode()}
     store.change(layer_id, [replace(one, path=names[one.path]) for one in _FILES])

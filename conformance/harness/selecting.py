@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from conformance.harness.session import Place, Session
+from conformance.harness.place import Place
+from conformance.harness.session import Session
 from conformance.spec import VARIES, Requirement
 
 _RARE: Final = frozenset(("xfs-quota", "reset"))  # what a host or a machine has to be made for

@@ -8,21 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.drivers.protocol import CallLimit
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A directory on a backing filesystem, for stores.
-
-    ``unfit`` says why overlay cannot work on it, ``missing`` why there is none, so that nothing can be run there,
-    ``no_user_xattrs`` why it takes no attributes user.*.
-    """
-
-    backing: str
-    directory: str
-    unfit: str = ""
-    no_user_xattrs: str = ""
-    missing: str = ""
+from conformance.harness.place import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Final, overload
 
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal, in_path, same_names, same_tree
+from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
 from conformance.harness.recorded import RecordedDriver
@@ -56,8 +57,8 @@ class _Seen(dict[bytes, Node]):
         raise Deviation(f"the tree of {self._layer_id} has no {path!r}, which a test looks for")
 
 
-class Store:
-    """One store of a driver under test, with the model of every layer in it."""
+class RecordedStore:
+    """A bench.Store, whose driver and history it has; the Protocol says what the methods do."""
 
     def __init__(
         self,
@@ -82,29 +83,23 @@ class Store:
 
     @property
     def home(self) -> str:
-        """The directory that holds the driver's layers."""
         return self.driver.home
 
     @property
     def image_store(self) -> str:
-        """What another store is given as an image store, so that it reads this one's layers."""
         return self.driver.image_store
 
     def another_opening(self) -> DriverUnderTest:
-        """The same home, opened beside the driver that has it open."""
         assert self._another is not None, "the bench gives every store a way to open its home again"
         return self._another()
 
     def note(self, text: str) -> None:
-        """A sentence for the trace, where the steps do not say it themselves."""
         self._history.note(text, self._store)
 
     def record(self, what: str, seen: str) -> None:
-        """A fact for the result, where the requirements leave open what is seen."""
         self._history.record(what, seen)
 
     def beyond(self, what: str) -> None:
-        """Something was done that no script repeats."""
         self._history.add(Beyond(what))
 
     @overload
@@ -122,10 +117,6 @@ class Store:
     @overload
     def do(self, call: Call) -> Any: ...
     def do(self, call: Call) -> Any:
-        """Perform a call on the driver and on the model; the driver's answer.
-
-        Raises DriverRefused and DriverFailed, after which the model is as it was.
-        """
         answer = self.driver.do(call)
         match call:
             case Create() if call.parent in self._trees:
@@ -136,7 +127,6 @@ class Store:
         return answer
 
     def refuses(self, call: Call) -> str:
-        """The driver's refusal of a call that it must refuse; raises Deviation if it accepts."""
         try:
             self.driver.do(call)
         except DriverRefused as refused:
@@ -145,12 +135,10 @@ class Store:
         raise Deviation(f"{describe(call)}: expected a refusal, but the driver did it", Accepted())
 
     def confirms(self, *layer_ids: str) -> None:
-        """The driver says that there are these layers; raises Deviation."""
         for layer_id in layer_ids:
             self._says_of(layer_id, "there is")
 
     def denies(self, layer_id: str) -> None:
-        """The driver says that there is no such layer; raises Deviation."""
         self._says_of(layer_id, "there is no")
 
     def _says_of(self, layer_id: str, expected: str) -> None:
@@ -158,7 +146,6 @@ class Store:
         equal(f"what the driver says of {layer_id}", f"{said} such layer", f"{expected} such layer", WrongAnswer())
 
     def may_refuse(self, call: Call) -> str | None:
-        """Perform a call that the driver may refuse; its refusal, or None if it did the call."""
         try:
             self.do(call)
         except DriverRefused as refused:
@@ -166,18 +153,16 @@ class Store:
         return None
 
     def create(self, layer_id: str, parent: str = "") -> str:
-        """Create a layer; its id."""
         self.do(Create(layer_id, parent))
         return layer_id
 
     def knows(self, other: Store, *layer_ids: str) -> None:
-        """Layers of another store are seen in this one too, as image stores are."""
+        assert isinstance(other, RecordedStore), "stores of one run are of one kind"
         for layer_id in layer_ids:
             self._trees[layer_id] = other._trees[layer_id]
             self._parents[layer_id] = other._parents[layer_id]
 
     def build(self, chain: Sequence[Iterable[ops.Operation]]) -> list[str]:
-        """A layer for each sequence of operations, each on the one before; their ids."""
         ids: list[str] = []
         for number, operations in enumerate(chain):
             ids.append(self.create(f"layer-{number}", ids[-1] if ids else ""))
@@ -185,7 +170,6 @@ class Store:
         return ids
 
     def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
-        """Mount a layer, do the operations in the tree and in the model, and put it."""
         root = self.do(Get(layer_id))
         try:
             for operation in operations:
@@ -218,10 +202,6 @@ class Store:
         tree.apply(operation)
 
     def tamper(self, operations: Iterable[ops.Operation], where: str = "home") -> None:
-        """Do something to the files of the store, below its home or its own directory ("directory").
-
-        ``{link:LAYER}`` in a path or a content is what the file ``link`` of that layer holds.
-        """
         root = self.driver.home if where == "home" else os.fspath(self.directory)
         for operation in operations:
             try:
@@ -236,15 +216,12 @@ class Store:
             self._history.add(Tampered(self._store, where, operation))
 
     def parent_of(self, layer_id: str) -> str:
-        """The parent that the layer was created on."""
         return self._parents[layer_id]
 
     def expected(self, layer_id: str) -> Snapshot:
-        """The tree as the model has it."""
         return self._trees[layer_id].snapshot()
 
     def observed(self, layer_id: str) -> Snapshot:
-        """The tree as the driver shows it."""
         root = self.do(Get(layer_id))
         try:
             found = replace(observed := observe(root), nodes=_Seen(observed.nodes, layer_id))
@@ -256,7 +233,6 @@ class Store:
             self.do(Put(layer_id))
 
     def shows_model(self, layer_id: str) -> Snapshot:
-        """The layer shows what the model says; raises Deviation."""
         actual = self.observed(layer_id)
         try:
             same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual)
@@ -266,14 +242,12 @@ class Store:
         return actual
 
     def may_show(self, layer_id: str) -> Snapshot | None:
-        """The tree as the driver shows it, None if it refuses to; that of a layer that may be incomplete."""
         try:
             return self.observed(layer_id)
         except DriverRefused:
             return None
 
     def shows_names(self, layer_id: str, expected: Iterable[bytes]) -> Snapshot:
-        """The layer shows exactly these names; raises Deviation."""
         actual = self.observed(layer_id)
         same_names(f"the tree of {layer_id}", expected, actual.nodes)
         return actual
@@ -281,7 +255,6 @@ class Store:
     def shows_files(
         self, layer_id: str, there: Mapping[bytes, bytes | None], gone: Iterable[bytes] = ()
     ) -> Snapshot:
-        """Files with their contents (None: whatever it is) are there, other names are not; raises Deviation."""
         tree = self.observed(layer_id)
         for path, node in tree.nodes.items():
             if node is GHOST:
@@ -298,35 +271,29 @@ class Store:
         return tree
 
     def diff_holds(self, layer_id: str, *expected: str) -> Path:
-        """The archive of a layer, which has exactly these names; raises Deviation."""
         archive = self.diff(layer_id)
         equal(f"the names in the diff of {layer_id}", set(entry_names(archive)), set(expected), WrongAnswer())
         return archive
 
     def diff(self, layer_id: str, parent: str | None = None) -> Path:
-        """The archive of a layer, against its own parent unless another is named."""
         call = self.diffing(layer_id, parent)
         self.do(call)
         return self._history.file_of(call.archive)
 
     def may_diff(self, layer_id: str) -> Path | None:
-        """The archive of a layer, None if the driver refuses to write one."""
         call = self.diffing(layer_id)
         return None if self.may_refuse(call) is not None else self._history.file_of(call.archive)
 
     def diffing(self, layer_id: str, parent: str | None = None) -> Diff:
-        """The call that writes a layer's archive into a new file."""
         against = self._parents[layer_id] if parent is None else parent
         return Diff(layer_id, against, self.label(self._next_archive()))
 
     def applied(
         self, layer_id: str, entries: Iterable[archives.Entry], form: int = tarfile.PAX_FORMAT
     ) -> int | None:
-        """Apply an archive of these entries, which the trace lists."""
         return self.apply(layer_id, self.archive(entries, form))
 
     def archive(self, entries: Iterable[archives.Entry], form: int = tarfile.PAX_FORMAT) -> Path:
-        """An archive of these entries, which the trace lists."""
         listed = list(entries)
         words = [entry.describe() for entry in listed[:_LISTED]]
         if len(listed) > _LISTED:
@@ -334,7 +301,6 @@ class Store:
         return self._written(archives.archive(listed, form), words)
 
     def bytes_of_archive(self, data: bytes, what: str) -> Path:
-        """An archive with these bytes."""
         return self._written(data, [f"{what}, {len(data)} bytes"])
 
     def _written(self, data: bytes, words: Sequence[str]) -> Path:
@@ -348,15 +314,12 @@ class Store:
         return self.directory / f"archive-{self._archives}.tar"
 
     def label(self, archive: Path) -> str:
-        """The label of an archive, for calls that name one."""
         return self._history.label(archive, self._store)
 
     def apply(self, layer_id: str, archive: Path) -> int | None:
-        """Apply an archive to a layer that exists."""
         return self.do(self.applying(layer_id, archive))
 
     def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
-        """The call that applies an archive to a layer."""
         return ApplyDiff(layer_id, self._parents[layer_id], self.label(archive))
 
 

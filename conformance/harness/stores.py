@@ -1,8 +1,9 @@
-"""Where tests get their stores from."""
+"""The bench that tests get their stores from, and why a test is left."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,30 +25,24 @@ from conformance.drivers.protocol import (
     ProcessState,
 )
 from conformance.harness.attribution import of_the_driver
+from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.entries import entry_names
+from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
-from conformance.harness.session import Place, Session
-from conformance.harness.store import Store
+from conformance.harness.session import Session
+from conformance.harness.skips import DECLINED, NOT_APPLICABLE, not_applicable
+from conformance.harness.store import RecordedStore
 from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.calls import Diff
 from conformance.history.findings import Accepted, StillMounted
-from conformance.history.steps import Beyond, Called, History, Opened
+from conformance.history.steps import Beyond, Called, History, Opened, Waited
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
 from conformance.operations import ops
 from conformance.spec import Capability, Requirement
 from conformance.spec.errors import HarnessError
-
-DECLINED = "declined: "
-NOT_APPLICABLE = "not applicable: "
-UNTESTED = "untested: "
-
-
-def not_applicable(reason: str) -> None:
-    """Leave a test, because this kernel, filesystem or privilege level cannot show what it is about."""
-    pytest.skip(NOT_APPLICABLE + reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +88,8 @@ class Uppers:
         self.shared = self.shared or ", ".join(twice)
 
 
-class Bench:
-    """Opens stores of the driver under test on one backing filesystem, each in a directory of its own."""
+class BackingBench:
+    """A bench.Bench: each store is in a directory of its own. The Protocol says what the methods do."""
 
     def __init__(
         self,
@@ -121,32 +116,23 @@ class Bench:
 
     @property
     def info(self) -> DriverInfo:
-        """Who the driver is."""
         return self._fixtures.source.info
 
     @property
     def place(self) -> Place:
-        """The backing filesystem."""
         return self._place
 
     def has(self, capability: str) -> bool:
-        """Whether host and driver have a capability."""
         return not self.why_not(capability)
 
     def why_not(self, capability: str) -> str:
-        """Why host or driver lacks a capability, with the word for it; "" if they have it."""
         return lacks(self._fixtures, (capability,), self._place)
 
     @property
     def recorded(self) -> list[Any] | None:
-        """What was drawn when the case that is replayed was recorded; None in a run of its own."""
         return None if self._replayed is None else list(self._replayed)
 
     def draw(self, data: st.DataObject, strategy: st.SearchStrategy[_T]) -> _T:
-        """A value of a property's example, recorded in the history; in a replay, the recorded one.
-
-        Raises CannotReplay if the test draws more often than it did then.
-        """
         if self.hung:  # as before, for hypothesis; but what was drawn for the failure stays recorded
             return data.draw(strategy)
         drawn = self.history.drawn
@@ -163,10 +149,32 @@ class Bench:
         return value
 
     def need(self, *capabilities: str) -> None:
-        """Leave the test if one of these is lacking."""
         reason = lacks(self._fixtures, capabilities, self._place)
         if reason:
             pytest.skip(reason)
+
+    def begin(self) -> None:
+        self.history.begin()
+
+    def begin_drawing(self) -> None:
+        self.tries.begin()
+        self.history.drawn.clear()
+
+    def drew(self, value: object) -> None:
+        self.history.drawn.append(value)
+
+    def failed(self, error: Exception) -> None:
+        self.tries.failed(error)
+        self.history.stop()
+
+    def note(self, text: str) -> None:
+        self.history.note(text)
+
+    def wait_for_next_second(self) -> None:
+        second = int(time.time())
+        while int(time.time()) == second:
+            os.sched_yield()
+        self.history.add(Waited())
 
     @contextmanager
     def store(
@@ -178,14 +186,7 @@ class Bench:
         id_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
         umask: int | None = None,
-    ) -> Iterator[Store]:
-        """A fresh store, gone afterwards. The first of an example begins its history.
-
-        ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
-        An OSError about what is in the store is a deviation of the driver (conformance.harness.attribution).
-        Raises Leak if the driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the
-        test is left where it cannot be set.
-        """
+    ) -> Iterator[RecordedStore]:
         if umask is not None and not self._fixtures.source.sets_umask:
             not_applicable("the umask of the driver's process cannot be set: the harness did not start it")
         if self.hung:
@@ -204,7 +205,7 @@ class Bench:
             uppers = Uppers(directory)
             look = uppers.look if self.has("own-mounts") else lambda: None
             recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look)
-            workbench = Store(
+            workbench = RecordedStore(
                 recorded,
                 directory,
                 self.history,
@@ -234,7 +235,6 @@ class Bench:
                 raise Leak(said, StillMounted())
 
     def refuses(self, options: Sequence[str] = ()) -> str:
-        """The driver's refusal to open a fresh home; raises Deviation if it opens it."""
         try:
             with self.store("other", options=options) as store:
                 self.history.stop()
@@ -245,7 +245,7 @@ class Bench:
             return str(refused)
 
     def state_of(self, store: Store) -> ProcessState:
-        """That of the process of the store's driver just now; leaves the test where it cannot be looked at."""
+        assert isinstance(store, RecordedStore), "stores of one run are of one kind"
         process = store.driver.process
         if process is None:
             not_applicable("no process of the driver, that lasts from call to call, can be looked at")
@@ -304,7 +304,6 @@ class Bench:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """An empty directory on the backing filesystem, gone afterwards with all that is mounted in it."""
         self._made += 1
         directory = self._directory / f"s{self._made}"
         directory.mkdir(parents=True)
@@ -323,14 +322,12 @@ class Bench:
             remove_tree(directory)
 
     def open_at(self, directory: Path) -> DriverUnderTest:
-        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
         self.history.add(Beyond("the store is on a disk whose power is cut"))
         with self._fixtures.watch.in_driver():
             driver = self._fixtures.source.open(OpenRequest(directory, limit=self._fixtures.session.limit))
         return RecordedDriver(driver, self._fixtures.watch, self.history, "store")
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
-        """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
         if self._fixtures.source.attempt is None:
             pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
         self.history.add(Beyond("the driver was opened in a process of its own, on a simulated kernel"))

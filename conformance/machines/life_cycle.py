@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from conformance.harness.assertions import same_tree
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Get, Put, Remove, Reopen
 from conformance.history.turns import (
     CopyLayer,
@@ -136,13 +135,12 @@ class LifeCycle:
     """
 
     def __init__(self, bench: Bench, stores: int) -> None:
-        bench.tries.begin()
+        bench.begin_drawing()
         self._bench = bench
         self._archives = bench.has("diff") and bench.has("apply")
         self._stack = ExitStack()
         names = ("origin", "other")[:stores]
         self._stores = [_Lived(self._stack.enter_context(bench.store(name))) for name in names]
-        bench.history.drawn.clear()
 
     def begin(self) -> None:
         """The layers that every example begins with."""
@@ -151,7 +149,7 @@ class LifeCycle:
 
     def take(self, turn: Turn) -> None:
         """Take a turn, and record it, so that it can be taken again without hypothesis."""
-        self._bench.history.drawn.append(turn)
+        self._bench.drew(turn)
         lived = self._stores[turn.which % len(self._stores)]
         match turn:
             case HoldLayer():
@@ -175,8 +173,7 @@ class LifeCycle:
         """Look at every layer once more, after the turns or the failure of one of them."""
         of_a_turn = sys.exc_info()[1]
         if isinstance(of_a_turn, Exception):
-            self._bench.tries.failed(of_a_turn)
-            self._bench.history.stop()
+            self._bench.failed(of_a_turn)
         try:
             with self._stack:
                 for lived in self._stores:
@@ -185,7 +182,7 @@ class LifeCycle:
                 for lived in self._stores:
                     lived.release_all()
         except Exception as error:
-            self._bench.tries.failed(error)
+            self._bench.failed(error)
             raise
 
     def _hold(self, lived: _Lived, layer_id: str) -> None:

@@ -35,7 +35,7 @@ from conformance.harness.channel import Channel, opened
 from conformance.harness.deviation import Deviation
 from conformance.harness.plugin import ConformancePlugin
 from conformance.harness.selecting import load_settings, requirements_of
-from conformance.harness.stores import UNTESTED
+from conformance.harness.skips import UNTESTED
 from conformance.harness.task import Task
 from conformance.harness.worker import ENDED_WELL, arguments, tell
 from conformance.history.case import Case

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation, Leak
-from conformance.harness.stores import Bench
-from conformance.suites.cases import Layer
+from conformance.operations import ops
 
+Layer = tuple[ops.Operation, ...]
 Chain = tuple[Layer, ...]
 
 
@@ -23,7 +24,7 @@ def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], 
     except (Deviation, DriverRefused) as error:
         if isinstance(error, Leak) or not bench.shrinks:
             raise
-        bench.tries.failed(error)
+        bench.failed(error)
         check(_fewest(whole, lambda fewer: _fails(check, fewer)))
         raise  # it does not come again
 

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import between, equal, nothing, one_of
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Create, Get, Put
 from conformance.lab.project import project_of, taken_below
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from conformance.harness.assertions import between, equal, nothing
-from conformance.harness.store import Store
+from conformance.harness.bench import Store
 from conformance.history.findings import MountedTwice, StillMounted, TreeGone
 from conformance.lab import mountinfo
 

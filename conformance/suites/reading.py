@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.protocol import DriverRefused
+from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, not_applicable
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD

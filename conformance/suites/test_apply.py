@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from conformance.harness.assertions import equal, nothing, same_field, same_tree
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops

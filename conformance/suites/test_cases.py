@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from conformance.harness.assertions import nothing, same_field, same_tree
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench
 from conformance.history.calls import Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.harness.assertions import same_tree
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops
 from conformance.suites.homes import unchanged_on_disk

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal, nothing
+from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import entry_names
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, not_applicable
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
 from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
 from conformance.operations import ops

@@ -10,8 +10,7 @@ import pytest
 
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Changes, Create, DiffSize, Exists, Get, Metadata, Put, Status
 from conformance.lab import namespace
 from conformance.operations import archives, ops

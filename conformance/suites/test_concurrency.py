@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal, nothing, same_entries, same_tree
+from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import content_of
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
 from conformance.history.calls import ApplyDiff, Create, Diff, Exists, Get, Put, Remove
 from conformance.history.concurrent import Call
 from conformance.lab import namespace

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Get, Put, Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD

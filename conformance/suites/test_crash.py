@@ -15,8 +15,8 @@ import pytest
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal
+from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
-from conformance.harness.stores import Bench
 from conformance.history.calls import ApplyDiff, Create, Remove
 from conformance.lab.backing import backing_named
 from conformance.lab.devices import sync_filesystem
@@ -46,8 +46,8 @@ _STEPS = 14  # of a drawn history
 @contextmanager
 def own_disk(bench: Bench) -> Iterator[Disk]:
     """A disk with the filesystem that the test is about, on the filesystem that holds the run's own."""
-    bench.history.begin()
-    bench.history.note(f"a disk of its own with {bench.place.backing}, and a store on it")
+    bench.begin()
+    bench.note(f"a disk of its own with {bench.place.backing}, and a store on it")
     with bench.directory() as directory:
         files = Path(bench.place.directory).parent / f"disk-of-{directory.parent.name}"
         with disk(backing_named(bench.place.backing), files, directory) as made:
@@ -80,7 +80,7 @@ def run(bench: Bench, disk: Disk, driver: DriverUnderTest, history: History, ste
 def _note(bench: Bench, step: Step) -> None:
     """A sync is no call of the driver; calls are recorded by themselves."""
     if isinstance(step, Sync):
-        bench.history.note(describe(step))
+        bench.note(describe(step))
 
 
 def last_step(kind: type[Changing]) -> tuple[list[Step], Step]:
@@ -133,7 +133,7 @@ def test_a_power_cut_at_every_write(bench: Bench, kind: type[Changing]) -> None:
             marks = disk.begun_at(moment)
             ended = Ended(safe + 2, safe + 2) if "settled" in marks else Ended(safe, safe + 1)
             where = f"power cut {moment}, {'after' if 'returned' in marks else 'in'} {describe(step)}"
-            bench.history.note(where)
+            bench.note(where)
             with disk.mounted(image):
                 found += [
                     Deviation(f"{where}: {one}", requirements=one.requirements)
@@ -151,7 +151,7 @@ def test_a_power_cut_at_any_moment(bench: Bench) -> None:
         seed = random.randrange(2**32)
         history = History()
         with own_disk(bench) as disk:
-            bench.history.note(f"a history of seed {seed}")
+            bench.note(f"a history of seed {seed}")
             with disk.powered(), store_on(bench, disk) as driver:
                 ended = cut_while_running(bench, disk, driver, history, random.Random(seed))
             with disk.mounted():
@@ -194,7 +194,7 @@ def cut_while_running(
     synced = max(index for index in list(ended) if isinstance(history.steps[index], Sync))
     disk.cut()
     begun = len(history.steps) - 1
-    bench.history.note("power cut")
+    bench.note("power cut")
     thread.join()
     return Ended(synced, begun)
 
@@ -210,7 +210,7 @@ def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, kind: type[Chang
             run(bench, disk, driver, history, [*before, *([] if before else [Sync()])])
             safe = len(history.steps) - 1
             disk.cut(REFUSING)
-            bench.history.note("from now on the disk fails every write")
+            bench.note("from now on the disk fails every write")
             try:
                 run(bench, disk, driver, history, [step])
                 done = True
@@ -226,11 +226,9 @@ def test_a_disk_that_refuses_writes_is_no_success(bench: Bench, kind: type[Chang
 @pytest.mark.requirement("OVL-CRASH-RESET")
 def test_a_reset_of_the_machine(bench: Bench) -> None:
     """The machine was reset while a history ran; the store that it left is looked at now."""
-    bench.history.begin()
+    bench.begin()
     for left in churn.left_behind(bench.place.backing):
-        bench.history.note(
-            f"a history of seed {left.seed} came to step {left.ended.begun}, and the machine was reset"
-        )
+        bench.note(f"a history of seed {left.seed} came to step {left.ended.begun}, and the machine was reset")
         with left.mounted() as store:
             found = check(left.history, left.ended, partial(bench.open_at, store))
         if found:

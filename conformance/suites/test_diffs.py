@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal, nothing, same_bytes, same_entries, same_tree
+from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import content_of, entry_names, members
-from conformance.harness.store import Store
-from conformance.harness.stores import UNTESTED, Bench
+from conformance.harness.skips import UNTESTED
 from conformance.history.calls import Get, Put
 from conformance.history.findings import WrongAnswer
-from conformance.history.steps import Waited
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD, chains
 from conformance.operations.trees import Snapshot
@@ -250,10 +248,7 @@ def test_a_diff_is_the_same_a_second_later(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a"), ops.RemoveTree(b"d"), ops.CreateFile(b"new", b"new", 0o644)]])
         first = store.diff("layer-1").read_bytes()
-        second = int(time.time())
-        while int(time.time()) == second:
-            os.sched_yield()
-        bench.history.add(Waited())
+        bench.wait_for_next_second()
         same_bytes("the diff of layer-1, a second later", first, store.diff("layer-1").read_bytes())
 
 

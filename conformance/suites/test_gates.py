@@ -9,8 +9,8 @@ import pytest
 
 from conformance.drivers.protocol import Answer, DriverRefused, OpenRequest
 from conformance.harness.assertions import equal, names
+from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
-from conformance.harness.stores import Bench
 from conformance.history.calls import Status
 from conformance.lab.pretend import Pretence
 from conformance.suites.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
@@ -30,7 +30,7 @@ def answer_of(bench: Bench, cell: Cell) -> Answer:
 
 def judge(bench: Bench, some: Iterable[Cell]) -> None:
     """The driver answers each as it should; raises Deviation with all that it does not."""
-    bench.history.begin()
+    bench.begin()
     gates_kernel = bench.has("gates-kernel")
     listed = [cell for cell in some if can_be_asked(bench, cell)]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
@@ -39,7 +39,7 @@ def judge(bench: Bench, some: Iterable[Cell]) -> None:
     for cell, answer in zip(listed, answers, strict=True):
         right = wanted(cell, gates_kernel=gates_kernel)
         done, said = _word(answer.opened), " ".join(answer.text.split())[:300]
-        bench.history.note(f"open a home on {cell} -> {done}: {said}")
+        bench.note(f"open a home on {cell} -> {done}: {said}")
         if answer.opened != right.opens:
             wrong.append(f"{cell}: expected it {_word(right.opens)}; it was {done}: {said}")
         elif right.words and not any(word.lower() in answer.text.lower() for word in right.words):
@@ -71,7 +71,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     Every second word is tried; a driver takes a process for each, and most of the time is its start.
     """
     bench.need("pretend")
-    bench.history.begin()
+    bench.begin()
     words = [(word, True) for word in TRUE_WORDS[::2]] + [(word, False) for word in FALSE_WORDS[::2]]
 
     def attempt(word: str) -> Answer:
@@ -84,7 +84,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     wrong = []
     for (word, opens), answer in zip(words, answers, strict=True):
         said = f"open a home on kernel 3.18 with override_kernel_check={word} -> {_word(answer.opened)}"
-        bench.history.note(said)
+        bench.note(said)
         if answer.opened != opens:
             wrong.append(f"{said}; expected it {_word(opens)}: {' '.join(answer.text.split())[:300]}")
     if wrong:
@@ -137,15 +137,15 @@ def test_the_whole_matrix(bench: Bench, gate: str) -> None:
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-GATE-REAL-OVERLAY")
 def test_a_real_overlay_is_refused(bench: Bench) -> None:
-    bench.history.begin()
-    bench.history.note("open a home on a real overlay  (to be refused)")
+    bench.begin()
+    bench.note("open a home on a real overlay  (to be refused)")
     names(bench.refuses().lower(), "overlay")
 
 
 @pytest.mark.requirement("OVL-GATE-D-TYPE")
 def test_a_missing_d_type_is_said(bench: Bench) -> None:
-    bench.history.begin()
-    bench.history.note("open a home on xfs that was made with ftype=0")
+    bench.begin()
+    bench.note("open a home on xfs that was made with ftype=0")
     try:
         with bench.store("other") as store:
             said = {key.lower(): value for key, value in store.do(Status()).items()}

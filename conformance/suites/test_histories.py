@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench
 from conformance.machines.life_cycle import repeat, state_machine
 
 _STEPS = 12

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import between, equal, nothing
+from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
 from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
 from conformance.operations import archives, ops

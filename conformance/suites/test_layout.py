@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.harness.assertions import equal, nothing
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Reopen
 from conformance.operations import ops
 from conformance.operations.strategies import STANDARD

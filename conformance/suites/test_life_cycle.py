@@ -9,8 +9,7 @@ import pytest
 
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, nothing, same_tree
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Create, Diff, Get, Put, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops

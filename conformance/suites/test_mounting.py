@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conformance.harness.assertions import equal, names, nothing, same_tree
+from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, not_applicable
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Get, Put, Reopen
 from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
@@ -101,7 +101,7 @@ def test_the_page_boundary(bench: Bench, beyond: int) -> None:
     lowers = 23  # odd, so that homes of odd and even length together reach every length of data
     with bench.store() as probe:
         added = len(probe.home) - len(str(probe.directory))  # what the adapter puts behind the directory
-    bench.history.begin()
+    bench.begin()
     wanted = _PAGE + beyond
     # lowerdir=H/l/X:...,upperdir=H/ID/diff,workdir=H/ID/work, with H the home and ID as long as it takes
     fixed = len("lowerdir=,upperdir=,workdir=") + 2 * len("//diff") + lowers * _SHORT + lowers - 1

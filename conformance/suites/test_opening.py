@@ -9,8 +9,9 @@ import pytest
 
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import between, equal, names, nothing
+from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
-from conformance.harness.stores import Bench, not_applicable
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Reopen, Status
 from conformance.lab import namespace
 from conformance.operations import ops
@@ -76,8 +77,8 @@ _OWN = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by contain
 
 def refused(bench: Bench, *words: str, naming: str = "") -> str:
     """Opening with these options is refused, with a word, and leaves nothing behind; what the driver said."""
-    bench.history.begin()
-    bench.history.note(f"open a home with the options {list(words)}  (to be refused)")
+    bench.begin()
+    bench.note(f"open a home with the options {list(words)}  (to be refused)")
     said = bench.refuses(options=words)
     names(said.lower(), naming.lower())
     return said
@@ -171,8 +172,8 @@ def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
     with bench.directory() as directory:
         home = directory / "home"
         home.mkdir()
-        bench.history.begin()
-        bench.history.note("open a home with the option nonsense=1")
+        bench.begin()
+        bench.note("open a home with the option nonsense=1")
         try:
             with bench.store("other", path=lambda _: home, options=["nonsense=1"]):
                 not_applicable("the driver accepts any option")

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import between, equal, names
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, not_applicable
+from conformance.harness.bench import Bench, Store
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Get, Put, Remove, Reopen
 from conformance.lab.project import put_into_project
 from conformance.suites import limits

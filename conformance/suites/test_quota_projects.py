@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Remove, Reopen
 from conformance.lab.project import project_of, put_into_project
 from conformance.suites import limits

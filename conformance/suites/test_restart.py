@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.harness.assertions import equal, nothing, same_names, same_tree
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops

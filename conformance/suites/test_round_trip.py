@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import entry_names
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
 from conformance.history.findings import TreeDiffers, WrongAnswer
 from conformance.operations import ops
 from conformance.operations.comparing import compared

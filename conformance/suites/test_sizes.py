@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench, Store
 from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.harness.assertions import equal, nothing, one_of
-from conformance.harness.stores import Bench
+from conformance.harness.bench import Bench
 from conformance.history.calls import Metadata, Status
 from conformance.lab import namespace
 from conformance.operations.strategies import STANDARD

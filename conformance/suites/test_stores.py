@@ -11,9 +11,8 @@ import pytest
 
 from conformance.drivers.protocol import IdRange
 from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import members
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry

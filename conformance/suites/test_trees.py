@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal
+from conformance.harness.bench import Bench
 from conformance.harness.deviation import charged_to
-from conformance.harness.stores import Bench
 from conformance.history.calls import Get, Put
 from conformance.operations import ops
 from conformance.operations.strategies import CAPABILITY, STANDARD, chains

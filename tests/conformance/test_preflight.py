@@ -23,8 +23,9 @@ from conformance.drivers.protocol import (
     OpenRequest,
 )
 from conformance.harness.channel import event_of, new_token
+from conformance.harness.place import Place
 from conformance.harness.preflight import Unusable, preflight
-from conformance.harness.session import Place, Session
+from conformance.harness.session import Session
 from conformance.harness.stores import Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch

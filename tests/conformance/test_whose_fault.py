@@ -23,10 +23,11 @@ from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
+from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
-from conformance.harness.session import Place, Session
-from conformance.harness.store import Store
-from conformance.harness.stores import Bench, Fixtures
+from conformance.harness.session import Session
+from conformance.harness.store import RecordedStore
+from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
 from conformance.history.calls import Remove
@@ -104,10 +105,10 @@ class Fake:
         raise DriverFailed("NameError: name 'retrun' is not defined")
 
 
-def store_of(scratch: Path) -> Store:
+def store_of(scratch: Path) -> RecordedStore:
     history = History()
     fake: Any = Fake(scratch)  # it has what is called
-    return Store(RecordedDriver(fake, Stopwatch(), history, "store"), scratch, history)
+    return RecordedStore(RecordedDriver(fake, Stopwatch(), history, "store"), scratch, history)
 
 
 def test_a_name_that_a_tree_lacks_is_a_deviation(scratch: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_call_without_an_answer_is_not_shrunk(scratch: Path) -> None:
         raise DriverFailed("did not answer")
 
     with pytest.raises(DriverFailed):
-        check_fewest(Bench(fixtures, Place("host", str(scratch)), "main"), [(), ()], check)
+        check_fewest(BackingBench(fixtures, Place("host", str(scratch)), "main"), [(), ()], check)
     assert checked == [2]
 
 
