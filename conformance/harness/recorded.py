@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from conformance.drivers.performing import perform
 from conformance.drivers.protocol import Change, DriverFailed, DriverRefused, DriverUnderTest, ProcessOfDriver
+from conformance.harness.invariants import NoWatch, Watch
 from conformance.harness.timing import Stopwatch
 from conformance.history.calls import (
     ApplyDiff,
@@ -42,9 +43,11 @@ class RecordedDriver:
         history: History,
         store: str,
         after_get: Callable[[], None] = lambda: None,
+        invariants: Watch | None = None,
     ) -> None:
         self._driver = driver
         self._after_get = after_get
+        self.invariants = invariants or NoWatch()
         self._watch = watch
         self._history = history
         self._store = store
@@ -53,16 +56,22 @@ class RecordedDriver:
         """Perform a call and record it with its outcome; raises DriverRefused and DriverFailed."""
         refused: str | None = None
         answer: Any = None
+        if threading.current_thread() is not threading.main_thread():
+            self.invariants.stop()
+        self.invariants.before()
         try:
             with self._watch.in_driver():
                 result = perform(self._driver, call, self._history.file_of)
             answer = _short(result)
         except (DriverRefused, DriverFailed) as error:
             refused = str(error)
+            if isinstance(error, DriverFailed):
+                self.invariants.stop()
             raise
         finally:
             if threading.current_thread() is threading.main_thread():
                 self._history.add(Called(self._store, call, refused, answer))
+                self.invariants.after(call, refused=refused is not None)
             else:
                 self._history.add(Beyond(f"{describe(call)}, by one of several concurrent callers"))
         match call:
@@ -70,7 +79,9 @@ class RecordedDriver:
                 self._after_get()
             case Reopen():
                 again = cast(DriverUnderTest, result)
-                return RecordedDriver(again, self._watch, self._history, self._store, self._after_get)
+                return RecordedDriver(
+                    again, self._watch, self._history, self._store, self._after_get, self.invariants
+                )
         return result
 
     @property
