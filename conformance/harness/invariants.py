@@ -64,13 +64,13 @@ class Broken:
 
 @dataclass(slots=True)
 class Found:
-    """What was found in this process, by the name of the test that found it first."""
+    """What was found in this process, and for which test first; a test is told by its bench."""
 
-    first: dict[tuple[str, str], str] = field(default_factory=dict)
+    first: dict[tuple[str, str], object] = field(default_factory=dict)
 
-    def is_news(self, broken: Broken, test: str) -> bool:
+    def is_news(self, broken: Broken, bench: object) -> bool:
         """Whether it is this test that has to report it."""
-        return self.first.setdefault((broken.requirement, broken.kind), test) == test
+        return self.first.setdefault((broken.requirement, broken.kind), bench) is bench
 
 
 class Watch(Protocol):
@@ -115,8 +115,8 @@ class Invariants:
         self,
         selected: Collection[str],
         directory: Path,
-        home: Callable[[], str],
-        process: Callable[[], ProcessOfDriver | None],
+        home: str,
+        process: ProcessOfDriver | None,
         report: Callable[[Broken], bool],
         *,
         mounts: bool,
@@ -148,7 +148,7 @@ class Invariants:
         if self._looks_at_mounts:
             self._mounts = self._mounted()
         if self._looks_at_files:
-            self._files = files_of(self._home())
+            self._files = files_of(self._home)
         self._state = self._look_at_process()
 
     def after(self, call: Call, *, refused: bool) -> None:
@@ -163,7 +163,7 @@ class Invariants:
         if self._looks_at_mounts and not isinstance(call, Reopen | Close):
             yield from mounts_broken(call, kind, said, self._mounts, self._mounted())
         if self._looks_at_files and self._files is not None and not isinstance(call, Reopen | Close):
-            now = files_of(self._home())
+            now = files_of(self._home)
             if now is not None:
                 yield from files_broken(call, kind, said, self._files, now)
         if self._state and not isinstance(call, Reopen | Close):
@@ -190,17 +190,16 @@ class Invariants:
                 yield Broken(DESCRIPTORS, kind, text)
 
     def _mounted(self) -> list[str]:
-        home = self._home()
+        home = self._home
         return [point for point in namespace.mounts_below(self._directory) if point != home]
 
     def _look_at_process(self) -> ProcessState | None:
         if PROCESS not in self._selected and DESCRIPTORS not in self._selected:
             return None
-        process = self._process()
-        if process is None:
+        if self._process is None:
             return None
         with suppress(DriverFailed):  # it ended; the test says so
-            return process.state()
+            return self._process.state()
         return None
 
 
@@ -272,8 +271,8 @@ def _uppermost(paths: Collection[str]) -> tuple[str, ...]:
 def files_of(home: str) -> dict[str, Entry] | None:
     """What is below a home, without hidden files, locks and what is mounted; None if it is too much to look at.
 
-    Of a directory mode and owner, of everything else its inode, links, size and times, too: a write and a change of
-    attributes set the ctime (inode(7)).
+    Of directories and character devices, whiteouts among them, mode and owner; of everything else its inode, links,
+    size and times, too: a write and a change of attributes set the ctime (inode(7)).
     """
     found: dict[str, Entry] = {}
     pending = [""]
@@ -303,8 +302,9 @@ def _counts(path: str) -> bool:
 
 
 def _entry(status: os.stat_result) -> Entry:
-    if stat.S_ISDIR(status.st_mode):
-        return status.st_mode, status.st_uid, status.st_gid
+    if stat.S_ISDIR(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        # The kernel shares one inode of the work directory among whiteouts, and gives it up with the next mount.
+        return status.st_mode, status.st_uid, status.st_gid, status.st_rdev
     return (
         status.st_mode,
         status.st_uid,

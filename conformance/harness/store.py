@@ -103,6 +103,7 @@ class RecordedStore:
         self._history.record(what, seen)
 
     def beyond(self, what: str) -> None:
+        self.driver.invariants.stop()
         self._history.add(Beyond(what))
 
     @overload
@@ -209,6 +210,7 @@ class RecordedStore:
         tree.apply(operation)
 
     def tamper(self, operations: Iterable[ops.Operation], where: str = "home") -> None:
+        self.driver.invariants.tampered()
         root = self.driver.home if where == "home" else os.fspath(self.directory)
         for operation in operations:
             try:
@@ -284,8 +286,8 @@ class RecordedStore:
         return archive
 
     def tells_links(self, layer_id: str) -> bool:
-        # In a user namespace, the kernel cannot follow the origin of a file that it copied up. Until the mount ends,
-        # such a file and a link to it show two inode numbers (observed on Linux 6.18).
+        # In a user namespace, the kernel cannot follow the origin of a file that it copied up. Until the mount
+        # ends, such a file and a link to it show two inode numbers (observed on Linux 6.18).
         return self._privileged or not self._held[layer_id]
 
     def diff(self, layer_id: str, parent: str | None = None) -> Path:

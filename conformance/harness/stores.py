@@ -28,6 +28,7 @@ from conformance.harness.attribution import of_the_driver
 from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.entries import entry_names
+from conformance.harness.invariants import Found, Invariants
 from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Session
@@ -56,6 +57,7 @@ class Fixtures:
     requirements: dict[str, Requirement]
     capabilities: dict[str, Capability]
     tries: Tries = field(default_factory=Tries)
+    found: Found = field(default_factory=Found)
 
 
 _T = TypeVar("_T")
@@ -204,13 +206,14 @@ class BackingBench:
             driver = self._opened(request, directory)
             uppers = Uppers(directory)
             look = uppers.look if self.has("own-mounts") else lambda: None
-            recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look)
+            invariants = self._invariants(driver, directory)
+            recorded = RecordedDriver(driver, self._fixtures.watch, self.history, name or "store", look, invariants)
             workbench = RecordedStore(
                 recorded,
                 directory,
                 self.history,
                 name,
-                lambda: self._beside(request),
+                lambda: self._beside(request, invariants),
                 self._left_out,
                 privileged=self.privileged,
             )
@@ -252,7 +255,20 @@ class BackingBench:
         assert process is not None, "the test was left"
         return process.state()
 
-    def _beside(self, request: OpenRequest) -> DriverUnderTest:
+    def _invariants(self, driver: DriverUnderTest, directory: Path) -> Invariants:
+        found = self._fixtures.found
+        return Invariants(
+            self._fixtures.session.selected,
+            directory,
+            driver.home,
+            getattr(driver, "process", None),
+            lambda broken: found.is_news(broken, self),
+            mounts=self.has("own-mounts"),
+            layout=self.has("home-layout"),
+        )
+
+    def _beside(self, request: OpenRequest, invariants: Invariants) -> DriverUnderTest:
+        invariants.stop()
         self.history.add(Beyond("a second driver opened the home concurrently"))
         return self._fixtures.source.open(request)
 
