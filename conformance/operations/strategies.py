@@ -33,9 +33,23 @@ PATHS: Final = (
     b"d/" + _LONG,
 )
 # All of other lengths: a comparison of two trees may take files of one size and one time for the same.
-_CONTENTS: Final = (b"", b"x", b"yy", b"zzz" * 1700)
-_MODES: Final = (0o644, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0)
-_TIMES: Final = (0, 1, 10**9, 1_400_000_000_123_456_789, 1_400_000_000_999_999_999, 4_000_000_000 * 10**9)
+# Blocks of a file and of an archive end at 512 bytes, and records of an archive at 10,240.
+_CONTENTS: Final = (b"", b"x", b"yy", b"zzz" * 1700, b"b" * 512, b"B" * 513, b"r" * 10_240, b"p" * 65_537)
+_MODES: Final = (0o644, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0, 0o3770, 0o7777)
+# In nanoseconds: before 1970, and around the ends of 31, 32 and 33 bits of seconds (the octal digits of a header).
+_TIMES: Final = (
+    0,
+    1,
+    10**9,
+    1_400_000_000_123_456_789,
+    1_400_000_000_999_999_999,
+    4_000_000_000 * 10**9,
+    -1,
+    -1_500_000_000,
+    2**31 * 10**9,
+    2**32 * 10**9 + 1,
+    2**33 * 10**9,
+)
 # vfs_cap_data, revision 2 (capabilities(7)): cap_net_bind_service permitted and effective
 CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
 
@@ -45,7 +59,15 @@ _LINKS: Final = ((b"hard", b"e/hard"), (b"a", b"d/a", b"b"))
 _VALUES: Final = (b"red", b"a=b\n", b"\xff\0" * 100)
 # xfs has 9 bits for a major and 18 for a minor number (tried; others have 12 and 20)
 _DEVICES: Final = ((1, 3), (0, 1), (5, 300), (511, 262143))
-_OWNERS: Final = ((0, 7), (1000, 1000), (2**31, 5))
+# A header has seven octal digits, 2,097,151 at most; the kernel has 2^32-1 for "no owner".
+_OWNERS: Final = (
+    (0, 7),
+    (1000, 1000),
+    (2**31, 5),
+    (65_535, 65_536),
+    (2_097_151, 2_097_152),
+    (2**32 - 2, 2**31 - 1),
+)
 
 
 def _all(make: Callable[..., ops.Operation], *pools: Sequence[Any]) -> tuple[ops.Operation, ...]:
