@@ -230,9 +230,10 @@ def files_broken(
     changed = {path for path in before.keys() & after.keys() if before[path] != after[path]}
     layer, links = _touches(call, refused=kind.endswith("refused"))
     own = {path for path in gone | came | changed if layer and path.split("/", 1)[0] == layer}
-    # Names that are no layer's are the driver's own. A call that has an effect may make such a directory.
-    driver_s = {path for path in came if layer and "/" not in path and stat.S_ISDIR(after[path][0])}
-    gone, came, changed = gone - own, came - own - driver_s, changed - own
+    if not kind.endswith("refused") and isinstance(call, Create | Remove | ApplyDiff | Get | Put):
+        # What holds no layer is the driver's own: places for layers that are made, removed or mounted.
+        own |= {path for path in gone | came | changed if not _of_layers(path, before, after)}
+    gone, came, changed = gone - own, came - own, changed - own
     short = sorted(path for path in came | gone if path.startswith(f"{_LINKS}/"))
     if links and len(short) <= 1:
         gone, came = gone - set(short), came - set(short)
@@ -245,6 +246,13 @@ def files_broken(
             yield Broken(
                 FILES, f"{kind}: {what}", f"{said} {what} in the home: {', '.join(sorted(paths)[:8])}", finding
             )
+
+
+def _of_layers(path: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> bool:
+    first = path.split("/", 1)[0]
+    return first == _LINKS or any(
+        f"{first}/{name}" in files for name in ("diff", "link") for files in (before, after)
+    )
 
 
 def _touches(call: Call, *, refused: bool) -> tuple[str, bool]:
@@ -276,6 +284,7 @@ def files_of(home: str) -> dict[str, Entry] | None:
     """
     found: dict[str, Entry] = {}
     pending = [""]
+    device = os.stat(home).st_dev if os.path.isdir(home) else 0
     while pending:
         directory = pending.pop()
         try:
@@ -288,9 +297,10 @@ def files_of(home: str) -> dict[str, Entry] | None:
                 continue
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                found[path] = _entry(status)
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(path)
+                if status.st_dev == device:
+                    found[path] = _entry(status)
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(path)
         if len(found) > _ENTRIES:
             return None
     return found

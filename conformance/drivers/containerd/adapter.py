@@ -28,6 +28,7 @@ _DECLINED = {
     "diff-size": "containerd's Usage counts disk blocks and directories, not the bytes of a difference",
     "aufs-metadata": "containerd follows the image specification, which has no metadata of AUFS",
     "nested-whiteouts": "containerd follows the image specification, which does not decide on nested whiteouts",
+    "apply-stream": "containerd applies what its content store holds, and the adapter puts archives there whole",
     "applied-size": "containerd says of an archive what it is, not what it brought",
     "bare-home": "containerd knows its snapshots by a database beside them",
     "busy-parents": "containerd's parents are committed snapshots, and what is mounted for writing is none",

@@ -166,7 +166,10 @@ class _Plugin:
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         query = urlencode({"id": layer_id, "parent": parent})
-        with archive.open("rb") as file, calling(self._server, self._request.limit, "ApplyDiff") as connection:
+        with (
+            archive.open("rb", buffering=0) as file,
+            calling(self._server, self._request.limit, "ApplyDiff") as connection,
+        ):
             blocks = iter(lambda: file.read(_BLOCK), b"")
             # Refused before it was read whole: then the answer says why.
             with contextlib.suppress(BrokenPipeError):

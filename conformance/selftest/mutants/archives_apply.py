@@ -25,6 +25,18 @@ class ApplyAcceptsTruncatedArchive(Faithful):
         return int(self.inner.apply_diff(layer_id, parent, kept))
 
 
+@mutant(breaks=("OVL-APPLY-PIECES",), source="read(2): fewer bytes than asked for are no end", hard=True)
+class ApplyTakesShortReadForEnd(Faithful):
+    """An archive is read in blocks of 512 bytes, and a shorter one is taken for the last."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
+        """Read up to the first short block, which is then filled up."""
+        data = b""
+        while len(block := archive.read(512)) == 512:
+            data += block
+        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data + block)))
+
+
 @mutant(breaks=("OVL-APPLY-NO-END",), source="POSIX/utilities/pax: an archive without its end; quay/claircore#683")
 class ApplyDropsLastEntryWithoutEnd(Faithful):
     """Of an archive without an end all but the last entry are applied."""

@@ -1,0 +1,50 @@
+"""A file that arrives in pieces: a pipe that holds one piece, and gets the next one when it is empty."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def pipe_of(file: Path, size: int, directory: Path) -> Iterator[Path]:
+    """The path of a pipe that delivers a file, ``size`` bytes for each read(2); raises OSError."""
+    pipe = directory / f"pipe-{size}"
+    os.mkfifo(pipe)
+    thread = threading.Thread(target=_write, args=(file.read_bytes(), size, pipe))
+    thread.start()
+    try:
+        yield pipe
+    finally:
+        # A reader that never came is what the writer still waits for.
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        thread.join()
+        pipe.unlink()
+
+
+def _write(data: bytes, size: int, pipe: Path) -> None:
+    with suppress(BrokenPipeError), pipe.open("wb", buffering=0) as end:
+        for begin in range(0, len(data), size):
+            end.write(data[begin : begin + size])
+            while _unread(end.fileno()):
+                os.sched_yield()
+                if not _has_reader(end.fileno()):
+                    return
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes in a pipe (pipe(7), FIONREAD)."""
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0])
+
+
+def _has_reader(descriptor: int) -> bool:
+    waiting = select.poll()
+    waiting.register(descriptor, 0)
+    return not waiting.poll(0)
