@@ -103,6 +103,9 @@ class Store(Protocol):
     def shows_model(self, layer_id: str) -> Snapshot:
         """The layer shows what the model says."""
 
+    def tells_links(self, layer_id: str) -> bool:
+        """Whether the inode numbers in the layer's tree tell now which names are links of one inode."""
+
     def shows_names(self, layer_id: str, expected: Iterable[bytes]) -> Snapshot:
         """The layer shows exactly these names."""
 

@@ -189,7 +189,8 @@ class LifeCycle:
     def _hold(self, lived: _Lived, layer_id: str) -> None:
         root = lived.store.do(Get(layer_id))
         lived.held[layer_id] = lived.held.get(layer_id, 0) + 1
-        same_tree(f"the tree of {layer_id}", lived.store.expected(layer_id), observe(root))
+        links = lived.store.tells_links(layer_id)
+        same_tree(f"the tree of {layer_id}", lived.store.expected(layer_id), observe(root), links=links)
         self._check(layer_id)
 
     def _create(self, lived: _Lived, layer_id: str, parent: str) -> None:
