@@ -36,9 +36,7 @@ _T = TypeVar("_T")
 class Store(Protocol):
     """One opened home. What does not come out as it should is a Deviation; calls raise DriverRefused."""
 
-    @property
-    def directory(self) -> Path:
-        """The store's own directory, with the home and the archives in it."""
+    directory: Path  # the store's own, with the home and the archives in it
 
     @property
     def home(self) -> str:
@@ -108,6 +106,9 @@ class Store(Protocol):
     def shows_model(self, layer_id: str) -> Snapshot:
         """The layer shows what the model says."""
 
+    def tells_links(self, layer_id: str) -> bool:
+        """Whether the inode numbers in the layer's tree tell now which names are links of one inode."""
+
     def shows_names(self, layer_id: str, expected: Iterable[bytes]) -> Snapshot:
         """The layer shows exactly these names."""
 
@@ -142,6 +143,9 @@ class Store(Protocol):
     def applied(self, layer_id: str, entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT) -> int | None:
         """Apply an archive of these entries."""
 
+    def bring(self, other: Store, layer_id: str) -> Path:
+        """Create a layer as another store has it, by its diff there; that archive."""
+
     def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
         """The call that applies an archive to a layer."""
 
@@ -175,6 +179,10 @@ class Store(Protocol):
 class Bench(Protocol):
     """One driver under test on one backing filesystem."""
 
+    privileged: bool  # whether the run is real root
+    examples: int  # how many examples a property is tried with
+    shrinks: bool  # whether a failure is shrunk
+
     @property
     def info(self) -> DriverInfo:
         """Who the driver is."""
@@ -182,18 +190,6 @@ class Bench(Protocol):
     @property
     def place(self) -> Place:
         """The backing filesystem."""
-
-    @property
-    def privileged(self) -> bool:
-        """Whether the run is real root."""
-
-    @property
-    def examples(self) -> int:
-        """How many examples a property is tried with."""
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether a failure is shrunk."""
 
     def has(self, capability: str) -> bool:
         """Whether host and driver have a capability."""
@@ -246,10 +242,7 @@ class Bench(Protocol):
         """What was drawn when the case that is replayed was recorded; None in a run of its own."""
 
     def draw(self, data: st.DataObject, strategy: st.SearchStrategy[_T]) -> _T:
-        """A value of a property's example, recorded in the history; in a replay, the recorded one.
-
-        Raises CannotReplay if the test draws more often than it did then.
-        """
+        """A value of a property's example, recorded in the history; in a replay, the recorded one."""
 
     def begin(self) -> None:
         """Forget the steps of the example before, for a test that opens no store at first."""

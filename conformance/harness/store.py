@@ -334,6 +334,12 @@ class RecordedStore:
     def apply(self, layer_id: str, archive: Path) -> int | None:
         return self.do(self.applying(layer_id, archive))
 
+    def bring(self, other: Store, layer_id: str) -> Path:
+        archive = other.diff(layer_id)
+        self.create(layer_id, other.parent_of(layer_id))
+        self.apply(layer_id, archive)
+        return archive
+
     def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
         return ApplyDiff(layer_id, self._parents[layer_id], self.label(archive))
 

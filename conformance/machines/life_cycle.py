@@ -30,7 +30,8 @@ from conformance.history.turns import (
     WriteLayer,
 )
 from conformance.operations.observe import observe
-from conformance.operations.strategies import STANDARD, operations
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import operations
 
 _IDS = st.sampled_from(("a", "b", "c", "d", "e"))
 _STEPS_OF_A_LAYER = 4

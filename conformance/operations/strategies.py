@@ -15,6 +15,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from conformance.operations import ops
+from conformance.operations.standard import CAPABILITY, STANDARD
 
 _LONG: Final = b"n" * 255
 PATHS: Final = (
@@ -50,9 +51,6 @@ _TIMES: Final = (
     2**32 * 10**9 + 1,
     2**33 * 10**9,
 )
-# vfs_cap_data, revision 2 (capabilities(7)): cap_net_bind_service permitted and effective
-CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
-
 _TARGETS: Final = (b"a", b"d", b"../a", b"/d/a", b"missing", b"t" * 200)
 # Most pairs of paths make no link; these mostly do, and links are worth having.
 _LINKS: Final = ((b"hard", b"e/hard"), (b"a", b"d/a", b"b"))
@@ -104,16 +102,6 @@ _PRIVILEGED_POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
     ),
     _all(lambda path, owner: ops.Chown(path, *owner), PATHS, _OWNERS),
     _all(ops.SetXattr, PATHS, ("security.capability",), (CAPABILITY,)),
-)
-
-STANDARD: Final[tuple[ops.Operation, ...]] = (
-    ops.CreateFile(b"a", b"a in the base", 0o644),
-    ops.MakeDirectory(b"d", 0o755),
-    ops.CreateFile(b"d/a", b"d/a in the base", 0o644),
-    ops.MakeDirectory(b"d/d", 0o2755),
-    ops.CreateFile(b"d/d/a", b"d/d/a in the base", 0o600),
-    ops.MakeDirectory(b"e", 0o1777),
-    ops.MakeSymlink(b"b", b"d"),
 )
 
 

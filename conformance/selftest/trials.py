@@ -42,7 +42,7 @@ from conformance.history.case import Case
 from conformance.history.encoding import encode
 from conformance.history.steps import Did, Looked, Noted, Step
 from conformance.lab import namespace
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 from conformance.selftest.kills import Kill, Seen, is_own_defect
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements

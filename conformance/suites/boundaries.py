@@ -1,11 +1,11 @@
-"""Chains of layers at the boundaries of what an archive has room for; test_cases.py takes them with the others."""
+"""Chains of layers at the boundaries of what an archive has room for."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from conformance.operations import ops
-from conformance.operations.strategies import CAPABILITY
+from conformance.operations.standard import CAPABILITY
 from conformance.suites.cases import Case, Layer
 
 _OLD: Final = 1_400_000_000 * 10**9

@@ -1,4 +1,4 @@
-"""Chains of layers that show one thing each, told as operations; test_cases.py does the same with all of them.
+"""Chains of layers that show one thing each, as operations; carrying.py does the same with all of them.
 
 A case is a chain, the base first. Every layer is looked at where it was made, brought to another store by its
 diff, and looked at there.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.operations import ops
-from conformance.operations.strategies import CAPABILITY
+from conformance.operations.standard import CAPABILITY
 
 _OLD: Final = 1_400_000_000 * 10**9
 _LONG: Final = b"n" * 255

@@ -16,7 +16,7 @@ from conformance.harness.deviation import Deviation
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 # The newer first: containers-storage 1.64 writes both, and reads the ids.
 _CHAINS: Final = ("lower-layers", "lower")

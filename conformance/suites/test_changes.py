@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -15,19 +14,12 @@ from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
-from conformance.history.findings import DiffDisagrees, WrongAnswer, WrongChange
+from conformance.history.findings import DiffDisagrees, WrongAnswer
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import chains
 from conformance.operations.trees import Node, Snapshot
-
-
-def changes_of(store: Store, layer_id: str, parent: str | None = None) -> dict[bytes, str]:
-    """The kind of change by relative path; raises Deviation for a path that is listed twice."""
-    against = store.parent_of(layer_id) if parent is None else parent
-    found = store.do(Changes(layer_id, against))
-    twice = [path for path, count in Counter(change.path for change in found).items() if count > 1]
-    nothing(f"paths that the changes of {layer_id} list more than once", twice, WrongAnswer())
-    return {change.path.lstrip(b"/"): change.kind for change in found if change.path != b"/"}
+from conformance.suites.changes import changes_of, says
 
 
 def gone_with_a_parent(path: bytes, after: Snapshot, changes: dict[bytes, str]) -> bool:
@@ -119,13 +111,6 @@ def explain(layer_id: str, before: Snapshot, after: Snapshot, changes: dict[byte
             allowed = {"delete"}
         if wanted.get(path, kind if kind in allowed else None) != kind:
             says(layer_id, path, "", changes)
-
-
-def says(layer_id: str, path: bytes, kind: str, changes: dict[bytes, str]) -> None:
-    """The changes say this of one path, "" for nothing; raises Deviation."""
-    found = changes.get(path, "")
-    what = f"what the changes of {layer_id} say of {path!r}"
-    equal(what, found or "nothing", kind or "nothing", WrongChange(path, kind, found))
 
 
 @pytest.mark.requirement("OVL-CHANGES-PARENTS")

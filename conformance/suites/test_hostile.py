@@ -22,8 +22,8 @@ from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import BLOCK, Entry
-from conformance.operations.strategies import STANDARD
-from conformance.suites.test_changes import changes_of, says
+from conformance.operations.standard import STANDARD
+from conformance.suites.changes import changes_of, says
 
 SECRET = b"the host's own words"
 _SIZE_FIELD = 124  # offset in a header (tar(5))

@@ -14,7 +14,7 @@ from conformance.history.calls import Create, Diff, Get, Put, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
 from conformance.operations.observe import observe
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 from conformance.suites.homes import (
     below_home,
     came_empty,

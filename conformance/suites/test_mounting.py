@@ -15,7 +15,7 @@ from conformance.history.calls import Get, Put, Reopen
 from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays
 
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -167,16 +167,6 @@ def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
         shared = [one for one in mounted if any(tag.startswith("shared:") for tag in one.propagation)]
         store.do(Put("layer-1"))
         nothing("mount of the layer that is shared with other mount namespaces", shared)
-
-
-@pytest.mark.requirement("OVL-NAMES-HOME")
-@pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a b", "\\:,"])
-def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -> None:
-    with bench.store("origin", lambda directory: directory / name) as store:
-        store.note(f"a home below a directory called {name!r}")
-        two_layers(store)
-        store.create("layer-2", "layer-1")
-        store.shows_model("layer-2")
 
 
 @pytest.mark.quick

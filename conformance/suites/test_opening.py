@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from conformance.drivers.protocol import DriverRefused
-from conformance.harness.assertions import between, equal, names, nothing
+from conformance.harness.assertions import between, equal, nothing
 from conformance.harness.bench import Bench
-from conformance.harness.deviation import Deviation
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Reopen, Status
 from conformance.lab import namespace
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 from conformance.suites.homes import unchanged_on_disk
+from conformance.suites.openings import FALSE_WORDS, TRUE_WORDS, backing_filesystem, refused
 
 
 @pytest.mark.smoke
@@ -75,15 +75,6 @@ def test_options_serve_for_the_next_opening(bench: Bench) -> None:
 _OWN = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by containers/storage and by this suite
 
 
-def refused(bench: Bench, *words: str, naming: str = "") -> str:
-    """Opening with these options is refused, with a word, and leaves nothing behind; what the driver said."""
-    bench.begin()
-    bench.note(f"open a home with the options {list(words)}  (to be refused)")
-    said = bench.refuses(options=words)
-    names(said.lower(), naming.lower())
-    return said
-
-
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-OPTION-UNKNOWN")
 @pytest.mark.parametrize("word", ["nonsense=1", "sizes=10g", "override_kernel_checks=true"])
@@ -97,10 +88,6 @@ def test_keys_are_taken_in_any_case(bench: Bench) -> None:
     bench.need("gates-kernel")
     with bench.store(options=["Override_Kernel_CHECK=true"]) as store:
         store.build([STANDARD])
-
-
-TRUE_WORDS = ("1", "t", "T", "TRUE", "true", "True")  # of Go's strconv.ParseBool
-FALSE_WORDS = ("0", "f", "F", "FALSE", "false", "False")
 
 
 @pytest.mark.requirement("OVL-OPTION-BOOL")
@@ -212,11 +199,3 @@ def test_two_homes_have_two_answers(bench: Bench) -> None:
             said = [backing_filesystem(dict(store.do(Status()))) for store in (first, second, first)]
             equal(f"the filesystem of the home on {bench.place.backing}, asked again", said[2], said[0])
             equal(f"whether the home on tmpfs has another one, {said[1]!r}", said[1] != said[0], True)
-
-
-def backing_filesystem(status: dict[str, str]) -> str:
-    """What a status says of the filesystem; raises Deviation if it says nothing."""
-    for key, value in status.items():
-        if key.lower().replace(" ", "") == "backingfilesystem":
-            return value.strip('"<> ')
-    raise Deviation(f"the status names no backing filesystem: {status}")

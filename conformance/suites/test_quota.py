@@ -19,7 +19,7 @@ from conformance.history.calls import Create, Get, Put, Remove, Reopen
 from conformance.lab.project import put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import BLOCK, MIB, SIZES, SPELLINGS, WAYS, Way, way_of
-from conformance.suites.test_opening import refused
+from conformance.suites.openings import refused
 
 _SMALL = MIB
 _FREED = 30.0  # seconds in which a filesystem has to give the space of removed files back

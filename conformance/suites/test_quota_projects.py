@@ -17,7 +17,7 @@ from conformance.history.calls import Remove, Reopen
 from conformance.lab.project import project_of, put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import MIB, SIZES, WAYS, Way, way_of
-from conformance.suites.test_concurrency import in_child
+from conformance.suites.processes import in_child
 
 _SMALL = MIB
 

@@ -16,7 +16,7 @@ from conformance.harness.entries import members
 from conformance.history.calls import Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
@@ -126,9 +126,7 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
 def test_owners_go_from_map_to_map(bench: Bench) -> None:
     with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_OTHER_MAP) as copy:
         for layer_id in store.build([owned_by_container(0), [ops.Chown(b"f", 100_009, 100_009)]]):
-            archive = store.diff(layer_id)
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, archive)
+            copy.bring(store, layer_id)
             expected = {
                 path: (node.uid - 100_000, node.gid - 100_000)
                 for path, node in store.observed(layer_id).nodes.items()
@@ -146,9 +144,7 @@ def test_deletions_survive_an_id_map(bench: Bench) -> None:
     """The kernel's whiteouts belong to whoever deleted, here the host's root, who is in no map."""
     with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_MAP) as copy:
         for layer_id in store.build([owned_by_container(0), [ops.Unlink(b"f"), ops.RemoveDirectory(b"x")]]):
-            archive = store.diff(layer_id)
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, archive)
+            copy.bring(store, layer_id)
         copy.shows_names("layer-1", {b"s"})
 
 

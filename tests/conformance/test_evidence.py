@@ -27,6 +27,7 @@ MUTANTS = {
     "an archive taken that is none": ("hostile:ApplyAcceptsJunk", "OVL-HOSTILE-JUNK"),
     "a mount left": ("mounting:PutNeverUnmounts", "OVL-LIFE-NO-LEAKS"),
     "a short link trusted": ("together:RemoveTrustsLinkFile", "OVL-RESTART-LINK-EMPTY"),
+    "a refusal that names nothing": ("refdriver.mutants.mounting:MountErrorNamesNoLower", "OVL-MOUNT-LOWER-GONE"),
     "a history": ("archives_apply:ApplyRefusesEveryArchive", "OVL-LIFE-HISTORY"),
 }
 
@@ -73,7 +74,8 @@ def run_script(path: Path, text: str | None = None) -> tuple[int, str]:
 @pytest.mark.parametrize("what", MUTANTS)
 def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -> None:
     mutant, requirement = MUTANTS[what]
-    driver = f"python:conformance.selftest.mutants.{mutant}"
+    mutant = mutant if mutant.startswith("refdriver.") else f"conformance.selftest.mutants.{mutant}"
+    driver = f"python:{mutant}"
     left = run(driver, "--requirement", requirement, scratch=scratch)
     folder = left.folders[0]
     there = {path.name for path in folder.iterdir()}
@@ -83,7 +85,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     assert code == 1, said
     assert "DEVIATES" in said
     module, name = mutant.split(":")
-    correct = (folder / "repro.sh").read_text().replace(f"conformance.selftest.mutants.{module}", "refdriver")
+    correct = (folder / "repro.sh").read_text().replace(module, "refdriver")
     code, said = run_script(folder / "repro.sh", correct.replace(f"\nname={name}\n", "\nname=Driver\n"))
     assert code == 0, said
     code, said = replay(folder, driver)

@@ -20,7 +20,8 @@ from conformance.operations.comparing import differences
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
 from conformance.operations.real import perform
-from conformance.operations.strategies import STANDARD, operations
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import operations
 
 pytestmark = pytest.mark.mounts
 

@@ -22,7 +22,8 @@ from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
 from conformance.operations.real import perform
 from conformance.operations.shell import NoScript, as_shell, quoted, time_word, writes
-from conformance.operations.strategies import STANDARD, operations
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import operations
 
 needs_setfattr = pytest.mark.skipif(not shutil.which("setfattr"), reason="needs setfattr: apt-get install attr")
 

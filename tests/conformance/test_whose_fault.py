@@ -166,7 +166,7 @@ CAUGHT = ("Exception", "BaseException", "DriverFailed")
 KEEPING = {
     ("test_crash.py", "rest"): "the disk is gone under the driver, and nobody is to blame",
     ("fewest.py", "_fails"): "it is not the failure that is shrunk",
-    ("test_concurrency.py", "in_child"): "its exit status says that it failed, which is a deviation",
+    ("processes.py", "in_child"): "its exit status says that it failed, which is a deviation",
     ("compare.py", "_said"): "that one driver gives no answer is what is compared",
     ("compare.py", "main"): "it is passed on to the controller",
 }

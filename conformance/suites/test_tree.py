@@ -13,7 +13,8 @@ from conformance.harness.bench import Bench
 from conformance.harness.deviation import charged_to
 from conformance.history.calls import Get, Put
 from conformance.operations import ops
-from conformance.operations.strategies import CAPABILITY, STANDARD, chains
+from conformance.operations.standard import CAPABILITY
+from conformance.operations.strategies import chains
 
 
 @pytest.mark.requirement("OVL-TREE-MODEL", "OVL-TREE-ERRNO", "OVL-TREE-PARENT-UNTOUCHED")
@@ -32,46 +33,6 @@ def test_every_layer_shows_what_the_model_says(bench: Bench, data: st.DataObject
                     store.shows_model(layer_id)
             with charged_to("OVL-TREE-MODEL"):
                 store.shows_model(ids[-1])
-
-
-@pytest.mark.requirement("OVL-WHITEOUT-HIDES")
-@pytest.mark.parametrize(
-    "again",
-    [
-        ops.CreateFile(b"d", b"now a file", 0o644),
-        ops.MakeDirectory(b"d", 0o700),
-        ops.MakeSymlink(b"d", b"e"),
-        ops.Rename(b"a", b"d"),
-        None,
-    ],
-    ids=lambda operation: type(operation).__name__,
-)
-def test_what_is_deleted_stays_deleted(bench: Bench, again: ops.Operation | None) -> None:
-    """Deleted in one layer, made again in the next, looked at from above: nothing from the base comes back."""
-    with bench.store() as store:
-        ids = store.build(
-            [STANDARD, [ops.RemoveTree(b"d")], [again] if again else [], [ops.MakeDirectory(b"x", 0o755)]]
-        )
-        for layer_id in ids:
-            store.shows_model(layer_id)
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-OPAQUE-PRESERVED")
-def test_a_directory_made_again_is_empty(bench: Bench) -> None:
-    again: list[ops.Operation] = [
-        ops.RemoveTree(b"d"),
-        ops.MakeDirectory(b"d", 0o755),
-        ops.CreateFile(b"d/new", b"new", 0o644),
-    ]
-    with bench.store("origin") as store, bench.store("copy") as copy:
-        ids = store.build([STANDARD, again, [ops.MakeDirectory(b"d/d", 0o755)]])
-        for layer_id in ids:
-            store.shows_model(layer_id)
-            archive = store.diff(layer_id)
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, archive)
-            copy.shows_names(layer_id, store.expected(layer_id).nodes)
 
 
 @pytest.mark.quick

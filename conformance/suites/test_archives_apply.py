@@ -16,7 +16,7 @@ from conformance.history.calls import Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 
 @contextmanager

@@ -21,9 +21,11 @@ from conformance.harness.skips import UNTESTED
 from conformance.history.calls import Get, Put
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
 from conformance.suites.fewest import check_fewest
+from conformance.suites.whiteouts import deletes_what_is_gone
 
 
 @pytest.mark.smoke
@@ -55,41 +57,12 @@ def check_names(store: Store, layer_id: str, archive: Path) -> None:
     brings_what_is_new(layer_id, set(names), before, after)
 
 
-def deletes_what_is_gone(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
-    lacking = []
-    for path in before.nodes.keys() - after.nodes.keys():
-        parent, _, name = os.fsdecode(path).rpartition("/")
-        above = os.fsencode(parent)
-        if parent and (above not in after.nodes or not after.nodes[above].is_directory):
-            continue  # gone with its directory
-        inside = f"{parent}/" if parent else ""
-        if not {f"{inside}.wh.{name}", f"{inside}.wh..wh..opq"} & names and not _replaced(above, names):
-            lacking.append(path)
-    nothing(f"deletion in {layer_id} without a whiteout in its diff ({sorted(names)})", lacking, WrongAnswer())
-
-
-def _replaced(directory: bytes, names: set[str]) -> bool:
-    """Whether a directory above is opaque, which deletes everything in it."""
-    parts = os.fsdecode(directory).split("/")
-    return any("/".join([*parts[:end], ".wh..wh..opq"]) in names for end in range(1, len(parts) + 1))
-
-
 def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
     changed = [
         path for path, node in after.nodes.items() if before.nodes.get(path) != node and not node.is_directory
     ]
     lacking = [path for path in changed if os.fsdecode(path) not in names]
     nothing(f"new or changed path in {layer_id} that its diff lacks ({sorted(names)})", lacking, WrongAnswer())
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-WHITEOUT-IN-DIFF")
-@pytest.mark.parametrize("path", [b"a", b"b", b"d/a", b"d/d/a", b"d/d"], ids=bytes.decode)
-def test_a_deletion_is_named_by_its_path(bench: Bench, path: bytes) -> None:
-    with bench.store() as store:
-        store.build([STANDARD, [ops.RemoveTree(path)]])
-        names = set(entry_names(store.diff("layer-1")))
-        deletes_what_is_gone("layer-1", names, store.expected("layer-0"), store.expected("layer-1"))
 
 
 @pytest.mark.quick
@@ -192,40 +165,6 @@ def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> 
             equal(f"whether {name!r}, a link, leads to an earlier file, {first!r}", first in files, True)
 
 
-@pytest.mark.smoke
-@pytest.mark.requirement("OVL-WHITEOUT-FORM")
-def test_a_whiteout_is_an_empty_regular_file(bench: Bench) -> None:
-    gone: list[ops.Operation] = [
-        ops.Unlink(b"a"),
-        ops.Unlink(b"b"),
-        ops.RemoveTree(b"d/d"),
-        ops.RemoveTree(b"e"),
-        ops.MakeDirectory(b"e", 0o755),
-    ]
-    with bench.store() as store:
-        store.build([STANDARD, gone])
-        marks = [member for member in members(store.diff("layer-1")) if "/.wh." in f"/{member.name}"]
-        wrong = [mark.name for mark in marks if not (mark.isreg() and mark.size == 0)]
-        nothing("whiteouts in the diff of layer-1 that are no empty regular files", wrong)
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-WHITEOUT-NEEDLESS")
-def test_what_came_and_went_leaves_no_whiteout(bench: Bench) -> None:
-    passing: list[ops.Operation] = [
-        ops.CreateFile(b"new", b"new", 0o644),
-        ops.Unlink(b"new"),
-        ops.MakeDirectory(b"d/new", 0o755),
-        ops.RemoveDirectory(b"d/new"),
-        ops.CreateFile(b"e/x", b"x", 0o644),
-        ops.Rename(b"e/x", b"e/y"),
-    ]
-    with bench.store() as store:
-        store.build([STANDARD, passing])
-        needless = [name for name in entry_names(store.diff("layer-1")) if "/.wh." in f"/{name}"]
-        nothing("whiteouts in the diff of layer-1, which deletes nothing from below", needless, WrongAnswer())
-
-
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-DIFF-COPY-UP-DATA")
 @pytest.mark.parametrize(
@@ -289,8 +228,7 @@ def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build(chain)
         for layer_id in ids[:-2]:
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, store.diff(layer_id))
+            copy.bring(store, layer_id)
         archive = store.diff(ids[-1], ids[-3])
         copy.create("squashed", ids[-3])
         copy.apply("squashed", archive)
@@ -315,8 +253,7 @@ def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) 
     with bench.store("origin") as store, bench.store("copy") as copy:
         ids = store.build(chain)
         for layer_id in ids[:-1]:
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, store.diff(layer_id))
+            copy.bring(store, layer_id)
         parent = ids[-2]
         store.create("twin", store.parent_of(parent))
         store.apply("twin", store.diff(parent))

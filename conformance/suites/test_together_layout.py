@@ -12,7 +12,7 @@ from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Reopen
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 _SHORT = re.compile(r"[A-Z2-7]{26}")
 

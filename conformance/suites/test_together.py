@@ -23,12 +23,12 @@ from conformance.harness.deviation import Deviation
 from conformance.harness.entries import content_of
 from conformance.history.calls import ApplyDiff, Create, Diff, Exists, Get, Put, Remove
 from conformance.history.concurrent import Call
-from conformance.lab import namespace
 from conformance.machines.parallel import CALLS, Record, explained_by_an_order, perform_call
 from conformance.operations import ops
 from conformance.operations.real import perform
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounted, tree_stays
+from conformance.suites.processes import in_child
 
 _CALLERS = 4
 _ROUNDS = 5  # what depends on who comes first is tried as often
@@ -249,20 +249,6 @@ def test_processes_share_a_home(bench: Bench) -> None:
         for number in range(_CALLERS):
             for layer in range(10):
                 store.shows_names(f"p{number}-{layer}", {*store.expected("layer-0").nodes, b"own"})
-
-
-def in_child(task: Callable[[], int]) -> int:
-    """Do something in a process of its own, which ends with what it returns; the process's id."""
-    harness = os.getpid()
-    child = os.fork()
-    if child:
-        return child
-    try:
-        namespace.die_with_parent(harness)
-        os._exit(task())
-    except BaseException:
-        os._exit(2)
-    raise AssertionError("the child has ended")
 
 
 def work(store: Store, number: int, gate: tuple[int, int]) -> int:

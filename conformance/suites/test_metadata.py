@@ -1,54 +1,22 @@
-"""What one chain of layers shows, where it was made and where its diffs were applied."""
+"""Metadata and names: what a layer keeps of them, on disk and on its way through diff and apply."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from conformance.harness.assertions import nothing, same_field, same_tree
+from conformance.harness.assertions import nothing, same_field
 from conformance.harness.bench import Bench
 from conformance.history.calls import Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
-from conformance.suites.boundaries import BOUNDARIES
-from conformance.suites.cases import CASES, Case, Layer
-from conformance.suites.fewest import check_fewest
+from conformance.operations.standard import STANDARD
+from conformance.suites.carrying import cases_of, is_the_same_after_diff_and_apply
+from conformance.suites.cases import Case
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=f"{case.requirement}-{case.name}", marks=pytest.mark.requirement(case.requirement))
-        for case in (*CASES, *BOUNDARIES)
-    ],
-)
+@pytest.mark.parametrize("case", cases_of("OVL-META-", "OVL-NAMES-"))
 def test_a_case_is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> None:
-    chain = case.chain if bench.privileged else without_owners(case.chain)
-    times = "known" if case.times == "fine" else case.times
-    check_fewest(
-        bench, chain, lambda fewer: _is_the_same_after_diff_and_apply(bench, fewer, times, case.requirement)
-    )
-
-
-def _is_the_same_after_diff_and_apply(bench: Bench, chain: Sequence[Layer], times: str, requirement: str) -> None:
-    links = bench.has("lower-links")
-    with bench.store("origin") as store, bench.store("copy") as copy:
-        for layer_id in store.build(chain):
-            store.shows_model(layer_id)
-            archive = store.diff(layer_id)
-            copy.create(layer_id, store.parent_of(layer_id))
-            copy.apply(layer_id, archive)
-            expected, found = store.expected(layer_id).without_directory_times(), copy.observed(layer_id)
-            same_tree(
-                f"{layer_id} after diff and apply", expected, found, times=times, links=links, times_of=requirement
-            )
-
-
-def without_owners(chain: Sequence[Layer]) -> list[Layer]:
-    """The chain as it can be made in a user namespace."""
-    return [tuple(one for one in layer if not isinstance(one, ops.Chown)) for layer in chain]
+    is_the_same_after_diff_and_apply(bench, case)
 
 
 @pytest.mark.quick
@@ -65,8 +33,7 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
     ]
     with bench.store("origin") as store, bench.store("copy") as copy:
         store.build([chain])
-        copy.create("layer-0")
-        copy.apply("layer-0", store.diff("layer-0"))
+        copy.bring(store, "layer-0")
         for path, node in copy.observed("layer-0").nodes.items():
             if node.mtime_ns is not None:
                 found = f"in second {node.mtime_ns // 10**9}"
@@ -97,3 +64,13 @@ def test_ids_of_any_length(bench: Bench, layer_id: str) -> None:
         store.change(layer_id, [ops.Unlink(b"a")])
         store.shows_model(layer_id)
         store.do(Remove(layer_id))
+
+
+@pytest.mark.requirement("OVL-NAMES-HOME")
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a b", "\\:,"])
+def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -> None:
+    with bench.store("origin", lambda directory: directory / name) as store:
+        store.note(f"a home below a directory called {name!r}")
+        store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
+        store.create("layer-2", "layer-1")
+        store.shows_model("layer-2")

@@ -8,8 +8,8 @@ from conformance.harness.assertions import equal, nothing, one_of
 from conformance.harness.bench import Bench
 from conformance.history.calls import Metadata, Status
 from conformance.lab import namespace
-from conformance.operations.strategies import STANDARD
-from conformance.suites.test_opening import backing_filesystem
+from conformance.operations.standard import STANDARD
+from conformance.suites.openings import backing_filesystem
 
 # By the magic of statfs(2); drivers write some of them in several ways.
 _NAMES = {

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal, nothing, same_tree
-from conformance.harness.bench import Bench, Store
+from conformance.harness.bench import Bench
 from conformance.harness.entries import entry_names
 from conformance.history.findings import TreeDiffers, WrongAnswer
 from conformance.operations import ops
 from conformance.operations.comparing import compared
-from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import chains
+from conformance.suites.carrying import cases_of, is_the_same_after_diff_and_apply
+from conformance.suites.cases import Case
 from conformance.suites.fewest import check_fewest
-
-
-def copy_layer(store: Store, copy: Store, layer_id: str) -> tuple[int | None, Path]:
-    """Bring a layer into another store by its diff; the size that was reported, and the archive."""
-    archive = store.diff(layer_id)
-    copy.create(layer_id, store.parent_of(layer_id))
-    return copy.apply(layer_id, archive), archive
 
 
 @pytest.mark.requirement("OVL-APPLY-ROUND-TRIP")
@@ -32,7 +27,7 @@ def test_a_chain_survives_diff_and_apply(bench: Bench, data: st.DataObject) -> N
     chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            copy_layer(store, copy, layer_id)
+            copy.bring(store, layer_id)
             original = store.shows_model(layer_id)
             links = bench.has("lower-links")
             same_tree(
@@ -46,12 +41,17 @@ def test_times_of_files_survive_diff_and_apply(bench: Bench, data: st.DataObject
     chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            copy_layer(store, copy, layer_id)
+            copy.bring(store, layer_id)
             original, copied = store.observed(layer_id), copy.observed(layer_id)
             wrong = [one for one in compared(original, copied, times="files") if one.what == "mtime"]
             finding = TreeDiffers(tuple(wrong), original, copied)
             what = f"files of {layer_id} with another modification time after diff and apply"
             nothing(what, [one.text for one in wrong], finding)
+
+
+@pytest.mark.parametrize("case", cases_of("OVL-APPLY-"))
+def test_a_case_is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> None:
+    is_the_same_after_diff_and_apply(bench, case)
 
 
 @pytest.mark.quick
@@ -72,7 +72,7 @@ def test_hard_links_of_a_layer_survive(bench: Bench) -> None:
 def keeps_its_links(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            copy_layer(store, copy, layer_id)
+            copy.bring(store, layer_id)
             same_tree(
                 f"{layer_id} after diff and apply",
                 store.shows_model(layer_id),
@@ -85,7 +85,7 @@ def keeps_its_links(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) -> N
 def test_a_second_name_of_a_lower_file_is_a_link(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build([STANDARD, [ops.MakeHardLink(b"second name", b"a")]]):
-            copy_layer(store, copy, layer_id)
+            copy.bring(store, layer_id)
         same_tree(
             "layer-1 after diff and apply", store.shows_model("layer-1"), copy.observed("layer-1"), times="none"
         )
@@ -109,7 +109,7 @@ def test_applying_twice_is_applying_once(bench: Bench, data: st.DataObject) -> N
     chain = bench.draw(data, chains(privileged=bench.privileged, least=2))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            _, archive = copy_layer(store, copy, layer_id)
+            archive = copy.bring(store, layer_id)
             once = copy.observed(layer_id)
             copy.apply(layer_id, archive)
             same_tree(f"{layer_id}, applied twice,", once, copy.observed(layer_id), times="files")
@@ -136,7 +136,7 @@ _TWICE: dict[str, tuple[ops.Operation, ...]] = {
 def test_applying_twice_is_applying_once_of(bench: Bench, what: str) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build([STANDARD, _TWICE[what]]):
-            _, archive = copy_layer(store, copy, layer_id)
+            archive = copy.bring(store, layer_id)
             once = copy.observed(layer_id)
             copy.apply(layer_id, archive)
             same_tree(f"{layer_id}, applied twice,", once, copy.observed(layer_id), times="files")
@@ -148,7 +148,7 @@ def test_the_diff_of_what_was_applied_names_the_same(bench: Bench, data: st.Data
     chain = bench.draw(data, chains(privileged=bench.privileged))
     with bench.store("origin") as store, bench.store("copy") as copy:
         for layer_id in store.build(chain):
-            _, archive = copy_layer(store, copy, layer_id)
+            archive = copy.bring(store, layer_id)
             first, second = named(entry_names(archive)), named(entry_names(copy.diff(layer_id)))
             equal(f"the names in the diff of {layer_id} in the copy", second, first, WrongAnswer())
 

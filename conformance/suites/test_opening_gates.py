@@ -14,7 +14,7 @@ from conformance.harness.deviation import Deviation
 from conformance.history.calls import Status
 from conformance.lab.pretend import Pretence
 from conformance.suites.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
-from conformance.suites.test_opening import FALSE_WORDS, TRUE_WORDS
+from conformance.suites.openings import FALSE_WORDS, TRUE_WORDS
 
 _AT_A_TIME = 4  # most of the time is the start of processes
 _ON_BTRFS = ("4.0", "4.6", "4.7", "4.7-rc1", "4.10", "6.1")  # as text, 4.10 comes before 4.7

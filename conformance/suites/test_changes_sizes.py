@@ -11,7 +11,8 @@ from conformance.harness.bench import Bench, Store
 from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD, chains
+from conformance.operations.standard import STANDARD
+from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
 
 

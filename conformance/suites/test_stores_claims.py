@@ -14,7 +14,7 @@ from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Changes, Create, DiffSize, Exists, Get, Metadata, Put, Status
 from conformance.lab import namespace
 from conformance.operations import archives, ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 Claim = Callable[[Bench, Store], bool]
 _TIME = 1_400_000_000_123_456_789

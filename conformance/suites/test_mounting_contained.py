@@ -7,7 +7,7 @@ import pytest
 from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Get, Put, Reopen
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 
 @pytest.mark.quick
