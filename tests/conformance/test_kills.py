@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.harness.events import Kill
 from conformance.report import killfile
 from conformance.report.killfile import BadKills, KillReport, Selftest
 from conformance.report.killtable import kill_table
@@ -21,7 +22,6 @@ from conformance.report.page import page
 from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing, heard, summed_up
 from conformance.selftest.kills import (
     Fate,
-    Kill,
     KillMatrix,
     Seen,
     Specimen,
