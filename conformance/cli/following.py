@@ -109,11 +109,13 @@ def follow(
     with noting, descendants.adopted(), _started(module, prefix) as worker:
         for line in _lines(worker, f"{token}\n{json.dumps(as_plain(task))}", told, interruption):
             try:
-                _take(event_of(line, token), told, progress, heard)
+                event = event_of(line, token)
             except (ValueError, BadValue) as error:
                 shown = cut(line.decode("utf-8", "backslashreplace"), _SHOWN)
                 told.failure = f"the worker wrote a line that is not an event ({error}): {printable(shown)}"
                 break
+            if event is not None:  # None is of no type that this version knows
+                _take(event, told, progress, heard)
     if told.interrupted:
         told.failure = f"interrupted by {told.interrupted}"
         if interruption:
@@ -123,9 +125,7 @@ def follow(
     return told
 
 
-def _take(event: Event | None, told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
-    if event is None:  # of no type that this version knows
-        return
+def _take(event: Event, told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
     match event:
         case Opened():
             told.opened = event
