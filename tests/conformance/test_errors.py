@@ -25,7 +25,7 @@ APART = {
 
 def modules() -> Iterator[str]:
     for found in pkgutil.walk_packages(conformance.__path__, "conformance."):
-        left_out = (".mutants", ".variants", ".suites.", ".__main__", "lab.supervisor")
+        left_out = (".mutants", ".variants", ".suites.", ".__main__", "lab.supervisor", ".python.server")
         if not any(one in found.name for one in left_out):
             yield found.name
 
