@@ -13,7 +13,8 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.neighbours.suites import SOURCES, SUITES, Ran, build, run, told
 from benchmarks.neighbours.table import Findings, as_markdown
-from conformance.selftest.kills import Fate, Kill, KillMatrix, Specimen, Trial
+from conformance.harness.events import Kill
+from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial
 
 ROUND_TRIP, OTHER = "OVL-APPLY-ROUND-TRIP", "OVL-LIFE-CREATE"
 MUTANTS = (

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from vm import boxes, hosts, kernels, uml
+from conformance.spec.values import BadValue
+from vm import boxes, hosts, kernels, notes, uml
 from vm.debian import Suite
 from vm.matrix import Kernel, Matrix
+from vm.notes import Made, MadeUml
 
 _NOTE: Final = "built.json"
+_M = TypeVar("_M", bound=Made)
 _AT_A_TIME: Final = 3  # kernels; fetching one and packing another
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What the Vagrantfile reads: the box, each kernel's files and release, and the accelerator."""
-
-    box: str
-    kernels: dict[str, dict[str, str]]
-    accelerator: str
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return {"box": self.box, "kernels": self.kernels, "accelerator": self.accelerator}
 
 
 def cache_directory() -> Path:
@@ -60,7 +48,7 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
     made = Made(
         box.name,
         {
-            **known(cache / _NOTE),
+            **known(cache / _NOTE, Made),
             **{
                 name: {
                     "vmlinuz": str(one.vmlinuz),
@@ -73,7 +61,7 @@ def build(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Callable[[
         },
         hosts.accelerator(matrix.defaults.accelerator, first.vmlinuz, first.initrd, cache),
     )
-    _note(cache / _NOTE, made.as_json())
+    notes.write(cache / _NOTE, made)
     return made
 
 
@@ -92,17 +80,21 @@ def _build_uml(matrix: Matrix, wanted: Sequence[Kernel], cache: Path, say: Calla
         }
         image = boxes.image(matrix.root, key.with_suffix(".pub"), suites[matrix.root.suite], cache, say)
         built = {name: job.result() for name, job in files.items()}
-    made = Made(
+    made = MadeUml(
         image.name,
-        known(cache / uml.NOTE)
-        | {
-            name: {"root": str(one.initrd.parent), "initrd": str(one.initrd), "release": one.release}
-            for name, one in built.items()
+        {
+            **known(cache / uml.NOTE, MadeUml),
+            **{
+                name: {"root": str(one.initrd.parent), "initrd": str(one.initrd), "release": one.release}
+                for name, one in built.items()
+            },
         },
         "none",
+        str(image),
+        str(key),
+        matrix.defaults.memory,
     )
-    own = {"image": str(image), "key": str(key), "memory": matrix.defaults.memory}
-    _note(cache / uml.NOTE, {**made.as_json(), **own})
+    notes.write(cache / uml.NOTE, made)
     return made
 
 
@@ -117,19 +109,13 @@ def _suites(
     return suites
 
 
-def _note(file: Path, what: dict[str, Any]) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(what, indent=1) + "\n")
-    partial.rename(file)
-
-
-def known(note: Path) -> dict[str, dict[str, str]]:
+def known(note: Path, kind: type[_M]) -> Mapping[str, Mapping[str, str]]:
     """The kernels that were made before, by their note, as far as their files are still there."""
     try:
-        found = json.loads(note.read_text())["kernels"]
-    except (OSError, ValueError, KeyError):
+        found = notes.read(note, kind).kernels
+    except (OSError, ValueError, BadValue):  # the note of another version is as good as none
         return {}
-    return {name: files for name, files in found.items() if Path(files["initrd"]).exists()}
+    return {name: files for name, files in found.items() if Path(files.get("initrd", "")).is_file()}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from vm import hosts
+from vm import hosts, notes
 
 PREFIX: Final = "overlay-conformance-matrix-"
 MARK: Final = f"OVERLAY_CONFORMANCE_PREFIX={PREFIX}"
@@ -223,7 +223,7 @@ def _answer(machines: Any, verb: str, name: str, provider: str = "") -> None:
 @contextmanager
 def _alone_if_first(cache: Path) -> Iterator[None]:
     """Vagrant uploads a box with its first machine; another meanwhile would start from a half of it."""
-    box = json.loads((cache / "built.json").read_text())["box"]
+    box = notes.read(cache / "built.json", notes.Made).box
     uploaded = cache / UPLOADED
     with (cache / "uploading").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.spec import VARIES, Requirement
+from conformance.spec.values import as_plain
 from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay
 
 PLAN: Final = 1  # the version of the JSON that plan writes
@@ -142,49 +143,76 @@ def _inventory(matrix: Matrix) -> str:
     )
 
 
-def shards(cells: Sequence[Cell], choice: Choice, provider: str = "") -> list[dict[str, object]]:
-    """One job of a CI system for each kernel: its name, its cells and the options of ``matrix run`` for it."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of a CI system: its name, its cells by their names, and the options of ``matrix run`` for it."""
+
+    name: str
+    release: str
+    cells: tuple[str, ...]
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedCell:
+    name: str
+    kernel: str
+    driver: str
+    backing: str
+    overlay: Mapping[str, str]
+    requirements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    format: int
+    cells: tuple[_PlannedCell, ...]
+    jobs: tuple[Job, ...]
+
+
+def shards(cells: Sequence[Cell], choice: Choice, provider: str = "") -> tuple[Job, ...]:
+    """One job for each kernel."""
     by_kernel: dict[str, list[Cell]] = {}
     for cell in cells:
         by_kernel.setdefault(cell.kernel.name, []).append(cell)
     more = [f"--provider {provider}"] if provider else []
-    return [
-        {
-            "name": name,
-            "release": of_it[0].kernel.release,
-            "cells": [cell.name for cell in of_it],
-            "options": " ".join([*choice.of_shard(name), *more]),
-        }
+    return tuple(
+        Job(
+            name,
+            of_it[0].kernel.release,
+            tuple(cell.name for cell in of_it),
+            " ".join([*choice.of_shard(name), *more]),
+        )
         for name, of_it in by_kernel.items()
-    ]
+    )
 
 
 def as_json(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """Every cell with what it judges."""
-    said = [
-        {
-            "name": cell.name,
-            "kernel": cell.kernel.release,
-            "driver": cell.driver.connection,
-            "backing": cell.backing.name,
-            "overlay": dict(cell.overlay.parameters),
-            "requirements": list(cell.requirements),
-        }
+    planned = tuple(
+        _PlannedCell(
+            cell.name,
+            cell.kernel.release,
+            cell.driver.connection,
+            cell.backing.name,
+            cell.overlay.parameters,
+            cell.requirements,
+        )
         for cell in cells
-    ]
-    return json.dumps({"format": PLAN, "cells": said, "jobs": shards(cells, choice, provider)}, indent=1)
+    )
+    return json.dumps(as_plain(_Plan(PLAN, planned, shards(cells, choice, provider))), indent=1)
 
 
 def as_github(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """The value of ``strategy.matrix`` of GitHub Actions, in one line."""
     jobs = shards(cells, choice, provider)
-    return json.dumps({"include": [{"name": one["name"], "options": one["options"]} for one in jobs]})
+    return json.dumps({"include": [{"name": one.name, "options": one.options} for one in jobs]})
 
 
 def as_gitlab(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
     """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
     jobs = {
-        f"matrix {one['name']}": {"extends": ".matrix", "variables": {"OPTIONS": one["options"]}}
+        f"matrix {one.name}": {"extends": ".matrix", "variables": {"OPTIONS": one.options}}
         for one in shards(cells, choice, provider)
     }
     return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)

@@ -8,7 +8,6 @@ What it writes is a copy of the image, in its directory below the cache.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shlex
@@ -20,7 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from vm import notes
 from vm.machines import MARK, MARKED, Guest, MachineFailed, Place
+from vm.notes import MadeUml
 
 NOTE: Final = "uml.json"
 DIRECTORY: Final = "machines"  # below the cache
@@ -44,10 +45,10 @@ chroot {root} {kernel} 2>&1 | cat
 def up(name: str, place: Place) -> Guest:
     """Start a machine on a new copy of the image; raises MachineFailed."""
     destroy(name, place)
-    note = json.loads((place.cache / NOTE).read_text())
+    note = notes.read(place.cache / NOTE, MadeUml)
     _home(name, place).mkdir(parents=True)
     done = subprocess.run(
-        ["cp", "--reflink=auto", "--sparse=always", note["image"], str(_home(name, place) / "disk")],
+        ["cp", "--reflink=auto", "--sparse=always", note.image, str(_home(name, place) / "disk")],
         capture_output=True,
         text=True,
         env=MARKED,
@@ -75,13 +76,13 @@ def _home(name: str, place: Place) -> Path:
 
 
 def _start(name: str, place: Place) -> Guest:
-    note = json.loads((place.cache / NOTE).read_text())
-    home, files = _home(name, place), note["kernels"][name]
+    note = notes.read(place.cache / NOTE, MadeUml)
+    home, files = _home(name, place), note.kernels[name]
     script = _START.format(
         here=_HERE,
         root=shlex.quote(files["root"]),
         machine=shlex.quote(str(home)),
-        kernel=shlex.join(_kernel(note["memory"], files["initrd"], files["root"])),
+        kernel=shlex.join(_kernel(note.memory, files["initrd"], files["root"])),
     )
     words = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
     place.consoles.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def _start(name: str, place: Place) -> Guest:
     pid = os.posix_spawnp(words[0], words, MARKED, file_actions=(no_input, to, said_too), setsid=True)
     (home / "pid").write_text(str(pid))
     into = ("nsenter", f"--net=/proc/{pid}/ns/net")
-    guest = Guest(name, "root", _THERE, "22", note["key"], into)
+    guest = Guest(name, "root", _THERE, "22", note.key, into)
     _await(guest, pid, console)
     return guest
 

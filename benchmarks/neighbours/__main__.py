@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -20,6 +19,7 @@ from conformance.report import killfile
 from conformance.selftest.kills import Specimen
 from conformance.selftest.mutants.catalogue import MUTANTS
 from conformance.spec import load_requirements
+from conformance.spec.values import as_plain, from_plain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _CONTROL = "Faithful"
@@ -49,7 +49,7 @@ def main(
     matrix = killfile.read(kills).matrix
     suites = [one for one in SUITES if not keys or one.key in keys]
     done = (
-        [Ran.from_json(json.loads(line)) for line in results.read_text().splitlines()] if results.exists() else []
+        [from_plain(Ran, json.loads(line)) for line in results.read_text().splitlines()] if results.exists() else []
     )
     if not only_table:
         if os.geteuid() != 0:
@@ -70,7 +70,7 @@ def main(
                     found = [one for one in done if (one.suite, one.mutant) == (suite.key, name)]
                     while not found or (name != _CONTROL and len(found) == 1 and good & set(found[0].failed)):
                         found.append(run(suite, program, name, driver, basis, scratch))
-                        file.write(json.dumps(asdict(found[-1])) + "\n")
+                        file.write(json.dumps(as_plain(found[-1])) + "\n")
                         file.flush()
                         done.append(found[-1])
                     good = good or set(found[0].passed)

@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from conformance.selftest.kills import is_own_defect
 from conformance.selftest.mutants.basis import BASIS
@@ -53,11 +52,6 @@ class Ran:
     failed: tuple[str, ...]
     own_defect: bool
     seconds: float
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Ran:
-        """Back from asdict."""
-        return cls(**{**fields, "passed": tuple(fields["passed"]), "failed": tuple(fields["failed"])})
 
 
 class NotBuilt(Exception):

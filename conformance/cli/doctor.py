@@ -9,9 +9,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
@@ -20,9 +20,11 @@ from rich.text import Text
 from conformance.cli.base import main
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
+from conformance.harness.events import Examined
 from conformance.history.printable import printable
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities
+from conformance.spec.values import as_plain
 
 FORMAT: Final = 1
 _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
@@ -73,57 +75,55 @@ def doctor(as_json: bool, scratch: Path | None) -> None:
         *_of_filesystems(lanes["this user"]),
         *_of_programs(),
     ]
-    smoke = any(not lane.get("failure") and "mounts" not in lane["lacking"] for lane in lanes.values())
+    smoke = any("mounts" not in lane.lacking for lane in lanes.values())
     if as_json:
-        said = {"format": FORMAT, "smoke": smoke, "findings": [asdict(one) for one in found]}
+        said = {"format": FORMAT, "smoke": smoke, "findings": as_plain(found)}
         click.echo(json.dumps(said, indent=1))
     else:
         _print(found, smoke)
     sys.exit(0 if smoke else 1)
 
 
-def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> dict[str, Any]:
+def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> Examined:
     from conformance.harness.diagnosis import Diagnosis  # it brings pytest
 
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
-        told = follow(
-            "conformance.harness.diagnosis", asdict(Diagnosis(str(directory), os.getpid())), progress, prefix
-        )
-    if told.failure or not told.events:
+        told = follow("conformance.harness.diagnosis", Diagnosis(str(directory), os.getpid()), progress, prefix)
+    if told.failure or not told.examined:
         failure = (told.failure or "no output").strip().splitlines()[-1]
-        return {"failure": failure, "lacking": {"mounts": failure}, "made": {}, "missing": {}, "lane": "none"}
-    return told.events[0]
+        return Examined("none", {"mounts": failure}, {}, {})
+    return told.examined
 
 
-def _of_lanes(lanes: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
+def _of_lanes(lanes: Mapping[str, Examined]) -> Iterator[Finding]:
     for who, lane in lanes.items():
-        lacking = lane["lacking"]
+        lacking = lane.lacking
         yield Finding("lanes", f"profile smoke, {who}", "mounts" not in lacking, lacking.get("mounts", ""))
         if who == "this user":
-            root = lane["lane"] == "root"
+            root = lane.lane == "root"
             reason = "" if root else "device nodes, foreign owners, file capabilities and quota are not tested"
             yield Finding(
                 "lanes", "everything that needs real root", root, reason, "" if root else "run it with sudo"
             )
 
 
-def _of_the_kernel(lane: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_the_kernel(lane: Examined) -> Iterator[Finding]:
     for one in load_capabilities().values():
         if one.of == "host" and one.name not in ("mounts", "root", "loop"):
-            reason = lane["lacking"].get(one.name, "")
+            reason = lane.lacking.get(one.name, "")
             yield Finding("kernel", one.name, not reason, reason or one.meaning)
 
 
-def _of_filesystems(lane: Mapping[str, Any]) -> Iterator[Finding]:
-    for name, unfit in lane["made"].items():
+def _of_filesystems(lane: Examined) -> Iterator[Finding]:
+    for name, unfit in lane.made.items():
         yield Finding(
             "filesystems",
             f"--backing {name}",
             True,
             f"only requirements about this filesystem: {unfit}" if unfit else "",
         )
-    for name, reason in lane["missing"].items():
+    for name, reason in lane.missing.items():
         before, _, remedy = reason.partition("; ")
         if "apt-get" in remedy or "sudo" in remedy:
             yield Finding("filesystems", f"--backing {name}", False, before, remedy.removeprefix("on Debian: "))

@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Final, Protocol
 
+from conformance.harness.events import FORMAT, PUBLISHED, Began, Collected, End, Event, Published, Testing
 from conformance.spec.verdicts import TestOutcome
 
-FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).parents[1] / "report" / "events.schema.json"
 
 
 class Listener(Protocol):
     """Who hears of a run as it goes."""
 
-    def expect(self, total: int) -> None:
-        """How many tests there are."""
-
-    def testing(self, name: str) -> None:
-        """A test begins."""
-
-    def ended(self, outcome: TestOutcome) -> None:
-        """One test more."""
+    def hear(self, event: Event) -> None:
+        """One event of the worker."""
 
 
 class Events:
@@ -40,32 +35,28 @@ class Events:
 
     def begin(self, driver: str, profile: str, requirements: int) -> None:
         """The first line, with the version of this format."""
-        self._tell("run", format=FORMAT, driver=driver, profile=profile, requirements=requirements)
+        self._tell(Began(FORMAT, driver, profile, requirements))
 
-    def expect(self, total: int) -> None:
-        """How many tests there are in the first round; more time makes more rounds."""
-        self._tell("collected", tests=total)
-
-    def testing(self, name: str) -> None:
-        """A test begins, the ``number``-th from 1."""
-        self._number += 1
-        self._tell("test", number=self._number, test=name)
-
-    def ended(self, outcome: TestOutcome) -> None:
-        """What came of a test; the whole of it is in the result file."""
-        self._tell("outcome", test=outcome.test, verdict=outcome.verdict.value, seconds=outcome.seconds)
+    def hear(self, event: Event) -> None:
+        """Write what is published of an event: nothing of most, and of some not all fields."""
+        match event:
+            case Testing():
+                self._number += 1
+                self._tell(replace(event, number=self._number))
+            case Collected() | TestOutcome():
+                self._tell(event)
 
     def end(self, exit_code: int) -> None:
         """The last line; without it, the run was ended."""
-        self._tell("end", exit_code=exit_code)
+        self._tell(End(exit_code))
         with suppress(OSError):
             self._out.close()
 
-    def _tell(self, event: str, **fields: Any) -> None:
+    def _tell(self, event: Published) -> None:
         if self.lost:
             return
         try:
-            self._out.write(json.dumps({"event": event, **fields}) + "\n")
+            self._out.write(json.dumps(PUBLISHED.plain(event)) + "\n")
         except OSError as error:  # whoever reads went away, which is no reason to end the run
             self.lost = f"events could not be written: {error.strerror}"
 
@@ -76,17 +67,7 @@ class Together:
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
-    def expect(self, total: int) -> None:
-        """How many tests there are."""
+    def hear(self, event: Event) -> None:
+        """One event of the worker."""
         for one in self._listeners:
-            one.expect(total)
-
-    def testing(self, name: str) -> None:
-        """A test begins."""
-        for one in self._listeners:
-            one.testing(name)
-
-    def ended(self, outcome: TestOutcome) -> None:
-        """One test more."""
-        for one in self._listeners:
-            one.ended(outcome)
+            one.hear(event)

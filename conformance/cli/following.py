@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import click
 
@@ -24,9 +24,22 @@ from conformance.cli.base import say_error
 from conformance.cli.events import Listener
 from conformance.cli.interruption import Interruption
 from conformance.harness.channel import event_of, new_token
-from conformance.harness.collected import Collected, Inventory, without_outcome
+from conformance.harness.collected import Collected as CollectedTest
+from conformance.harness.collected import Inventory, without_outcome
+from conformance.harness.events import (
+    Collected,
+    Compared,
+    Event,
+    Examined,
+    Failed,
+    Finished,
+    Opened,
+    Testing,
+    Tried,
+)
 from conformance.history.printable import cut, printable
 from conformance.lab import descendants
+from conformance.spec.values import BadValue, as_plain
 from conformance.spec.verdicts import TestOutcome
 
 _GRACE: Final = 10.0  # seconds for a worker to tear down what it set up
@@ -41,17 +54,20 @@ class Followed:
 
     The failure is the driver's, and not the harness's, with ``of_driver``: it cannot be reached or used.
 
-    ``interrupted`` is the signal that ended it, for people, "" if none did.
+    ``interrupted`` is the signal that ended it, for people, "" if none did. ``tried``, ``examined`` and
+    ``compared`` are the answers of the workers of single verbs.
     """
 
     outcomes: list[TestOutcome] = field(default_factory=list)
-    opened: dict[str, Any] = field(default_factory=dict)
+    opened: Opened | None = None
     failure: str = ""
     interrupted: str = ""
-    events: list[dict[str, Any]] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    examined: Examined | None = None
+    compared: Compared | None = None
     inventory: Inventory = field(default_factory=Inventory)
     begun: set[str] = field(default_factory=set)
-    ended: bool = False
+    finished: Finished | None = None
     of_driver: bool = False  # the failure is the driver's, and not the harness's
 
     @property
@@ -65,7 +81,7 @@ class Followed:
             return
         why = "the run was interrupted" if self.interrupted else "the run ended before the test began"
 
-        def lost(one: Collected) -> str:
+        def lost(one: CollectedTest) -> str:
             return f"the run ended in this test: {self.failure}" if one.test in self.begun else ""
 
         if self.interrupted:
@@ -76,14 +92,14 @@ class Followed:
 
 def follow(
     module: str,
-    task: Mapping[str, Any],
+    task: object,
     progress: Listener,
     prefix: Sequence[str] = (),
     heard: Callable[[], None] = lambda: None,
 ) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
 
-    ``heard`` is called for each event that is none of a run's own, when it comes. Nothing that the worker started
+    ``progress`` hears each event; ``heard`` is called for each trial that ended. Nothing that the worker started
     runs afterwards. A signal ends the worker; raises Interrupted then, unless the verb deferred signals.
     """
     told, token = Followed(), new_token()
@@ -91,48 +107,51 @@ def follow(
     interruption = context.find_object(Interruption) if context else None
     noting = interruption.deferred() if interruption else nullcontext()
     with noting, descendants.adopted(), _started(module, prefix) as worker:
-        for line in _lines(worker, f"{token}\n{json.dumps(task)}", told, interruption):
+        for line in _lines(worker, f"{token}\n{json.dumps(as_plain(task))}", told, interruption):
             try:
-                _take(event_of(line, token), told, progress, heard)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                event = event_of(line, token)
+            except (ValueError, BadValue) as error:
                 shown = cut(line.decode("utf-8", "backslashreplace"), _SHOWN)
                 told.failure = f"the worker wrote a line that is not an event ({error}): {printable(shown)}"
                 break
+            if event is not None:  # None is of no type that this version knows
+                _take(event, told, progress, heard)
     if told.interrupted:
         told.failure = f"interrupted by {told.interrupted}"
         if interruption:
             interruption.end_if_at_once()
-    elif not told.failure and not told.ended:
+    elif not told.failure and not told.finished:
         told.failure = f"the worker {_ended_how(worker.returncode)} before it reported the end of the run"
     return told
 
 
-def _take(event: dict[str, Any], told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
-    match event.pop("event"):
-        case "opened":
+def _take(event: Event, told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
+    match event:
+        case Opened():
             told.opened = event
-        case "test":
-            told.begun.add(event["name"])
-            progress.testing(event["name"])
-        case "collected":
+        case Testing():
+            told.begun.add(event.test)
+        case Collected():
             told.begun.clear()
-            if "inventory" in event:
-                told.inventory = Inventory.from_json(event["inventory"])
-            progress.expect(event["tests"])
-        case "outcome":
-            outcome = TestOutcome.from_json(event)
-            told.outcomes.append(outcome)
-            told.begun.discard(outcome.test)
-            progress.ended(outcome)
-        case "finished":
-            told.ended = True
-            told.opened |= event
-        case "failed":
-            told.failure = told.failure or str(event["message"]) or "the worker failed and gave no reason"
-            told.of_driver = bool(event.get("of_driver", False))
-        case _:
-            told.events.append(event)
+            told.inventory = event.inventory or told.inventory
+        case TestOutcome():
+            told.outcomes.append(event)
+            told.begun.discard(event.test)
+        case Tried():
+            told.tried.append(event)
             heard()
+        case Examined():
+            told.examined = event
+        case Compared():
+            told.compared = event
+        case Finished():
+            told.finished = event
+        case Failed():
+            told.failure = told.failure or event.message or "the worker failed and gave no reason"
+            told.of_driver = event.of_driver
+        case _:
+            assert_never(event)
+    progress.hear(event)
 
 
 def _ended_how(status: int) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from conformance.cli.base import say
+from conformance.harness.events import Kill
 from conformance.report.killfile import KillReport
 from conformance.selftest.alarms import Choice, Hearing, Standing
-from conformance.selftest.kills import Fate, Kill, Specimen, Trial
+from conformance.selftest.kills import Fate, Specimen, Trial
 
 _INDENT = " " * 17
 

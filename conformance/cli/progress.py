@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from conformance.harness.events import Collected, Event, Testing
 from conformance.history.printable import one_line
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -46,20 +47,18 @@ class Progress:
         """What is done now."""
         self._bar.update(self._task, description=one_line(text))
 
-    def expect(self, total: int) -> None:
-        """How many tests there are."""
-        self._bar.update(self._task, total=total, completed=0)
-
-    def ended(self, outcome: TestOutcome) -> None:
-        """One test more."""
-        self._counts[outcome.verdict] += 1
-        self._bar.advance(self._task)
+    def hear(self, event: Event) -> None:
+        """Show how many tests there are, which one runs, and what came of those that ended."""
+        match event:
+            case Collected():
+                self._bar.update(self._task, total=event.tests, completed=0)
+            case TestOutcome():
+                self._counts[event.verdict] += 1
+                self._bar.advance(self._task)
+            case Testing():
+                counts = ", ".join(f"{self._counts[one]} {one.value}" for one in _TOLD if self._counts[one])
+                self.say(f"{counts}  {event.test}" if counts else event.test)
 
     def advance(self) -> None:
         """One thing more is done, whatever came of it."""
         self._bar.advance(self._task)
-
-    def testing(self, name: str) -> None:
-        """A test begins."""
-        counts = ", ".join(f"{self._counts[verdict]} {verdict.value}" for verdict in _TOLD if self._counts[verdict])
-        self.say(f"{counts}  {name}" if counts else name)

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +47,7 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
     # What depends on the moment may go well once; a driver that is right does right each time.
     for _ in range(times):
         with scratch_directory(scratch) as directory, Progress(Console(), f"replaying {stored.test}") as progress:
-            told = follow("conformance.harness.worker", asdict(_task(stored, driver, directory)), progress)
+            told = follow("conformance.harness.worker", _task(stored, driver, directory), progress)
         verdict, reason = answer(told.outcomes, told.failure, stored)
         if verdict != "FIXED":
             break

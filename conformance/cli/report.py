@@ -18,6 +18,7 @@ from conformance.report.page import page
 from conformance.report.records import Part
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.spec import load_capabilities, load_requirements
+from conformance.spec.values import as_plain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -108,7 +109,7 @@ def _only(matrix: Matrix, option: str) -> Statement:
 def _stated(matrix: Matrix, path: Path | None) -> str:
     statement = _only(matrix, "--statement")
     if path and path.suffix == ".json":
-        return json.dumps(statement.as_json(), indent=1) + "\n"
+        return json.dumps(as_plain(statement), indent=1) + "\n"
     return statement_markdown(statement)
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from conformance.cli.following import Followed, follow
 from conformance.cli.interruption import Interruption
 from conformance.cli.progress import Progress
 from conformance.cli.summary import print_summary
+from conformance.harness.events import Opened
 from conformance.harness.task import Task
 from conformance.lab import kernellog, overlaymodule
 from conformance.lab.backing import BACKINGS, HOST
@@ -225,31 +226,31 @@ def judge(
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
         heard = Together(progress, events) if events else progress
-        told = follow("conformance.harness.worker", asdict(task), heard)
+        told = follow("conformance.harness.worker", task, heard)
         told.account()
         told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
     told.outcomes = with_cut_short(told.outcomes, asked.requirements)
-    opened = told.opened
+    opened = told.opened or Opened(asked.driver, "unknown", "none", (), {}, {}, ())
     # The version of the driver is known now; an entry about another version is no matter of this run.
-    holding = [one for one in applicable if one.holds(platform.release(), opened.get("version", ""))]
+    holding = [one for one in applicable if one.holds(platform.release(), opened.version)]
     applied = expectations.apply(holding, told.outcomes)
     run_of = Run(
         suite=importlib.metadata.version("overlay-conformance"),
         specification=digest_of(load_requirements()),
         connection=asked.driver,
-        driver=opened.get("name", asked.driver),
-        version=opened.get("version", "unknown"),
+        driver=opened.name,
+        version=opened.version,
         kernel=platform.release(),
         machine=platform.machine(),
-        lane=opened.get("lane", "none"),
+        lane=opened.lane,
         profile=asked.profile,
         examples=asked.examples,
         seed=asked.seed,
-        backings=tuple(opened.get("backings", ())),
+        backings=opened.backings,
         selected=tuple(asked.requirements),
-        declined=opened.get("declined", {}),
-        lacking=opened.get("lacking", {}),
-        notes=(*opened.get("notes", ()), *_ended_early(told)),
+        declined=opened.declined,
+        lacking=opened.lacking,
+        notes=(*opened.notes, *_ended_early(told)),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
         failure=told.failure,
@@ -276,7 +277,7 @@ def _health(requirements: Iterable[str]) -> Iterator[Callable[[Followed], list[T
     log = kernellog.KernelLog()
 
     def judged(told: Followed) -> list[TestOutcome]:
-        backings = told.opened.get("backings", ())
+        backings = told.opened.backings if told.opened else ()
         outcome = health.judged(
             log.of_the_kernel(), log.newly_tainted(), told.outcomes, backings[0] if len(backings) == 1 else ""
         )

@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,7 +30,7 @@ from conformance.selftest.kills import Fate, KillMatrix, Seen, Specimen, Trial, 
 from conformance.selftest.mutants.basis import BASIS
 from conformance.selftest.mutants.catalogue import EXCEPTIONS, MUTANTS
 from conformance.selftest.mutants.mutant import Mutant
-from conformance.selftest.trials import Job, Trials, seen_of
+from conformance.selftest.trials import Job, Trials
 from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
@@ -185,16 +185,16 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow("conformance.selftest.trials", asdict(task), progress, heard=progress.advance)
+        told = follow("conformance.selftest.trials", task, progress, heard=progress.advance)
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
-    seen = [(one["mutant"], one["seed"], seen_of(one)) for one in told.events]
+    seen = [(one.mutant, one.seed, Seen.of(one)) for one in told.tried]
     _check_control(asked.basis, [one for name, _, one in seen if name == _CONTROL.mutant])
     about = Selftest(
         suite=importlib.metadata.version("overlay-conformance"),
         specification=digest_of(load_requirements()),
         basis=asked.basis,
-        version=told.opened["version"],
+        version=told.finished.version if told.finished else "",
         kernel=platform.release(),
         machine=platform.machine(),
         profile=asked.profile,

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +16,11 @@ from conformance.cli.base import main, say, say_error
 from conformance.cli.completion import connections, requirement_ids
 from conformance.cli.following import follow
 from conformance.cli.progress import Progress
+from conformance.harness.events import Compared
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import conventions, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
+from conformance.spec.values import as_plain
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
 
@@ -53,17 +54,17 @@ def compare(
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
         task = Comparison(first, second, str(directory), os.getpid(), examples, seed)
-        told = follow("conformance.harness.compare", asdict(task), progress)
-    found = told.events[0] if told.events else {"found": "", "steps": []}
-    code = 2 if told.failure else 1 if found["found"] else 0
+        told = follow("conformance.harness.compare", task, progress)
+    found = told.compared or Compared("", ())
+    code = 2 if told.failure else 1 if found.found else 0
     if json_file:
         about = {"version": COMPARISON, "first": first, "second": second, "seed": seed, "examples": examples}
-        json_file.write_text(json.dumps({**about, "exit_code": code, **found}, indent=1) + "\n")
+        json_file.write_text(json.dumps({**about, "exit_code": code, **as_plain(found)}, indent=1) + "\n")
     if told.failure:
         say_error(told.complaint)
-    elif found["found"]:
-        say(f"{first} and {second} differ: {found['found']}\nMinimal example:")
-        for number, step in enumerate(found["steps"], 1):
+    elif found.found:
+        say(f"{first} and {second} differ: {found.found}\nMinimal example:")
+        for number, step in enumerate(found.steps, 1):
             say(f"{number:5}. {step}")
     else:
         say(f"{first} and {second} behaved the same on {examples} chains of layers, seed {seed}")

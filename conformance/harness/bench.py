@@ -88,9 +88,6 @@ class Store(Protocol):
     def knows(self, other: Store, *layer_ids: str) -> None:
         """Layers of another store are seen in this one too, as image stores are."""
 
-    def tells_links(self, layer_id: str) -> bool:
-        """Whether the inode numbers in the layer's tree tell which names are links of one inode."""
-
     def parent_of(self, layer_id: str) -> str:
         """The parent that the layer was created on."""
 

@@ -15,15 +15,17 @@ import secrets
 import sys
 from typing import Any, Final, Protocol
 
+from conformance.harness.events import CHANNEL, Event
+
 _HIGHEST: Final = 1000  # below the usual limit of 1024 descriptors
 _LENGTH: Final = 32  # hexadecimal digits
 
 
-class Writer(Protocol):
-    """Where events go, a line each."""
+class Teller(Protocol):
+    """Where events go."""
 
-    def write(self, line: str, /) -> object:
-        """Write one line, with its line feed."""
+    def tell(self, event: Event, /) -> None:
+        """Write one event."""
 
 
 class Channel:
@@ -33,9 +35,9 @@ class Channel:
         self._descriptor = descriptor
         self._token = token
 
-    def write(self, line: str) -> None:
-        """Write one line, whole."""
-        left = memoryview(f"{self._token} {line}".encode())
+    def tell(self, event: Event) -> None:
+        """Write one event as a line, whole."""
+        left = memoryview(f"{self._token} {json.dumps(CHANNEL.plain(event))}\n".encode())
         while left:
             left = left[os.write(self._descriptor, left) :]
 
@@ -44,7 +46,7 @@ class Channel:
         os.close(self._descriptor)
 
 
-def opened() -> tuple[Channel, dict[str, Any]]:
+def opened() -> tuple[Channel, Any]:
     """The channel, and the task from standard input; descriptors 0 and 1 are /dev/null afterwards."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     place = min(_HIGHEST, limit - 2) if limit > 8 else 3
@@ -62,12 +64,15 @@ def new_token() -> str:
     return secrets.token_hex(_LENGTH // 2)
 
 
-def event_of(line: bytes, token: str) -> dict[str, Any]:
-    """The event of a line; raises ValueError for a line that the worker did not write."""
+def event_of(line: bytes, token: str) -> Event | None:
+    """The event of a line, None for one that this version does not know.
+
+    Raises ValueError for a line that the worker did not write, and BadValue for an event that is malformed.
+    """
     begun, _, said = line.partition(b" ")
     if not secrets.compare_digest(begun, token.encode()):
         raise ValueError("the line does not begin with the token of this run")
     event = json.loads(said)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise ValueError("not an object with the key 'event'")
-    return event
+    return CHANNEL.value(event)

@@ -7,8 +7,7 @@ ERROR. What was never begun as the run was stopped on purpose is UNTESTED.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -36,23 +35,6 @@ class Inventory:
 
     tests: Mapping[str, Collected] = field(default_factory=dict)
     of_suite: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return {
-            "tests": {name: asdict(one) for name, one in self.tests.items()},
-            "of_suite": {backing: dict(counts) for backing, counts in self.of_suite.items()},
-        }
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Inventory:
-        """Back from :meth:`as_json`; raises KeyError, TypeError or AttributeError."""
-        tests = {
-            name: Collected(one["test"], tuple(one["requirements"]), one["backing"])
-            for name, one in fields["tests"].items()
-        }
-        of_suite = {backing: dict(counts.items()) for backing, counts in fields["of_suite"].items()}
-        return cls(tests, of_suite)
 
 
 def without_outcome(

@@ -8,7 +8,6 @@ example: the smallest chain of layers that shows a difference.
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
@@ -18,18 +17,19 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
-from conformance.drivers.registry import UnknownDriver, connect, writable_of
-from conformance.harness.channel import opened
+from conformance.drivers.registry import connect, writable_of
+from conformance.harness.channel import Teller
 from conformance.harness.contained import contained
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
+from conformance.harness.events import Compared, Finished
 from conformance.harness.host import confine, prepare
 from conformance.harness.preflight import Unusable, preflight
+from conformance.harness.serving import serve
 from conformance.harness.session import Session, Wish
 from conformance.harness.store import RecordedStore
 from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
-from conformance.harness.worker import tell
 from conformance.history.steps import History
 from conformance.history.trace import trace
 from conformance.lab import namespace
@@ -60,23 +60,20 @@ class Difference(Exception):
 
 def main() -> None:
     """Compare two drivers; exits with 0 when all events are reported, whatever they say."""
-    events, fields = opened()
-    task = Comparison(**fields)
-    try:
-        names = (task.first, task.second)
-        with suppress(namespace.NoNamespace):  # which prepare() tells
-            confine([Path(task.scratch), *(path for name in names for path in writable_of(name))])
-        namespace.die_with_parent(task.parent)
-        for name in names:
-            connect(name).close()
-        with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
-            found, steps = compare(task)
-        tell(events, "difference", found=found, steps=steps)
-        tell(events, "finished")
-    except (UnknownDriver, Unusable) as error:
-        tell(events, "failed", message=str(error), of_driver=True)
-    except BaseException:
-        tell(events, "failed", message=traceback.format_exc())
+    serve(Comparison, _confined)
+
+
+def _confined(task: Comparison, events: Teller) -> None:
+    names = (task.first, task.second)
+    with suppress(namespace.NoNamespace):  # which prepare() tells
+        confine([Path(task.scratch), *(path for name in names for path in writable_of(name))])
+    namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
+    for name in names:
+        connect(name).close()
+    with (Path(task.scratch) / "log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+        found, steps = compare(task)
+    events.tell(Compared(found, tuple(steps)))
+    events.tell(Finished())
 
 
 def compare(task: Comparison) -> tuple[str, list[str]]:

@@ -5,15 +5,14 @@ It reads its task from standard input and reports one event, like the worker of 
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.harness.channel import opened
+from conformance.harness.channel import Teller
+from conformance.harness.events import Examined, Finished
 from conformance.harness.host import prepare
+from conformance.harness.serving import serve
 from conformance.harness.session import Session, Wish
-from conformance.harness.worker import tell
-from conformance.lab import namespace
 from conformance.lab.backing import BACKINGS
 from conformance.spec import load_requirements
 
@@ -28,23 +27,21 @@ class Diagnosis:
 
 def main() -> None:
     """Diagnose one privilege level; exits with 0 when the event is reported."""
-    events, fields = opened()
-    task = Diagnosis(**fields)
-    try:
-        namespace.die_with_parent(task.parent)
-        # The filesystem of the directory is "host"; the others are made in it, where that can be done.
-        names = ("host", *(one.name for one in BACKINGS))
-        session = prepare(Wish("", "smoke", 1, tuple(load_requirements()), names), Path(task.scratch))
-        tell(events, "lane", **_found(session))
-        tell(events, "finished")
-    except BaseException:
-        tell(events, "failed", message=traceback.format_exc())
+    serve(Diagnosis, _diagnose)
 
 
-def _found(session: Session) -> dict[str, object]:
+def _diagnose(task: Diagnosis, events: Teller) -> None:
+    # The filesystem of the directory is "host"; the others are made in it, where that can be done.
+    names = ("host", *(one.name for one in BACKINGS))
+    session = prepare(Wish("", "smoke", 1, tuple(load_requirements()), names), Path(task.scratch))
+    events.tell(_found(session))
+    events.tell(Finished())
+
+
+def _found(session: Session) -> Examined:
     made = {place.backing: place.unfit for place in session.places}
     missing = {one.name: _why(one.name, session) for one in BACKINGS if one.name not in made}
-    return {"lane": session.lane, "lacking": dict(session.lacking), "made": made, "missing": missing}
+    return Examined(session.lane, session.lacking, made, missing)
 
 
 def _why(name: str, session: Session) -> str:

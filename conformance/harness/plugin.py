@@ -48,6 +48,7 @@ from conformance.lab import readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
+from conformance.spec.values import as_plain, from_plain
 from conformance.spec.verdicts import (
     RequirementResult,
     TestOutcome,
@@ -72,7 +73,7 @@ def start(config: pytest.Config) -> None:
     try:
         handed = getattr(config, "workerinput", {}).get(_SESSION)
         # The driver's code is imported after this process was confined.
-        session = Session.from_json(json.loads(handed)) if handed else prepared(config, stack)
+        session = from_plain(Session, json.loads(handed)) if handed else prepared(config, stack)
         # Afterwards, so that a process that is started to reach the driver is in the same mount namespace.
         source = contained(connect(config.getoption("driver")))
         if not handed:
@@ -151,7 +152,7 @@ class ConformancePlugin:
 
         pytest-xdist tells the controller node ids only, and of a worker that died nothing but these.
         """
-        node.workerinput[_SESSION] = json.dumps(self.session.as_json())
+        node.workerinput[_SESSION] = json.dumps(as_plain(self.session))
         directory = Path(node.config.getoption("conformance_directory"))
         node.workerinput[_COLLECTED] = str(directory / f"collected-{node.gateway.id}.json")
 
@@ -194,14 +195,14 @@ class ConformancePlugin:
         inventory = Inventory(tests, self._of_suite)
         file = getattr(session.config, "workerinput", {}).get(_COLLECTED)
         if file:
-            Path(file).write_text(json.dumps(inventory.as_json()))
+            Path(file).write_text(json.dumps(as_plain(inventory)))
         self._take_inventory(inventory)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any) -> None:
         """Hear of what a worker of pytest-xdist collected; all collect the same."""
         if self._inventory is None:
-            self._take_inventory(Inventory.from_json(json.loads(Path(node.workerinput[_COLLECTED]).read_text())))
+            self._take_inventory(from_plain(Inventory, json.loads(Path(node.workerinput[_COLLECTED]).read_text())))
 
     def _take_inventory(self, inventory: Inventory) -> None:
         self._inventory = inventory
@@ -262,7 +263,7 @@ class ConformancePlugin:
         report = yield
         if requirements_of(item) and (report.when == "call" or report.outcome != "passed"):
             outcome = self._outcome(item, call, report)
-            setattr(report, _OUTCOME, json.dumps(outcome.as_json()))  # ASCII, whatever bytes names have
+            setattr(report, _OUTCOME, json.dumps(as_plain(outcome)))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
                 report.longrepr = for_people(outcome)
             if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
@@ -283,7 +284,7 @@ class ConformancePlugin:
         self._failed += report.outcome == "failed"
         fields = getattr(report, _OUTCOME, None)
         if fields:
-            self._take(TestOutcome.from_json(json.loads(fields)))
+            self._take(from_plain(TestOutcome, json.loads(fields)))
             return
         test = self._inventory.tests.get(report.nodeid) if self._inventory else None
         if test and report.outcome == "failed":

@@ -18,6 +18,7 @@ from conformance.lab import namespace
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_requirements
 from conformance.spec.profiles import EXAMPLES
+from conformance.spec.values import from_plain
 
 # Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
 _REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
@@ -71,4 +72,4 @@ def _written_by_pytest(config: pytest.Config) -> list[Path]:
 
 
 def _replay(file: str | None) -> Replay:
-    return Replay.from_json(json.loads(Path(file).read_text())) if file else Replay()
+    return from_plain(Replay, json.loads(Path(file).read_text())) if file else Replay()

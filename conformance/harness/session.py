@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,6 @@ class Replay:
     only: bool = False
     settled: tuple[str, ...] = ()
     unshrunk: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Replay:
-        """Back from asdict."""
-        return cls(fields["cases"], fields["only"], tuple(fields["settled"]), tuple(fields["unshrunk"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +55,6 @@ class Session:
     def privileged(self) -> bool:
         """Whether the run is real root."""
         return self.lane == "root"
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Session:
-        """Back from :meth:`as_json`."""
-        places = tuple(Place(**one) for one in fields["places"])
-        lists = {name: tuple(fields[name]) for name in ("selected", "notes")}
-        return cls(**{**fields, **lists, "places": places, "replay": Replay.from_json(fields["replay"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,25 @@ import json
 import os
 import sys
 import time
-import traceback
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.drivers.registry import connect, writable_of
 from conformance.harness import plugin as suite
-from conformance.harness.channel import Writer, opened
+from conformance.harness.channel import Teller
 from conformance.harness.collected import Inventory
 from conformance.harness.ending import end_on_sigterm
+from conformance.harness.events import Collected, Failed, Finished, Opened, Testing
 from conformance.harness.host import confine
+from conformance.harness.serving import serve
 from conformance.harness.session import Replay
 from conformance.harness.task import Task
 from conformance.lab import namespace
+from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _SUITES: Final = Path(__file__).parents[1] / "suites"
@@ -37,7 +39,7 @@ ENDED_WELL: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.Ex
 class _Listener:
     """Follows a round in pytest and tells of it; ``generated`` says whether another round would find more."""
 
-    def __init__(self, events: Writer, round_number: int, *, replayed: bool, final: bool) -> None:
+    def __init__(self, events: Teller, round_number: int, *, replayed: bool, final: bool) -> None:
         self._events = events
         self._round = round_number
         self._replayed = replayed
@@ -53,22 +55,22 @@ class _Listener:
         plugin = config.pluginmanager.get_plugin(suite.NAME)
         assert isinstance(plugin, suite.ConformancePlugin), "pytest_entry registers it"
         session, info = plugin.session, plugin.source.info
-        plugin.on_start = lambda test: tell(self._events, "test", name=test)
+        plugin.on_start = lambda test: self._events.tell(Testing(test))
         plugin.on_outcome = self._tell_outcome
         plugin.on_unusable = self._is_unusable
         plugin.on_collected = self._tell_collected
         plugin.exit_status = False  # pytest's own says here whether pytest ended well
         if self._round == 0:
-            tell(
-                self._events,
-                "opened",
-                name=info.name,
-                version=info.version,
-                lane=session.lane,
-                backings=[place.backing for place in session.places],
-                declined=dict(info.declined),
-                lacking=dict(session.lacking),
-                notes=list(session.notes),
+            self._events.tell(
+                Opened(
+                    info.name,
+                    info.version,
+                    session.lane,
+                    tuple(place.backing for place in session.places),
+                    info.declined,
+                    session.lacking,
+                    session.notes,
+                )
             )
 
     def _is_unusable(self, why: str) -> None:
@@ -79,7 +81,7 @@ class _Listener:
             return  # what does not fail any more is tried like all others
         self.settled.append(outcome.test)
         self.generated |= outcome.test in self._drawn and outcome.verdict not in _NOT_TRIED
-        tell(self._events, "outcome", **outcome.as_json())
+        self._events.tell(outcome)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """After the first round, only what draws its examples is worth another one."""
@@ -92,7 +94,7 @@ class _Listener:
         """Tell which tests there are; after the first round, those of it that draw their examples."""
         self.collected = True
         if self._round == 0:
-            tell(self._events, "collected", tests=len(inventory.tests), inventory=inventory.as_json())
+            self._events.tell(Collected(len(inventory.tests), inventory))
 
 
 def _draws(item: pytest.Item) -> bool:
@@ -102,35 +104,26 @@ def _draws(item: pytest.Item) -> bool:
 
 def main() -> None:
     """Run one task; exits with 0 when all events are reported, whatever they say."""
-    events, fields = opened()
-    task = Task(**fields)
     end_on_sigterm()
-    log = Path(task.scratch) / "log"
-    try:
-        namespace.die_with_parent(task.parent)
-        outside = namespace.enter_pid_namespace()  # so that nothing outlives it
-        with suppress(namespace.NoNamespace):  # the run says so when it is prepared
-            confine([Path(task.scratch), *writable_of(task.driver)])
-        if outside:
-            namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
-        connect(task.driver).close()  # so that a wrong name is refused before anything is made
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            with redirect_stdout(file), redirect_stderr(file):
-                _run(task, events)
-    except UnknownDriver as error:
-        tell(events, "failed", message=str(error), of_driver=True)
-    except BaseException:
-        tell(events, "failed", message=traceback.format_exc())
+    serve(Task, _confined)
 
 
-def tell(events: Writer, event: str, **fields: Any) -> None:
-    """One event, a line."""
-    events.write(json.dumps({"event": event, **fields}) + "\n")
+def _confined(task: Task, events: Teller) -> None:
+    """Run the task in namespaces of its own, with what is printed in a file."""
+    outside = namespace.enter_pid_namespace()  # so that nothing outlives it
+    with suppress(namespace.NoNamespace):  # the run says so when it is prepared
+        confine([Path(task.scratch), *writable_of(task.driver)])
+    if outside:
+        namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
+    connect(task.driver).close()  # so that a wrong name is refused before anything is made
+    with (Path(task.scratch) / "log").open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with redirect_stdout(file), redirect_stderr(file):
+            _run(task, events)
 
 
-def _run(task: Task, events: Writer) -> None:
+def _run(task: Task, events: Teller) -> None:
     deadline = time.monotonic() + task.budget if task.budget else None
     settled: tuple[str, ...] = ()
     if task.replay:
@@ -151,29 +144,29 @@ def _run(task: Task, events: Writer) -> None:
         # Smoke asks whether the adapter is right, which more examples say nothing of.
         if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
             break
-    tell(events, "finished", rounds=number)
+    events.tell(Finished(number))
 
 
 def _round(
-    task: Task, events: Writer, listener: _Listener, number: int | str, replay: Replay, deadline: float | None
+    task: Task, events: Teller, listener: _Listener, number: int | str, replay: Replay, deadline: float | None
 ) -> bool:
     """One run of pytest; whether it ended well. The end of a replay alone is the end of the task."""
     directory = Path(task.scratch) / f"round-{number}"
     directory.mkdir()
     file = Path(task.scratch) / f"replay-{number}.json"
-    file.write_text(json.dumps(asdict(replay)))
+    file.write_text(json.dumps(as_plain(replay)))
     words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
     code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
     if listener.unusable:
-        tell(events, "failed", message=listener.unusable, of_driver=True)
+        events.tell(Failed(listener.unusable, of_driver=True))
         return False
     if code not in ENDED_WELL or not listener.collected:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text(errors="backslashreplace")
-        tell(events, "failed", message=f"pytest ended with {code!r}:\n{text[-4000:]}")
+        events.tell(Failed(f"pytest ended with {code!r}:\n{text[-4000:]}"))
         return False
     if task.replay_only:
-        tell(events, "finished", rounds=1)
+        events.tell(Finished())
     return True
 
 
@@ -195,11 +188,6 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         # Each worker takes what is next, so that the long tests do not pile up behind one another.
         words += ["-n", str(task.jobs), "--dist", "worksteal"]
     return words
-
-
-def outcome_of(event: dict[str, Any]) -> TestOutcome:
-    """The outcome that an event tells of."""
-    return TestOutcome.from_json(event)
 
 
 if __name__ == "__main__":

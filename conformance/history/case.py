@@ -7,7 +7,7 @@ is tried by any later version that has the test, and the script is written from 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from conformance.history.concurrent import Call as ConcurrentCall
@@ -17,9 +17,26 @@ from conformance.history.findings import Finding
 from conformance.history.steps import Step
 from conformance.history.trace import trace
 from conformance.spec.errors import BadFile
+from conformance.spec.values import BadValue, as_plain, from_plain
 
 FORMAT: Final = 2
 _MORE: Final = (ConcurrentCall,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The object in the file. A step, and what was drawn, names its type itself (conformance.history.encoding)."""
+
+    format: int
+    test: str
+    requirements: tuple[str, ...]
+    backing: str
+    driver: str
+    reason: str
+    drawn: tuple[Any, ...]
+    steps: tuple[Mapping[str, Any], ...]
+    finding: Mapping[str, Any]
+    directory: str
 
 
 class BadCase(BadFile):
@@ -56,40 +73,51 @@ class Case:
 
     def as_json(self) -> dict[str, Any]:
         """As an object of JSON; raises TypeError if something in it has no form there."""
-        return {
-            "format": FORMAT,
-            "test": self.test,
-            "requirements": list(self.requirements),
-            "backing": self.backing,
-            "driver": self.driver,
-            "reason": self.reason,
-            "drawn": encode(list(self.drawn), _MORE),
-            "steps": encode(list(self.steps), _MORE),
-            "finding": encode(self.finding, _MORE),
-            "directory": self.directory,
-        }
+        stored = _Stored(
+            FORMAT,
+            self.test,
+            self.requirements,
+            self.backing,
+            self.driver,
+            self.reason,
+            tuple(encode(one, _MORE) for one in self.drawn),
+            tuple(encode(one, _MORE) for one in self.steps),
+            encode(self.finding, _MORE),
+            self.directory,
+        )
+        said: dict[str, Any] = as_plain(stored)
+        return said
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Case:
         """Back from :meth:`as_json`; raises BadCase."""
         try:
-            if said["format"] not in (1, FORMAT):
-                raise BadCase(
-                    f"the case has format {said['format']}, and this version of the suite reads 1 and {FORMAT}"
-                )
-            steps, drawn = said["steps"], said["drawn"]
-            if said["format"] == 1:
-                steps, drawn = steps_of_format_1(steps), drawn_of_format_1(drawn)
+            stored = _stored(said)
             return cls(
-                test=said["test"],
-                requirements=tuple(said["requirements"]),
-                backing=said["backing"],
-                driver=said["driver"],
-                reason=said["reason"],
-                drawn=tuple(decode(drawn, _MORE)),
-                steps=tuple(decode(steps, _MORE)),
-                finding=decode(said["finding"], _MORE),
-                directory=said["directory"],
+                stored.test,
+                stored.requirements,
+                stored.backing,
+                stored.driver,
+                stored.reason,
+                tuple(decode(one, _MORE) for one in stored.drawn),
+                tuple(decode(one, _MORE) for one in stored.steps),
+                decode(stored.finding, _MORE),
+                stored.directory,
             )
-        except (KeyError, TypeError, ValueError, CannotDecode) as error:
-            raise BadCase(f"this is no case of this suite ({type(error).__name__}: {error})") from error
+        except (BadValue, KeyError, TypeError, ValueError, CannotDecode) as error:
+            raise BadCase(f"this is no case of this suite ({error})") from error
+
+
+def _stored(said: Mapping[str, Any]) -> _Stored:
+    """The object of a case of any format that is read, in the form of the present one."""
+    given = said.get("format") if isinstance(said, Mapping) else None
+    if given == 1:
+        # Format 1 also had the trace in words, which follows from the steps.
+        kept = {key: value for key, value in said.items() if key != "words"}
+        stored = from_plain(_Stored, kept)
+        return replace(
+            stored, steps=tuple(steps_of_format_1(stored.steps)), drawn=tuple(drawn_of_format_1(stored.drawn))
+        )
+    if given != FORMAT:
+        raise BadCase(f"the case has format {given}, and this version of the suite reads 1 and {FORMAT}")
+    return from_plain(_Stored, said)

@@ -47,7 +47,9 @@ _OWN_PID_MAX: Final = (6, 14)
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class Options(NamedTuple):  # not a dataclass, whose module takes as long to import as all others here
+# Not a dataclass, whose module takes as long to import as all others here. It has its own JSON for the same reason:
+# this module runs as a script without the package (-I -S), so neither conformance.spec.values nor cattrs is there.
+class Options(NamedTuple):
     """``link`` is the descriptor of the socket; ``umask`` None for the inherited one.
 
     ``limits`` are soft and hard limits by the number of the resource (setrlimit(2)).

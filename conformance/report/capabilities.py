@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from conformance.spec import Capability
+from conformance.spec.values import Key
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class CapabilityRow:
-    """``declared``, ``probed`` and ``effective`` are yes, no, broken (claimed, and does not work), - or unknown."""
+    """What host or driver can do, as declared, as tried, and in effect.
+
+    ``effective`` is broken where the driver claims a capability that does not work.
+    """
 
     name: str
-    of: str
-    declared: str
-    probed: str
-    effective: str
+    of: Annotated[str, Key(among=("host", "driver"))]
+    declared: Annotated[str, Key(among=("yes", "no", "-"))]
+    probed: Annotated[str, Key(among=("yes", "no", "not probed"))]
+    effective: Annotated[str, Key(among=("yes", "no", "broken"))]
     reason: str
 
 

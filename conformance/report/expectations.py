@@ -14,12 +14,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from conformance.history.case import BadCase, Case
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.spec import Requirement
 from conformance.spec.errors import BadFile
+from conformance.spec.values import BadValue, Key, from_plain
 from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 REVIEW_AFTER: Final = 90  # days until a new entry is to be looked at again
-_KEYS: Final = frozenset(
-    {"requirement", "reason", "review-by", "link", "test", "kernel", "backing", "driver-version", "case"}
-)
 
 
 class BadExpectations(BadFile):
@@ -46,12 +44,12 @@ class Expectation:
 
     requirement: str
     reason: str
-    review_by: datetime.date
+    review_by: Annotated[datetime.date, Key(name="review-by")]
     link: str = ""
     test: str = "*"
     kernel: str = ""
     backing: tuple[str, ...] = ()
-    driver_version: str = ""
+    driver_version: Annotated[str, Key(name="driver-version")] = ""
     case: str = ""
 
     def holds(self, kernel: str, driver_version: str) -> bool:
@@ -95,49 +93,39 @@ def load(path: Path, requirements: Mapping[str, Requirement], today: datetime.da
     if said.get("format") != FORMAT or said.keys() - {"format", "known"}:
         raise BadExpectations(f"{path}: it has to begin with 'format = {FORMAT}' and hold entries [[known]] only")
     found = []
-    for number, entry in enumerate(said.get("known", []), 1):
+    entries = said.get("known", [])
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise BadExpectations(f"{path}: known has to be entries [[known]]")
+    for number, entry in enumerate(entries, 1):
         try:
-            found.append(_entry(entry, requirements, today))
-        except ValueError as error:
+            found.append(_checked(from_plain(Expectation, entry), requirements, today))
+        except (ValueError, BadValue) as error:
             named = entry.get("requirement", "without a requirement")
             raise BadExpectations(f"{path}, entry {number} ({named}): {error}") from error
     return found
 
 
-def _entry(entry: Mapping[str, Any], requirements: Mapping[str, Requirement], today: datetime.date) -> Expectation:
-    unknown = entry.keys() - _KEYS
-    missing = {"requirement", "reason", "review-by"} - entry.keys()
-    if unknown or missing:
-        wrong = [f"there is no {one}" for one in sorted(unknown)] + [f"{one} is missing" for one in sorted(missing)]
-        raise ValueError(f"{', '.join(wrong)}; an entry has {', '.join(sorted(_KEYS))}")
-    texts = {key: value for key, value in entry.items() if key not in ("review-by", "backing")}
-    if any(not isinstance(value, str) for value in texts.values()):
-        raise ValueError("all but review-by (a date) and backing (a list) are texts")
-    if entry["requirement"] not in requirements:
+def _checked(one: Expectation, requirements: Mapping[str, Requirement], today: datetime.date) -> Expectation:
+    """The entry, if what it names is there and its date is to come; raises ValueError."""
+    if one.requirement not in requirements:
         raise ValueError("there is no such requirement; 'overlay-conformance list' shows all")
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    if not entry["reason"].strip():
+    if not one.reason.strip():
         raise ValueError("an entry needs a reason")
-    _check_date(entry["review-by"], today)
-    backing = entry.get("backing", [])
-    known = {HOST, *(one.name for one in BACKINGS)}
-    if not isinstance(backing, list) or set(backing) - known:
+    if one.review_by < today:
+        raise ValueError(
+            f"its review-by date, {one.review_by}, is past: look at it again, then set a new date or remove it"
+        )
+    known = {HOST, *(backing.name for backing in BACKINGS)}
+    if set(one.backing) - known:
         raise ValueError(f"backing is a list of these: {', '.join(sorted(known))}")
-    for key in ("kernel", "driver-version"):
+    for key, condition in (("kernel", one.kernel), ("driver-version", one.driver_version)):
         try:
-            SpecifierSet(entry.get(key, ""))
+            SpecifierSet(condition)
         except InvalidSpecifier as error:
             raise ValueError(f"{key} is a condition such as '>=5.10, <6.1': {error}") from error
-    words = {key.replace("-", "_"): value for key, value in texts.items()}
-    return Expectation(**words, review_by=entry["review-by"], backing=tuple(backing))
-
-
-def _check_date(date: object, today: datetime.date) -> None:
-    if type(date) is not datetime.date:
-        raise ValueError("review-by is a date without quotes, such as 2027-03-31")
-    if date < today:
-        raise ValueError(f"its review-by date, {date}, is past: look at it again, then set a new date or remove it")
+    return one
 
 
 def stored_cases(known: Sequence[Expectation], file: Path) -> dict[str, Case]:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Final, Literal, TypeVar
 
+from conformance.report.records import Digest
 from conformance.selftest.alarms import Choice, Hearing, Standing, false_alarms
 from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial, uncovered
 from conformance.spec import load_requirements
 from conformance.spec.errors import BadFile
+from conformance.spec.lines import Form, Lines
 from conformance.spec.profiles import PARTIAL
+from conformance.spec.values import BadValue, Count, Key, RequirementId, Seconds
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("kills.schema.json")
 HALF: Final = 0.5
+T = TypeVar("T")
 
 
 class BadKills(BadFile):
@@ -30,27 +34,78 @@ class BadKills(BadFile):
 
 @dataclass(frozen=True, slots=True)
 class Selftest:
-    """What was run. ``seconds`` is the wall clock, ``budget`` the seconds for each trial, ``basis`` MODULE:CLASS.
+    """What was run, where and how."""
 
-    With ``whole`` all tests of the profile were run on each driver, otherwise those of what it breaks or touches.
-    ``complete`` says whether all mutants and all variants of the catalogues were tried.
-    """
-
-    suite: str
-    specification: str
-    basis: str
-    version: str
-    kernel: str
+    suite: Annotated[str, Key("Version of overlay-conformance.")]
+    specification: Annotated[Digest, Key("Digest of the requirements of the suite.")]
+    basis: Annotated[str, Key("The correct driver that mutants are derived from, MODULE:CLASS.")]
+    version: Annotated[str, Key("Its version.")]
+    kernel: Annotated[
+        str,
+        Key(
+            "Release, as uname -r prints it; of several machines, those whose trials are in the file, with ' and '"
+            " between them."
+        ),
+    ]
     machine: str
-    profile: str
-    examples: int
-    seeds: tuple[int, ...]
-    jobs: int
-    budget: float
-    whole: bool
-    complete: bool
-    started: str
-    seconds: float
+    profile: Annotated[str, Key(among=("smoke", "quick", "standard"))]
+    examples: Annotated[int, Key("Examples for each property.", minimum=1)]
+    seeds: Annotated[tuple[int, ...], Key(least=1)]
+    jobs: Annotated[int, Key("Number of concurrent trials.", minimum=1)]
+    budget: Annotated[Seconds, Key("Seconds after which the trial of a mutant was ended.")]
+    whole: Annotated[
+        bool,
+        Key(
+            "Whether all tests of the profile were run on each driver; otherwise those of the requirements that a"
+            " mutant breaks, until all of them failed, and of those that a variant's choice touches."
+        ),
+    ]
+    complete: Annotated[bool, Key("Whether all mutants and all variants were tried.")]
+    started: Annotated[str, Key("ISO 8601, UTC.")]
+    seconds: Annotated[Seconds, Key("Wall clock.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A requirement that no mutant broke. Only after a selftest with all mutants."""
+
+    requirement: RequirementId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excepted:
+    """A requirement that needs no mutant."""
+
+    requirement: RequirementId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last line."""
+
+    trials: Annotated[Count, Key("How many lines 'trial' there are.")]
+    counts: Annotated[Mapping[Fate, Count], Key("Mutants by the worst of their trials.", every=True)]
+    hearings: Annotated[Count, Key("How many lines 'hearing' there are.")]
+    standings: Annotated[Mapping[Standing, Count], Key("Hearings by their result.", every=True)]
+    exit_code: Literal[0, 1]
+
+
+Record = Selftest | Specimen | Trial | Gap | Excepted | Choice | Hearing | End
+LINES: Final[Lines[Record]] = Lines(
+    "record",
+    (
+        Form("selftest", Selftest, {"format": Literal[1]}),
+        Form("fault", Specimen),
+        Form("trial", Trial),
+        Form("gap", Gap),
+        Form("exception", Excepted),
+        Form("different", Choice),
+        Form("hearing", Hearing),
+        Form("end", End),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +129,7 @@ class KillReport:
         return false_alarms(self.hearings)
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> Literal[0, 1]:
         """0 without a false alarm, a surviving mutant and a gap; in quick, if half of them are killed."""
         if self.false_alarms:
             return 1
@@ -85,28 +140,20 @@ class KillReport:
 
 def lines_of(report: KillReport) -> list[str]:
     """The lines of the file."""
-    matrix = report.matrix
-    counts = {fate.value: sum(matrix.fate(one) is fate for one in matrix.mutants) for fate in Fate}
-    records: list[dict[str, Any]] = [
-        {"record": "selftest", "format": FORMAT, **asdict(report.about)},
-        *({"record": "fault", **asdict(one)} for one in matrix.mutants),
-        *({"record": "trial", **one.as_json()} for one in matrix.trials),
-        *({"record": "gap", "requirement": one, "reason": said} for one, said in report.gaps.items()),
-        *({"record": "exception", "requirement": one, "reason": said} for one, said in report.exceptions.items()),
-        *({"record": "different", **one.as_json()} for one in report.choices),
-        *({"record": "hearing", **one.as_json()} for one in report.hearings),
-        {
-            "record": "end",
-            "trials": len(matrix.trials),
-            "counts": counts,
-            "hearings": len(report.hearings),
-            "standings": {
-                one.value: sum(hearing.standing is one for hearing in report.hearings) for one in Standing
-            },
-            "exit_code": report.exit_code,
-        },
+    matrix, hearings = report.matrix, report.hearings
+    counts = {fate: sum(matrix.fate(one) is fate for one in matrix.mutants) for fate in Fate}
+    standings = {one: sum(hearing.standing is one for hearing in hearings) for one in Standing}
+    records: list[Record] = [
+        *matrix.mutants,
+        *matrix.trials,
+        *(Gap(one, said) for one, said in report.gaps.items()),
+        *(Excepted(one, said) for one, said in report.exceptions.items()),
+        *report.choices,
+        *hearings,
+        End(len(matrix.trials), counts, len(hearings), standings, report.exit_code),
     ]
-    return [json.dumps(record) for record in records]
+    lines = [LINES.plain(report.about, format=FORMAT), *map(LINES.plain, records)]
+    return [json.dumps(one) for one in lines]
 
 
 def write(path: Path, report: KillReport) -> None:
@@ -118,35 +165,45 @@ def write(path: Path, report: KillReport) -> None:
 
 def read(path: Path) -> KillReport:
     """Back from :func:`write`; raises BadKills."""
-    found: dict[str, list[dict[str, Any]]] = {}
     try:
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            found.setdefault(record.pop("record"), []).append(record)
-        (about,), (end,) = found["selftest"], found["end"]
-        if about.pop("format") != FORMAT:
-            raise BadKills(f"{path}: the format is not {FORMAT}; use the version of the suite that wrote it")
-        mutants = tuple(Specimen.from_json(one) for one in found.get("fault", []))
-        trials = tuple(Trial.from_json(one) for one in found.get("trial", []))
-        hearings = tuple(Hearing.from_json(one) for one in found.get("hearing", []))
-        for kind, there in (("trials", trials), ("hearings", hearings)):
-            if len(there) != end[kind]:
-                raise BadKills(
-                    f"{path}: expected {end[kind]} lines '{kind}', found {len(there)}: the file is truncated"
-                )
-        return KillReport(
-            Selftest(**{**about, "seeds": tuple(about["seeds"])}),
-            KillMatrix(mutants, trials, about["profile"]),
-            {one["requirement"]: one["reason"] for one in found.get("gap", [])},
-            {one["requirement"]: one["reason"] for one in found.get("exception", [])},
-            tuple(Choice.from_json(one) for one in found.get("different", [])),
-            hearings,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = [_record(path, line) for line in path.read_text().splitlines()]
+        (about,), (end,) = _all(Selftest, found), _all(End, found)
+    except (OSError, ValueError, BadValue) as error:
         raise BadKills(
-            f"{path}: this is not a result file of a selftest ({type(error).__name__}: {error});"
+            f"{path}: this is not a result file of a selftest ({error});"
             " 'overlay-conformance selftest --results FILE' writes one, docs/results.md describes it"
         ) from error
+    trials, hearings = _all(Trial, found), _all(Hearing, found)
+    for kind, expected, there in (("trials", end.trials, trials), ("hearings", end.hearings, hearings)):
+        if len(there) != expected:
+            raise BadKills(f"{path}: expected {expected} lines '{kind}', found {len(there)}: the file is truncated")
+    return KillReport(
+        about,
+        KillMatrix(_all(Specimen, found), trials, about.profile),
+        {one.requirement: one.reason for one in _all(Gap, found)},
+        {one.requirement: one.reason for one in _all(Excepted, found)},
+        _all(Choice, found),
+        hearings,
+    )
+
+
+def _all(kind: type[T], found: Sequence[Record]) -> tuple[T, ...]:
+    return tuple(one for one in found if isinstance(one, kind))
+
+
+def _record(path: Path, line: str) -> Record:
+    """The value of a line; raises BadKills, BadValue or ValueError."""
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise BadValue("a line is no object")
+    if said.get("record") == "selftest" and said.pop("format", None) != FORMAT:
+        raise BadKills(f"{path}: the format is not {FORMAT}; use the version of the suite that wrote it")
+    record = LINES.value(said)
+    if record is None:
+        raise BadKills(
+            f"{path}: a record called {said.get('record')!r}; use the version of the suite that wrote it"
+        )
+    return record
 
 
 def is_selftest(path: Path) -> bool:

@@ -12,14 +12,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, assert_never
 
 from conformance.report.capabilities import CapabilityRow, capability_rows
 from conformance.spec import Requirement, load_capabilities
 from conformance.spec.errors import BadFile
-from conformance.spec.profiles import PARTIAL
+from conformance.spec.lines import Form, Lines
+from conformance.spec.profiles import PARTIAL, PROFILES
+from conformance.spec.values import BadValue, Count, Key, RequirementId, Seconds
 from conformance.spec.verdicts import (
     PREFLIGHT,
     RequirementResult,
@@ -41,41 +43,67 @@ _IDENTITY: Final = (
 _LISTS: Final = ("backings", "selected", "notes")
 
 
+Digest = Annotated[str, Key(pattern="^[0-9a-f]{12}$")]
+
+
 class BadResults(BadFile):
     """A result file that cannot be used; the text names the file, the line and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was run, where, and how. ``seconds`` is the wall clock; ``failure`` is empty unless the harness failed.
+    """What was run, where and how.
 
     ``suite`` is the version of this project, ``specification`` a digest of the requirements that were judged by.
     ``lacking`` names capabilities of the host that are not there, ``declined`` those of the driver, with reasons.
-    ``overlay`` has the parameters of the kernel's module overlay, empty in files of earlier versions. ``tests``
-    counts the tests that the suite has, in whatever profile, by filesystem and requirement; it is empty there, too.
+    ``tests`` counts the tests that the suite has, in whatever profile, by filesystem and requirement. It is empty
+    in files of earlier versions, as ``overlay`` is. ``seconds`` is the wall clock; ``failure`` is empty unless the
+    harness failed.
     """
 
-    suite: str
-    specification: str
-    connection: str
+    suite: Annotated[str, Key("Version of overlay-conformance.")]
+    specification: Annotated[
+        Digest, Key("Digest of the requirements of the suite; results with different digests are not merged.")
+    ]
+    connection: Annotated[str, Key("Connection string of the driver: KIND:ARGUMENTS.")]
     driver: str
     version: str
-    kernel: str
+    kernel: Annotated[str, Key("Release, as uname -r prints it.")]
     machine: str
-    lane: str
-    profile: str
-    examples: int
+    lane: Annotated[str, Key(among=("root", "user-namespace", "none"))]
+    profile: Annotated[str, Key(among=PROFILES)]
+    examples: Annotated[int, Key(minimum=1)]
     seed: int
-    backings: tuple[str, ...] = ()
-    selected: tuple[str, ...] = ()
-    declined: Mapping[str, str] = field(default_factory=dict)
-    lacking: Mapping[str, str] = field(default_factory=dict)
+    backings: Annotated[
+        tuple[str, ...], Key("Backing filesystems; 'host' is that of the temporary directory.")
+    ] = ()
+    selected: tuple[RequirementId, ...] = ()
+    declined: Annotated[Mapping[str, str], Key("Capability to reason, as the driver says.")] = field(
+        default_factory=dict
+    )
+    lacking: Annotated[Mapping[str, str], Key("Capability to reason, of the host.")] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    started: str = ""
-    seconds: float = 0.0
-    failure: str = ""
-    overlay: Mapping[str, str] = field(default_factory=dict)
-    tests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    started: Annotated[str, Key("ISO 8601, UTC.")] = ""
+    seconds: Annotated[Seconds, Key("Wall clock.")] = 0.0
+    failure: Annotated[
+        str,
+        Key("Empty unless the harness failed, or a signal ended the run: then it begins with 'interrupted by'."),
+    ] = ""
+    overlay: Annotated[
+        Mapping[str, str],
+        Key(
+            "Parameters of the kernel's module overlay (overlayfs.rst); absent in files of earlier versions.",
+            later=True,
+        ),
+    ] = field(default_factory=dict)
+    tests: Annotated[
+        Mapping[str, Mapping[str, Annotated[int, Key(minimum=1)]]],
+        Key(
+            "Filesystem to requirement to the number of tests that the suite has, in whatever profile; absent in"
+            " files of earlier versions.",
+            later=True,
+        ),
+    ] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:
@@ -87,6 +115,50 @@ class Run:
         """The same for all parts of one run: the same driver, kernel, profile and seed."""
         said = json.dumps([*(getattr(self, name) for name in _IDENTITY), *sorted(self.overlay.items())])
         return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on one requirement, over all filesystems of the run. It follows from the outcomes."""
+
+    requirement: RequirementId
+    verdict: Verdict
+    ran: Annotated[
+        Count | None,
+        Key(
+            "Tests of the requirement that ran, on all filesystems; absent where none reported an outcome, and in"
+            " files of earlier versions.",
+            omitted=True,
+        ),
+    ] = None
+    tests: Annotated[
+        Count | None,
+        Key("Tests of the requirement that the suite has, on all filesystems; 0 if nobody counted.", omitted=True),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a run."""
+
+    outcomes: Annotated[Count, Key("How many outcomes the run has; a file with fewer is truncated.")]
+    counts: Mapping[Verdict, Count]
+    exit_code: Literal[0, 1, 2, 3]
+
+
+Record = Run | TestOutcome | Result | CapabilityRow | End
+_RUN: Final = {"run": Annotated[Digest, Key("The run that the record belongs to.")]}
+LINES: Final[Lines[Record]] = Lines(
+    "record",
+    (
+        Form("run", Run, {**_RUN, "format": Literal[1]}),
+        # A case is in the evidence folder; what was cut became outcomes of its own (verdicts.with_cut_short).
+        Form("outcome", TestOutcome, _RUN, without=("case", "cut")),
+        Form("result", Result, _RUN),
+        Form("capability", CapabilityRow, _RUN),
+        Form("end", End, _RUN),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +198,7 @@ class Part:
         return shares_of(self.outcomes, counts)
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> Literal[0, 1, 2, 3]:
         """What the command exits with (docs/exit-codes.md)."""
         return 2 if self.run.failure else exit_code(self.results())
 
@@ -158,30 +230,15 @@ def _records_of(part: Part) -> list[dict[str, Any]]:
     name = part.run.id
     outcomes = sorted(part.outcomes, key=lambda one: (one.backing, one.test))
     results, shares = part.results(), part.shares()
-    counts = {verdict.value: sum(one.verdict is verdict for one in results) for verdict in Verdict}
-    return [
-        {"record": "run", "format": FORMAT, "run": name, **asdict(part.run)},
-        *({"record": "outcome", "run": name, **_of_outcome(one)} for one in outcomes),
-        *(
-            {
-                "record": "result",
-                "run": name,
-                "requirement": one.requirement,
-                "verdict": one.verdict.value,
-                **(asdict(shares[one.requirement]) if one.requirement in shares else {}),
-            }
-            for one in results
-        ),
-        *({"record": "capability", "run": name, **asdict(one)} for one in part.capabilities()),
-        {"record": "end", "run": name, "outcomes": len(outcomes), "counts": counts, "exit_code": part.exit_code},
-    ]
+    counts = {verdict: sum(one.verdict is verdict for one in results) for verdict in Verdict}
+    records: list[Record] = [*outcomes, *(_result(one, shares.get(one.requirement)) for one in results)]
+    records += [*part.capabilities(), End(len(outcomes), counts, part.exit_code)]
+    run = LINES.plain(part.run, run=name, format=FORMAT)
+    return [run, *(LINES.plain(one, run=name) for one in records)]
 
 
-def _of_outcome(outcome: TestOutcome) -> dict[str, Any]:
-    said = outcome.as_json()
-    del said["case"]  # it is in the folder of the failure
-    del said["cut"]  # it became outcomes of its own (results.with_cut_short)
-    return said
+def _result(result: RequirementResult, share: Share | None) -> Result:
+    return Result(result.requirement, result.verdict, *((share.ran, share.tests) if share else ()))
 
 
 def read(path: Path) -> list[Part]:
@@ -198,9 +255,9 @@ def read(path: Path) -> list[Part]:
             _take(json.loads(line), runs, outcomes, ended)
         except BadResults as error:
             raise BadResults(f"{path}, line {number}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, BadValue) as error:
             raise BadResults(
-                f"{path}, line {number}: this is not a line of a result file ({type(error).__name__}: {error});"
+                f"{path}, line {number}: this is not a line of a result file ({error});"
                 " 'overlay-conformance run --results FILE' writes one, docs/results.md describes it"
             ) from error
     if not runs or runs.keys() - ended:
@@ -210,33 +267,35 @@ def read(path: Path) -> list[Part]:
     return [Part(run, tuple(outcomes[name])) for name, run in runs.items()]
 
 
-def _take(
-    record: dict[str, Any], runs: dict[str, Run], outcomes: dict[str, list[TestOutcome]], ended: set[str]
-) -> None:
-    kind, name = record.pop("record"), record.pop("run")
-    match kind:
-        case "run":
-            if record.pop("format") != FORMAT:
-                raise BadResults(f"the format is not {FORMAT}; use the version of the suite that wrote it")
-            lists = {key: tuple(record[key]) for key in _LISTS}
-            runs[name] = Run(**{**record, **lists})
-            if runs[name].id != name:
-                raise BadResults(f"the run is named {name}, but its id is {runs[name].id}: the file was edited")
-            outcomes[name] = []
-        case "outcome":
-            outcomes[name].append(TestOutcome.from_json(record))
-        case "end":
-            if record["outcomes"] != len(outcomes[name]):
+def _take(said: object, runs: dict[str, Run], outcomes: dict[str, list[TestOutcome]], ended: set[str]) -> None:
+    if not isinstance(said, dict):
+        raise BadValue("it is no object")
+    fields = dict(said)
+    kind, name = fields.get("record"), fields.pop("run", None)
+    if kind == "run" and fields.pop("format", None) != FORMAT:
+        raise BadResults(f"the format is not {FORMAT}; use the version of the suite that wrote it")
+    if not isinstance(name, str) or (kind != "run" and name not in runs):
+        raise BadValue("run has to name a run of a line above")
+    record = LINES.value(fields)
+    match record:
+        case Run():
+            if record.id != name:
+                raise BadResults(f"the run is named {name}, but its id is {record.id}: the file was edited")
+            runs[name], outcomes[name] = record, []
+        case TestOutcome():
+            outcomes[name].append(record)
+        case End():
+            if record.outcomes != len(outcomes[name]):
                 raise BadResults(
-                    f"{record['outcomes']} outcomes expected, found {len(outcomes[name])}: the file is truncated"
+                    f"{record.outcomes} outcomes expected, found {len(outcomes[name])}: the file is truncated"
                 )
             ended.add(name)
-        case "result":
-            Verdict(record["verdict"])
-        case "capability":
-            CapabilityRow(**record)
-        case _:
+        case Result() | CapabilityRow():
+            pass  # they follow from the outcomes
+        case None:
             raise BadResults(f"a record called {kind!r}; use the version of the suite that wrote it")
+        case _:
+            assert_never(record)
 
 
 def merge(files: Sequence[tuple[str, Sequence[Part]]]) -> list[Part]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from conformance.history.printable import markdown
 from conformance.report.matrix import Column, Matrix
@@ -57,10 +57,6 @@ class Statement:
     failed: tuple[str, ...]
     known: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return asdict(self)
 
 
 def statements(

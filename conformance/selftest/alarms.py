@@ -7,12 +7,13 @@ of level SHOULD that it waives.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
-from conformance.selftest.kills import Seen
+from conformance.selftest.kills import Name, Seen
 from conformance.selftest.variants.variant import Variant
+from conformance.spec.values import Count, Key, RequirementId, Seconds
 from conformance.spec.verdicts import Verdict
 
 
@@ -27,81 +28,58 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is said of a variant, without the driver; ``waives`` are requirements that it may fail."""
+    """A variant: which permitted choice it makes."""
 
-    name: str
+    name: Name
     chooses: str
-    source: str
-    touches: tuple[str, ...]
-    waives: tuple[str, ...] = ()
-    backing: str = "host"
+    source: Annotated[str, Key("A driver that makes the choice, or the specification that permits it.")]
+    touches: Annotated[
+        tuple[Annotated[str, Key(pattern="^OVL-[A-Z0-9-]+$")], ...],
+        Key("Ids of requirements, or prefixes of ids, that the choice can affect.", least=1),
+    ]
+    waives: Annotated[
+        tuple[RequirementId, ...], Key("Requirements of level SHOULD that it waives.", name="forgoes")
+    ] = ()
+    backing: Annotated[str, Key("The backing filesystem.")] = "host"
 
     @classmethod
     def of(cls, one: Variant) -> Choice:
         """The same, without the driver."""
         return cls(one.name, one.chooses, one.source, one.touches, one.waives, one.backing)
 
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON, with the key that ``waives`` has in the format."""
-        fields = asdict(self)
-        return {"forgoes": fields.pop("waives"), **fields}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Choice:
-        """Back from :meth:`as_json`."""
-        others = {key: value for key, value in fields.items() if key != "forgoes"}
-        return cls(**{**others, "touches": tuple(fields["touches"]), "waives": tuple(fields["forgoes"])})
-
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A test that failed on a driver that is correct, and the requirements that it failed for."""
+    """A test that failed on a variant."""
 
-    requirements: tuple[str, ...]
+    requirements: Annotated[tuple[RequirementId, ...], Key(least=1)]
     test: str
-    reason: str
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Alarm:
-        """Back from asdict."""
-        return cls(**{**fields, "requirements": tuple(fields["requirements"])})
+    reason: Annotated[str, Key("Its first line.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """One variant, one seed, and what was seen.
+    """The result of a variant with one seed."""
 
-    ``passed`` counts the tests that passed; ``waived`` are those that it waives and failed; ``reason`` says why
-    nothing can be said of it. ``seconds`` is the whole time.
-    """
-
-    variant: str
+    variant: Annotated[Name, Key(name="different")]
     seed: int
-    standing: Standing
-    passed: int = 0
+    standing: Annotated[
+        Standing,
+        Key(
+            "FALSE-ALARM: a requirement failed that it does not waive. UNDECIDED: the harness failed, nothing was"
+            " tested, or a waived requirement passed; counts as a failure, too."
+        ),
+    ]
+    passed: Annotated[Count, Key("Tests that passed.")] = 0
     alarms: tuple[Alarm, ...] = ()
-    waived: tuple[str, ...] = ()
-    reason: str = ""
-    seconds: float = 0.0
+    waived: Annotated[tuple[RequirementId, ...], Key("Waived requirements that failed.", name="forgone")] = ()
+    reason: Annotated[str, Key("Why nothing can be said of it.")] = ""
+    seconds: Annotated[Seconds, Key("The whole hearing.")] = 0.0
 
     @property
     def is_good(self) -> bool:
         """Whether the suite is right about the driver, or cannot try it here."""
         return self.standing in (Standing.CONFORMS, Standing.NOT_APPLICABLE)
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON, with the keys that ``variant`` and ``waived`` have in the format."""
-        fields = {**asdict(self), "standing": self.standing.value}
-        return {"different": fields.pop("variant"), "forgone": fields.pop("waived"), **fields}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Hearing:
-        """Back from :meth:`as_json`."""
-        alarms = tuple(Alarm.from_json(one) for one in fields["alarms"])
-        standing = Standing(fields["standing"])
-        others = {key: value for key, value in fields.items() if key not in ("different", "forgone")}
-        named = {"variant": fields["different"], "waived": tuple(fields["forgone"])}
-        return cls(**{**others, **named, "standing": standing, "alarms": alarms})
 
 
 def heard(choice: Choice, seed: int, seen: Seen) -> Hearing:

@@ -10,15 +10,20 @@ import enum
 import re
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 from conformance.drivers.python.defects import DEFECTS
+from conformance.harness.events import Kill, Tried
 from conformance.selftest.mutants.mutant import Mutant
+from conformance.spec.values import Key, RequirementId, Seconds
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 # A driver that runs into these has not been written with care; a mutant is, and raises what drivers raise.
 _DEFECT: Final = re.compile(rf"(?<!\w)({'|'.join(sorted(one.__name__ for one in DEFECTS))}): ")
+
+
+Name = Annotated[str, Key(pattern="^[A-Za-z][A-Za-z0-9]*$")]
 
 
 class Fate(enum.Enum):
@@ -32,15 +37,18 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """What the matrix says of a mutant: its name, what it breaks (the first is what it is named for), and why."""
+    """A mutant: how it is broken."""
 
-    name: str
-    breaks: tuple[str, ...]
+    name: Name
+    breaks: Annotated[
+        tuple[RequirementId, ...],
+        Key("Requirements that have to fail on it; it is named for the first.", least=1),
+    ]
     sentence: str
-    source: str
-    backing: str = "host"
-    hard: bool = False
-    needs: str = ""
+    source: Annotated[str, Key("The bug of a real driver, or the boundary that it moves.")]
+    backing: Annotated[str, Key("The backing filesystem.")] = "host"
+    hard: Annotated[bool, Key("Only a rare combination shows it.")] = False
+    needs: Annotated[str, Key("What it needs of the host; empty if nothing.")] = ""
 
     @classmethod
     def of(cls, mutant: Mutant) -> Specimen:
@@ -54,54 +62,26 @@ class Specimen:
         """The requirement that has to kill it."""
         return self.breaks[0]
 
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Specimen:
-        """Back from asdict."""
-        return cls(**{**fields, "breaks": tuple(fields["breaks"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """A test that failed on a mutant.
-
-    ``seconds`` is the time from the start of the trial to the first example that failed, ``shrunk_seconds`` to the
-    end of shrinking; ``examples`` how many the test tried up to that first one, itself included. ``size`` is that
-    of the minimal example: the operations that were generated for it if ``drawn``, else those in its layers; None
-    if there was no time to shrink it. ``steps`` counts the steps of its trace, calls of the driver included. The
-    tree that many examples begin with counts in neither.
-    """
-
-    requirements: tuple[str, ...]
-    test: str
-    seconds: float
-    shrunk_seconds: float
-    examples: int
-    size: int | None
-    drawn: bool
-    steps: int
-    reason: str
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Kill:
-        """Back from asdict."""
-        return cls(**{**fields, "requirements": tuple(fields["requirements"])})
-
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One mutant, one seed, and what was seen.
+    """The result of a mutant with one seed."""
 
-    ``kills`` are all tests that failed, in their order; ``missed`` those requirements that the mutant is said to
-    break and that did not fail; ``reason`` says why it survived or is not applicable. ``seconds`` is the total.
-    """
-
-    mutant: str
+    mutant: Annotated[Name, Key(name="fault")]
     seed: int
-    fate: Fate
-    kills: tuple[Kill, ...] = ()
-    missed: tuple[str, ...] = ()
-    reason: str = ""
-    seconds: float = 0.0
+    fate: Annotated[
+        Fate,
+        Key(
+            "KILLED: the requirement that it is named for failed. KILLED-BY-OTHERS: others failed; counts as"
+            " survived, except in the profile quick (smoke until 0.3.0)."
+        ),
+    ]
+    kills: Annotated[tuple[Kill, ...], Key("Tests that failed, in their order.")] = ()
+    missed: Annotated[tuple[RequirementId, ...], Key("Requirements that should have failed and did not.")] = ()
+    reason: Annotated[
+        str, Key("Why it survived, is not applicable, or did not fail all requirements that it should.")
+    ] = ""
+    seconds: Annotated[Seconds, Key("The whole trial.")] = 0.0
 
     def killed_by(self, requirement: str) -> Kill | None:
         """The kill of that requirement that was first."""
@@ -113,19 +93,6 @@ class Trial:
         """Every requirement that failed, in the order in which it did."""
         return tuple(dict.fromkeys(one for kill in self.kills for one in kill.requirements))
 
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON, with the key that ``mutant`` has in the format."""
-        fields = {**asdict(self), "fate": self.fate.value}
-        return {"fault": fields.pop("mutant"), **fields}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Trial:
-        """Back from :meth:`as_json`."""
-        kills = tuple(Kill.from_json(one) for one in fields["kills"])
-        others = {key: value for key, value in fields.items() if key != "fault"}
-        changed = {"mutant": fields["fault"], "missed": tuple(fields["missed"])}
-        return cls(**{**others, **changed, "fate": Fate(fields["fate"]), "kills": kills})
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -136,6 +103,11 @@ class Seen:
     lacking: str = ""
     failure: str = ""
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, tried: Tried) -> Seen:
+        """What the event says, without its mutant and its seed."""
+        return cls(tried.outcomes, tried.kills, tried.lacking, tried.failure, tried.seconds)
 
 
 def judged(mutant: Specimen, seed: int, seen: Seen) -> Trial:

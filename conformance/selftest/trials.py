@@ -20,9 +20,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, assert_never
 
 import pytest
 from hypothesis.errors import HypothesisException
@@ -31,19 +31,21 @@ from conformance import suites
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
-from conformance.harness.channel import Channel, opened
+from conformance.harness.channel import Channel
 from conformance.harness.deviation import Deviation
+from conformance.harness.events import TRIAL, Collected, Finished, Kill, Testing, TrialEnded, TrialEvent, Tried
 from conformance.harness.plugin import ConformancePlugin
 from conformance.harness.selecting import load_settings, requirements_of
+from conformance.harness.serving import serve
 from conformance.harness.skips import UNTESTED
 from conformance.harness.task import Task
-from conformance.harness.worker import ENDED_WELL, arguments, tell
+from conformance.harness.worker import ENDED_WELL, arguments
 from conformance.history.case import Case
 from conformance.history.encoding import encode
 from conformance.history.steps import Did, Looked, Noted, Step
 from conformance.lab import namespace
 from conformance.operations.standard import STANDARD
-from conformance.selftest.kills import Kill, Seen, is_own_defect
+from conformance.selftest.kills import is_own_defect
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements
 from conformance.spec.profiles import EXAMPLES
@@ -88,20 +90,17 @@ class Trials:
 
 def main() -> None:
     """Try all; exits with 0 when all events are reported, whatever they say."""
-    events, fields = opened()
-    jobs = tuple(Job(**{**one, "breaks": tuple(one["breaks"])}) for one in fields.pop("jobs"))
-    task = Trials(**fields, jobs=jobs)
-    try:
-        namespace.die_with_parent(task.parent)
-        namespace.enter_pid_namespace()  # so that nothing outlives it
-        os.environ[basis.BASIS] = task.basis
-        _import_everything(task)
-        _try_all(task, events)
-        source = connect(f"python:{task.basis}")
-        tell(events, "finished", rounds=1, version=source.info.version)
-        source.close()
-    except BaseException:
-        tell(events, "failed", message=traceback.format_exc())
+    serve(Trials, _run)
+
+
+def _run(task: Trials, events: Channel) -> None:
+    namespace.enter_pid_namespace()  # so that nothing outlives it
+    os.environ[basis.BASIS] = task.basis
+    _import_everything(task)
+    _try_all(task, events)
+    source = connect(f"python:{task.basis}")
+    events.tell(Finished(version=source.info.version))
+    source.close()
 
 
 def _import_everything(task: Trials) -> None:
@@ -118,18 +117,17 @@ def _import_everything(task: Trials) -> None:
 
 def _try_all(task: Trials, events: Channel) -> None:
     waiting, running = deque(enumerate(task.jobs)), dict[int, tuple[Job, Path]]()
-    tell(events, "collected", tests=len(task.jobs))
+    events.tell(Collected(len(task.jobs)))
     while waiting or running:
         while waiting and len(running) < task.at_a_time:
             number, job = waiting.popleft()
             scratch = Path(task.scratch) / f"trial-{number}"
             scratch.mkdir()
-            tell(events, "test", name=job.mutant)
+            events.tell(Testing(job.mutant))
             running[_started(task, job, scratch, events)] = job, scratch
         child, said = _ended()
         job, scratch = running.pop(child)
-        seen = _read(scratch, job.budget, said)
-        tell(events, "tried", mutant=job.mutant, seed=job.seed, **seen)
+        events.tell(_read(job, scratch, said))
         shutil.rmtree(scratch)
 
 
@@ -161,33 +159,42 @@ def _ended() -> tuple[int, int]:
     return os.waitpid(found.si_pid, 0)
 
 
-def _read(scratch: Path, budget: float, status: int) -> dict[str, Any]:
+def _read(job: Job, scratch: Path, status: int) -> Tried:
     """What a child left, with the reason if it did not end by itself."""
     told = scratch / _TOLD
-    lines = told.read_text().splitlines() if told.exists() else []
-    seen: dict[str, Any] = {"outcomes": [], "lacking": "", "failure": "", "seconds": budget}
-    kills: dict[str, Any] = {}  # of each test the last word
-    for line in lines:
+    outcomes: list[TestOutcome] = []
+    kills: dict[str, Kill] = {}  # of each test the last word
+    ended = TrialEnded("", "", job.budget)
+    for line in told.read_text().splitlines() if told.exists() else ():
         try:
-            record = json.loads(line)
+            event = TRIAL.value(json.loads(line))
         except json.JSONDecodeError:  # the last one, where the child was ended
             break
-        match record.pop("event"):
-            case "outcome":
-                seen["outcomes"].append(record)
-                if record["verdict"] != Verdict.FAIL.value:
-                    kills.pop(record["test"], None)
-            case "kill":
-                kills[record["test"]] = record
-            case "ended":
-                seen |= record
-    seen["kills"] = list(kills.values())
+        match event:
+            case TestOutcome():
+                outcomes.append(event)
+                if event.verdict is not Verdict.FAIL:
+                    kills.pop(event.test, None)
+            case Kill():
+                kills[event.test] = event
+            case TrialEnded():
+                ended = event
+            case None:
+                raise ValueError(f"this is no event of a trial: {line}")
+            case _:
+                assert_never(event)
+    failure = ended.failure
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
-        seen["failure"] = f"it was ended after {budget:.0f} s (--budget)"
-    elif status and not seen["failure"]:
-        log = scratch / _LOG
-        seen["failure"] = f"its process ended with status {status}:\n{log.read_text()[-4000:]}"
-    return seen
+        failure = f"it was ended after {job.budget:.0f} s (--budget)"
+    elif status and not failure:
+        failure = f"its process ended with status {status}:\n{(scratch / _LOG).read_text()[-4000:]}"
+    return Tried(
+        job.mutant, job.seed, tuple(outcomes), tuple(kills.values()), ended.lacking, failure, ended.seconds
+    )
+
+
+def _tell(told: IO[str], event: TrialEvent) -> None:
+    told.write(json.dumps(TRIAL.plain(event)) + "\n")
 
 
 def _try(task: Trials, job: Job, scratch: Path) -> None:
@@ -216,7 +223,7 @@ def _try(task: Trials, job: Job, scratch: Path) -> None:
             "" if code in ENDED_WELL else f"pytest ended with {code!r}:\n{(scratch / _LOG).read_text()[-4000:]}"
         )
         seconds = round(time.monotonic() - began, 3)
-        tell(told, "ended", lacking=witness.lacking, failure=failure, seconds=seconds)
+        _tell(told, TrialEnded(witness.lacking, failure, seconds))
 
 
 class _Witness:
@@ -293,7 +300,7 @@ class _Witness:
             self._tell_kill(requirements, test, time.monotonic(), None, False, 0, str(error))
 
     def _note(self, outcome: TestOutcome) -> None:
-        tell(self._told, "outcome", **_short(outcome))
+        _tell(self._told, _short(outcome))
         if outcome.verdict is not Verdict.FAIL or is_own_defect(outcome.reason):
             return
         self._alive -= set(outcome.requirements)
@@ -332,7 +339,7 @@ class _Witness:
             steps,
             (reason.strip().splitlines() or [""])[0][:500],
         )
-        tell(self._told, "kill", **asdict(kill))
+        _tell(self._told, kill)
 
 
 def _steps_of(outcome: TestOutcome) -> list[Step]:
@@ -345,9 +352,8 @@ def _steps_of(outcome: TestOutcome) -> list[Step]:
     ]
 
 
-def _short(outcome: TestOutcome) -> dict[str, Any]:
-    fields = outcome.as_json()
-    return {**fields, "case": None, "steps": [], "kernel": [], "reason": outcome.reason[-2000:]}
+def _short(outcome: TestOutcome) -> TestOutcome:
+    return replace(outcome, case=None, steps=(), kernel=(), reason=outcome.reason[-2000:])
 
 
 def _operations(drawn: Any) -> int:
@@ -363,17 +369,6 @@ def _operations(drawn: Any) -> int:
             return 0
         return sum(_operations(one) for one in drawn)
     return 0
-
-
-def seen_of(event: Mapping[str, Any]) -> Seen:
-    """What an event "tried" tells."""
-    return Seen(
-        tuple(TestOutcome.from_json(one) for one in event["outcomes"]),
-        tuple(Kill.from_json(one) for one in event["kills"]),
-        event["lacking"],
-        event["failure"],
-        event["seconds"],
-    )
 
 
 if __name__ == "__main__":

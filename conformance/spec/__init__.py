@@ -2,6 +2,9 @@
 
 An id is never renumbered and never reused. There is a file of requirements for each few families, read in the
 order of their names; what a whole family needs is said once.
+
+The TOML is read here without conformance.spec.values: importing cattrs would take the commands that only print as
+long as all else they do. A test reads the same files strictly.
 """
 
 from __future__ import annotations

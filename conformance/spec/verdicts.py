@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from conformance.spec.values import Key, RequirementId, Seconds
 
 
 class Verdict(enum.Enum):
@@ -37,7 +39,7 @@ _RAN: Final = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS, Verdict.XFAIL, Verdic
 
 @dataclass(frozen=True, slots=True)
 class TestOutcome:
-    """One test on one backing filesystem: its requirements, what came out, why, and the steps that show it.
+    """One test on one filesystem; with a budget, one round of it.
 
     ``seconds`` is the time that it took, ``driver_seconds`` that part of it which was the driver's or the
     kernel's. ``kernel`` is what the kernel's log said meanwhile; ``facts`` is what was seen where the requirements
@@ -49,28 +51,28 @@ class TestOutcome:
     __test__ = False  # pytest would take it for a test class
 
     test: str
-    requirements: tuple[str, ...]
+    requirements: Annotated[tuple[RequirementId, ...], Key(least=1)]
     verdict: Verdict
-    reason: str = ""
-    steps: tuple[str, ...] = ()
+    reason: Annotated[str, Key("Expected against found, for people; empty for PASS.")] = ""
+    steps: Annotated[tuple[str, ...], Key("The trace of the minimal example.")] = ()
     backing: str = ""
-    seconds: float = 0.0
-    driver_seconds: float = 0.0
-    kernel: tuple[str, ...] = ()
-    facts: tuple[str, ...] = ()
+    seconds: Seconds = 0.0
+    driver_seconds: Annotated[Seconds, Key("The part of the time that was spent in the driver or the kernel.")] = (
+        0.0
+    )
+    kernel: Annotated[tuple[str, ...], Key("New warnings of the kernel's log during the test.")] = ()
+    facts: Annotated[
+        tuple[str, ...],
+        Key(
+            "Observations where the requirements leave a choice, such as which of two errors occurred.", later=True
+        ),
+    ] = ()
     case: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    evidence: str = ""
+    evidence: Annotated[
+        str,
+        Key("Folder with the evidence of a failure, relative to the result file; empty if there is none."),
+    ] = ""
     cut: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object of JSON."""
-        return {**asdict(self), "verdict": self.verdict.value}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> TestOutcome:
-        """Back from :meth:`as_json`."""
-        lists = {name: tuple(fields.get(name, ())) for name in ("requirements", "steps", "kernel", "facts", "cut")}
-        return cls(**{**fields, **lists, "verdict": Verdict(fields["verdict"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _judge_one(requirement: str, outcomes: list[TestOutcome]) -> RequirementResu
     return RequirementResult(requirement, Verdict.UNTESTED)
 
 
-def exit_code(results: Iterable[RequirementResult]) -> int:
+def exit_code(results: Iterable[RequirementResult]) -> Literal[0, 1, 2, 3]:
     """0 conforms, 1 does not, 2 the harness failed, 3 nothing applicable ran."""
     verdicts = {result.verdict for result in results}
     if Verdict.ERROR in verdicts:

@@ -8,7 +8,7 @@ from conformance.harness.assertions import same_tree
 from conformance.harness.bench import Bench
 from conformance.lab.pieces import pipe_of
 from conformance.operations import ops
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 _LARGE = (*STANDARD, ops.CreateFile(b"large", b"large" * 20_000, 0o644), ops.CreateFile(b"last", b"l" * 513, 0o600))
 

@@ -31,7 +31,7 @@ from conformance.history.calls import (
 )
 from conformance.operations import ops
 from conformance.operations.archives import Entry
-from conformance.operations.strategies import STANDARD
+from conformance.operations.standard import STANDARD
 
 # The first three are a chain and the fourth is beside it; the fifth is made by a call, if at all.
 _IDS = ("layer-0", "layer-1", "layer-2", "beside", "later", "missing")

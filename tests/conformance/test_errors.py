@@ -19,13 +19,13 @@ from conformance.spec.errors import HarnessError
 APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
-    *("Leak", "SharedUpper"),
+    *("Leak", "SharedUpper", "_Unlike"),
 }
 
 
 def modules() -> Iterator[str]:
     for found in pkgutil.walk_packages(conformance.__path__, "conformance."):
-        left_out = (".mutants", ".variants", ".suites.", ".__main__", "lab.supervisor")
+        left_out = (".mutants", ".variants", ".suites.", ".__main__", "lab.supervisor", ".python.server")
         if not any(one in found.name for one in left_out):
             yield found.name
 

@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 
 from conformance.cli.events import SCHEMA
+from conformance.harness.channel import event_of, new_token
+from conformance.harness.events import Failed
 
 COMMAND = [
     sys.executable,
@@ -55,3 +57,42 @@ def test_a_place_that_cannot_be_written_to_is_refused() -> None:
     done = subprocess.run([*COMMAND, "--events", "77"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--events 77: Bad file descriptor" in done.stderr
+
+
+WORKERS = ["harness.worker", "harness.diagnosis", "harness.compare", "selftest.trials"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", WORKERS)
+def test_every_worker_says_what_is_wrong_with_its_task(module: str) -> None:
+    token = new_token()
+    done = subprocess.run(
+        [sys.executable, "-m", f"conformance.{module}"],
+        input=f"{token}\n" + json.dumps({"parent": "me", "colour": 1}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stdout.splitlines()
+    event = event_of(line.encode(), token)
+    assert isinstance(event, Failed)
+    assert not event.of_driver
+    assert "there is no key colour; the keys are " in event.message
+    assert "parent: expected a whole number, found 'me'" in event.message
+
+
+@pytest.mark.parametrize("module", WORKERS)
+def test_every_worker_is_one_call_of_serve(module: str) -> None:
+    text = (Path(SCHEMA).parents[1] / f"{module.replace('.', '/')}.py").read_text()
+    assert text.count("serve(") == 1
+    assert "traceback.format_exc" not in text
+    assert "opened()" not in text
+
+
+def test_the_line_of_another_process_is_no_event() -> None:
+    """A driver does not know the token."""
+    token = new_token()
+    for begun in (b"", new_token().encode(), token.encode()[:-1]):
+        with pytest.raises(ValueError, match="does not begin with the token of this run"):
+            event_of(begun + b' {"event": "finished"}', token)
+    assert event_of(token.encode() + b' {"event": "weather", "wind": 3}', token) is None

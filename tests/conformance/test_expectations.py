@@ -67,7 +67,9 @@ def test_an_entry_is_read(tmp_path: Path) -> None:
         (HEAD + ENTRY.replace("reason", "because"), "because.*reason is missing"),
         (HEAD + ENTRY + 'kernel = "new"\n', "condition"),
         (HEAD + ENTRY + 'backing = ["ntfs"]\n', "backing is a list"),
-        (HEAD + ENTRY + "link = 7\n", "texts"),
+        (HEAD + ENTRY + "link = 7\n", "entry 1 .*link: expected a text, found 7"),
+        (HEAD + ENTRY + 'backing = "xfs"\n', "entry 1 .*backing: expected a list, found 'xfs'"),
+        (HEAD + "known = 5\n", "entries"),
         (HEAD + "[[known]\n", "expectations.toml"),
     ],
 )

@@ -20,9 +20,11 @@ from reading import records
 
 from conformance.cli.following import Followed, follow
 from conformance.harness.collected import Collected, Inventory
+from conformance.harness.events import Event
 from conformance.history.case import Case
 from conformance.history.findings import InWords
 from conformance.lab.scratch import sweep
+from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict, shares_of
 
 COMMAND = [sys.executable, "-m", "conformance"]
@@ -303,21 +305,17 @@ token, _, task = sys.stdin.read().partition("\\n")
 def tell(**fields):
     print(token, json.dumps(fields), flush=True)
 """
-OUTCOME = TestOutcome("test_1", ("A",), Verdict.PASS).as_json()
-INVENTORY = Inventory(
-    {"f::test_1": Collected("test_1", ("A",)), "f::test_2": Collected("test_2", ("B",))}
-).as_json()
+OUTCOME = as_plain(TestOutcome("test_1", ("A",), Verdict.PASS))
+INVENTORY = as_plain(
+    Inventory({"f::test_1": Collected("test_1", ("A",)), "f::test_2": Collected("test_2", ("B",))})
+)
 TELLS = f"tell(event='collected', tests=2, inventory={INVENTORY!r})\n"
 
 
 class Silent:
     """Hears of a run and says nothing."""
 
-    def expect(self, total: int) -> None: ...
-
-    def testing(self, name: str) -> None: ...
-
-    def ended(self, outcome: TestOutcome) -> None: ...
+    def hear(self, event: Event) -> None: ...
 
 
 def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Followed:
@@ -336,7 +334,9 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Foll
         ("print(token, 'not JSON', flush=True)", "is not an event"),
         ("print(token, '[]', flush=True)", "not an object with the key 'event'"),
         ("tell(event='outcome', verdict='NONSENSE')", "is not an event"),
-        ("tell(event='collected')", "is not an event"),
+        ("tell(event='collected')", "is not an event (tests is missing)"),
+        ("tell(event='collected', tests='2')", "tests: expected a whole number, found '2'"),
+        ("tell(event='test', test='test_1', verdict='PASS')", "there is no key verdict"),
         ("os.write(1, b'\\x1b[31m\\xff\\n')", "\\x1b[31m\\xff"),
         ("os.write(1, token.encode() + b' {\"event\"')", "is not an event"),
         ("", "exited with status 0 before"),
@@ -360,12 +360,12 @@ def test_an_event_that_is_not_known_is_passed_over(tmp_path: Path, monkeypatch: 
 def test_tests_without_an_outcome_are_errors_where_they_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = followed(tmp_path, monkeypatch, TELLS + "tell(event='test', name='test_1')")
+    found = followed(tmp_path, monkeypatch, TELLS + "tell(event='test', test='test_1')")
     assert [(one.test, one.verdict) for one in found.outcomes] == [
         ("test_1", Verdict.ERROR),
         ("test_2", Verdict.UNTESTED),
     ]
-    ended = f"tell(event='test', name='test_1')\ntell(event='outcome', **{OUTCOME!r})"
+    ended = f"tell(event='test', test='test_1')\ntell(event='outcome', **{OUTCOME!r})"
     found = followed(tmp_path, monkeypatch, TELLS + ended)
     assert [one.verdict for one in found.outcomes] == [Verdict.PASS, Verdict.UNTESTED]
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.harness.events import Kill
 from conformance.report import killfile
 from conformance.report.killfile import BadKills, KillReport, Selftest
 from conformance.report.killtable import kill_table
@@ -21,7 +22,6 @@ from conformance.report.page import page
 from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing, heard, summed_up
 from conformance.selftest.kills import (
     Fate,
-    Kill,
     KillMatrix,
     Seen,
     Specimen,
@@ -251,6 +251,97 @@ def test_what_is_written_is_as_the_schema_says_and_is_read(
     for line in path.read_text().splitlines():
         jsonschema.Draft202012Validator(schema).validate(json.loads(line))
     assert killfile.read(path) == report
+
+
+def test_a_file_of_version_0_3_0_is_read(tmp_path: Path) -> None:
+    """The lines are literal: whatever becomes of the types, a file that exists must stay readable."""
+    kill = {
+        "requirements": [NAMED],
+        "test": "test_it",
+        "seconds": 14.54,
+        "shrunk_seconds": 47.8,
+        "examples": 4,
+        "size": None,
+        "drawn": True,
+        "steps": 23,
+        "reason": "it differs",
+    }
+    counts = {"KILLED": 1, "KILLED-BY-OTHERS": 0, "SURVIVED": 0, "NOT-APPLICABLE": 0}
+    standings = {"CONFORMS": 1, "FALSE-ALARM": 0, "UNDECIDED": 0, "NOT-APPLICABLE": 0}
+    written = [
+        {
+            "record": "selftest",
+            "format": 1,
+            "suite": "0.3.0",
+            "specification": "b5d26360bca1",
+            "basis": "refdriver:Driver",
+            "version": "0.3.0",
+            "kernel": "6.18.44",
+            "machine": "x86_64",
+            "profile": "standard",
+            "examples": 10,
+            "seeds": [1],
+            "jobs": 1,
+            "budget": 60.0,
+            "whole": False,
+            "complete": False,
+            "started": "2026-11-26T06:21:23+00:00",
+            "seconds": 92.297,
+        },
+        {
+            "record": "fault",
+            "name": "Wrong",
+            "breaks": [NAMED],
+            "sentence": "It is wrong.",
+            "hard": False,
+            "source": "moby/moby@bd13c53f8d: on the way in",
+            "backing": "host",
+            "needs": "",
+        },
+        {
+            "record": "trial",
+            "fault": "Wrong",
+            "seed": 1,
+            "fate": "KILLED",
+            "kills": [kill],
+            "missed": [SECOND],
+            "reason": "",
+            "seconds": 48.795,
+        },
+        {"record": "gap", "requirement": LAST, "reason": "nothing"},
+        {"record": "exception", "requirement": OTHER, "reason": "a reason"},
+        {
+            "record": "different",
+            "forgoes": [SECOND],
+            "name": "Other",
+            "chooses": "It is other.",
+            "source": "some driver",
+            "touches": ["OVL-A"],
+            "backing": "host",
+        },
+        {
+            "record": "hearing",
+            "different": "Other",
+            "forgone": [SECOND],
+            "seed": 1,
+            "standing": "CONFORMS",
+            "passed": 7,
+            "reason": "",
+            "seconds": 7.123,
+            "alarms": [{"requirements": [NAMED], "test": "test_it", "reason": "no"}],
+        },
+        {
+            "record": "end",
+            "trials": 1,
+            "counts": counts,
+            "hearings": 1,
+            "standings": standings,
+            "exit_code": 1,
+        },
+    ]
+    path = tmp_path / "kills.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in written))
+    assert [json.loads(line) for line in killfile.lines_of(killfile.read(path))] == written
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from conformance.drivers.protocol import (
     OpenRequest,
 )
 from conformance.harness.channel import event_of, new_token
+from conformance.harness.events import Tried
 from conformance.harness.place import Place
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session
@@ -233,10 +234,10 @@ def test_a_mutant_is_killed_by_what_it_is_named_for_and_not_by_the_preflight(scr
         check=False,
     )
     events = [event_of(line.encode(), token) for line in done.stdout.splitlines()]
-    tried = [event for event in events if event["event"] == "tried"]
+    tried = [event for event in events if isinstance(event, Tried)]
     assert tried, done.stdout + done.stderr
-    assert PREFLIGHT not in {outcome["test"] for one in tried for outcome in one["outcomes"]}
-    assert tried[0]["outcomes"]
+    assert PREFLIGHT not in {outcome.test for one in tried for outcome in one.outcomes}
+    assert tried[0].outcomes
     task = Task("d", "s", 1, (), "smoke", 1, 1, preflight=False)
     assert "--conformance-no-preflight" in arguments(task, 0, scratch)
 

@@ -74,7 +74,7 @@ def test_help_is_short_and_complete(path: tuple[str, ...]) -> None:
 
 
 # What these bring is needed by no verb of the test below.
-HEAVY = {"pytest", "_pytest", "hypothesis", "grpc", "tomlkit", "packaging", "yaml", "vagrant"}
+HEAVY = {"pytest", "_pytest", "hypothesis", "grpc", "tomlkit", "packaging", "yaml", "vagrant", "cattrs", "attr"}
 HEAVY |= {f"conformance.{one}" for one in ("selftest", "suites", "machines", "evidence", "drivers.registry")}
 
 

@@ -6,7 +6,6 @@ import ast
 import errno
 import os
 import tarfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -372,7 +371,7 @@ def quick(scratch: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Tes
         preflight=False,
     )
     with Progress(Console(), "judging") as progress:
-        told = follow("conformance.harness.worker", asdict(task), progress)
+        told = follow("conformance.harness.worker", task, progress)
     assert told.failure == ""
     return told.outcomes
 

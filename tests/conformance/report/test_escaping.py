@@ -37,6 +37,7 @@ from conformance.report.page import page
 from conformance.report.records import Part, digest_of
 from conformance.report.statement import statement_markdown, statements
 from conformance.spec import load_capabilities, load_requirements
+from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 KNOWN, CAPABILITIES = load_requirements(), load_capabilities()
@@ -212,7 +213,7 @@ def check_statement(text: str) -> None:
     said = []
     for one in (text, "plain"):
         (statement,) = statements(matrix_of([run_of(one)], KNOWN), KNOWN, CAPABILITIES)
-        json.dumps(statement.as_json()).encode("ascii")
+        json.dumps(as_plain(statement)).encode("ascii")
         said.append(statement_markdown(statement))
     check_markdown(said[0], said[1])
 

@@ -1,0 +1,55 @@
+"""The published schemas, from the types of what is written: ``python -m conformance.report.schemas`` writes them.
+
+A test holds the files in this directory equal to what is generated here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from conformance.harness import events
+from conformance.report import killfile, records
+
+_ID = "urn:overlay-conformance:"
+
+
+def schemas() -> Mapping[Path, dict[str, Any]]:
+    """Each schema by its file."""
+    return {
+        records.SCHEMA: records.LINES.schema(
+            f"{_ID}results:{records.FORMAT}",
+            f"A line of a result file of overlay-conformance, format {records.FORMAT}",
+            "A result file is JSON lines: for each run a line 'run', a line 'outcome' for each test, a line"
+            " 'result' for each requirement, a line 'capability' for each capability, and a line 'end'. Fields are"
+            " never renamed or given another meaning within a format; a field more or less is another format.",
+        ),
+        killfile.SCHEMA: killfile.LINES.schema(
+            f"{_ID}kills:{killfile.FORMAT}",
+            f"A line of what 'overlay-conformance selftest --results' writes, format {killfile.FORMAT}",
+            "JSON lines: a line 'selftest', a line 'fault' for each mutant, a line 'trial' for each mutant and"
+            " seed, a line 'gap' for each requirement that no mutant broke, a line 'exception' for each that needs"
+            " no mutant, a line 'different' for each variant, a line 'hearing' for each variant and seed, and a"
+            " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
+            f"{_ID}events:{events.FORMAT}",
+            f"A line of what 'overlay-conformance run --events' writes, format {events.FORMAT}",
+            "The first line is 'run', then 'collected', a 'test' and an 'outcome' for each test, and 'end'. Fields"
+            " are never renamed or given another meaning within a format; a reader ignores unknown events and"
+            " fields.",
+            strict=False,
+        ),
+    }
+
+
+def text_of(schema: Mapping[str, Any]) -> str:
+    """The content of a file."""
+    return json.dumps(schema, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    for path, schema in schemas().items():
+        path.write_text(text_of(schema))
