@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import click
 
-from conformance.cli.interruption import Interrupted, Interruption
 from conformance.cli.lazy import LazyGroup, Verb
+from conformance.harness.interruption import Interrupted, Interruption
 from conformance.history.printable import printable
 from conformance.spec.errors import HarnessError
 
@@ -55,7 +55,7 @@ class Verbs(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; its ``obj`` is the Interruption."""
-        interruption = ctx.obj = Interruption()
+        interruption = ctx.obj = Interruption(say_error)
         in_main_thread = threading.current_thread() is threading.main_thread()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -91,6 +91,12 @@ def say(text: str = "") -> None:
 def say_error(text: str) -> None:
     """Print text, of whomever it is, on standard error, with the name of the command."""
     click.echo(f"overlay-conformance: {printable(text.rstrip(), lines=True)}", err=True)
+
+
+def interruption_of_verb() -> Interruption | None:
+    """What the verb that is running hears of signals by; None outside of a verb."""
+    context = click.get_current_context(silent=True)
+    return context.find_object(Interruption) if context else None
 
 
 @click.group(

@@ -17,10 +17,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from conformance.cli.base import main
-from conformance.cli.following import follow
+from conformance.cli.base import interruption_of_verb, main
 from conformance.cli.progress import Progress
 from conformance.harness.events import Examined
+from conformance.harness.following import follow
 from conformance.history.printable import printable
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_capabilities
@@ -89,7 +89,13 @@ def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> Ex
 
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
-        told = follow("conformance.harness.diagnosis", Diagnosis(str(directory), os.getpid()), progress, prefix)
+        told = follow(
+            "conformance.harness.diagnosis",
+            Diagnosis(str(directory), os.getpid()),
+            progress,
+            prefix,
+            interruption=interruption_of_verb(),
+        )
     if told.failure or not told.examined:
         failure = (told.failure or "no output").strip().splitlines()[-1]
         return Examined("none", {"mounts": failure}, {}, {})

@@ -7,19 +7,13 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 from conformance.harness.events import FORMAT, PUBLISHED, Began, Collected, End, Event, Published, Testing
+from conformance.harness.following import Listener
 from conformance.spec.verdicts import TestOutcome
 
 SCHEMA: Final = Path(__file__).parents[1] / "report" / "events.schema.json"
-
-
-class Listener(Protocol):
-    """Who hears of a run as it goes."""
-
-    def hear(self, event: Event) -> None:
-        """One event of the worker."""
 
 
 class Events:

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from conformance.cli.base import say_error
-from conformance.cli.interruption import Interrupted, Interruption
 from conformance.cli.progress import Progress
 from conformance.drivers.protocol import Dialect
 from conformance.drivers.registry import dialect_of
 from conformance.evidence.folder import About, write_folder, write_kernel_folder
+from conformance.harness.interruption import Interrupted, Interruption
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, health, load_requirements
 from conformance.spec.verdicts import TestOutcome, Verdict

@@ -13,10 +13,10 @@ from typing import Final
 import click
 from rich.console import Console
 
-from conformance.cli.base import main, say
+from conformance.cli.base import interruption_of_verb, main, say
 from conformance.cli.completion import connections
-from conformance.cli.following import follow
 from conformance.cli.progress import Progress
+from conformance.harness.following import follow
 from conformance.harness.task import Task
 from conformance.history.case import BadCase, Case
 from conformance.lab.backing import HOST
@@ -47,7 +47,12 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
     # What depends on the moment may go well once; a driver that is right does right each time.
     for _ in range(times):
         with scratch_directory(scratch) as directory, Progress(Console(), f"replaying {stored.test}") as progress:
-            told = follow("conformance.harness.worker", _task(stored, driver, directory), progress)
+            told = follow(
+                "conformance.harness.worker",
+                _task(stored, driver, directory),
+                progress,
+                interruption=interruption_of_verb(),
+            )
         verdict, reason = answer(told.outcomes, told.failure, stored)
         if verdict != "FIXED":
             break

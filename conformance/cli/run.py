@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import importlib.util
-import os
-import platform
 import random
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -22,41 +15,18 @@ from rich.console import Console
 from conformance.cli import completion
 from conformance.cli.base import Duration, main, say_error
 from conformance.cli.completion import connections
-from conformance.cli.events import Events, Together
-from conformance.cli.following import Followed, follow
-from conformance.cli.interruption import Interruption
-from conformance.cli.progress import Progress
+from conformance.cli.events import Events
+from conformance.cli.judging import Asked, judge, known_failures
 from conformance.cli.summary import print_summary
-from conformance.harness.events import Opened
-from conformance.harness.task import Task
-from conformance.lab import kernellog, overlaymodule
+from conformance.harness.interruption import Interruption
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.report import expectations
-from conformance.report.expectations import BadExpectations, Expectation
-from conformance.report.records import Part, Run, digest_of, write
-from conformance.spec import Requirement, health, load_requirements
+from conformance.report.records import Part, write
+from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import EXAMPLES, PROFILES
-from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict, with_cut_short
+from conformance.spec.verdicts import Verdict
 
 EVIDENCE = "overlay-conformance-failures"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options and arguments of the command line."""
-
-    driver: str
-    profile: str
-    budget: float
-    jobs: int
-    backings: tuple[str, ...]
-    requirements: Mapping[str, Requirement]
-    examples: int
-    seed: int
-    known: tuple[Expectation, ...]
-    expectations_file: Path | None
-    call_timeout: float = 60.0
 
 
 @main.command()
@@ -151,7 +121,7 @@ def run(
     _check_jobs(jobs)
     if results_file and not results_file.parent.is_dir():
         raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
-    known = _known(expectations_file)
+    known = known_failures(expectations_file)
     asked = Asked(
         driver,
         profile,
@@ -201,116 +171,6 @@ def _written(results_file: Path, part: Part) -> str:
     except OSError as error:
         return f"{results_file} could not be written: {error.strerror}; the verdicts are above"
     return ""
-
-
-def judge(
-    asked: Asked, directory: Path, console: Console, events: Events | None = None
-) -> tuple[Part, Followed, list[str]]:
-    """Run the worker; the part of a result file, what was told, and known failures that can match nothing."""
-    applicable, cases = _applicable(asked)
-    task = Task(
-        asked.driver,
-        str(directory),
-        os.getpid(),
-        tuple(asked.requirements),
-        asked.profile,
-        asked.examples,
-        asked.seed,
-        asked.backings,
-        asked.jobs,
-        asked.budget,
-        replay=cases,
-        unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
-        call_timeout=asked.call_timeout,
-    )
-    started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
-    with Progress(console, "opening the driver") as progress, _health(asked.requirements) as fared:
-        heard = Together(progress, events) if events else progress
-        told = follow("conformance.harness.worker", task, heard)
-        told.account()
-        told.outcomes += [one for one in fared(told) if not told.of_driver or one.verdict is Verdict.FAIL]
-    told.outcomes = with_cut_short(told.outcomes, asked.requirements)
-    opened = told.opened or Opened(asked.driver, "unknown", "none", (), {}, {}, ())
-    # The version of the driver is known now; an entry about another version is no matter of this run.
-    holding = [one for one in applicable if one.holds(platform.release(), opened.version)]
-    applied = expectations.apply(holding, told.outcomes)
-    run_of = Run(
-        suite=importlib.metadata.version("overlay-conformance"),
-        specification=digest_of(load_requirements()),
-        connection=asked.driver,
-        driver=opened.name,
-        version=opened.version,
-        kernel=platform.release(),
-        machine=platform.machine(),
-        lane=opened.lane,
-        profile=asked.profile,
-        examples=asked.examples,
-        seed=asked.seed,
-        backings=opened.backings,
-        selected=tuple(asked.requirements),
-        declined=opened.declined,
-        lacking=opened.lacking,
-        notes=(*opened.notes, *_ended_early(told)),
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 3),
-        failure=told.failure,
-        overlay=overlaymodule.parameters(),
-        tests=told.inventory.of_suite,
-    )
-    return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
-
-
-def _ended_early(told: Followed) -> list[str]:
-    if any(one.test == PREFLIGHT for one in told.outcomes):
-        return ["the run ended after the preflight, in which the driver deviates: nothing else was tested"]
-    return []
-
-
-@contextmanager
-def _health(requirements: Iterable[str]) -> Iterator[Callable[[Followed], list[TestOutcome]]]:
-    """What tells, of a run, how the kernel has fared since: a failure always, else if it was asked for."""
-    wanted = health.REQUIREMENT in requirements
-    why_not = kernellog.why_not()
-    if why_not:
-        yield lambda _: [health.unknown(why_not)] if wanted else []
-        return
-    log = kernellog.KernelLog()
-
-    def judged(told: Followed) -> list[TestOutcome]:
-        backings = told.opened.backings if told.opened else ()
-        outcome = health.judged(
-            log.of_the_kernel(), log.newly_tainted(), told.outcomes, backings[0] if len(backings) == 1 else ""
-        )
-        return [outcome] if wanted or outcome.verdict is Verdict.FAIL else []
-
-    try:
-        yield judged
-    finally:
-        log.close()
-
-
-def _applicable(asked: Asked) -> tuple[list[Expectation], dict[str, Any]]:
-    """Entries whose kernel this is, and what was drawn in their stored cases, by test."""
-    here = [
-        one
-        for one in asked.known
-        if one.requirement in asked.requirements and expectations.within(one.kernel, platform.release())
-    ]
-    if asked.expectations_file is None:
-        return here, {}
-    cases = expectations.stored_cases(here, asked.expectations_file)
-    return here, {test: case.as_json()["drawn"] for test, case in cases.items()}
-
-
-def _known(file: Path | None) -> tuple[Expectation, ...]:
-    if file is None:
-        return ()
-    try:
-        known = expectations.load(file, load_requirements(), datetime.datetime.now(datetime.UTC).date())
-        expectations.stored_cases(known, file)
-    except BadExpectations as error:
-        raise click.UsageError(str(error)) from error
-    return tuple(known)
 
 
 def results_root(results_file: Path | None) -> Path:

@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from conformance.cli.base import Duration, main
-from conformance.cli.following import follow
+from conformance.cli.base import Duration, interruption_of_verb, main
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
+from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
@@ -185,7 +185,13 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow("conformance.selftest.trials", task, progress, heard=progress.advance)
+        told = follow(
+            "conformance.selftest.trials",
+            task,
+            progress,
+            heard=progress.advance,
+            interruption=interruption_of_verb(),
+        )
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
     seen = [(one.mutant, one.seed, Seen.of(one)) for one in told.tried]

@@ -12,11 +12,11 @@ from typing import Final
 import click
 from rich.console import Console
 
-from conformance.cli.base import main, say, say_error
+from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections, requirement_ids
-from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.harness.events import Compared
+from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import conventions, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, as_markdown
@@ -54,7 +54,7 @@ def compare(
     console = Console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
         task = Comparison(first, second, str(directory), os.getpid(), examples, seed)
-        told = follow("conformance.harness.compare", task, progress)
+        told = follow("conformance.harness.compare", task, progress, interruption=interruption_of_verb())
     found = told.compared or Compared("", ())
     code = 2 if told.failure else 1 if found.found else 0
     if json_file:

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from reading import records
 
-from conformance.cli.following import Followed, follow
 from conformance.harness.collected import Collected, Inventory
 from conformance.harness.events import Event
+from conformance.harness.following import Followed, follow
 from conformance.history.case import Case
 from conformance.history.findings import InWords
 from conformance.lab.scratch import sweep
@@ -37,7 +37,7 @@ class Hangs(Driver):
     def exists(self, layer_id):
         return True
 
-    def diff_size(self, layer_id, parent):
+    def metadata(self, layer_id):
         subprocess.Popen(["sleep", MARK], start_new_session=True)
         with open(FIFO, "w") as told:
             told.write("now")
@@ -48,14 +48,14 @@ STUBBORN = """
 from hangs import Hangs as Driver
 
 class Hangs(Driver):
-    def diff_size(self, layer_id, parent):
+    def metadata(self, layer_id):
         while True:
             try:
-                super().diff_size(layer_id, parent)
+                super().metadata(layer_id)
             except BaseException:
                 pass
 """
-HUNG = "OVL-SIZE-EMPTY"  # it has one test
+HUNG = "OVL-STATUS-METADATA-MISSING"  # it has one test
 WRONG = "OVL-LIFE-REMOVE"
 CHOSEN = ["--requirement", WRONG, "--requirement", HUNG]
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conformance import machines, suites
-from conformance.cli.following import follow
 from conformance.cli.progress import Progress
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverSource
 from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
+from conformance.harness.following import follow
 from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Session

@@ -16,13 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import Any, Final, Protocol, assert_never
 
-import click
-
-from conformance.cli.base import say_error
-from conformance.cli.events import Listener
-from conformance.cli.interruption import Interruption
 from conformance.harness.channel import event_of, new_token
 from conformance.harness.collected import Collected as CollectedTest
 from conformance.harness.collected import Inventory, without_outcome
@@ -37,6 +32,7 @@ from conformance.harness.events import (
     Testing,
     Tried,
 )
+from conformance.harness.interruption import Interruption
 from conformance.history.printable import cut, printable
 from conformance.lab import descendants
 from conformance.spec.values import BadValue, as_plain
@@ -46,6 +42,13 @@ _GRACE: Final = 10.0  # seconds for a worker to tear down what it set up
 _LOOK: Final = 0.5  # seconds after which a worker that ended is seen, where another process holds its pipe
 _CHUNK: Final = 1 << 16
 _SHOWN: Final = 500  # characters of a line that is no event
+
+
+class Listener(Protocol):
+    """Who hears of a run as it goes."""
+
+    def hear(self, event: Event) -> None:
+        """One event of the worker."""
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ def follow(
     progress: Listener,
     prefix: Sequence[str] = (),
     heard: Callable[[], None] = lambda: None,
+    interruption: Interruption | None = None,
 ) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
 
@@ -103,8 +107,6 @@ def follow(
     runs afterwards. A signal ends the worker; raises Interrupted then, unless the verb deferred signals.
     """
     told, token = Followed(), new_token()
-    context = click.get_current_context(silent=True)
-    interruption = context.find_object(Interruption) if context else None
     noting = interruption.deferred() if interruption else nullcontext()
     with noting, descendants.adopted(), _started(module, prefix) as worker:
         for line in _lines(worker, f"{token}\n{json.dumps(as_plain(task))}", told, interruption):
@@ -216,7 +218,7 @@ def _end(worker: subprocess.Popen[bytes], told: Followed, interruption: Interrup
     if interruption.insisted:
         return 0.0
     told.interrupted = interruption.words
-    say_error(f"interrupted by {told.interrupted}; stopping the driver (interrupt again to kill it)")
+    interruption.say(f"interrupted by {told.interrupted}; stopping the driver (interrupt again to kill it)")
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGTERM)
     return time.monotonic() + _GRACE

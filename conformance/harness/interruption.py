@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -30,7 +30,8 @@ class Interrupted(SystemExit):
 class Interruption:
     """Which signal came, if one did, and a descriptor that can be read from then on."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self.say = say  # to people
         self.signal: signal.Signals | None = None
         self.insisted = False  # a second one came
         self._deferred = False
