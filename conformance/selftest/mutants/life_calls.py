@@ -1,4 +1,4 @@
-"""Mutants of what a call does beside what it is for: to files of other layers, and to mounts."""
+"""Mutants of what a call does to files of other layers, beside what it is for."""
 
 from __future__ import annotations
 
@@ -50,27 +50,3 @@ class RemoveChangesModeOfParent(Faithful):
         self.inner.remove(layer_id)
         if above:
             os.chmod(above, 0o700)
-
-
-@mutant(breaks=("OVL-MOUNT-CALLS",), source="behaviour#reference-counts", hard=True)
-class DiffSizeKeepsMount(Faithful):
-    """A diff size leaves its layer mounted."""
-
-    def diff_size(self, layer_id: str, parent: str = "") -> int:
-        """Mount, and forget to unmount."""
-        self.inner.get(layer_id)
-        return int(self.inner.diff_size(layer_id, parent))
-
-
-@mutant(breaks=("OVL-MOUNT-CALLS",), source="behaviour#reference-counts", hard=True)
-class RefusedRemoveUnmounts(Faithful):
-    """A remove that is refused, as the layer has children, has unmounted the layer by then."""
-
-    def remove(self, layer_id: str) -> None:
-        """Unmount, then look for children."""
-        try:
-            self.inner.remove(layer_id)
-        except Exception:
-            if os.path.ismount(f"{self.home}/{layer_id}/merged"):
-                self.inner.put(layer_id)
-            raise

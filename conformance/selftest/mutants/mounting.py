@@ -355,3 +355,27 @@ class SecondGetDropsLabel(Faithful):
             return str(self.inner.get(layer_id))
         tried.add(asked)
         return str(self.inner.get(layer_id, label))
+
+
+@mutant(breaks=("OVL-MOUNT-CALLS",), source="behaviour#reference-counts", hard=True)
+class DiffSizeKeepsMount(Faithful):
+    """A diff size leaves its layer mounted."""
+
+    def diff_size(self, layer_id: str, parent: str = "") -> int:
+        """Mount, and forget to unmount."""
+        self.inner.get(layer_id)
+        return int(self.inner.diff_size(layer_id, parent))
+
+
+@mutant(breaks=("OVL-MOUNT-CALLS",), source="behaviour#reference-counts", hard=True)
+class RefusedRemoveUnmounts(Faithful):
+    """A remove that is refused, as the layer has children, has unmounted the layer by then."""
+
+    def remove(self, layer_id: str) -> None:
+        """Unmount, then look for children."""
+        try:
+            self.inner.remove(layer_id)
+        except Exception:
+            if os.path.ismount(f"{self.home}/{layer_id}/merged"):
+                self.inner.put(layer_id)
+            raise
