@@ -30,7 +30,8 @@ from conformance.selftest.kills import Fate, KillMatrix, Seen, Specimen, Trial, 
 from conformance.selftest.mutants.basis import BASIS
 from conformance.selftest.mutants.catalogue import EXCEPTIONS, MUTANTS
 from conformance.selftest.mutants.mutant import Mutant
-from conformance.selftest.trials import Job, Trials, seen_of
+from conformance.selftest.trial import Job, seen_of
+from conformance.selftest.trials import Trials
 from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
