@@ -79,11 +79,11 @@ def follow(
     task: Mapping[str, Any],
     progress: Listener,
     prefix: Sequence[str] = (),
-    heard: Callable[[], None] = lambda: None,
+    heard: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
 
-    ``heard`` is called for each event that is none of a run's own, when it comes. Nothing that the worker started
+    ``heard`` is called with each event that is none of a run's own, when it comes. Nothing that the worker started
     runs afterwards. A signal ends the worker; raises Interrupted then, unless the verb deferred signals.
     """
     told, token = Followed(), new_token()
@@ -107,7 +107,9 @@ def follow(
     return told
 
 
-def _take(event: dict[str, Any], told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
+def _take(
+    event: dict[str, Any], told: Followed, progress: Listener, heard: Callable[[Mapping[str, Any]], None]
+) -> None:
     match event.pop("event"):
         case "opened":
             told.opened = event
@@ -132,7 +134,7 @@ def _take(event: dict[str, Any], told: Followed, progress: Listener, heard: Call
             told.of_driver = bool(event.get("of_driver", False))
         case _:
             told.events.append(event)
-            heard()
+            heard(event)
 
 
 def _ended_how(status: int) -> str:

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from conformance.cli.base import Duration, main
 from conformance.cli.following import follow
+from conformance.cli.generated import BUDGET, Wanted, print_generated
+from conformance.cli.generated import tried as tried_generated
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
 from conformance.lab.scratch import scratch_directory
@@ -101,6 +103,17 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     help="Only this variant (repeatable).",
 )
 @click.option("--different", "old_choices", multiple=True, hidden=True)  # the name of --variant until 0.3.0
+@click.option(
+    "--generated",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Try N mutants that operators make of the basis driver's source, instead of the catalogue.",
+)
+@click.option(
+    "--equivalent",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="List of equivalent mutants (TOML; default: equivalent.toml beside the driver's mutants).",
+)
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",
@@ -135,6 +148,8 @@ def selftest(
     needs: tuple[str, ...],
     choices: tuple[str, ...],
     old_choices: tuple[str, ...],
+    generated: int | None,
+    equivalent: Path | None,
     budget: float | None,
     profile: str,
     jobs: int,
@@ -153,11 +168,26 @@ def selftest(
     The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
     requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
     killed.
+
+    With --generated, mutation operators make the mutants from the source of the basis driver. A run with the
+    same --results file continues it; --mutant takes ids from that file.
     """
     names, choices = (*names, *old_names), (*choices, *old_choices)
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is not a directory; create it first")
+    if generated:
+        if choices or needs or markdown_file or seeds != 1:
+            raise click.UsageError("--generated takes no --variant, --needs, --seeds and --markdown")
+        wanted = Wanted(
+            generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole
+        )
+        with scratch_directory(scratch) as directory:
+            found = tried_generated(wanted, directory, Console(highlight=False))
+        print_generated(found)
+        sys.exit(found.exit_code)
+    if equivalent:
+        raise click.UsageError("--equivalent needs --generated")
     asked = Asked(
         _needing(_chosen(names, MUTANTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,
@@ -186,7 +216,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow("conformance.selftest.trials", asdict(task), progress, heard=progress.advance)
+        told = follow("conformance.selftest.trials", asdict(task), progress, heard=lambda _: progress.advance())
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
     seen = [(one["mutant"], one["seed"], seen_of(one)) for one in told.events]
