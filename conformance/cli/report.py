@@ -17,6 +17,7 @@ from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part
 from conformance.report.statement import Statement, statement_markdown, statements
+from conformance.selftest.generated import results as results_of_generated
 from conformance.spec import load_capabilities, load_requirements
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -77,9 +78,11 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 
 @main.command()
 @click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
-def schema(kills: bool) -> None:
+@click.option("--generated", is_flag=True, help="Print the schema for 'selftest --generated N --results'.")
+def schema(kills: bool, generated: bool) -> None:
     """Print the JSON schema of a line of a result file."""
-    click.echo((killfile.SCHEMA if kills else records.SCHEMA).read_text(), nl=False)
+    file = results_of_generated.SCHEMA if generated else killfile.SCHEMA if kills else records.SCHEMA
+    click.echo(file.read_text(), nl=False)
 
 
 def _merged(results: Sequence[Path]) -> list[Part]:

@@ -57,7 +57,7 @@ class Measurer:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicted:
+class Judgement:
     """What the suite says of one mutant. ``nodeid`` is the test that killed it, ``test`` its name."""
 
     killed: bool
@@ -77,7 +77,7 @@ class Judge:
         self._now = ""
         self._errors: list[str] = []
         self.unusable = ""
-        self.killed: Verdicted | None = None
+        self.killed: Judgement | None = None
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to the suite's plugin."""
@@ -110,14 +110,14 @@ class Judge:
             self._errors.append(f"{outcome.test}: ERROR: {outcome.reason}")
         if outcome.verdict is Verdict.FAIL and not self.killed:
             nodeid = "" if outcome.test == PREFLIGHT else self._now
-            self.killed = Verdicted(True, nodeid, outcome.test, outcome.requirements, first_line(outcome.reason))
+            self.killed = Judgement(True, nodeid, outcome.test, outcome.requirements, first_line(outcome.reason))
             if outcome.test != PREFLIGHT:
                 self._session.shouldfail = "killed"
 
     @property
-    def verdict(self) -> Verdicted:
+    def verdict(self) -> Judgement:
         """The kill, or why there is none."""
-        return self.killed or Verdicted(False, reason=first_line(self._errors[0]) if self._errors else "")
+        return self.killed or Judgement(False, reason=first_line(self._errors[0]) if self._errors else "")
 
 
 def first_line(text: str) -> str:

@@ -286,10 +286,27 @@ class _Walk:
     def _expression(self, node: ast.AST) -> None:
         """Collect the mutations of an expression and of what is in it."""
         match node:
-            case ast.JoinedStr() | ast.Lambda(body=ast.Constant()):
+            case ast.JoinedStr():
                 return
             case ast.Call() if _is_logging(node):
                 return
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                self._condition(test)
+                self._expression(body)
+                self._expression(orelse)
+                return
+            case ast.comprehension(iter=iterated, ifs=ifs):
+                self._expression(iterated)
+                for test in ifs:
+                    self._condition(test)
+                return
+        self._mutate(node)
+        for child in ast.iter_child_nodes(node):
+            self._expression(child)
+
+    def _mutate(self, node: ast.AST) -> None:
+        """Collect the mutations of an expression itself."""
+        match node:
             case ast.Constant():
                 self._constant(node)
             case ast.Compare(ops=[op], left=left, comparators=[right]):
@@ -299,22 +316,9 @@ class _Walk:
             case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
                 if not _is_text(left) and not _is_text(right):
                     self._replace_token("arithmetic", left, right, *_ARITHMETIC[type(op)])
-            case ast.IfExp(test=test, body=body, orelse=orelse):
-                self._condition(test)
-                self._expression(body)
-                self._expression(orelse)
-                return
-            case ast.comprehension(target=_, iter=iterated, ifs=ifs):
-                self._expression(iterated)
-                for test in ifs:
-                    self._condition(test)
-                return
             case ast.Call(func=function, args=[first, second, *_]):
                 if not (isinstance(function, ast.Name) and function.id in _ANY_ORDER):
                     self._swapped(first, second)
-        for child in ast.iter_child_nodes(node):
-            if not isinstance(child, (ast.expr_context, ast.operator, ast.boolop, ast.cmpop, ast.unaryop)):
-                self._expression(child)
 
     def _constant(self, node: ast.Constant) -> None:
         match node.value:

@@ -35,7 +35,7 @@ from conformance.lab import namespace
 from conformance.selftest.children import LOG, Children, failure_of, print_to_log
 from conformance.selftest.generated import CONNECTION, MUTATION, REACH
 from conformance.selftest.generated.fates import Fate
-from conformance.selftest.generated.judging import Judge, Measurer, Verdicted, first_line
+from conformance.selftest.generated.judging import Judge, Judgement, Measurer, first_line
 from conformance.selftest.generated.reach import Marker, Reach
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements
@@ -74,7 +74,7 @@ class Attempts:
     seed: int
     call_timeout: float
     budget: float
-    at_a_time: int
+    jobs: int
     attempts: tuple[Attempt, ...]
 
 
@@ -146,15 +146,15 @@ class _Trials:
             if tests:
                 work.append(_Work(one, tests))
             else:
-                self._tell(one, 0, 0.0, Fate.SURVIVED, Verdicted(False, reason="no test executes it"))
+                self._tell(one, 0, 0.0, Fate.SURVIVED, Judgement(False, reason="no test executes it"))
         children = self._children(lambda one, scratch: self._judge(one, reach, scratch), self._task.budget)
-        for tried, scratch, status in children.each(work, self._task.at_a_time, self._begun):
+        for tried, scratch, status in children.each(work, self._task.jobs, self._begun):
             seconds, fate, verdict = self._read(scratch, status)
             if verdict.nodeid:
                 self._kills[tried.attempt.module][verdict.nodeid] += 1
             self._tell(tried.attempt, len(tried.tests), seconds, fate, verdict)
 
-    def _tell(self, one: Attempt, reached: int, seconds: float, fate: Fate, verdict: Verdicted) -> None:
+    def _tell(self, one: Attempt, reached: int, seconds: float, fate: Fate, verdict: Judgement) -> None:
         tell(
             self._events,
             "tried",
@@ -213,23 +213,23 @@ class _Trials:
         code = self._run_suite(scratch, judge, preflight=True)
         verdict = judge.verdict
         if judge.unusable or code == pytest.ExitCode.USAGE_ERROR:
-            fate, verdict = Fate.STILLBORN, Verdicted(False, reason=judge.unusable or _last_line(scratch))
+            fate, verdict = Fate.STILLBORN, Judgement(False, reason=judge.unusable or _last_line(scratch))
         elif verdict.killed:
             fate = Fate.KILLED
         else:
             fate = Fate.SURVIVED
             reason = verdict.reason or first_line(_ended_badly(code, scratch))
-            verdict = Verdicted(False, reason=reason)
+            verdict = Judgement(False, reason=reason)
         found = {"fate": fate.value, "seconds": round(time.monotonic() - began, 3), "verdict": asdict(verdict)}
         (scratch / _SEEN).write_text(json.dumps(found))
 
-    def _read(self, scratch: Path, status: int) -> tuple[float, Fate, Verdicted]:
+    def _read(self, scratch: Path, status: int) -> tuple[float, Fate, Judgement]:
         """What a child left; a mutant of which nothing can be said has survived."""
         failure = failure_of(scratch, status, self._task.budget)
         if failure:
-            return self._task.budget, Fate.SURVIVED, Verdicted(False, reason=failure)
+            return self._task.budget, Fate.SURVIVED, Judgement(False, reason=failure)
         seen = _json(scratch)
-        verdict = Verdicted(**{**seen["verdict"], "requirements": tuple(seen["verdict"]["requirements"])})
+        verdict = Judgement(**{**seen["verdict"], "requirements": tuple(seen["verdict"]["requirements"])})
         return seen["seconds"], Fate(seen["fate"]), verdict
 
     def _run_suite(self, scratch: Path, listener: object, *, preflight: bool) -> int:
