@@ -38,7 +38,7 @@ from conformance.spec.errors import HarnessError
 from conformance.spec.profiles import EXAMPLES
 
 BUDGET: Final = 900.0  # seconds for a trial
-_CALL_TIMEOUT: Final = 15.0  # seconds
+_CALL_TIMEOUT: Final = 15.0  # seconds for a call of a mutant, which may hang
 
 
 class GeneratedFailed(HarnessError):
@@ -47,7 +47,11 @@ class GeneratedFailed(HarnessError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The command line. ``names`` are ids of mutants, or beginnings of them; without any, a sample is tried."""
+    """The command line. ``names`` are ids of mutants, or beginnings of them; without any, a sample is tried.
+
+    With ``whole``, mutants that are listed as equivalent are tried, too. ``selected`` are the requirements whose
+    tests are run, all if it is empty.
+    """
 
     number: int
     seed: int
@@ -59,6 +63,8 @@ class Wanted:
     equivalent: Path | None
     results: Path | None
     whole: bool = False
+    call_timeout: float = _CALL_TIMEOUT
+    selected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def _about(wanted: Wanted, modules: Iterable[Module], mutants: int) -> About:
         profile=wanted.profile,
         examples=EXAMPLES[wanted.profile],
         seed=wanted.seed,
-        call_timeout=_CALL_TIMEOUT,
+        call_timeout=wanted.call_timeout,
         mutants=mutants,
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -172,10 +178,11 @@ def _try(
             wanted.basis,
             wanted.profile,
             wanted.seed,
-            _CALL_TIMEOUT,
+            wanted.call_timeout,
             wanted.budget,
             wanted.jobs,
             tuple(attempts),
+            wanted.selected,
         )
         told = follow("conformance.selftest.generated.trials", asdict(task), progress, heard=heard)
     if told.failure:

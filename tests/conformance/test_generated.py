@@ -10,11 +10,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import records
+from rich.console import Console
+
+from conformance.cli.generated import GeneratedReport, Wanted
+from conformance.cli.generated import tried as tried_generated
 
 from conformance.selftest.generated import results
 from conformance.selftest.generated.equivalent import (
@@ -376,53 +381,65 @@ import time
 
 from refdriver import Driver as _Driver
 
-SECONDS = 0
-
 
 class Tiny:
     """Not in the package of the driver that it wraps."""
 
-    declined_capabilities = {}
-
     def __init__(self, home, **asked):
+        self._created = 0
         self._inner = _Driver(home, **asked)
-        self._removed = 0
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
     def create(self, layer_id, parent="", options=None):
-        if SECONDS == 0:
-            self._inner.create(layer_id, parent, options)
-        else:
-            time.sleep(3600)
+        self._created += 1
+        time.sleep(0 if self._created < 4 else self.nothing())
+        self._inner.create(layer_id, parent, options)
+
+    def nothing(self):
+        return 0
 
     def exists(self, layer_id):
-        return bool(self._inner.exists(layer_id))
-
-    def remove(self, layer_id):
-        self._removed += 1
-        if self._removed > 3:
-            time.sleep(0 if layer_id else 3600)
-        self._inner.remove(layer_id)
+        found = self._inner.exists(layer_id)
+        return bool(found)
 
     def nobody(self):
-        return 1 + 1
+        return 1
 '''
+SELECTED = ("OVL-LIFE-CREATE", "OVL-LIFE-REUSE-ID", "OVL-LIFE-UNKNOWN-PARENT")
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "tiny_driver.py").write_text(TINY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    return "tiny_driver:Tiny"
 
 
-def selftest(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "conformance", "selftest", "--profile", "quick", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def wanted(tiny: str, results_file: Path | None, *names: str, **changes: object) -> Wanted:
+    """Mutants of the tiny driver by the beginnings of their ids."""
+    ids = tuple(f"tiny_driver:Tiny.{one}:" for one in names)
+    asked = Wanted(1, 1, ids, "standard", tiny, 2, 120.0, None, results_file, call_timeout=4.0, selected=SELECTED)
+    return dataclasses.replace(asked, **changes)  # type: ignore[arg-type]
 
 
-def fates(file: Path) -> Mapping[str, str]:
-    return {one["id"].rpartition(":")[0]: one["fate"] for one in records(file, "mutant")}
+def fates(report: GeneratedReport) -> dict[str, Fate]:
+    return {one.mutant.id.removeprefix("tiny_driver:Tiny.").rpartition(":")[0]: one.fate for one in report.tried}
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_each_mutant_has_its_fate_and_the_file_is_continued(tiny: str, scratch: Path) -> None:
+    names = [
+        "exists:assignment",  # there is none: the variable is local
+        *("exists:return:1", "create:call:1", "nothing:number:1", "nobody:return:1"),
+        *("create:number:1", "__init__:assignment:2"),
+    ]
+    with pytest.raises(click.UsageError, match="no generated mutant"):
+        tried_generated(wanted(tiny, None, names[0]), scratch, Console(quiet=True))
+    file = scratch / "generated.jsonl"
+    assert list(scratch.iterdir()) == []
+    report = tried_generated(wanted(tiny, file, *names[1:]), scratch, Console(quiet=True))
+    assert fates(report) == {}

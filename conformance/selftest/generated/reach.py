@@ -44,13 +44,13 @@ def record(directory: Path, package: str) -> None:
     number = mmap.mmap(descriptor, _SIZE, prot=mmap.PROT_READ)
     os.close(descriptor)
     lines = os.open(directory / _LINES, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    seen: set[tuple[bytes, Any, int]] = set()
+    seen: set[tuple[bytes, int, int]] = set()
     prefix = f"{package}."
 
     def line(frame: FrameType, event: str, argument: object) -> Any:
         del argument
         if event == "line":
-            key = (number[:], frame.f_code, frame.f_lineno)
+            key = (number[:], id(frame.f_code), frame.f_lineno)  # the hash of the code itself is slow
             if key not in seen:
                 seen.add(key)
                 said = f"{int.from_bytes(key[0], 'little')} {frame.f_globals['__name__']} {frame.f_lineno}\n"

@@ -65,7 +65,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """What the controller asks for. ``budget`` and ``call_timeout`` are in seconds, ``basis`` is MODULE:CLASS."""
+    """What the controller asks for. ``budget`` and ``call_timeout`` are in seconds, ``basis`` is MODULE:CLASS.
+
+    ``selected`` are the requirements whose tests are run, all if it is empty.
+    """
 
     scratch: str
     parent: int
@@ -76,6 +79,7 @@ class Attempts:
     budget: float
     jobs: int
     attempts: tuple[Attempt, ...]
+    selected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def main() -> None:
     """Try all; exits with 0 when all events are reported, whatever they say."""
     events, fields = opened()
     attempts = tuple(Attempt(**{**one, "statement": tuple(one["statement"])}) for one in fields.pop("attempts"))
-    task = Attempts(**fields, attempts=attempts)
+    task = Attempts(**{**fields, "selected": tuple(fields["selected"])}, attempts=attempts)
     try:
         namespace.die_with_parent(task.parent)
         namespace.enter_pid_namespace()  # so that nothing outlives it
@@ -238,7 +242,7 @@ class _Trials:
             CONNECTION,
             str(scratch),
             os.getppid(),
-            (),
+            self._task.selected,
             self._task.profile,
             EXAMPLES[self._task.profile],
             self._task.seed,
