@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -18,9 +15,8 @@ from hypothesis import strategies as st
 from reading import records
 from rich.console import Console
 
-from conformance.cli.generated import GeneratedReport, Wanted
+from conformance.cli.generated import GeneratedFailed, GeneratedReport, Wanted
 from conformance.cli.generated import tried as tried_generated
-
 from conformance.selftest.generated import results
 from conformance.selftest.generated.equivalent import (
     BadEquivalents,
@@ -174,8 +170,8 @@ _EXPRESSIONS = st.recursive(
         ),
         st.tuples(inner, inner).map(lambda found: f"f({found[0]}, ({found[1]}))"),
         inner.map(lambda one: f"not ({one})"),
-        st.tuples(inner, inner).map(lambda found: f"[({found[0]}) for a in (b) if {found[1]}]"),
-        st.tuples(inner, inner, inner).map(lambda found: f"({found[0]}) if {found[1]} else (\n {found[2]})"),
+        st.tuples(inner, inner).map(lambda found: f"[({found[0]}) for a in (b) if ({found[1]})]"),
+        st.tuples(inner, inner, inner).map(lambda found: f"({found[0]}) if ({found[1]}) else (\n {found[2]})"),
     ),
     max_leaves=6,
 )
@@ -394,13 +390,14 @@ class Tiny:
 
     def create(self, layer_id, parent="", options=None):
         self._created += 1
-        time.sleep(0 if self._created < 4 else self.nothing())
+        time.sleep(0 if self._created < 3 else self.nothing())
         self._inner.create(layer_id, parent, options)
 
     def nothing(self):
-        return 0
+        return 0 * 3600
 
     def exists(self, layer_id):
+        self.found = True
         found = self._inner.exists(layer_id)
         return bool(found)
 
@@ -431,15 +428,82 @@ def fates(report: GeneratedReport) -> dict[str, Fate]:
 
 @pytest.mark.mounts
 @pytest.mark.slow
-def test_each_mutant_has_its_fate_and_the_file_is_continued(tiny: str, scratch: Path) -> None:
-    names = [
-        "exists:assignment",  # there is none: the variable is local
-        *("exists:return:1", "create:call:1", "nothing:number:1", "nobody:return:1"),
-        *("create:number:1", "__init__:assignment:2"),
-    ]
-    with pytest.raises(click.UsageError, match="no generated mutant"):
-        tried_generated(wanted(tiny, None, names[0]), scratch, Console(quiet=True))
+def test_each_mutant_has_its_fate(tiny: str, scratch: Path) -> None:
+    expected = {
+        "exists:return:1": Fate.KILLED,
+        "nothing:number:3": Fate.KILLED,  # it hangs
+        "create:number:1": Fate.SURVIVED,
+        "nobody:return:1": Fate.SURVIVED,
+        "create:call:2": Fate.STILLBORN,
+        "__init__:assignment:2": Fate.STILLBORN,
+        "exists:assignment:1": Fate.EQUIVALENT,
+    }
+    equivalent = scratch / "equivalent.toml"
+    equivalent.write_text(
+        ENTRY.replace('"small"', '"tiny_driver"')
+        .replace("Store.open", "Tiny.exists")
+        .replace('"lock"', '"assignment"')
+        .replace("with self.lock:", "self.found = True")
+        .replace("if True:", "pass")
+        + ENTRY
+    )
     file = scratch / "generated.jsonl"
-    assert list(scratch.iterdir()) == []
-    report = tried_generated(wanted(tiny, file, *names[1:]), scratch, Console(quiet=True))
-    assert fates(report) == {}
+    asked = wanted(tiny, file, *expected, equivalent=equivalent)
+    report = tried_generated(asked, scratch, Console(quiet=True))
+    assert fates(report) == expected
+    by_name = {one.mutant.function.removeprefix("Tiny."): one for one in report.tried}
+    assert {one.reason for one in report.tried if one.fate is Fate.EQUIVALENT} == {"nobody else calls it"}
+    assert "did not answer" in by_name["nothing"].reason
+    assert by_name["nothing"].reached > 0
+    assert by_name["nothing"].requirements
+    assert (by_name["nobody"].reached, by_name["nobody"].seconds) == (0, 0.0)
+    assert "RecursionError" in by_name["__init__"].reason
+    assert [one.module for one in report.stale] == ["small"]
+    assert report.exit_code == 1
+    assert len(records(file, "end")) == 1
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_an_interrupted_run_is_continued(
+    tiny: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "generated.jsonl"
+    names = ("exists:return:1", "nobody:return:1")
+    add = Results.add
+
+    def added(self: Results, one: Tried) -> None:
+        add(self, one)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "add", added)
+    with pytest.raises(KeyboardInterrupt):
+        tried_generated(wanted(tiny, file, *names), scratch, Console(quiet=True))
+    (kept,) = records(file, "mutant")
+    assert records(file, "end") == []
+    (scratch / "again").mkdir()
+    began: list[str] = []
+
+    def noted(self: Results, one: Tried) -> None:
+        began.append(one.mutant.id)
+        add(self, one)
+
+    monkeypatch.setattr(Results, "add", noted)
+    report = tried_generated(wanted(tiny, file, *names), scratch / "again", Console(quiet=True))
+    assert len(began) == 1
+    assert kept["id"] not in began
+    assert fates(report) == {"exists:return:1": Fate.KILLED, "nobody:return:1": Fate.SURVIVED}
+    assert kept in records(file, "mutant")
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_a_basis_that_is_wrong_itself_proves_nothing(tiny: str, scratch: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny_driver.py").write_text(TINY.replace("return bool(found)", "return not found"))
+    with pytest.raises(GeneratedFailed, match="fails without a mutation"):
+        tried_generated(wanted(tiny, None, "exists:return:1"), scratch, Console(quiet=True))
+
+
+def test_an_unknown_mutant_is_refused(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="no generated mutant"):
+        tried_generated(wanted(tiny, None, "no_such"), tmp_path, Console(quiet=True))
