@@ -24,7 +24,6 @@ _MEASURED: Final = coverage.Coverage(
     config_file=False,
     messages=False,
 )
-_MEASURED._warn_unimported_source = False  # type: ignore[attr-defined,unused-ignore]
 _MEASURED.start()
 
 import refdriver  # noqa: E402  # what its import executes is measured, too

@@ -151,6 +151,8 @@ class _Trials:
                 work.append(_Work(one, tests))
             else:
                 self._tell(one, 0, 0.0, Fate.SURVIVED, Judgement(False, reason="no test executes it"))
+        # Those that take the least come first, so that an interrupted run leaves the most.
+        work.sort(key=lambda one: sum(reach.seconds[test] for test in one.tests))
         children = self._children(lambda one, scratch: self._judge(one, reach, scratch), self._task.budget)
         for tried, scratch, status in children.each(work, self._task.jobs, self._begun):
             seconds, fate, verdict = self._read(scratch, status)
