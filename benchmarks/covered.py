@@ -6,6 +6,7 @@ The suite kills the processes of a driver, so what was executed is saved when a 
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from typing import Final
@@ -25,6 +26,7 @@ _MEASURED: Final = coverage.Coverage(
     messages=False,
 )
 _MEASURED.start()
+atexit.register(_MEASURED.save)  # for processes that only open the driver
 
 import refdriver  # noqa: E402  # what its import executes is measured, too
 
