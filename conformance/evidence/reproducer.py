@@ -13,7 +13,6 @@ import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final, assert_never
 
 from conformance.drivers.protocol import Dialect
@@ -25,7 +24,7 @@ from conformance.history.case import Case
 from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Noted, Opened, Step, Tampered, Waited
 from conformance.operations import ops
 from conformance.operations.observe import shown
-from conformance.operations.shell import NoScript, as_shell, quoted
+from conformance.operations.shell import NoScript, as_shell, quoted, shell_file
 
 DEVIATES: Final = 1
 _ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
@@ -53,10 +52,10 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
     parts = [
         "#!/bin/sh",
         *_comment(case, heading),
-        _shell("head.sh"),
+        shell_file("conformance.evidence", "head.sh"),
         *_needs(dialect, heading, steps),
         *_work(heading, dialect, _named_places(steps)),
-        _shell("steps.sh").replace("@PLAIN@", as_function()),
+        shell_file("conformance.evidence", "steps.sh").replace("@PLAIN@", as_function()),
         dialect.prologue(),
         "# The steps",
         *_lines(steps, look, dialect),
@@ -68,12 +67,6 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
         "exit 0",
     ]
     return "\n".join(parts) + "\n"
-
-
-def _shell(name: str) -> str:
-    """A file of shell beside this one, without its comments for shellcheck and for readers of the file."""
-    text = files("conformance.evidence").joinpath(name).read_text(encoding="utf-8")
-    return "".join(text.splitlines(keepends=True)[2:])
 
 
 def _comment(case: Case, heading: Heading) -> Iterator[str]:

@@ -195,7 +195,8 @@ def life_cycle(bench: Bench, *, stores: int) -> Machine:  # noqa: C901 - hypothe
             layer_id = history.pick(turn.number)
             root = history.store.do(Get(layer_id))
             history.held[layer_id] = history.held.get(layer_id, 0) + 1
-            same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root))
+            links = history.store.tells_links(layer_id)
+            same_tree(f"the tree of {layer_id}", history.store.expected(layer_id), observe(root), links=links)
             self._check(layer_id)
 
         def _release(self, turn: ReleaseLayer) -> None:

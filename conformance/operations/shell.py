@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
+from importlib.resources import files
 from typing import Final, assert_never
 
 from conformance.operations import ops
@@ -20,6 +21,12 @@ _LONG: Final = 2000
 
 class NoScript(HarnessError):
     """This cannot be said in a script; the text says why."""
+
+
+def shell_file(package: str, name: str) -> str:
+    """A file of shell in a package, without its first two lines, for shellcheck and for readers of the file."""
+    text = files(package).joinpath(name).read_text(encoding="utf-8")
+    return "".join(text.splitlines(keepends=True)[2:])
 
 
 def quoted(text: str | bytes) -> str:

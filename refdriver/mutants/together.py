@@ -110,6 +110,38 @@ class ShortLinkIsFollowedAnywhere(Patched):
         return tuple(found)
 
 
+@mutant(
+    breaks=("OVL-RESTART-LOWER-ASTRAY",),
+    source="behaviour#lower-layers; field-bugs#lower-layers-escape",
+)
+class LowerIdsAreFollowedAnywhere(Patched):
+    """The lowers are read from 'lower-layers', and an id such as ../outside is followed out of the store."""
+
+    @staticmethod
+    @replaces(layers.LayerStore.build)
+    def also_written(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Write the ids beside the short links."""
+        store, directory, chain = args
+        original(*args, **kwargs)
+        if chain:
+            ids = [os.readlink(f"{store._home}/{short}").split("/")[1] for short in chain]
+            Path(directory, "lower-layers").write_text(":".join(ids))
+
+    @staticmethod
+    @replaces(layers.LayerStore.lowers)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Join each id with the home."""
+        store, layer = args
+        ids = Path(layer.directory, "lower-layers")
+        if not ids.exists():
+            return original(*args, **kwargs)
+        found = []
+        for layer_id in ids.read_text().split(":"):
+            path = os.path.realpath(f"{store._home}/{layer_id}/diff")
+            found.append(SimpleNamespace(link=path, layer=SimpleNamespace(diff=path, layer_id=layer_id)))
+        return tuple(found)
+
+
 @mutant(breaks=("OVL-RESTART-FOREIGN",), source="behaviour#unknown-entries", hard=True)
 class ForeignFilePassesForLayer(Patched):
     """Every name in the home is taken for a layer, so a file has no 'lower' that could be read."""

@@ -84,7 +84,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     assert "DEVIATES" in said
     module, name = mutant.split(":")
     correct = (folder / "repro.sh").read_text().replace(f"conformance.selftest.mutants.{module}", "refdriver")
-    code, said = run_script(folder / "repro.sh", correct.replace(f'"{name}"', '"Driver"'))
+    code, said = run_script(folder / "repro.sh", correct.replace(f"\nname={name}\n", "\nname=Driver\n"))
     assert code == 0, said
     code, said = replay(folder, driver)
     assert (code, said[:5]) == (1, "STILL"), said

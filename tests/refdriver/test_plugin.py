@@ -24,6 +24,7 @@ from helpers import mounted_below
 
 pytestmark = pytest.mark.mounts
 READY = b"serving the Docker graph-driver protocol"
+EPOLL_WAIT = ("232", "281", "22")  # epoll_wait and epoll_pwait of x86-64, epoll_pwait of arm64
 
 
 class Client:
@@ -78,7 +79,10 @@ def started(path: Path, *words: str) -> subprocess.Popen[bytes]:
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """The exit code of a server that was told to end."""
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode
 
 
@@ -265,6 +269,28 @@ def test_what_is_no_socket_is_left_alone(scratch: Path) -> None:
     assert done.returncode == 12
     assert "no socket" in done.stderr
     assert (scratch / "file").read_text() == "precious"
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_for_connections_ends_it(scratch: Path) -> None:
+    """The kernel gives the signal to another thread, so the main thread stays in poll(2) unless it is woken.
+
+    A signal just before the wait has the same effect, and no test could time that.
+    """
+    code = (
+        "import signal, sys, threading; from refdriver.cli import main;"
+        " threading.Thread(target=threading.Event().wait, daemon=True).start();"
+        " signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); sys.exit(main())"
+    )
+    words = ["serve", "--graphdriver", str(scratch / "plugin.sock")]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert READY in process.stderr.readline()
+    until = time.monotonic() + 60
+    while Path(f"/proc/{process.pid}/syscall").read_text().partition(" ")[0] not in EPOLL_WAIT:
+        assert time.monotonic() < until, "the server does not wait for connections"
+        os.sched_yield()
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

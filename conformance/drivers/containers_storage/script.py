@@ -22,25 +22,7 @@ from conformance.history.calls import (
     Status,
 )
 from conformance.history.steps import Called, Opened
-from conformance.operations.shell import NoScript, quoted
-
-_PROLOGUE = """\
-binary=%(binary)s
-driver=%(driver)s
-# cs STORE VERB...: the containers-storage command on the store in $work/STORE
-cs() {
-    store=$1
-    shift
-    eval "options=\\$options_$store"
-    eval "place=\\$place_$store"
-    eval "\\"\\$binary\\" --graph \\"\\$place/graph\\" --run \\"\\$place/run\\" --storage-driver \\"\\$driver\\"$options \\"\\$@\\""
-}
-cs_changes() { cs "$@" | sed -e 's/^Add "\\(.*\\)"$/add \\1/' -e 's/^Modify "\\(.*\\)"$/modify \\1/' \\
-    -e 's/^Delete "\\(.*\\)"$/delete \\1/'; }
-cs_exists() { if cs "$1" exists "$2"; then echo yes; else echo no; fi; }
-cs_size() { cs "$@" | tail -n 1; }
-"""
-
+from conformance.operations.shell import NoScript, quoted, shell_file
 
 _NO_OPTIONS: Final = "the containers-storage command takes no options or labels of a layer"
 
@@ -58,7 +40,8 @@ class ContainersStorage:
         return (self.binary,)
 
     def prologue(self) -> str:
-        return _PROLOGUE % {"binary": quoted(self.binary), "driver": quoted(self.driver)}
+        words = f"binary={quoted(self.binary)}\ndriver={quoted(self.driver)}\n"
+        return words + shell_file("conformance.drivers.containers_storage", "calls.sh")
 
     def home(self, store: str, below: str) -> str:
         return f"$work/{store}{'/' + below if below else ''}/graph/{self.driver}"

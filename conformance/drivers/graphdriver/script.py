@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 from urllib.parse import urlencode
 
 from conformance.history.calls import (
@@ -25,60 +25,9 @@ from conformance.history.calls import (
     Status,
 )
 from conformance.history.steps import Called, Opened
-from conformance.operations.shell import NoScript, quoted
+from conformance.operations.shell import NoScript, quoted, shell_file
 
-_PROLOGUE = """\
-# said: the answer of the plugin; exit status 1 if it holds an error
-said() {
-    cat "$work/answer"
-    ! grep -q '"Err": *"[^"]' "$work/answer"
-}
-# call STORE NAME JSON: one call of the plugin protocol
-call() {
-    curl -sS --max-time 300 --unix-socket "$(cat "$work/$1.socket")" -H 'Content-Type: application/json' \\
-        -d "$3" "http://plugin/$2" >"$work/answer" || return 1
-    said
-}
-get() { call "$1" GraphDriver.Get "$2" >/dev/null && sed 's/.*"Dir": *"\\([^"]*\\)".*/\\1/' "$work/answer"; }
-exists() { call "$1" GraphDriver.Exists "$2" >/dev/null || return 1
-    if grep -q '"Exists": *true' "$work/answer"; then echo yes; else echo no; fi; }
-diff_size() { call "$1" GraphDriver.DiffSize "$2" >/dev/null && sed 's/.*"Size": *\\([0-9]*\\).*/\\1/' "$work/answer"; }
-# Kinds of changes are numbers: 0 modified, 1 added, 2 deleted; 0 and the order of keys may be left to the reader.
-changes() { call "$1" GraphDriver.Changes "$2" >/dev/null || return 1
-    tr '{' '\\n' <"$work/answer" | grep '"Path"' | while read -r line; do
-        path=$(printf %s "$line" | sed 's/.*"Path": *"\\([^"]*\\)".*/\\1/')
-        case $line in *'"Kind": 1'*|*'"Kind":1'*) echo "add $path" ;; *'"Kind": 2'*|*'"Kind":2'*) echo "delete $path" ;;
-        *) echo "modify $path" ;; esac
-    done; }
-diff() {
-    code=$(curl -sS --max-time 300 -w '%{http_code}' -o "$3" --unix-socket "$(cat "$work/$1.socket")" -H 'Content-Type: application/json' \\
-        -d "$2" http://plugin/GraphDriver.Diff) || return 1
-    [ "$code" = 200 ] || { cat "$3"; return 1; }
-}
-apply() { curl -sS --max-time 300 --unix-socket "$(cat "$work/$1.socket")" -X POST -T "$3" \\
-    "http://plugin/GraphDriver.ApplyDiff?$2" >"$work/answer" || return 1
-    said; }
-"""
-_STARTED = """\
-# start STORE: a plugin of its own for each store
-start() {
-    echo "$work/$1.sock" >"$work/$1.socket"
-    rm -f "$work/$1.sock"
-    %(command)s >"$work/$1.log" 2>&1 &
-    echo $! >"$work/$1.pid"
-    until curl -sS --unix-socket "$work/$1.sock" -d '{}' http://plugin/Plugin.Activate >/dev/null 2>&1; do
-        kill -0 "$(cat "$work/$1.pid")" 2>/dev/null || { cat "$work/$1.log"; return 1; }
-        sleep 0.05
-    done
-}
-open_plugin() { start "$1" && eval "init=\\$init_$1" && call "$1" GraphDriver.Init "$init"; }
-reopen_plugin() { kill "$(cat "$work/$1.pid")"; wait "$(cat "$work/$1.pid")"; open_plugin "$1"; }
-"""
-_RUNNING = """\
-# start STORE: the plugin runs already
-start() { echo %(socket)s >"$work/$1.socket"; call "$1" Plugin.Activate '{}'; }
-open_plugin() { start "$1" && eval "init=\\$init_$1" && call "$1" GraphDriver.Init "$init"; }
-"""
+_PACKAGE: Final = "conformance.drivers.graphdriver"
 _EPILOGUE = """\
 for file in "$work"/*.pid; do
     [ ! -f "$file" ] || { kill "$(cat "$file")" 2>/dev/null; wait "$(cat "$file")" 2>/dev/null; }
@@ -97,10 +46,13 @@ class Plugin:
         return ("curl", *self.command[:1])
 
     def prologue(self) -> str:
+        calls = shell_file(_PACKAGE, "calls.sh")
         if not self.command:
-            return _PROLOGUE + _RUNNING % {"socket": quoted(self.socket)}
-        words = " ".join(shlex.quote(word).replace("{socket}", "'\"$work/$1.sock\"'") for word in self.command)
-        return _PROLOGUE + _STARTED % {"command": words.replace("''", "")}
+            return calls + f"socket={quoted(self.socket)}\n" + shell_file(_PACKAGE, "running.sh")
+        words = " ".join(shlex.quote(word).replace("{socket}", "'\"$1\"'") for word in self.command)
+        # As the process itself, so that it is what the script ends.
+        plugin = "plugin() { exec " + words.replace("''", "") + "; }\n"
+        return calls + plugin + shell_file(_PACKAGE, "started.sh")
 
     def home(self, store: str, below: str) -> str:
         return f"$work/{store}{'/' + below if below else ''}/overlay"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from importlib.resources import files
+from typing import Final, assert_never
 
 from conformance.history.calls import (
     ApplyDiff,
@@ -24,84 +25,10 @@ from conformance.history.calls import (
     Status,
 )
 from conformance.history.steps import Called, Opened
-from conformance.operations.shell import quoted
+from conformance.operations.shell import quoted, shell_file
 
-# Read by people who doubt a report, so it is short and says what it does.
-_SERVER = r"""# Does one call of a driver for each line on standard input, and answers with one line.
-import base64, importlib, json, os, shutil, sys
-out = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what the driver prints is no answer
-factory = getattr(importlib.import_module(%(module)s), %(name)s)
-drivers, asked = {}, {}
-
-
-def do(store, verb, words):
-    if verb == "open":
-        asked[store] = words
-        drivers[store] = factory(words["home"], **words["options"])
-        return ""
-    driver = drivers[store]
-    if verb == "reopen":
-        if hasattr(driver, "close"):
-            driver.close()
-        return do(store, "open", asked[store])
-    if verb == "close":
-        driver.cleanup()
-        return driver.close() if hasattr(driver, "close") else ""
-    layer, parent = words.get("layer", ""), words.get("parent", "")
-    if verb == "create" and words.get("options") is not None:
-        create = driver.create_read_write if words.get("read_write", True) else driver.create
-        return create(layer, parent, words["options"])
-    if verb == "create":
-        return driver.create(layer, parent)
-    if verb == "get":
-        return driver.get(layer, words["label"]) if words.get("label") else driver.get(layer)
-    if verb == "diff":
-        with driver.diff(layer, parent) as stream, open(words["archive"], "wb") as file:
-            shutil.copyfileobj(stream, file)
-        return ""
-    if verb == "apply":
-        with open(words["archive"], "rb", buffering=0) as file:
-            return driver.apply_diff(layer, parent, file)
-    if verb == "changes":
-        found = driver.changes(layer, parent)
-        return "\n".join(f"{one.kind.name.lower()} {one.path.decode(errors='backslashreplace')}" for one in found)
-    if verb == "exists":
-        return "yes" if driver.exists(layer) else "no"
-    if verb == "diff-size":
-        return driver.diff_size(layer, parent)
-    if verb in ("status", "metadata"):
-        return dict(driver.status() if verb == "status" else driver.metadata(layer))
-    return getattr(driver, verb)(layer)
-
-
-for line in sys.stdin:
-    call = json.loads(line)
-    try:
-        said, status = do(call.pop("store"), call.pop("verb"), call), 0
-    except Exception as error:
-        said, status = f"{type(error).__name__}: {error}", 1
-    text = "" if said is None else str(said)
-    print(status, base64.b64encode(text.encode(errors="surrogateescape")).decode(), file=out, flush=True)
-"""
-
-_PROLOGUE = """\
-PYTHON=${PYTHON:-%(python)s}
-export PYTHONDONTWRITEBYTECODE=1
-%(environment)scat >"$work/driver.py" <<'END_OF_DRIVER'
-%(server)sEND_OF_DRIVER
-mkfifo "$work/calls" "$work/answers"
-"$PYTHON" "$work/driver.py" <"$work/calls" >"$work/answers" 2>"$work/driver.log" &
-driver_pid=$!
-exec 8>"$work/calls" 9<"$work/answers"
-# driver CALL: one call, a line of JSON; prints the answer; exit status 1 if the driver raised an exception
-driver() {
-    printf '%%s\\n' "$1" >&8 || return 2
-    read -r status answer <&9 || { echo "the driver's process ended: $(cat "$work/driver.log")"; return 2; }
-    printf %%s "$answer" | base64 -d
-    return "$status"
-}
-"""
+_PACKAGE: Final = "conformance.drivers.python"
+_END: Final = "END_OF_DRIVER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +53,16 @@ class PythonClass:
         words = [f"export {name}={quoted(value)}\n" for name, value in self.environment]
         if self.path:
             words.append(f"export PYTHONPATH={quoted(':'.join(self.path))}${{PYTHONPATH:+:$PYTHONPATH}}\n")
-        server = _SERVER % {"module": json.dumps(self.module), "name": json.dumps(self.name)}
-        return _PROLOGUE % {"server": server, "python": self.interpreter, "environment": "".join(words)}
+        server = files(_PACKAGE).joinpath("server.py").read_text(encoding="utf-8")
+        return "".join(
+            (
+                f"PYTHON=${{PYTHON:-{self.interpreter}}}\nexport PYTHONDONTWRITEBYTECODE=1\n",
+                *words,
+                f"module={quoted(self.module)}\nname={quoted(self.name)}\n",
+                f"cat >\"$work/driver.py\" <<'{_END}'\n{server}{_END}\n",
+                shell_file(_PACKAGE, "calls.sh"),
+            )
+        )
 
     def home(self, store: str, below: str) -> str:
         return f"$work/{store}{'/' + below if below else ''}/overlay"

@@ -26,6 +26,20 @@ class SizeOfImageIsIgnoredInCapitals(Faithful):
 
 
 @mutant(
+    breaks=("OVL-QUOTA-OF-IMAGES",),
+    source="behaviour#layer-options: Create of the Go driver dereferences a nil pointer",
+)
+class SizeOfImageCrashesInCapitals(Faithful):
+    """The driver crashes on the size of a layer of an image unless its key is 'size'."""
+
+    def create(self, layer_id: str, parent: str = "", options: Any = None) -> None:
+        """End as a process does that reads what is not there."""
+        if options and "size" not in options and any(key.lower() == "size" for key in options):
+            os.abort()
+        self.inner.create(layer_id, parent, options)
+
+
+@mutant(
     breaks=("OVL-QUOTA-OPTION-CASE",),
     source="behaviour#layer-options: keys in any case",
     backing="xfs",
