@@ -91,6 +91,7 @@ def tried(wanted: Wanted, directory: Path, console: Console) -> GeneratedReport:
     entries = equivalents_of(file) if file else ()
     results = Results.begun(_about(wanted, modules.values(), len(everything)), wanted.results)
     listed = {one.id: entry for one in chosen for entry in entries if entry.is_of(one)}
+    results.forget(one.id for one in chosen if wanted.whole or one.id not in listed)
     waiting = [one for one in chosen if one.id not in results.tried and (wanted.whole or one.id not in listed)]
     _try(wanted, waiting, modules, results, directory, console)
     found = [_with_entry(one, results.tried.get(one.id), listed.get(one.id)) for one in chosen]

@@ -366,6 +366,15 @@ def test_a_file_that_was_cut_is_continued(tmp_path: Path) -> None:
         jsonschema.validate(json.loads(line), schema)
 
 
+def test_a_mutant_that_is_no_longer_listed_is_tried(tmp_path: Path) -> None:
+    begun = Results.begun(ABOUT, tmp_path / "generated.jsonl")
+    begun.add(tried(Fate.EQUIVALENT, 0))
+    begun.add(tried(Fate.EQUIVALENT, 1))
+    begun.add(tried(Fate.SURVIVED, 2))
+    begun.forget([one.id for one in mutants()[1:]])
+    assert list(begun.tried) == [mutants()[0].id, mutants()[2].id]
+
+
 def test_a_file_of_another_question_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "generated.jsonl"
     Results.begun(ABOUT, file)

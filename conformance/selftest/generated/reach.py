@@ -21,6 +21,8 @@ from typing import Any, Final
 _NUMBER: Final = "test"  # four bytes: the number of the test that runs
 _LINES: Final = "lines"  # NUMBER, MODULE and LINE, a line each
 _SIZE: Final = 4
+# Their lines are those of a statement that is traced anyway, and each item is a call.
+_INLINE: Final = frozenset(("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>"))
 _CALLS: Final = 300  # of one function by one test, which are all traced
 _STEP: Final = 32  # which of the others are
 
@@ -61,6 +63,8 @@ def record(directory: Path, package: str) -> None:
         return line
 
     def call(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_name in _INLINE:
+            return None
         name = frame.f_globals.get("__name__") or ""
         if name != package and not str(name).startswith(prefix):
             return None

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from conformance.selftest.generated.fates import Score, Tried
+from conformance.selftest.generated.fates import Fate, Score, Tried
 from conformance.spec.errors import BadFile
 
 FORMAT: Final = 1
@@ -74,6 +74,12 @@ class Results:
         if self.path:
             with self.path.open("a") as file:
                 _line(file, "mutant", one.as_json())
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Leave out those of the mutants that were listed as equivalent and not tried."""
+        for id_ in ids:
+            if id_ in self.tried and self.tried[id_].fate is Fate.EQUIVALENT:
+                del self.tried[id_]
 
     def write(self, end: Iterable[tuple[str, Any]]) -> None:
         """Write the file anew, whole or not at all, with an ``end`` line if there is something for it."""

@@ -45,6 +45,7 @@ _SEEN: Final = "seen.json"
 _REACHED: Final = "reached"
 _MEASURING: Final = 1800.0  # seconds, at least
 _NUMBERS: Final = 200
+_TRACED: Final = 300.0  # seconds for a call that is traced
 _OVERHEAD: Final = 0.05  # seconds that any test takes besides
 _CHANCE: Final = 0.1  # kills that a test is credited with before it has killed anything
 
@@ -200,7 +201,7 @@ class _Trials:
         del one
         os.environ[REACH] = str(scratch / _REACHED)
         listener = Measurer(Marker(scratch / _REACHED))
-        code = self._run_suite(scratch, listener, preflight=False)
+        code = self._run_suite(scratch, listener, max(self._task.call_timeout, _TRACED), preflight=False)
         failed = listener.failed or _ended_badly(code, scratch)
         found = {"names": listener.names, "seconds": listener.seconds, "failed": failed}
         (scratch / _SEEN).write_text(json.dumps(found))
@@ -216,7 +217,7 @@ class _Trials:
             return (kills[test] + _CHANCE) / (reach.seconds[test] + _OVERHEAD)
 
         judge = Judge(sorted(sorted(one.tests), key=worth, reverse=True), EXAMPLES[self._task.profile])
-        code = self._run_suite(scratch, judge, preflight=True)
+        code = self._run_suite(scratch, judge, self._task.call_timeout, preflight=True)
         verdict = judge.verdict
         if judge.unusable or code == pytest.ExitCode.USAGE_ERROR:
             fate, verdict = Fate.STILLBORN, Judgement(False, reason=judge.unusable or _last_line(scratch))
@@ -238,7 +239,7 @@ class _Trials:
         verdict = Judgement(**{**seen["verdict"], "requirements": tuple(seen["verdict"]["requirements"])})
         return seen["seconds"], Fate(seen["fate"]), verdict
 
-    def _run_suite(self, scratch: Path, listener: object, *, preflight: bool) -> int:
+    def _run_suite(self, scratch: Path, listener: object, call_timeout: float, *, preflight: bool) -> int:
         print_to_log(scratch)
         wanted = Task(
             CONNECTION,
@@ -249,7 +250,7 @@ class _Trials:
             EXAMPLES[self._task.profile],
             self._task.seed,
             ("host",),
-            call_timeout=self._task.call_timeout,
+            call_timeout=call_timeout,
             preflight=preflight,
         )
         replay = scratch / "replay.json"
