@@ -28,7 +28,10 @@ def main() -> None:
     namespace.die_with_parent(int(parent))
     os.chdir("/")
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": directory}
-    os.execvpe("unshare", ["unshare", "--pid", "--fork", "--kill-child", "/bin/sh", script], environment)
+    # Daemons look their processes up in /proc. Where it is masked, as in a container, it stays the one of outside.
+    begin = 'mount -t proc -o nosuid,nodev,noexec proc /proc 2>/dev/null; exec /bin/sh "$0"'
+    words = ["unshare", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", begin, script]
+    os.execvpe("unshare", words, environment)
 
 
 if __name__ == "__main__":

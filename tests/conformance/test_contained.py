@@ -13,6 +13,7 @@ import pytest
 from conformance.drivers.protocol import OpenRequest
 from conformance.drivers.python.script import PythonClass
 from conformance.drivers.registry import UnknownDriver, connect, writable_of
+from conformance.evidence.folder import run_script
 from conformance.evidence.reproducer import Heading, script
 from conformance.harness.contained import REQUIREMENT, Bounds, Escaped
 from conformance.history.calls import Changes, Create, Get
@@ -147,6 +148,15 @@ def test_what_a_connection_string_declares_is_writable(tmp_path: Path) -> None:
     assert writable_of(f"python:refdriver:Driver?writable={tmp_path}&writable=/var") == (tmp_path, Path("/var"))
     with closing(connect(f"python:refdriver:Driver?writable={tmp_path}")) as source:
         assert source.info.name == f"python:refdriver:Driver?writable={tmp_path}"
+
+
+@pytest.mark.mounts
+def test_a_reproducer_sees_its_own_processes(scratch: Path) -> None:
+    """A daemon that it starts looks itself up in /proc, and so does its client."""
+    path = scratch / "script.sh"
+    path.write_text('read -r number rest </proc/self/stat; echo "$number $$"; [ "$number" = $$ ]\n')
+    code, said = run_script(path, scratch)
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("path", ["/", "/usr/..", "relative", "/there/is/no/such"])
