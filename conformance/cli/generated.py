@@ -220,4 +220,5 @@ def print_generated(report: GeneratedReport) -> None:
 
 
 def _counts(score: Score) -> str:
-    return f"{score.killed:6} {score.survived:8} {score.stillborn:9} {score.equivalent:10} {score.share:6.0%}"
+    share = f"{score.share:.0%}" if score.killed + score.survived else "-"
+    return f"{score.killed:6} {score.survived:8} {score.stillborn:9} {score.equivalent:10} {share:>6}"

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from reading import records
 from rich.console import Console
 
-from conformance.cli.generated import GeneratedFailed, GeneratedReport, Wanted
+from conformance.cli.generated import GeneratedFailed, GeneratedReport, Wanted, print_generated
 from conformance.cli.generated import tried as tried_generated
 from conformance.selftest.generated import results
 from conformance.selftest.generated.equivalent import (
     BadEquivalents,
+    Equivalent,
     equivalents_of,
     file_of,
     stale,
@@ -522,3 +523,20 @@ def test_a_basis_that_is_wrong_itself_proves_nothing(tiny: str, scratch: Path, t
 def test_an_unknown_mutant_is_refused(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="no generated mutant"):
         tried_generated(wanted(tiny, None, "no_such"), tmp_path, Console(quiet=True))
+
+
+def test_the_summary_shows_survivors_with_their_diff_and_the_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    survived = Tried(mutants()[0], Fate.SURVIVED, reached=3)
+    wrong = tried(Fate.KILLED, 1)
+    entry = Equivalent("small", "Store.gone", "lock", "with self.lock:", "if True:", "nobody else calls it")
+    print_generated(GeneratedReport((survived, wrong, tried(Fate.STILLBORN, 30)), (entry,), (wrong,)))
+    lines = capsys.readouterr().out.splitlines()
+    assert f"SURVIVED  small.py:{survived.mutant.line}  {survived.mutant.id}" in lines
+    assert "  executed by 3 tests" in lines
+    for line in survived.mutant.diff.splitlines()[2:]:
+        assert f"  {line}" in lines
+    assert [line.split()[-1] for line in lines if line.startswith(("small ", "all 3"))] == ["50%", "50%"]
+    assert any(line.startswith("stale: ") and "Store.gone" in line for line in lines)
+    assert any(line.startswith("wrong: ") and wrong.mutant.id in line for line in lines)
+    stillborn = [line for line in lines if line.startswith(mutants()[30].operator + " ")]
+    assert [line.split()[-1] for line in stillborn] == ["-"]
