@@ -2,3 +2,7 @@
 
 Nothing here is asserted in a test: the figures are of the machine that they were measured on.
 """
+
+from typing import Final
+
+COVERED: Final = "OVERLAY_CONFORMANCE_COVERED"  # the directory of what covered.py saves

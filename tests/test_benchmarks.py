@@ -54,3 +54,27 @@ def test_the_share_of_the_suite_is_measured(scratch: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     assert 0 < json.loads(done.stdout)["share"] < 1
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_the_suite_s_coverage_is_that_of_the_processes_of_the_driver() -> None:
+    words = ["--profile", "smoke", "--requirement", "OVL-LIFE-CREATE", "--requirement", "OVL-DIFF-TAR"]
+
+    def measured(least: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "benchmarks.suitecoverage", "--least", least, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = measured("5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.startswith("refdriver/")}
+    assert "refdriver/plugin.py" not in rows
+    # What only an archive executes, in a call of the driver.
+    assert float(rows["refdriver/archive/pack.py"][5].rstrip("%")) > 40
+    assert float(rows["refdriver/archive/unpack.py"][5].rstrip("%")) < 40
+    assert measured("99").returncode == 1

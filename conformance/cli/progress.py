@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from conformance.harness.events import Collected, Event, Testing
+from conformance.harness.events import Collected, Event, Judged, Testing, Tried
 from conformance.history.printable import one_line
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -55,10 +55,8 @@ class Progress:
             case TestOutcome():
                 self._counts[event.verdict] += 1
                 self._bar.advance(self._task)
+            case Tried() | Judged():
+                self._bar.advance(self._task)
             case Testing():
                 counts = ", ".join(f"{self._counts[one]} {one.value}" for one in _TOLD if self._counts[one])
                 self.say(f"{counts}  {event.test}" if counts else event.test)
-
-    def advance(self) -> None:
-        """One thing more is done, whatever came of it."""
-        self._bar.advance(self._task)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from conformance.cli.base import main
-from conformance.report import killfile, records
+from conformance.report import generatedfile, killfile, records
 from conformance.report.badge import badge
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
@@ -78,9 +78,11 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 
 @main.command()
 @click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
-def schema(kills: bool) -> None:
+@click.option("--generated", is_flag=True, help="Print the schema for 'selftest --generated N --results'.")
+def schema(kills: bool, generated: bool) -> None:
     """Print the JSON schema of a line of a result file."""
-    click.echo((killfile.SCHEMA if kills else records.SCHEMA).read_text(), nl=False)
+    file = generatedfile.SCHEMA if generated else killfile.SCHEMA if kills else records.SCHEMA
+    click.echo(file.read_text(), nl=False)
 
 
 def _merged(results: Sequence[Path]) -> list[Part]:

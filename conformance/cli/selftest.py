@@ -18,6 +18,8 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import Duration, interruption_of_verb, main
+from conformance.cli.generated import BUDGET, Wanted, print_generated
+from conformance.cli.generated import tried as tried_generated
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Progress
 from conformance.harness.following import follow
@@ -30,7 +32,8 @@ from conformance.selftest.kills import Fate, KillMatrix, Seen, Specimen, Trial, 
 from conformance.selftest.mutants.basis import BASIS
 from conformance.selftest.mutants.catalogue import EXCEPTIONS, MUTANTS
 from conformance.selftest.mutants.mutant import Mutant
-from conformance.selftest.trials import Job, Trials
+from conformance.selftest.trial import Job
+from conformance.selftest.trials import Trials
 from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
@@ -100,6 +103,17 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     help="Only this variant (repeatable).",
 )
 @click.option("--different", "old_choices", multiple=True, hidden=True)  # the name of --variant until 0.3.0
+@click.option(
+    "--generated",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Try N mutants that operators make of the basis driver's source, instead of the catalogue.",
+)
+@click.option(
+    "--equivalent",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="List of equivalent mutants (TOML; default: equivalent.toml beside the driver's mutants).",
+)
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",
@@ -134,6 +148,8 @@ def selftest(
     needs: tuple[str, ...],
     choices: tuple[str, ...],
     old_choices: tuple[str, ...],
+    generated: int | None,
+    equivalent: Path | None,
     budget: float | None,
     profile: str,
     jobs: int,
@@ -152,11 +168,26 @@ def selftest(
     The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
     requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
     killed.
+
+    With --generated, mutation operators make the mutants from the source of the basis driver. A run with the
+    same --results file continues it; --mutant takes ids from that file.
     """
     names, choices = (*names, *old_names), (*choices, *old_choices)
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is not a directory; create it first")
+    if generated:
+        if choices or needs or markdown_file or seeds != 1:
+            raise click.UsageError("--generated takes no --variant, --needs, --seeds and --markdown")
+        wanted = Wanted(
+            generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole
+        )
+        with scratch_directory(scratch) as directory:
+            found = tried_generated(wanted, directory, Console(highlight=False))
+        print_generated(found)
+        sys.exit(found.exit_code)
+    if equivalent:
+        raise click.UsageError("--equivalent needs --generated")
     asked = Asked(
         _needing(_chosen(names, MUTANTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,
@@ -185,13 +216,7 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow(
-            "conformance.selftest.trials",
-            task,
-            progress,
-            heard=progress.advance,
-            interruption=interruption_of_verb(),
-        )
+        told = follow("conformance.selftest.trials", task, progress, interruption=interruption_of_verb())
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
     seen = [(one.mutant, one.seed, Seen.of(one)) for one in told.tried]

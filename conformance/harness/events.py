@@ -7,6 +7,7 @@ has fewer fields, and only the controller knows when a run begins and ends.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -96,6 +97,42 @@ class Tried:
     seconds: float = 0.0
 
 
+class GeneratedFate(enum.Enum):
+    """The result of a generated mutant; STILLBORN and EQUIVALENT do not count in the score."""
+
+    KILLED = "KILLED"
+    SURVIVED = "SURVIVED"
+    STILLBORN = "STILLBORN"
+    EQUIVALENT = "EQUIVALENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A generated mutant, and its result."""
+
+    id: Annotated[
+        str, Key("Module, function, operator, ordinal and a digest of the change, with ':' between them.")
+    ]
+    fate: Annotated[
+        GeneratedFate,
+        Key(
+            "STILLBORN: the driver cannot be imported, or fails in the preflight. EQUIVALENT: listed as such, and"
+            " not killed."
+        ),
+    ]
+    test: Annotated[str, Key("The test that killed it, or empty.")]
+    requirements: Annotated[tuple[RequirementId, ...], Key("The requirements that the test failed for.")]
+    reason: Annotated[
+        str,
+        Key(
+            "The failure; why the preflight failed; why the mutant is equivalent; for a survivor, what the harness"
+            " said, if anything."
+        ),
+    ]
+    reached: Annotated[Count, Key("Number of tests that execute the statement.")]
+    seconds: Annotated[Seconds, Key("Time of the trial, 0 if there was none.")]
+
+
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What one privilege level can test; ``made`` has why overlay cannot work there, by backing filesystem."""
@@ -137,7 +174,7 @@ class End:
     exit_code: Annotated[int, Key("docs/exit-codes.md")]
 
 
-Event = Opened | Collected | Testing | TestOutcome | Tried | Examined | Compared | Finished | Failed
+Event = Opened | Collected | Testing | TestOutcome | Tried | Judged | Examined | Compared | Finished | Failed
 CHANNEL: Final[Lines[Event]] = Lines(
     "event",
     (
@@ -146,6 +183,7 @@ CHANNEL: Final[Lines[Event]] = Lines(
         Form("test", Testing),
         Form("outcome", TestOutcome),
         Form("tried", Tried),
+        Form("judged", Judged),
         Form("examined", Examined),
         Form("compared", Compared),
         Form("finished", Finished),

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
@@ -28,6 +28,7 @@ from conformance.harness.events import (
     Examined,
     Failed,
     Finished,
+    Judged,
     Opened,
     Testing,
     Tried,
@@ -98,13 +99,12 @@ def follow(
     task: object,
     progress: Listener,
     prefix: Sequence[str] = (),
-    heard: Callable[[], None] = lambda: None,
     interruption: Interruption | None = None,
 ) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
 
-    ``progress`` hears each event; ``heard`` is called for each trial that ended. Nothing that the worker started
-    runs afterwards. A signal ends the worker; raises Interrupted then, unless the verb deferred signals.
+    ``progress`` hears each event when it comes. Nothing that the worker started runs afterwards. A signal ends the
+    worker; raises Interrupted then, unless the verb deferred signals.
     """
     told, token = Followed(), new_token()
     noting = interruption.deferred() if interruption else nullcontext()
@@ -117,7 +117,7 @@ def follow(
                 told.failure = f"the worker wrote a line that is not an event ({error}): {printable(shown)}"
                 break
             if event is not None:  # None is of no type that this version knows
-                _take(event, told, progress, heard)
+                _take(event, told, progress)
     if told.interrupted:
         told.failure = f"interrupted by {told.interrupted}"
         if interruption:
@@ -127,7 +127,7 @@ def follow(
     return told
 
 
-def _take(event: Event, told: Followed, progress: Listener, heard: Callable[[], None]) -> None:
+def _take(event: Event, told: Followed, progress: Listener) -> None:
     match event:
         case Opened():
             told.opened = event
@@ -141,7 +141,8 @@ def _take(event: Event, told: Followed, progress: Listener, heard: Callable[[], 
             told.begun.discard(event.test)
         case Tried():
             told.tried.append(event)
-            heard()
+        case Judged():
+            pass  # the listener keeps it
         case Examined():
             told.examined = event
         case Compared():

@@ -18,7 +18,7 @@ _UNSHRUNK: Final = "conformance_unshrunk"
 _MARKERS: Final = {"smoke": ("smoke",), "quick": ("smoke", "quick")}  # of the tests of profiles that are a choice
 
 
-def load_settings(examples: int) -> None:
+def load_settings(examples: int, *, shrinks: bool = True) -> None:
     """Set hypothesis up; tests that are imported afterwards are run so."""
     settings.register_profile(
         "conformance",
@@ -27,7 +27,7 @@ def load_settings(examples: int) -> None:
         database=None,
         print_blob=False,
         report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, *([Phase.shrink] if shrinks else [])),
         suppress_health_check=list(HealthCheck),
     )
     settings.load_profile("conformance")

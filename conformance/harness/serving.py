@@ -1,6 +1,6 @@
 """What all worker processes share: a task from standard input, events to the channel, and no life after the parent.
 
-A worker is started by ``python -m MODULE`` (conformance.cli.following), and its main function is one call of
+A worker is started by ``python -m MODULE`` (conformance.harness.following), and its main function is one call of
 :func:`serve`.
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.harness import events
-from conformance.report import killfile, records
+from conformance.report import generatedfile, killfile, records
 
 _ID = "urn:overlay-conformance:"
 
@@ -33,6 +33,14 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             " seed, a line 'gap' for each requirement that no mutant broke, a line 'exception' for each that needs"
             " no mutant, a line 'different' for each variant, a line 'hearing' for each variant and seed, and a"
             " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        generatedfile.SCHEMA: generatedfile.LINES.schema(
+            f"{_ID}generated:{generatedfile.FORMAT}",
+            "A line of what 'overlay-conformance selftest --generated N --results FILE' writes, format"
+            f" {generatedfile.FORMAT}",
+            "JSON lines: a line 'generated', a line 'mutant' for each mutant, and a line 'end', which the file of"
+            " an interrupted run lacks. Within a format no field is renamed, removed or added, and none gets"
+            " another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",

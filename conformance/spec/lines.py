@@ -123,7 +123,8 @@ def _of_bare(bare: Any, keys: Sequence[Key], others: dict[str, Any]) -> dict[str
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is tuple:
-        return {"type": "array", "items": _of(arguments[0], others)}
+        length = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
+        return {"type": "array", "items": _of(arguments[0], others), **length}
     if origin is Mapping:
         return _of_mapping(arguments, any(one.every for one in keys), others)
     if origin in (Union, UnionType):

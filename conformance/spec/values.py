@@ -135,7 +135,9 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(_has_origin(Literal), _read_literal)
     converter.register_structure_hook_factory(
         _has_origin(tuple),
-        lambda kind: _only((list, tuple), "a list", list_structure_factory(kind, converter), tuple),
+        lambda kind: _only(
+            (list, tuple), "a list", _of_length(kind, list_structure_factory(kind, converter)), tuple
+        ),
     )
     converter.register_structure_hook_factory(
         _has_origin(Mapping),
@@ -153,6 +155,22 @@ def _only(kinds: Any, expected: str, inner: Any, then: Callable[[Any], Any] = la
         if not isinstance(said, kinds):
             raise _Unlike(expected, said)
         return then(inner(said, kind))
+
+    return read
+
+
+def _of_length(kind: Any, inner: Any) -> Any:
+    """A hook that refuses a list of another length than that of a tuple such as ``tuple[int, int]``."""
+    items = get_args(kind)
+    if Ellipsis in items:
+        return inner
+    if len(set(items)) != 1:
+        raise TypeError(f"{kind} has items of several types; use a dataclass")
+
+    def read(said: Any, kind: Any) -> Any:
+        if len(said) != len(items):
+            raise _Unlike(f"a list of {len(items)}", said)
+        return inner(said, kind)
 
     return read
 

@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_to_is_refused() -> None:
     assert "--events 77: Bad file descriptor" in done.stderr
 
 
-WORKERS = ["harness.worker", "harness.diagnosis", "harness.compare", "selftest.trials"]
+WORKERS = ["harness.worker", "harness.diagnosis", "harness.compare", "selftest.trials", "selftest.generated.trials"]
 
 
 @pytest.mark.slow

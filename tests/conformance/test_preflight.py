@@ -32,7 +32,8 @@ from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import arguments
 from conformance.history.steps import History
-from conformance.selftest.trials import Job, Trials
+from conformance.selftest.trial import Job
+from conformance.selftest.trials import Trials
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.verdicts import PREFLIGHT
 

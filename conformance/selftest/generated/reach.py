@@ -1,0 +1,101 @@
+"""Which lines of the driver each test executes, measured once, on the correct driver.
+
+The harness writes the number of the test that runs to a file, which the process of the driver maps into its memory.
+There a trace function (:func:`sys.settrace`) appends a line to another file for whatever a test executes first. So
+nothing is lost when the process is killed, and several processes and threads of the driver can be measured.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+_NUMBER: Final = "test"  # four bytes: the number of the test that runs
+_LINES: Final = "lines"  # NUMBER, MODULE and LINE, a line each
+_SIZE: Final = 4
+# Their lines are those of a statement that is traced anyway, and each item is a call.
+_INLINE: Final = frozenset(("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>"))
+_CALLS: Final = 300  # of one function by one test, which are all traced
+_STEP: Final = 32  # which of the others are
+
+
+class Marker:
+    """The harness's side: says which test runs. Number 0 is none."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        (directory / _LINES).touch()
+        self._file = directory / _NUMBER
+        self._file.write_bytes(bytes(_SIZE))
+
+    def set(self, number: int) -> None:
+        """Test ``number`` runs from now on."""
+        with self._file.open("r+b", buffering=0) as file:
+            file.write(number.to_bytes(_SIZE, "little"))
+
+
+def record(directory: Path, package: str) -> None:
+    """The driver's side: note what this process executes in the modules of a package, from now on."""
+    descriptor = os.open(directory / _NUMBER, os.O_RDONLY | os.O_CLOEXEC)
+    number = mmap.mmap(descriptor, _SIZE, prot=mmap.PROT_READ)
+    os.close(descriptor)
+    lines = os.open(directory / _LINES, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    seen: set[tuple[bytes, int, int]] = set()
+    calls: Counter[tuple[bytes, int]] = Counter()
+    prefix = f"{package}."
+
+    def line(frame: FrameType, event: str, argument: object) -> Any:
+        del argument
+        if event == "line":
+            key = (number[:], id(frame.f_code), frame.f_lineno)  # the hash of the code itself is slow
+            if key not in seen:
+                seen.add(key)
+                said = f"{int.from_bytes(key[0], 'little')} {frame.f_globals['__name__']} {frame.f_lineno}\n"
+                os.write(lines, said.encode())
+        return line
+
+    def call(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_name in _INLINE:
+            return None
+        name = frame.f_globals.get("__name__") or ""
+        if name != package and not str(name).startswith(prefix):
+            return None
+        key = (number[:], id(frame.f_code))
+        calls[key] += 1
+        if calls[key] > _CALLS and calls[key] % _STEP:
+            return None  # what a test calls thousands of times is traced now and then
+        return line(frame, "line" if event == "call" else event, argument)
+
+    threading.settrace(call)
+    sys.settrace(call)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which tests execute a line, by names of tests, and how many seconds each test took without a mutation."""
+
+    tests: Mapping[tuple[str, int], frozenset[str]]
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def read(cls, directory: Path, names: Sequence[str], seconds: Mapping[str, float]) -> Reach:
+        """What was recorded below a directory; ``names`` count from 1. What ran outside of tests is left out."""
+        numbered = dict(enumerate(names, start=1))
+        found: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for line in (directory / _LINES).read_text().splitlines():
+            number, module, at = line.split(" ")
+            if int(number) in numbered:
+                found[module, int(at)].add(numbered[int(number)])
+        return cls({key: frozenset(tests) for key, tests in found.items()}, seconds)
+
+    def of(self, module: str, lines: tuple[int, int]) -> frozenset[str]:
+        """The tests that execute one of the lines."""
+        return frozenset().union(*(self.tests.get((module, at), ()) for at in range(lines[0], lines[1] + 1)))
