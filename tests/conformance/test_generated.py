@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -385,6 +386,28 @@ def test_a_file_of_another_question_is_refused(tmp_path: Path) -> None:
     file.write_text('{"record": "selftest", "format": 1}\n')
     with pytest.raises(BadGenerated, match="no result file of generated mutants"):
         Results.begun(ABOUT, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"line": "1"}, "line: expected a whole number, found '1'"),
+        ({"statement": [1]}, "statement: expected a list of 2, found [1]"),
+        ({"fate": "DEAD"}, "fate: expected one of KILLED,"),
+        ({"colour": 1}, "there is no key colour"),
+        ({"record": "trial"}, "a record called 'trial'"),
+    ],
+    ids=str,
+)
+def test_a_line_that_is_not_as_the_schema_says_is_refused(
+    tmp_path: Path, change: dict[str, object], complaint: str
+) -> None:
+    file = tmp_path / "generated.jsonl"
+    Results.begun(ABOUT, file).add(tried(Fate.KILLED))
+    about, mutant = file.read_text().splitlines()
+    file.write_text(f"{about}\n{json.dumps({**json.loads(mutant), **change})}\n")
+    with pytest.raises(BadGenerated, match=re.escape(complaint)):
+        generatedfile.read(file)
 
 
 # ---- Trials, on a driver of one module that refdriver does the work for.

@@ -40,6 +40,7 @@ class Whole:
     anything: Mapping[str, Any] | None = None
     code: Literal[0, 1] = 0
     date: datetime.date | None = None
+    span: tuple[int, int] = (0, 0)
 
 
 WHOLE = Whole(
@@ -67,6 +68,7 @@ def test_a_value_is_plain_and_comes_back() -> None:
         "anything": {"is": ["it", {"deep": None}]},
         "code": 1,
         "date": None,
+        "span": [0, 0],
     }
     assert from_plain(Whole, json.loads(json.dumps(PLAIN))) == WHOLE
 
@@ -99,6 +101,9 @@ def test_toml_has_dates() -> None:
         ({**PLAIN, "counts": {"ext4": {"OVL-A": None}}}, "counts.ext4.OVL-A: expected a whole number, found None"),
         ({**PLAIN, "by_verdict": {"GOOD": True}}, "by_verdict.GOOD: expected one of ERROR, FAIL,"),
         ({**PLAIN, "anything": 5}, "anything: expected an object, found 5"),
+        ({**PLAIN, "span": [1]}, "span: expected a list of 2, found [1]"),
+        ({**PLAIN, "span": [1, 2, 3]}, "span: expected a list of 2, found [1, 2, 3]"),
+        ({**PLAIN, "span": [1, "2"]}, "span[1]: expected a whole number, found '2'"),
         ({**PLAIN, "code": True}, "code: expected one of 0, 1, found True"),
         ({**PLAIN, "text": 1.5}, "text: expected a text, found 1.5"),
         ({**PLAIN, "share": "\x1b" * 99}, "share: expected a number, found '\\x1b\\x1b"),

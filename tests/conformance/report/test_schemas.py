@@ -51,6 +51,7 @@ class Whole:
     of: Annotated[str, Key(among=("host", "driver"))] = "host"
     code: Literal[0, 1] = 0
     texts: Annotated[Mapping[str, str], Key(later=True)] = field(default_factory=dict)
+    span: tuple[int, int] = (0, 0)
     sum: Annotated[Count | None, Key(omitted=True)] = None
 
 
@@ -76,9 +77,10 @@ def test_a_schema_has_what_a_type_and_its_keys_say() -> None:
             },
             "code": {"enum": [0, 1]},
             "texts": {"type": "object", "additionalProperties": {"type": "string"}},
+            "span": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
             "sum": count,
         },
-        "required": ["record", "format", "called", "inner", "counts", "code"],
+        "required": ["record", "format", "called", "inner", "counts", "code", "span"],
         "additionalProperties": False,
     }
     assert said["$defs"]["inner"]["properties"] == {
