@@ -19,13 +19,16 @@ from conformance.spec.errors import HarnessError
 APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
-    *("Leak", "SharedUpper", "_Unlike"),
+    *("Leak", "SharedUpper", "_Unlike", "ControlFailed"),
 }
 
 
 def modules() -> Iterator[str]:
     for found in pkgutil.walk_packages(conformance.__path__, "conformance."):
-        left_out = (".mutants", ".variants", ".suites.", ".__main__", "lab.supervisor", ".python.server")
+        left_out = (
+            *(".mutants", ".variants", ".generated.driver"),  # of processes of drivers
+            *(".suites.", ".__main__", "lab.supervisor", ".python.server"),
+        )
         if not any(one in found.name for one in left_out):
             yield found.name
 
