@@ -111,14 +111,16 @@ class OpenRequest:
 
     ``directory`` is empty, or was used by the same driver before; the adapter keeps everything of the store
     below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
-    ``id_map`` maps owners, users and groups alike; ``image_stores`` are what other stores call theirs. ``umask``
-    is that of the driver's process while it has the store open, None for the usual one (DriverSource.sets_umask).
+    ``id_map`` maps users, and groups too unless there is a ``gid_map``; ``image_stores`` are what other stores call
+    theirs. ``umask`` is that of the driver's process while it has the store open, None for the usual one
+    (DriverSource.sets_umask).
     ``limit`` holds for opening, and for every call afterwards.
     """
 
     directory: Path
     options: tuple[str, ...] = ()
     id_map: tuple[IdRange, ...] = ()
+    gid_map: tuple[IdRange, ...] = ()
     image_stores: tuple[Path, ...] = ()
     umask: int | None = None
     limit: CallLimit = field(default_factory=CallLimit)

@@ -206,6 +206,7 @@ class Bench(Protocol):
         *,
         options: Sequence[str] = (),
         id_map: Sequence[IdRange] = (),
+        gid_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
         umask: int | None = None,
     ) -> AbstractContextManager[Store]:

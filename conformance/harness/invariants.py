@@ -214,6 +214,9 @@ def mounts_broken(call: Call, kind: str, said: str, before: list[str], after: li
         yield Broken(MOUNTS, f"{kind}: mounts", f"{said} left more mounts than it may: {', '.join(came)}")
     if len(went) > may_go:
         yield Broken(MOUNTS, f"{kind}: unmounts", f"{said} ended more mounts than it may: {', '.join(went)}")
+    still = [point for point in after if isinstance(call, Remove) and call.layer in point.split("/")]
+    if still and not kind.endswith("refused"):
+        yield Broken(MOUNTS, f"{kind}: still", f"{said} left the layer mounted: {', '.join(still)}")
     if twice := sorted(point for point, number in (now - was).items() if number + was[point] > 1):
         yield Broken(MOUNTS, f"{kind}: twice", f"{said} mounted over what is mounted: {', '.join(twice)}")
 

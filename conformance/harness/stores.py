@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,6 +186,7 @@ class BackingBench:
         *,
         options: Sequence[str] = (),
         id_map: Sequence[IdRange] = (),
+        gid_map: Sequence[IdRange] = (),
         image_stores: Sequence[str] = (),
         umask: int | None = None,
     ) -> Iterator[RecordedStore]:
@@ -200,7 +201,9 @@ class BackingBench:
             home.mkdir(parents=True, exist_ok=True)
             stores = tuple(Path(one) for one in image_stores)
             limit = self._fixtures.session.limit
-            request = OpenRequest(home, tuple(options), tuple(id_map), stores, umask, limit)
+            request = OpenRequest(
+                home, tuple(options), tuple(id_map), tuple(gid_map), image_stores=stores, umask=umask, limit=limit
+            )
             below = "" if home == directory else f"/{os.path.relpath(home, directory)}"
             self._stores[str(directory)] = (name or "store") + below
             driver = self._opened(request, directory)
@@ -293,7 +296,8 @@ class BackingBench:
             "" if request.directory == directory else os.path.relpath(request.directory, directory),
             str(directory),
             request.options,
-            tuple((one.container, one.host, one.size) for one in request.id_map),
+            _triples(request.id_map),
+            _triples(request.gid_map),
             tuple(self._store_of(one) for one in request.image_stores),
         )
         try:
@@ -369,6 +373,10 @@ def lacks(fixtures: Fixtures, needs: Sequence[str], place: Place) -> str:
         if need == "user-xattrs" and place.no_user_xattrs:
             return NOT_APPLICABLE + place.no_user_xattrs
     return ""
+
+
+def _triples(ranges: Iterable[IdRange]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((one.container, one.host, one.size) for one in ranges)
 
 
 def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:

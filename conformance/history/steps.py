@@ -27,6 +27,7 @@ class Opened:
     at: str = ""
     options: tuple[str, ...] = ()
     id_map: tuple[tuple[int, int, int], ...] = ()
+    gid_map: tuple[tuple[int, int, int], ...] = ()  # that of users if there is none
     image_stores: tuple[str, ...] = ()
     refused: str | None = None
 

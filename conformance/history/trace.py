@@ -131,8 +131,12 @@ def _opened(step: Opened) -> Iterator[str]:
     asked = [
         *step.options,
         *(
-            f"container ids from {one} are host ids from {other}, {size} of them"
+            f"container {'users' if step.gid_map else 'ids'} from {one} are host ids from {other}, {size} of them"
             for one, other, size in step.id_map
+        ),
+        *(
+            f"container groups from {one} are host ids from {other}, {size} of them"
+            for one, other, size in step.gid_map
         ),
         *(f"image store {one}" for one in step.image_stores),
     ]

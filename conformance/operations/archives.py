@@ -24,6 +24,7 @@ class Entry:
     target: str = ""
     mode: int = 0o644
     owner: tuple[int, int] = (0, 0)
+    mtime: int = TIME  # seconds
     device: tuple[int, int] = (0, 0)
     records: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,6 +39,8 @@ class Entry:
         }
         to = f" -> {self.target!r}" if self.target else ""
         extra = f" {dict(self.records)}" if self.records else ""
+        extra += f" mtime={self.mtime}" if self.mtime != TIME else ""
+        extra += f" owner={self.owner[0]}:{self.owner[1]}" if any(self.owner) else ""
         return f"{kinds.get(self.kind, repr(self.kind))} {self.name[:80]!r}{to} mode={self.mode:04o}{extra}"
 
 
@@ -87,7 +90,7 @@ def write(path: Path, entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT) 
 
 def _info(entry: Entry) -> tarfile.TarInfo:
     info = tarfile.TarInfo(entry.name)
-    info.type, info.linkname, info.mode, info.mtime = entry.kind, entry.target, entry.mode, TIME
+    info.type, info.linkname, info.mode, info.mtime = entry.kind, entry.target, entry.mode, entry.mtime
     info.size = len(entry.content)
     info.uid, info.gid = entry.owner
     info.devmajor, info.devminor = entry.device

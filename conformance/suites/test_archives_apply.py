@@ -209,6 +209,35 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
 
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_numbers_beyond_octal_digits_are_read_alike(bench: Bench, form: int) -> None:
+    """GNU tar writes them in base 256, with a sign, and pax in records of their own."""
+    seconds = {"past": -5, "long-past": -(2**31), "future": 2**33 + 1}
+    entries = [Entry(name, mtime=time) for name, time in seconds.items()]
+    owners = {"owned": (2**31, 2_097_152), "most": (2**32 - 2, 2_097_151)} if bench.privileged else {}
+    entries += [Entry(name, owner=owner) for name, owner in owners.items()]
+    with bench.store() as store:
+        store.create("base")
+        store.applied("base", entries, form)
+        nodes = store.observed("base").nodes
+        times = {name: (nodes[os.fsencode(name)].mtime_ns or 0) // 10**9 for name in seconds}
+        equal("the seconds of the files' times", times, seconds)
+        found = {name: (nodes[os.fsencode(name)].uid, nodes[os.fsencode(name)].gid) for name in owners}
+        equal("the owners of the files", found, owners)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
+def test_a_record_without_a_value_ends_nothing(bench: Bench) -> None:
+    """It leaves what the header says (pax(1)), and the records behind it count."""
+    with bench.store() as store:
+        store.create("base")
+        store.applied("base", [Entry("in-the-header", records={"gname": "", "path": "in-the-record"})])
+        store.shows_names("base", {b"in-the-record"})
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
 def test_a_global_header_is_taken(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         data = archives.archive([archives.file("new", b"new")], records={"comment": "0123456789abcdef"})
@@ -255,6 +284,16 @@ def test_a_file_and_then_its_whiteout(bench: Bench) -> None:
     with child_of_standard(bench) as store:
         store.applied("child", [archives.file("a", b"new"), archives.whiteout(".wh.a")])
         store.shows_files("child", {b"a": b"new"})
+
+
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-AFTER")
+@pytest.mark.parametrize("hidden", [".wh.d", "d/.wh.d"])
+def test_a_deep_file_and_then_the_whiteout_of_a_directory_above(bench: Bench, hidden: str) -> None:
+    """The directories between have no entries, and hold nothing of the parent's afterwards."""
+    with child_of_standard(bench) as store:
+        store.applied("child", [archives.file("d/d/new/deep", b"new"), archives.whiteout(hidden)])
+        gone = (b"d/d/a", b"d/a") if hidden == ".wh.d" else (b"d/d/a",)
+        store.shows_files("child", {b"d/d/new/deep": b"new"}, gone=gone)
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-INSIDE")

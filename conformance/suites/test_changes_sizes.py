@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
+from conformance.harness.entries import members
 from conformance.history.calls import DiffSize
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
@@ -45,6 +46,21 @@ def test_the_size_of_a_base_is_that_of_its_files(bench: Bench, data: st.DataObje
     with bench.store() as store:
         store.build([base])
         says(store, "layer-0", size_of(store.expected("layer-0")))
+
+
+@pytest.mark.requirement("OVL-SIZE-DIFF")
+@given(data=st.data())
+def test_the_size_against_any_layer_below_is_that_of_its_diff(bench: Bench, data: st.DataObject) -> None:
+    bench.need("diff")
+    chain = bench.draw(data, chains(privileged=bench.privileged, least=3))
+    with bench.store() as store:
+        *below, top = store.build(chain)
+        for against in below[:-1]:
+            brought = sum(
+                member.size + len(member.linkname) * member.issym() for member in members(store.diff(top, against))
+            )
+            said = store.do(DiffSize(top, against))
+            equal(f"the size of the diff of {top} against {against}", said, brought, WrongAnswer())
 
 
 def size_of(tree: Snapshot) -> int:

@@ -122,6 +122,22 @@ def test_applied_entries_have_ids_of_the_host(bench: Bench) -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.requirement("OVL-IDMAP-APPLY")
+def test_users_and_groups_have_maps_of_their_own(bench: Bench) -> None:
+    with bench.store(id_map=_MAP, gid_map=_OTHER_MAP) as store:
+        store.create("base")
+        store.applied("base", [Entry("f", owner=(5, 6)), archives.file("made/here")])
+        found = {path: owner(store, "base", path) for path in ("f", "made")}
+        equal("the owners on the host", found, {"f": (100_005, 300_006), "made": (100_000, 300_000)})
+        root = os.lstat(Path(store.home) / "base" / "diff") if bench.has("home-layout") else None
+        if root:
+            equal("the owner of the layer's directory", (root.st_uid, root.st_gid), (100_000, 300_000))
+        if bench.has("diff"):
+            owners = {one.name.rstrip("/"): (one.uid, one.gid) for one in members(store.diff("base"))}
+            equal("the owners in the diff", owners["f"], (5, 6))
+
+
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-TRIP")
 def test_owners_go_from_map_to_map(bench: Bench) -> None:
     with bench.store("origin", id_map=_MAP) as store, bench.store("copy", id_map=_OTHER_MAP) as copy:

@@ -269,3 +269,16 @@ class GetLeavesDevDirectory(Patched):
         original(*args, **kwargs)
         if args[1].writable:
             Path(args[1].merged, "dev").mkdir(exist_ok=True)
+
+
+@mutant(breaks=("OVL-MOUNT-CALLS",), source="behaviour#remove", hard=True)
+class RemovedLayerStaysMounted(Patched):
+    """A mounted layer is removed, and its mount stays in a directory that is gone."""
+
+    @staticmethod
+    @replaces(layermounts.LayerMounts.drop)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Forget the users only."""
+        del original, kwargs
+        mounts, layer = args
+        mounts._counts.forget(layer.layer_id)

@@ -61,6 +61,18 @@ class ApplyMapsFirstRangeOnly(Patched):
         return original(args[0][:1], *args[1:], **kwargs)
 
 
+@mutant(breaks=("OVL-IDMAP-APPLY",), source="derived: maps of users and of groups that differ", hard=True)
+class GroupsAreMappedAsUsers(Patched):
+    """Groups are mapped as users are."""
+
+    @staticmethod
+    @replaces(idmap.IdMaps.gid_to_host)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Ask the map of users."""
+        del original, kwargs
+        return args[0].uid_to_host(args[1])
+
+
 @mutant(breaks=("OVL-IDMAP-TRIP",), source="containers/storage#1056", hard=True)
 class MappedRootIsNotMapped(Patched):
     """An owner who is the mapped root is left as it is."""

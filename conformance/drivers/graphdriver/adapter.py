@@ -85,10 +85,13 @@ class _Plugin:
         options = [f"overlay.{word}" for word in request.options]
         if request.image_stores:
             options.append("overlay.imagestore=" + ",".join(map(str, request.image_stores)))
-        maps = [{"container_id": one.container, "host_id": one.host, "size": one.size} for one in request.id_map]
+        users, groups = (
+            [{"container_id": one.container, "host_id": one.host, "size": one.size} for one in ranges]
+            for ranges in (request.id_map, request.gid_map or request.id_map)
+        )
         try:
             self._post("/Plugin.Activate", {})
-            self._call("Init", Home=self._home, Opts=options, UIDMaps=maps, GIDMaps=maps)
+            self._call("Init", Home=self._home, Opts=options, UIDMaps=users, GIDMaps=groups)
         except BaseException:
             server.end()
             raise

@@ -61,9 +61,12 @@ class Plugin:
         options = [f"overlay.{word}" for word in step.options]
         if step.image_stores:
             options.append("overlay.imagestore=" + ",".join(f"@work@/{one}" for one in step.image_stores))
-        maps = [{"container_id": one, "host_id": other, "size": size} for one, other, size in step.id_map]
+        users, groups = (
+            [{"container_id": one, "host_id": other, "size": size} for one, other, size in ranges]
+            for ranges in (step.id_map, step.gid_map or step.id_map)
+        )
         home = self.home(step.store, step.below).replace("$work", "@work@")
-        said = {"Home": home, "Opts": options, "UIDMaps": maps, "GIDMaps": maps}
+        said = {"Home": home, "Opts": options, "UIDMaps": users, "GIDMaps": groups}
         return f"init_{step.store}={_json(said)}\nopen_plugin {step.store}"
 
     def called(self, step: Called) -> str:  # noqa: C901 - one case for each call

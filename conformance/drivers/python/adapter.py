@@ -120,7 +120,9 @@ def words_of(request: OpenRequest) -> dict[str, Any]:
     if words:
         asked["options"] = words
     if request.id_map:
-        asked["uid_maps"] = asked["gid_maps"] = [(one.container, one.host, one.size) for one in request.id_map]
+        users, groups = request.id_map, request.gid_map or request.id_map
+        asked["uid_maps"] = [(one.container, one.host, one.size) for one in users]
+        asked["gid_maps"] = [(one.container, one.host, one.size) for one in groups]
     return asked
 
 

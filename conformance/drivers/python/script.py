@@ -75,7 +75,8 @@ class PythonClass:
         if words:
             options["options"] = words
         if step.id_map:
-            options["uid_maps"] = options["gid_maps"] = [list(one) for one in step.id_map]
+            options["uid_maps"] = [list(one) for one in step.id_map]
+            options["gid_maps"] = [list(one) for one in step.gid_map or step.id_map]
         home = self.home(step.store, step.below).replace("$work", "@work@")
         return _driver({"store": step.store, "verb": "open", "home": home, "options": options})
 
