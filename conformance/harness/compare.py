@@ -119,7 +119,7 @@ def _bench(session: Session, history: History, stack: ExitStack, directory: str)
     if outcome:
         failed = ", ".join(outcome.requirements)
         raise Unusable(f"{session.driver} cannot be compared: it fails {failed}\n  {outcome.reason}")
-    return BackingBench(fixtures, session.places[0], directory)
+    return BackingBench(fixtures, session.places[0], directory, watched=False)
 
 
 def _agree(benches: Sequence[BackingBench], chain: Chain) -> None:

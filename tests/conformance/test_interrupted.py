@@ -38,6 +38,12 @@ class Hangs(Driver):
         return True
 
     def metadata(self, layer_id):
+        self.hang()
+
+    def diff_size(self, layer_id, parent):
+        self.hang()
+
+    def hang(self):
         subprocess.Popen(["sleep", MARK], start_new_session=True)
         with open(FIFO, "w") as told:
             told.write("now")
@@ -48,10 +54,10 @@ STUBBORN = """
 from hangs import Hangs as Driver
 
 class Hangs(Driver):
-    def metadata(self, layer_id):
+    def hang(self):
         while True:
             try:
-                super().metadata(layer_id)
+                super().hang()
             except BaseException:
                 pass
 """
@@ -201,7 +207,7 @@ def test_a_second_signal_ends_a_driver_that_takes_no_notice(scratch: Path) -> No
     ids=lambda words: words[0],
 )
 def test_a_signal_ends_other_verbs_too(scratch: Path, words: list[str]) -> None:
-    case = Case("test_nothing_has_no_size", (HUNG,), "host", "x", "", (), (), InWords())
+    case = Case("test_nothing_has_no_size", ("OVL-SIZE-EMPTY",), "host", "x", "", (), (), InWords())
     (scratch / "case.json").write_text(json.dumps(case.as_json()))
     with hanging(scratch, *[word.replace("CASE", str(scratch / "case.json")) for word in words]) as command:
         command.until_it_hangs()
