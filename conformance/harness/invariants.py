@@ -64,7 +64,7 @@ class Broken:
 
 @dataclass(slots=True)
 class Found:
-    """What was found in this process, and for which test first; a test is told by its bench."""
+    """What was found in this process, and for which test first. A bench stands for its test."""
 
     first: dict[tuple[str, str], object] = field(default_factory=dict)
 
