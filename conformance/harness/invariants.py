@@ -45,7 +45,7 @@ FILES: Final = "OVL-LIFE-CALL-FILES"
 MOUNTS: Final = "OVL-MOUNT-CALLS"
 PROCESS: Final = "OVL-MOUNT-CWD"
 DESCRIPTORS: Final = "OVL-LIFE-NO-DESCRIPTORS"
-_ENTRIES: Final = 1500  # of a home; a larger one is not looked at, for want of time
+_ENTRIES: Final = 150  # of a home; a larger one, of a long chain, is not looked at, for want of time
 _LEAKS: Final = 4  # calls of one kind, after its first, that each have to leave a descriptor open
 _LINKS: Final = "l"
 # The kernel and the driver change these where a layer is mounted.
