@@ -88,6 +88,9 @@ class Watch(Protocol):
     def tampered(self) -> None:
         """The files were changed by a test, so that the driver may mend them."""
 
+    def reopened(self, process: ProcessOfDriver | None) -> None:
+        """The home was opened again, in this process."""
+
 
 class NoWatch:
     """Looks at nothing."""
@@ -102,6 +105,9 @@ class NoWatch:
         """Nothing."""
 
     def tampered(self) -> None:
+        """Nothing."""
+
+    def reopened(self, process: ProcessOfDriver | None) -> None:
         """Nothing."""
 
 
@@ -142,6 +148,11 @@ class Invariants:
     def tampered(self) -> None:
         """Look at the files no more."""
         self._looks_at_files = False
+
+    def reopened(self, process: ProcessOfDriver | None) -> None:
+        """Look at the new process."""
+        self._process = process
+        self._growing.clear()
 
     def before(self) -> None:
         """Remember what there is."""

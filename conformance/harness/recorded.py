@@ -79,6 +79,7 @@ class RecordedDriver:
                 self._after_get()
             case Reopen():
                 again = cast(DriverUnderTest, result)
+                self.invariants.reopened(getattr(again, "process", None))
                 return RecordedDriver(
                     again, self._watch, self._history, self._store, self._after_get, self.invariants
                 )

@@ -1,0 +1,49 @@
+"""What is compared after every call, as functions of what was there before and after."""
+
+from __future__ import annotations
+
+from conformance.harness.invariants import FILES, MOUNTS, Broken, Found, files_broken, mounts_broken
+from conformance.history.calls import Call, Create, Exists, Get, Put, Remove
+
+DIRECTORY = (0o040755, 0, 0, 0)
+FILE = (0o100644, 0, 0, 7, 1, 26, 0, 0)
+HOME = {"l": DIRECTORY, "one": DIRECTORY, "one/diff": DIRECTORY, "one/link": FILE}
+
+
+def mounts(call: Call, before: list[str], after: list[str], kind: str = "done") -> list[str]:
+    return [one.kind.partition(": ")[2] for one in mounts_broken(call, kind, "it", before, after)]
+
+
+def files(call: Call, after: dict[str, tuple[int, ...]], kind: str = "done") -> list[str]:
+    return [one.kind.partition(": ")[2] for one in files_broken(call, kind, "it", HOME, after)]
+
+
+def test_only_get_adds_a_mount_and_only_put_and_remove_end_one() -> None:
+    assert mounts(Get("a"), [], ["/h/a"]) == []
+    assert mounts(Get("a"), [], ["/h/a", "/h/b"]) == ["mounts"]
+    assert mounts(Get("a"), ["/h/a"], ["/h/a", "/h/a"]) == ["twice"]
+    assert mounts(Get("a"), [], ["/h/a"], "refused") == ["mounts"]
+    assert mounts(Put("a"), ["/h/a"], []) == []
+    assert mounts(Put("a"), ["/h/a", "/h/b"], []) == ["unmounts"]
+    assert mounts(Exists("a"), ["/h/a"], []) == ["unmounts"]
+    assert mounts(Remove("a"), ["/h/a/merged"], []) == []
+    assert mounts(Remove("a"), ["/h/a/merged"], ["/h/a/merged"]) == ["still"]
+
+
+def test_a_call_touches_its_own_layer_only() -> None:
+    two = {"two": DIRECTORY, "two/diff": DIRECTORY, "l/TWO": FILE}
+    assert files(Create("two"), HOME | two) == []
+    assert files(Create("two"), HOME | two | {"l/MORE": FILE}) == ["added"]
+    assert files(Create("two"), HOME | two, "refused") == ["added"]
+    assert files(Exists("one"), HOME | {"one/link": (*FILE[:-1], 1)}) == ["changed"]
+    assert files(Remove("two"), {"l": DIRECTORY}) == ["removed"]
+    assert files(Get("one"), HOME | {"staging": DIRECTORY, "staging/one": DIRECTORY}) == []
+    assert files(Exists("one"), HOME | {"staging": DIRECTORY}) == ["added"]
+
+
+def test_one_cause_is_reported_by_the_test_that_found_it() -> None:
+    found, first, second = Found(), object(), object()
+    assert found.is_news(Broken(FILES, "Get: added", "it"), first)
+    assert not found.is_news(Broken(FILES, "Get: added", "again"), second)
+    assert found.is_news(Broken(FILES, "Get: added", "when it shrinks"), first)
+    assert found.is_news(Broken(MOUNTS, "Get: added", "another"), second)
