@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from conformance.harness.serving import serve
 from conformance.harness.session import Replay
 from conformance.harness.task import Task
 from conformance.lab import namespace
+from conformance.spec import load_stems
 from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -170,11 +172,33 @@ def _round(
     return True
 
 
+def suites_of(selected: Sequence[str]) -> list[Path]:
+    """The files that have the tests of some requirements, so that pytest imports and collects no others.
+
+    A suite has the stem of its requirements; what it checks besides is written in it.
+    """
+    stems = {load_stems()[one] for one in selected}
+    return [
+        file
+        for file in sorted(_SUITES.glob("test_*.py"))
+        if any(file.stem == f"test_{stem}" or file.stem.startswith(f"test_{stem}_") for stem in stems)
+        or any(one in file.read_text(encoding="utf-8") for one in selected)
+    ]
+
+
 def arguments(task: Task, number: int, directory: Path, deadline: float | None = None) -> list[str]:
     """The command line of pytest for one round of a task, with its scratch in ``directory``."""
     # The tests of the suite raise, and assert nothing, so that their modules need no rewriting.
     words = ["-p", _ENTRY, "-p", "no:cacheprovider", "--assert=plain"]
-    words += [str(_SUITES), "-q", "--rootdir", str(_SUITES), "-c", os.devnull, "--import-mode=importlib"]
+    words += [
+        *map(str, suites_of(task.selected) or [_SUITES]),
+        "-q",
+        "--rootdir",
+        str(_SUITES),
+        "-c",
+        os.devnull,
+        "--import-mode=importlib",
+    ]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
     words += [f"--conformance-examples={task.examples}", f"--conformance-directory={directory}"]
     words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]

@@ -113,6 +113,19 @@ def load_retired() -> frozenset[str]:
     return frozenset(tomllib.loads(text)["retired"])
 
 
+@functools.cache
+def load_stems() -> Mapping[str, str]:
+    """The stem of the file that defines each requirement, by id: of 04-tree.toml it is "tree"."""
+    directory = files("conformance.spec").joinpath("requirements")
+    return {
+        entry["id"]: path.name.removesuffix(".toml").partition("-")[2]
+        for path in directory.iterdir()
+        if path.name.endswith(".toml")
+        for family in tomllib.loads(path.read_text(encoding="utf-8"))["family"]
+        for entry in family["requirement"]
+    }
+
+
 def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
     directory = files("conformance.spec").joinpath("requirements")
     for path in sorted(directory.iterdir(), key=lambda one: one.name):

@@ -6,15 +6,15 @@ import ast
 import json
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 import conformance
 from conformance import suites
+from conformance.harness.worker import suites_of
+from conformance.spec import load_requirements, load_stems
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES
 
@@ -22,15 +22,6 @@ SUITES = sorted(Path(str(suites.__file__)).parent.glob("test_*.py"))
 WHITEOUTS = "conformance.suites.test_tree_whiteouts"
 CASE = "test_a_case_is_the_same_after_diff_and_apply"  # each has its requirement in its name
 MOST_LINES = 1730  # half of the 3,460 that it took before harness.bench
-
-
-def stems() -> dict[str, str]:
-    """The stem of the file that has each requirement: of 04-tree.toml it is "tree"."""
-    found: dict[str, str] = {}
-    for file in Path(str(files("conformance.spec").joinpath("requirements"))).glob("*.toml"):
-        for family in tomllib.loads(file.read_text())["family"]:
-            found |= {one["id"]: file.stem.partition("-")[2] for one in family["requirement"]}
-    return found
 
 
 def stem_of(file: Path, known: set[str]) -> str:
@@ -70,12 +61,22 @@ def listed() -> list[tuple[str, str, str, set[str]]]:
 
 
 def test_each_suite_has_the_stem_of_its_requirements(listed: list[tuple[str, str, str, set[str]]]) -> None:
-    known = stems()
+    known = load_stems()
     stem = {file.stem: stem_of(file, set(known.values())) for file in SUITES}
     assert {suite for suite, *_ in listed} == stem.keys()
     assert all(stem.values()), stem
     astray = [one for one in listed if stem[one[0]] not in {known[requirement] for requirement in one[3]}]
     assert not astray
+
+
+def test_pytest_collects_the_files_that_have_the_tests_of_a_requirement(
+    listed: list[tuple[str, str, str, set[str]]],
+) -> None:
+    for requirement in load_requirements():
+        wanted = {suite for suite, *_, requirements in listed if requirement in requirements}
+        given = {file.stem for file in suites_of([requirement])}
+        assert wanted <= given, requirement
+    assert suites_of(list(load_requirements())) == SUITES
 
 
 def test_each_case_is_a_test_of_one_suite(listed: list[tuple[str, str, str, set[str]]]) -> None:
