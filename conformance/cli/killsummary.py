@@ -53,6 +53,8 @@ def _print_trials(report: KillReport, seeded: bool) -> None:
     share = f"{matrix.share:.0%} of the applicable mutants are killed"
     count = len(matrix.mutants)
     say(f"{count} mutant{'' if count == 1 else 's'}, profile {matrix.profile}: {said}; {share}")
+    if report.about.complete:
+        say(f"tests of the profile quick kill {matrix.share_of_quick:.0%} of the applicable mutants")
     say(f"time to kill: median {median:.1f} s, worst {worst:.1f} s; total {report.about.seconds:.0f} s")
 
 

@@ -1,10 +1,12 @@
-"""How far a run is: a line that changes, on a terminal; nothing in a pipe."""
+"""How far a run is: a line that changes, on a terminal; in a pipe nothing, or a line every half minute."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,6 +17,7 @@ from conformance.history.printable import one_line
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
+_EVERY: Final = 30.0  # seconds
 
 
 class Progress:
@@ -60,3 +63,24 @@ class Progress:
             case Testing():
                 counts = ", ".join(f"{self._counts[one]} {one.value}" for one in _TOLD if self._counts[one])
                 self.say(f"{counts}  {event.test}" if counts else event.test)
+
+
+class Milestones:
+    """How far a selftest is, for a log: a line when a trial ends, but at most one every half minute."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._began = self._last = clock()
+        self._total = self._ended = 0
+
+    def hear(self, event: Event) -> None:
+        """Count the trials that ended."""
+        match event:
+            case Collected():
+                self._total = event.tests
+            case Tried():
+                self._ended += 1
+                if (now := self._clock()) - self._last >= _EVERY:
+                    self._last = now
+                    self._say(f"{self._ended} of {self._total} trials in {now - self._began:.0f} s")

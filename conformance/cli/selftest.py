@@ -17,11 +17,12 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from conformance.cli.base import Duration, interruption_of_verb, main
+from conformance.cli.base import Duration, interruption_of_verb, main, say_error
+from conformance.cli.events import Together
 from conformance.cli.generated import BUDGET, Wanted, print_generated
 from conformance.cli.generated import tried as tried_generated
 from conformance.cli.killsummary import print_kills
-from conformance.cli.progress import Progress
+from conformance.cli.progress import Milestones, Progress
 from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport, Selftest, write
@@ -46,7 +47,8 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
 _TIME_FOR_ALL: Final = 600.0
-# Tried with the mutants, to see that what kills them is what is wrong with them.
+_TIME_FOR_CONTROL: Final = 1800.0
+# Tried with the mutants, to see that what kills them is what is wrong with them; with all of them, by all tests.
 _CONTROL: Final = Job(
     "Faithful",
     "python:conformance.selftest.mutants.basis:Faithful",
@@ -167,7 +169,7 @@ def selftest(
 
     The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
     requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
-    killed.
+    killed. If all mutants and variants are tried, tests of the profile quick have to kill half of them, too.
 
     With --generated, mutation operators make the mutants from the source of the basis driver. A run with the
     same --results file continues it; --mutant takes ids from that file.
@@ -213,10 +215,11 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     """Try the drivers with their scratch below a directory; raises HarnessFailed."""
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     here = {one: _of_another(one, asked) or one.why_not() for one in asked.variants}
-    jobs = (_CONTROL, *_hearings(asked, here), *_trials(asked))
+    jobs = (control_of(asked), *jobs_of_variants(asked, here), *_trials(asked))
     task = Trials(str(directory), os.getpid(), asked.basis, jobs, asked.profile, asked.jobs)
     with Progress(console, "importing") as progress:
-        told = follow("conformance.selftest.trials", task, progress, interruption=interruption_of_verb())
+        heard_by = progress if console.is_terminal else Together(progress, Milestones(say_error))
+        told = follow("conformance.selftest.trials", task, heard_by, interruption=interruption_of_verb())
     if told.failure:
         raise HarnessFailed(f"the harness failed: {told.failure}")
     seen = [(one.mutant, one.seed, Seen.of(one)) for one in told.tried]
@@ -264,6 +267,13 @@ def tried(asked: Asked, directory: Path, console: Console) -> KillReport:
     return dataclasses.replace(report, gaps=gaps, exceptions=EXCEPTIONS)
 
 
+def control_of(asked: Asked) -> Job:
+    """The trial of the correct driver: by all tests if all mutants are tried, otherwise by few."""
+    if not asked.complete:
+        return _CONTROL
+    return dataclasses.replace(_CONTROL, breaks=tuple(load_requirements()), budget=_TIME_FOR_CONTROL, whole=True)
+
+
 def _trials(asked: Asked) -> Iterable[Job]:
     for mutant in (one for one in asked.mutants if not _of_another(one, asked)):
         about = (mutant.name, mutant.connection, mutant.breaks, mutant.backing, mutant.needs)
@@ -276,12 +286,13 @@ def _of_another(one: Mutant | Variant, asked: Asked) -> str:
     return f"it replaces functions of {one.basis}" if one.basis not in ("", asked.basis) else ""
 
 
-def _hearings(asked: Asked, here: Mapping[Variant, str]) -> Iterable[Job]:
-    """They take the longest, so they come first."""
+def jobs_of_variants(asked: Asked, here: Mapping[Variant, str]) -> Iterable[Job]:
+    """The trials of variants that nothing stands ``here`` against. They take the longest, so they come first."""
     for one in (one for one, why in here.items() if not why):
         about = (one.name, one.connection, one.judged_by(load_requirements()), one.backing, "")
         for seed in asked.seeds:
-            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), asked.whole or asked.profile == "quick")
+            whole = asked.whole or asked.profile == "quick"
+            yield Job(*about, seed, max(asked.budget, _TIME_FOR_ALL), whole, asked.complete and not whole)
 
 
 def _check_control(basis: str, seen: Sequence[Seen]) -> None:

@@ -82,6 +82,9 @@ class Kill:
     drawn: Annotated[bool, Key("Whether the size counts generated operations, or else those in the layers.")]
     steps: Annotated[Count, Key("Number of steps in its trace, calls of the driver included.")]
     reason: Annotated[str, Key("Its first line.")]
+    quick: Annotated[
+        bool, Key("Whether the test is in the profile quick, and failed within the examples of that profile.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)

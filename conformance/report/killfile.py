@@ -57,7 +57,8 @@ class Selftest:
         bool,
         Key(
             "Whether all tests of the profile were run on each driver; otherwise those of the requirements that a"
-            " mutant breaks, until all of them failed, and of those that a variant's choice touches."
+            " mutant breaks, until all of them failed, and of those that a variant's choice touches. If complete,"
+            " variants are also tried by all tests of the profile quick."
         ),
     ]
     complete: Annotated[bool, Key("Whether all mutants and all variants were tried.")]
@@ -130,11 +131,16 @@ class KillReport:
 
     @property
     def exit_code(self) -> Literal[0, 1]:
-        """0 without a false alarm, a surviving mutant and a gap; in quick, if half of them are killed."""
+        """0 without a false alarm, a surviving mutant and a gap; in quick, if half of them are killed.
+
+        A selftest of all mutants in another profile shows whether tests of the profile quick kill half of them.
+        """
         if self.false_alarms:
             return 1
         if self.about.profile in PARTIAL:
             return 0 if self.matrix.share >= HALF else 1
+        if self.about.complete and self.matrix.share_of_quick < HALF:
+            return 1
         return 1 if self.matrix.alive or self.gaps else 0
 
 

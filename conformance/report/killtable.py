@@ -25,7 +25,7 @@ def kill_table(report: KillReport) -> str:
         f"overlay-conformance {about.suite} on {about.basis} {about.version}, kernel {about.kernel}, profile"
         f" {about.profile} ({about.examples} examples), {_seeds(about.seeds)}, {about.started[:10]}.",
         "",
-        *_figures(matrix),
+        *_figures(report),
         "",
         "| mutant | named for | result | time to kill | examples | operations | source |",
         "|---|---|---|---|---|---|---|",
@@ -50,11 +50,11 @@ def _correct(report: KillReport) -> list[str]:
     found = [summed_up(one, report.hearings) for one in report.choices]
     good = sum(one.standing is Standing.CONFORMS for one in found)
     tried = sum(one.standing is not Standing.NOT_APPLICABLE for one in found)
-    judged = (
-        "all tests of the profile"
-        if report.about.whole
-        else "the tests of the requirements that each choice touches"
-    )
+    judged = "the tests of the requirements that each choice touches"
+    if report.about.complete:
+        judged += " and all tests of the profile quick"
+    if report.about.whole:
+        judged = "all tests of the profile"
     return [
         "## Variants",
         "",
@@ -85,7 +85,8 @@ def _seeds(seeds: tuple[int, ...]) -> str:
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
-def _figures(matrix: KillMatrix) -> list[str]:
+def _figures(report: KillReport) -> list[str]:
+    matrix = report.matrix
     killed = [one for one in matrix.mutants if matrix.fate(one) is Fate.KILLED]
     untried = _untried(matrix)
     median, worst = matrix.median_and_worst()
@@ -96,6 +97,8 @@ def _figures(matrix: KillMatrix) -> list[str]:
         + (f"; {len(untried)} more are not applicable here" if untried else ""),
         f"- time to kill: median {median:.1f} s, worst {worst:.1f} s",
     ]
+    if report.about.complete:
+        lines.append(f"- tests of the profile quick kill {matrix.share_of_quick:.0%} of the applicable mutants")
     if sizes:
         middle = statistics.median(sizes)
         lines.append(

@@ -88,6 +88,10 @@ class Trial:
         found = [one for one in self.kills if requirement in one.requirements]
         return min(found, key=lambda one: one.seconds) if found else None
 
+    def is_killed_by_quick(self, requirement: str) -> bool:
+        """Whether a test of the profile quick kills it by that requirement, with the examples of that profile."""
+        return any(one.quick and requirement in one.requirements for one in self.kills)
+
     @property
     def killers(self) -> tuple[str, ...]:
         """Every requirement that failed, in the order in which it did."""
@@ -172,6 +176,13 @@ class KillMatrix:
         """The part of the mutants that could be tried which was killed, 0 to 1; 1 if none could."""
         tried = [fate for fate in map(self.fate, self.mutants) if fate is not Fate.NOT_APPLICABLE]
         return tried.count(Fate.KILLED) / len(tried) if tried else 1.0
+
+    @property
+    def share_of_quick(self) -> float:
+        """The part of those mutants that tests of the profile quick kill with each seed, 0 to 1; 1 if none."""
+        tried = [one for one in self.mutants if self.fate(one) is not Fate.NOT_APPLICABLE]
+        killed = [one for one in tried if all(t.is_killed_by_quick(one.named_for) for t in self.of(one))]
+        return len(killed) / len(tried) if tried else 1.0
 
     def kills_of(self, mutant: Specimen) -> list[Kill]:
         """For each seed that killed it, the kill by the requirement that it is named for."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, assert_never
 
 import pytest
+from hypothesis import settings
 from hypothesis.errors import HypothesisException
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
@@ -49,6 +50,7 @@ class Job:
     """One trial: the driver, what it should break or is judged by, where, and what it needs of the host.
 
     With ``whole`` all tests of the profile are run, otherwise those of what it breaks, until all of that failed.
+    With ``and_quick`` the tests of what it is judged by are run, and all tests of the profile quick.
     It is ended after ``budget`` seconds.
     """
 
@@ -60,13 +62,14 @@ class Job:
     seed: int
     budget: float
     whole: bool = False
+    and_quick: bool = False
 
 
 def run(job: Job, profile: str, scratch: Path) -> None:
     """Try one driver in this process, which may be ended at any time. ``scratch`` is empty."""
     began = time.monotonic()
     print_to_log(scratch)
-    selected = tuple(load_requirements()) if job.whole else job.breaks
+    selected = tuple(load_requirements()) if job.whole or job.and_quick else job.breaks
     wanted = Task(
         job.connection,
         str(scratch),
@@ -104,6 +107,8 @@ class _Witness:
         self._alive = set(job.breaks)
         self._suite: ConformancePlugin
         self._requirements: dict[str, tuple[str, ...]] = {}
+        self._quick: set[str] = set()
+        self._alive_in_quick = True
         self.lacking = ""
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -124,7 +129,14 @@ class _Witness:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """The tests of what the mutant is named for come first; examples are counted."""
+        if self._job.and_quick:
+            about = set(self._job.breaks)
+            items[:] = [item for item in items if about & set(requirements_of(item)) or _is_quick(item)]
+            for item in items:
+                if not about & set(requirements_of(item)):
+                    _draw_as_in_quick(item)
         items.sort(key=lambda item: self._job.breaks[0] not in requirements_of(item))
+        self._quick = {item.name for item in items if _is_quick(item)}
         for item in items:
             self._requirements[item.name] = requirements_of(item)
             self._count_examples(item)
@@ -133,8 +145,11 @@ class _Witness:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Leave out what would only fail again."""
-        if not self._job.whole and not self._alive & set(requirements_of(item)):
+        """Leave out what would only fail again, unless it says whether the profile quick kills the mutant."""
+        wanted = self._alive & set(requirements_of(item))
+        if self._alive_in_quick and _is_quick(item):
+            wanted |= {self._job.breaks[0]} & set(requirements_of(item))
+        if not self._job.whole and not self._job.and_quick and not wanted:
             pytest.skip(UNTESTED + "what it checks failed already")
 
     def _count_examples(self, item: pytest.Item) -> None:
@@ -196,18 +211,35 @@ class _Witness:
         reason: str,
     ) -> None:
         tries = self._suite.tries
+        examples = max(1, tries.examples)
+        quick = test in self._quick and examples <= EXAMPLES["quick"]
         kill = Kill(
             requirements,
             test,
             round((tries.failed_at or now) - self._began, 3),  # a test that draws nothing has no examples
             round(now - self._began, 3),
-            max(1, tries.examples),
+            examples,
             size,
             drawn,
             steps,
             (reason.strip().splitlines() or [""])[0][:500],
+            quick,
         )
+        if quick and self._job.breaks[0] in requirements:
+            self._alive_in_quick = False
         _tell(self._told, kill)
+
+
+def _draw_as_in_quick(item: pytest.Item) -> None:
+    """With as few examples as that profile has; this process runs the test once."""
+    test = getattr(item, "obj", None)
+    if getattr(test, "is_hypothesis_test", False) and not hasattr(test, _COUNTED):
+        settings(settings.get_profile("conformance"), max_examples=EXAMPLES["quick"])(test)
+        setattr(test, _COUNTED, True)
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(one) for one in ("smoke", "quick"))
 
 
 def _steps_of(outcome: TestOutcome) -> list[Step]:

@@ -7,6 +7,7 @@ conformance.harness.worker does, whose tests these are.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -64,6 +65,8 @@ def _import_everything(task: Trials) -> None:
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
     basis.basis()
+    gc.collect()
+    gc.freeze()  # children need not look through what was imported, nor copy its pages
 
 
 def _try_all(task: Trials, events: Channel) -> None:

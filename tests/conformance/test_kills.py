@@ -49,7 +49,7 @@ ABOUT = Selftest(
 
 
 def kill(*requirements: str, seconds: float = 1.0, size: int | None = 3) -> Kill:
-    return Kill(requirements, "test_it[host]", seconds, seconds + 1, 4, size, True, 12, "it was")
+    return Kill(requirements, "test_it[host]", seconds, seconds + 1, 4, size, True, 12, "it was", quick=True)
 
 
 def outcome(verdict: Verdict, *requirements: str) -> TestOutcome:
@@ -194,6 +194,27 @@ def test_a_false_alarm_fails_the_selftest(standing: Standing) -> None:
     assert report.exit_code == (standing in (Standing.FALSE_ALARM, Standing.UNDECIDED))
 
 
+@pytest.mark.parametrize(("of", "complete", "code"), [(1, True, 1), (2, True, 0), (1, False, 0)])
+def test_tests_of_quick_have_to_kill_half(of: int, complete: bool, code: int) -> None:
+    """Of four mutants that are all killed; the last cannot be tried."""
+    mutants = [replace(MUTANT, name=name) for name in ("A", "B", "C", "D", "E")]
+    kills = [replace(kill(NAMED, SECOND), quick=number < of) for number in range(4)]
+    trials = [judged(one, 1, Seen(kills=(said,))) for one, said in zip(mutants, kills, strict=False)]
+    trials += [judged(mutants[4], 1, Seen(lacking="no quota"))]
+    matrix = KillMatrix(tuple(mutants), tuple(trials), "standard")
+    assert matrix.share_of_quick == of / 4
+    assert KillReport(replace(ABOUT, complete=complete), matrix).exit_code == code
+
+
+def test_a_kill_of_quick_is_by_the_requirement_that_it_is_named_for_and_with_each_seed() -> None:
+    by_another = (replace(kill(NAMED, SECOND), quick=False), kill(OTHER))
+    first = judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),)))
+    second = judged(MUTANT, 2, Seen(kills=by_another))
+    assert KillMatrix((MUTANT,), (first,), "standard").share_of_quick == 1
+    assert KillMatrix((MUTANT,), (second,), "standard").share_of_quick == 0
+    assert KillMatrix((MUTANT,), (first, second), "standard").share_of_quick == 0
+
+
 # ---- The file, the table and the page.
 
 REQUIREMENTS = st.lists(st.sampled_from((NAMED, SECOND, OTHER)), min_size=1, unique=True).map(tuple)
@@ -201,7 +222,7 @@ SECONDS = st.floats(0, 1000)
 KILLS = st.builds(
     Kill,
     *(REQUIREMENTS, st.text(), SECONDS, SECONDS, st.integers(1, 99), st.none() | st.integers(0, 99)),
-    *(st.booleans(), st.integers(0, 99), st.text()),
+    *(st.booleans(), st.integers(0, 99), st.text(), st.booleans()),
 )
 TRIALS = st.builds(
     Trial,
@@ -341,6 +362,7 @@ def test_a_file_of_version_0_3_0_is_read(tmp_path: Path) -> None:
     ]
     path = tmp_path / "kills.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in written))
+    kill["quick"] = False  # it did not say of which profile its tests are
     assert [json.loads(line) for line in killfile.lines_of(killfile.read(path))] == written
 
 

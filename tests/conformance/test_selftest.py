@@ -15,9 +15,12 @@ import pytest
 from reading import records
 from rich.console import Console
 
-from conformance.cli.selftest import Asked, HarnessFailed, tried
+from conformance.cli.progress import Milestones
+from conformance.cli.selftest import Asked, HarnessFailed, control_of, tried
+from conformance.harness.events import Collected, Tried
 from conformance.selftest.kills import Fate, KillMatrix, Trial
 from conformance.selftest.mutants.mutant import Mutant
+from conformance.spec import load_requirements
 
 pytestmark = pytest.mark.mounts
 
@@ -38,6 +41,14 @@ class HidesLayers(Faithful):
 
     def exists(self, layer_id):
         return False
+
+
+class HidesLayersToo(HidesLayers):
+    """The same, named for another requirement."""
+
+
+class NeedsSelinux(HidesLayers):
+    """The same, on a host that may lack what it needs."""
 
 
 class Unfinished(Faithful):
@@ -93,37 +104,59 @@ def trials_of(asked: Asked, scratch: Path) -> Mapping[str, Trial]:
 
 
 def test_what_lives_is_told_from_what_does_not(wrong: Any, scratch: Path) -> None:
+    """All in one selftest, as each starts a process that imports everything."""
+    from conformance.selftest.mutants.archives import ApplyOmitsDeletions
+
     source = "boundary: none"
     mutants = [
         Mutant(wrong.BreaksNothing, (CREATE,), source),
         Mutant(wrong.HidesLayers, (CREATE, UNKNOWN), source),
+        Mutant(wrong.HidesLayersToo, (UNKNOWN, CREATE), source),
+        Mutant(wrong.NeedsSelinux, (CREATE,), source, needs="selinux"),
         Mutant(wrong.Unfinished, (CREATE,), source),
         Mutant(wrong.DoesNotOpen, (CREATE,), source),
         Mutant(wrong.Ends, (CREATE,), source),
+        Mutant(ApplyOmitsDeletions, ("OVL-APPLY-ROUND-TRIP",), source),
     ]
     found = trials_of(ask(*mutants), scratch)
+    lacking = not os.path.exists("/sys/fs/selinux/enforce")
     assert {name: one.fate for name, one in found.items()} == {
         "BreaksNothing": Fate.SURVIVED,
         "HidesLayers": Fate.KILLED,
+        "HidesLayersToo": Fate.BY_OTHERS,
+        "NeedsSelinux": Fate.NOT_APPLICABLE if lacking else Fate.KILLED,
         "Unfinished": Fate.SURVIVED,
         "DoesNotOpen": Fate.SURVIVED,
         "Ends": Fate.KILLED,
+        "ApplyOmitsDeletions": Fate.KILLED,
     }
     assert "PASS" in found["BreaksNothing"].reason
     assert "AttributeError" in found["Unfinished"].reason
     assert "no_such_function" in found["DoesNotOpen"].reason
-    kill = found["HidesLayers"].killed_by(CREATE)
-    assert kill is not None
-    assert 0 < kill.seconds <= kill.shrunk_seconds <= found["HidesLayers"].seconds
-    assert (kill.examples, kill.drawn) == (1, False)
-    assert found["HidesLayers"].missed == (UNKNOWN,)
+    assert ("SELinux" in found["NeedsSelinux"].reason) == lacking
     assert os.listdir(scratch) == []  # nothing of a trial stays
+    kill_is_told(found["HidesLayers"])
+    assert found["HidesLayersToo"].missed == (UNKNOWN,)  # it dies of something else
+    examples_are_counted_up_to_the_first_that_fails(found["ApplyOmitsDeletions"])
 
 
-def test_what_dies_of_something_else_lives(wrong: Any, scratch: Path) -> None:
-    found = trials_of(ask(Mutant(wrong.HidesLayers, (UNKNOWN, CREATE), "boundary: none")), scratch)
-    assert found["HidesLayers"].fate is Fate.BY_OTHERS
-    assert found["HidesLayers"].missed == (UNKNOWN,)
+def kill_is_told(trial: Trial) -> None:
+    kill = trial.killed_by(CREATE)
+    assert kill is not None
+    assert 0 < kill.seconds <= kill.shrunk_seconds <= trial.seconds
+    assert (kill.examples, kill.drawn, kill.quick) == (1, False, True)
+    assert trial.is_killed_by_quick(CREATE)
+    assert trial.missed == (UNKNOWN,)
+
+
+def examples_are_counted_up_to_the_first_that_fails(trial: Trial) -> None:
+    (kill,) = [one for one in trial.kills if one.test == "test_a_chain_survives_diff_and_apply[host]"]
+    assert kill.drawn
+    assert kill.size == 1  # the deletion
+    assert kill.steps > kill.size
+    # The chain that hypothesis begins with holds no deletion, so one example is not enough.
+    assert kill.examples > 1
+    assert kill.seconds < kill.shrunk_seconds
 
 
 def test_what_hangs_is_ended_with_its_time(wrong: Any, scratch: Path) -> None:
@@ -132,27 +165,11 @@ def test_what_hangs_is_ended_with_its_time(wrong: Any, scratch: Path) -> None:
     assert "after 5 s" in found["Hangs"].reason
 
 
-def test_what_this_host_lacks_is_not_applicable(wrong: Any, scratch: Path) -> None:
-    mutant = Mutant(wrong.HidesLayers, (CREATE,), "boundary: none", needs="selinux")
-    lacking = not os.path.exists("/sys/fs/selinux/enforce")
-    found = trials_of(ask(mutant), scratch)["HidesLayers"]
-    assert found.fate is (Fate.NOT_APPLICABLE if lacking else Fate.KILLED)
-    assert ("SELinux" in found.reason) == lacking
-
-
-def test_examples_are_counted_up_to_the_first_that_fails(scratch: Path) -> None:
-    from conformance.selftest.mutants.archives import ApplyOmitsDeletions
-
-    mutant = Mutant(ApplyOmitsDeletions, ("OVL-APPLY-ROUND-TRIP",), "boundary: none")
-    found = trials_of(ask(mutant, seeds=(1,)), scratch)["ApplyOmitsDeletions"]
-    kill = found.killed_by("OVL-APPLY-ROUND-TRIP")
-    assert kill is not None
-    assert kill.drawn
-    assert kill.size == 1  # the deletion
-    assert kill.steps > kill.size
-    # The chain that hypothesis begins with holds no deletion, so one example is not enough.
-    assert kill.examples > 1
-    assert kill.seconds < kill.shrunk_seconds
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_correct_driver_is_tried_by_all_tests_where_all_mutants_are(complete: bool) -> None:
+    control = control_of(ask(complete=complete))
+    assert (set(control.breaks) == set(load_requirements())) == complete
+    assert control.whole == complete
 
 
 def test_a_basis_that_is_wrong_itself_proves_nothing(wrong: Any, scratch: Path) -> None:
@@ -192,6 +209,16 @@ def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None
         [sys.executable, "-m", "conformance", "schema", "--kills"], capture_output=True, text=True, check=True
     )
     assert json.loads(page.stdout)["$id"] == "urn:overlay-conformance:kills:1"
+
+
+def test_a_log_says_every_half_minute_how_many_trials_ended() -> None:
+    now, said = [100.0], list[str]()
+    milestones = Milestones(said.append, lambda: now[0])
+    milestones.hear(Collected(5))
+    for passed in (10.0, 15.0, 10.0, 29.0, 30.0):
+        now[0] += passed
+        milestones.hear(Tried("Wrong", 1))
+    assert said == ["3 of 5 trials in 35 s", "5 of 5 trials in 94 s"]
 
 
 def test_an_unknown_mutant_is_refused() -> None:

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from conformance.cli.selftest import Asked, tried
+from conformance.cli.progress import Progress
+from conformance.cli.selftest import Asked, jobs_of_variants, tried
+from conformance.harness.following import follow
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.killfile import KillReport
-from conformance.selftest.alarms import Hearing, Standing
+from conformance.selftest.alarms import Choice, Standing, heard
+from conformance.selftest.kills import Seen
 from conformance.selftest.mutants.catalogue import MUTANTS
+from conformance.selftest.trials import Trials
 from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
@@ -231,21 +235,44 @@ def seen_of_faithful() -> Mapping[str, Any]:
 
 
 @pytest.mark.mounts
-def test_one_is_judged_by_all_tests_of_a_profile(scratch: Path) -> None:
-    """For .ci/run: ``selftest --profile quick`` judges all so, and ``selftest`` by what they touch, in standard."""
+def test_one_is_judged_by_all_tests_of_quick_and_by_what_it_touches(scratch: Path) -> None:
+    """As .ci/run judges all of them."""
     (one,) = (one for one in VARIANTS if one.name == "ListsChangesBackwards")
-    found = hearings_of(one, scratch=scratch, profile="quick")[one.name]
+    asked = Asked((), True, "standard", 600.0, 2, (1,), False, "refdriver:Driver", (one,))
+    task = Trials(str(scratch), os.getpid(), asked.basis, tuple(jobs_of_variants(asked, {one: ""})), "standard", 2)
+    with Progress(Console(quiet=True), "judging") as progress:
+        told = follow("conformance.selftest.trials", task, progress)
+    assert told.failure == ""
+    (tried_,) = told.tried
+    found = heard(Choice.of(one), 1, Seen.of(tried_))
     assert found.standing is Standing.CONFORMS, found
     assert found.passed > 2 * len(one.judged_by(load_requirements()))
+    ran = {test.test for test in tried_.outcomes}
+    assert "test_changes_are_sorted[host]" in ran
+    assert "test_128_lowers_work[host]" not in ran  # neither touched nor in quick
+
+
+@pytest.mark.parametrize(
+    ("changes", "whole", "and_quick"),
+    [
+        ({"complete": True}, False, True),
+        ({}, False, False),
+        ({"profile": "quick"}, True, False),
+        ({"profile": "quick", "complete": True}, True, False),
+        ({"whole": True, "complete": True}, True, False),
+    ],
+    ids=str,
+)
+def test_which_tests_judge_a_variant(changes: dict[str, Any], whole: bool, and_quick: bool) -> None:
+    asked = Asked((), False, "standard", 600.0, 2, (1,), False, "refdriver:Driver", VARIANTS[:1])
+    (job,) = jobs_of_variants(dataclasses.replace(asked, **changes), {VARIANTS[0]: ""})
+    assert (job.whole, job.and_quick) == (whole, and_quick)
+    assert job.breaks == VARIANTS[0].judged_by(load_requirements())
 
 
 def report_of(*choices: Variant, scratch: Path, **changes: Any) -> KillReport:
     asked = Asked((), False, "standard", 600.0, 2, (1,), False, "refdriver:Driver", choices)
     return tried(dataclasses.replace(asked, **changes), scratch, Console(quiet=True))
-
-
-def hearings_of(*choices: Variant, scratch: Path, **changes: Any) -> Mapping[str, Hearing]:
-    return {one.variant: one for one in report_of(*choices, scratch=scratch, **changes).hearings}
 
 
 # ---- What is told of drivers that are in the list and should not be. Imported by the process of the trials.
@@ -272,6 +299,14 @@ class Unsorted(Faithful):
         return list(reversed(self.inner.changes(layer_id, parent)))
 
 
+class WaivesOrder(Unsorted):
+    """The same, as one that may."""
+
+
+class TooNew(Faithful):
+    """It needs what this host lacks."""
+
+
 class Declines(Faithful):
     """It declines all that it touches."""
 
@@ -293,45 +328,34 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.mounts
-def test_a_false_alarm_is_told_and_fails_the_selftest(listed: Any, scratch: Path) -> None:
+def test_each_is_judged_by_what_fails_on_it(listed: Any, scratch: Path) -> None:
+    """All in one selftest, as each starts a process that imports everything."""
     report = report_of(
         Variant(listed.HidesLayers, "nobody", (CREATE,)),
         Variant(listed.Unsorted, "nobody", (ORDER,)),
+        Variant(listed.WaivesOrder, "nobody", ("OVL-CHANGES",), waives=(ORDER,)),
+        Variant(listed.Sorted, "nobody", (ORDER,), waives=(ORDER,)),
+        Variant(listed.Declines, "nobody", (ORDER,)),
+        Variant(listed.TooNew, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
         scratch=scratch,
     )
-    hides, unsorted_ = report.hearings
-    assert [one.standing for one in report.hearings] == [Standing.FALSE_ALARM] * 2
+    hides, unsorted_, waives, sorted_, declines, too_new = report.hearings
+    # A false alarm is reported, and fails the selftest.
+    assert [one.standing for one in (hides, unsorted_)] == [Standing.FALSE_ALARM] * 2
     assert {one.requirements for one in hides.alarms} == {(CREATE,)}
     assert {one.requirements for one in unsorted_.alarms} == {(ORDER,)}
     assert all(one.reason and one.test for one in hides.alarms)
     assert report.exit_code == 1
     assert os.listdir(scratch) == []
-
-
-@pytest.mark.mounts
-def test_what_is_forgone_has_to_fail_and_is_no_alarm(listed: Any, scratch: Path) -> None:
-    found = hearings_of(
-        Variant(listed.Unsorted, "nobody", ("OVL-CHANGES",), waives=(ORDER,)),
-        Variant(listed.Sorted, "nobody", (ORDER,), waives=(ORDER,)),
-        scratch=scratch,
-    )
-    assert found["Unsorted"].standing is Standing.CONFORMS
-    assert found["Unsorted"].waived == (ORDER,)
-    assert found["Sorted"].standing is Standing.UNDECIDED
-    assert ORDER in found["Sorted"].reason
-
-
-@pytest.mark.mounts
-def test_what_cannot_be_judged_does_not_conform(listed: Any, scratch: Path) -> None:
-    choices = (
-        Variant(listed.Declines, "nobody", (ORDER,)),
-        Variant(listed.Sorted, "nobody", (ORDER,), why_not=lambda: "this host is too old"),
-    )
-    found = hearings_of(*choices, scratch=scratch)
-    assert found["Declines"].standing is Standing.UNDECIDED
-    assert found["Declines"].reason == "no test of the requirements that it touches passed"
-    assert found["Sorted"].standing is Standing.NOT_APPLICABLE
-    assert found["Sorted"].reason == "this host is too old"
+    # A waived requirement has to fail, and is no alarm.
+    assert (waives.standing, waives.waived) == (Standing.CONFORMS, (ORDER,))
+    assert sorted_.standing is Standing.UNDECIDED
+    assert ORDER in sorted_.reason
+    # A variant that cannot be judged does not conform.
+    assert declines.standing is Standing.UNDECIDED
+    assert declines.reason == "no test of the requirements that it touches passed"
+    assert too_new.standing is Standing.NOT_APPLICABLE
+    assert too_new.reason == "this host is too old"
 
 
 @pytest.mark.mounts
