@@ -81,6 +81,8 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     there = {path.name for path in folder.iterdir()}
     assert {"case.json", "environment.json", "failure.md", "kernel.log", "repro.sh", "repro.log"} <= there
     assert str(folder / "repro.sh") in left.output
+    if what == "a whiteout lost":
+        trees_and_their_difference_are_explained(folder)
     code, said = run_script(folder / "repro.sh")
     assert code == 1, said
     assert "DEVIATES" in said
@@ -97,14 +99,7 @@ def test_a_failure_is_shown_by_a_script_and_replayed(scratch: Path, what: str) -
     assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
-    left = run(
-        "python:conformance.selftest.mutants.archives:ApplyOmitsDeletions",
-        "--requirement",
-        "OVL-APPLY-ROUND-TRIP",
-        scratch=scratch,
-    )
-    folder = left.folders[0]
+def trees_and_their_difference_are_explained(folder: Path) -> None:
     expected, actual = (folder / "expected.txt").read_text(), (folder / "actual.txt").read_text()
     lost = set(actual.splitlines()) - set(expected.splitlines())
     assert len(lost) == 1
@@ -116,20 +111,6 @@ def test_the_trees_and_their_difference_are_explained(scratch: Path) -> None:
     words = (folder / "failure.md").read_text()
     assert "repro.sh" in words
     assert "overlay-conformance replay case.json" in words
-
-
-def test_a_script_refuses_to_guess_when_a_command_is_missing(scratch: Path) -> None:
-    left = run(
-        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
-        "--requirement",
-        "OVL-CHAIN-129-REFUSED",
-        scratch=scratch,
-    )
-    env = {**ENVIRONMENT, "PYTHON": "no-such-python"}
-    script = ["sh", str(left.folders[0] / "repro.sh")]
-    done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stdout
-    assert "no-such-python" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -145,13 +126,15 @@ def test_a_case_that_cannot_be_read_is_refused(scratch: Path, damage: str) -> No
     assert str(case) in said
 
 
-def test_a_case_of_a_test_that_is_no_more_is_an_error(scratch: Path) -> None:
-    left = run(
-        "python:conformance.selftest.mutants.life_chains:ChainIsCutBeyondLimit",
-        "--requirement",
-        "OVL-CHAIN-129-REFUSED",
-        scratch=scratch,
-    )
+def test_what_an_evidence_folder_cannot_show_is_an_error(scratch: Path) -> None:
+    """A script of which a command is missing, and a case of a test that is no more."""
+    mutant = "python:conformance.selftest.mutants.life:ExistsIsAlwaysTrue"
+    left = run(mutant, "--requirement", "OVL-LIFE-CREATE", scratch=scratch)
+    env = {**ENVIRONMENT, "PYTHON": "no-such-python"}
+    script = ["sh", str(left.folders[0] / "repro.sh")]
+    done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert "no-such-python" in done.stdout
     said = json.loads((left.folders[0] / "case.json").read_text())
     case = scratch / "case.json"
     case.write_text(json.dumps({**said, "test": "test_of_another_age"}))

@@ -205,6 +205,7 @@ def test_drivers_that_are_compared_can_be_used(scratch: Path) -> None:
 @pytest.mark.parametrize("parallel", [[], ["-n", "2"]])
 def test_pytest_itself_is_told(scratch: Path, parallel: list[str]) -> None:
     pytest_ = [sys.executable, "-m", "pytest", "--pyargs", "conformance", "-q", "-p", "no:cacheprovider"]
+    pytest_.append("--assert=plain")  # no module of the suite has to be rewritten
     pytest_ += ["-c", os.devnull, "--rootdir", str(scratch), *parallel]
     done = run(scratch, "--driver=python:driving:RefusesToOpen", command=pytest_)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr

@@ -18,13 +18,13 @@ def ran(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_what_the_host_could_try_takes_no_machine(tmp_path: Path) -> None:
     held, output = tmp_path / "host.jsonl", tmp_path / "kills"
-    assert ran("selftest", "--fault", "ApplyOmitsDeletions", "--results", str(held)).returncode == 0
+    assert ran("selftest", "--fault", "ExistsIsAlwaysTrue", "--results", str(held)).returncode == 0
     done = ran("matrix", "selftest", "--untried", str(held), "--output", str(output))
     assert done.returncode == 0, done.stderr
     assert "nothing is left for a machine" in done.stdout
     trials = [json.loads(line) for line in (output / "kills.jsonl").read_text().splitlines()]
     assert [one["fate"] for one in trials if one["record"] == "trial"] == ["KILLED"]
-    assert "`ApplyOmitsDeletions`" in (output / "kills.md").read_text()
+    assert "`ExistsIsAlwaysTrue`" in (output / "kills.md").read_text()
     assert sorted(path.name for path in output.iterdir()) == ["kills.jsonl", "kills.md"]
 
 
