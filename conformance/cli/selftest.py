@@ -168,8 +168,8 @@ def selftest(
     It also runs on variants: correct drivers that make another permitted choice, and have to conform.
 
     The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
-    requirement, or if a variant does not conform; in the profile quick, if fewer than half of the mutants are
-    killed. If all mutants and variants are tried, tests of the profile quick have to kill half of them, too.
+    requirement, if a variant does not conform, or if tests of quick kill fewer than half of all mutants; in the
+    profile quick, if a variant does not conform or fewer than half of the mutants are killed.
 
     With --generated, mutation operators make the mutants from the source of the basis driver. A run with the
     same --results file continues it; --mutant takes ids from that file.

@@ -359,7 +359,7 @@ JUDGED_BY = {
     "LinkIsADirectory": OF_HOMES,
     "TreeGone": EVERYTHING,
     "HomeWithoutLinks": OF_HOMES,
-    "SaysNothing": EVERYTHING,
+    "SaysNothing": OF_ANSWERS,
     "SaysNonsense": OF_ANSWERS,
     "DiffIsNoArchive": EVERYTHING,
     "DiffIsEmpty": OF_DIFFS,
