@@ -137,6 +137,8 @@ class Invariants:
         self._looks_at_files = layout and FILES in selected
         self._mounts: list[str] = []
         self._files: Mapping[str, Entry] | None = None
+        self._held: Counter[str] = Counter()  # the layers that are got, and how often
+        self._written = True  # whether others than the driver may have changed the files since the last look
         self._state: ProcessState | None = None
         self._growing: Counter[str] = Counter()  # calls of a kind in a row that left a descriptor open
 
@@ -153,14 +155,16 @@ class Invariants:
         """Look at the new process."""
         self._process = process
         self._growing.clear()
+        self._state = None
+        self._written = True
 
     def before(self) -> None:
-        """Remember what there is."""
+        """Remember what there is; what was seen after the last call, where only the driver can have changed it."""
         if self._looks_at_mounts:
             self._mounts = self._mounted()
-        if self._looks_at_files:
+        if self._looks_at_files and self._written:
             self._files = files_of(self._home)
-        self._state = self._look_at_process()
+        self._state = self._state or self._look_at_process()
 
     def after(self, call: Call, *, refused: bool) -> None:
         """Compare; raises Deviation for what this test has to report."""
@@ -169,21 +173,37 @@ class Invariants:
                 raise Deviation(broken.text, broken.finding, (broken.requirement,))
 
     def _broken(self, call: Call, refused: bool) -> Iterator[Broken]:
+        mounts, files, state = self._mounts, self._files, self._state
+        self._count(call, refused)
+        if self._looks_at_mounts:
+            self._mounts = self._mounted()
+        if self._looks_at_files and files is not None:
+            self._files = files_of(self._home)
+            self._written = self._held.total() > 0  # into a tree
+        self._state = self._look_at_process()
+        if isinstance(call, Reopen | Close):
+            return
         said = describe(call) + (", which was refused," if refused else "")
         kind = type(call).__name__ + (" refused" if refused else "")
-        if self._looks_at_mounts and not isinstance(call, Reopen | Close):
-            yield from mounts_broken(call, kind, said, self._mounts, self._mounted())
-        if self._looks_at_files and self._files is not None and not isinstance(call, Reopen | Close):
-            now = files_of(self._home)
-            if now is not None:
-                yield from files_broken(call, kind, said, self._files, now)
-        if self._state and not isinstance(call, Reopen | Close):
-            yield from self._process_broken(kind, said, self._state)
+        if self._looks_at_mounts:
+            yield from mounts_broken(call, kind, said, mounts, self._mounts)
+        if self._looks_at_files and files is not None and self._files is not None:
+            yield from files_broken(call, kind, said, files, self._files)
+        if state and self._state:
+            yield from self._process_broken(kind, said, state, self._state)
 
-    def _process_broken(self, kind: str, said: str, before: ProcessState) -> Iterator[Broken]:
-        after = self._look_at_process()
-        if after is None:
+    def _count(self, call: Call, refused: bool) -> None:
+        if refused:
             return
+        match call:
+            case Get():
+                self._held[call.layer] += 1
+            case Put():
+                self._held[call.layer] = max(0, self._held[call.layer] - 1)
+            case Remove():
+                del self._held[call.layer]
+
+    def _process_broken(self, kind: str, said: str, before: ProcessState, after: ProcessState) -> Iterator[Broken]:
         if PROCESS in self._selected:
             for name, old, new in (
                 ("working directory", before.cwd, after.cwd),
@@ -300,29 +320,30 @@ def files_of(home: str) -> dict[str, Entry] | None:
     pending = [""]
     device = os.stat(home).st_dev if os.path.isdir(home) else 0
     while pending:
-        directory = pending.pop()
-        try:
-            entries = list(os.scandir(os.path.join(home, directory)))
-        except OSError:
-            continue  # it went, or it never was
-        for entry in entries:
-            path = os.path.join(directory, entry.name)
-            if not _counts(path) or (path.count("/") == 1 and entry.name in _OF_MOUNTS):
+        above = pending.pop()
+        for entry in _entries(f"{home}/{above}"):
+            name = entry.name
+            if not above and (name.startswith(".") or name.endswith((".lock", ".json"))):
+                continue
+            if name in _OF_MOUNTS and above.count("/") == 1:
                 continue
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 if status.st_dev == device:
-                    found[path] = _entry(status)
+                    found[above + name] = _entry(status)
                     if stat.S_ISDIR(status.st_mode):
-                        pending.append(path)
+                        pending.append(f"{above}{name}/")
         if len(found) > _ENTRIES:
             return None
     return found
 
 
-def _counts(path: str) -> bool:
-    first = path.split("/", 1)[0]
-    return not first.startswith(".") and not first.endswith((".lock", ".json"))
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []  # it went, or it never was
 
 
 def _entry(status: os.stat_result) -> Entry:
