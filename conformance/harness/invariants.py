@@ -140,7 +140,7 @@ class Invariants:
         self._held: Counter[str] = Counter()  # the layers that are got, and how often
         self._written = True  # whether others than the driver may have changed the files since the last look
         self._state: ProcessState | None = None
-        self._growing: Counter[str] = Counter()  # calls of a kind in a row that left a descriptor open
+        self._growing: Counter[tuple[str, str]] = Counter()  # calls of a kind in a row that left something
 
     def stop(self) -> None:
         """Look at nothing any more."""
@@ -209,16 +209,22 @@ class Invariants:
                 ("working directory", before.cwd, after.cwd),
                 ("root directory", before.root, after.root),
                 ("umask", oct(before.umask), oct(after.umask)),
+                ("signal mask", hex(before.blocked), hex(after.blocked)),
+                ("environment", before.environment, after.environment),
             ):
                 if old != new:
                     text = f"{said} changed the {name} of the driver's process from {old} to {new}"
                     yield Broken(PROCESS, f"{kind}: {name}", text)
         # A tree that is got may keep a descriptor open until it is put.
         if DESCRIPTORS in self._selected and kind not in ("Get", "Put"):
-            self._growing[kind] = self._growing[kind] + 1 if after.descriptors > before.descriptors else 0
-            if self._growing[kind] > _LEAKS:  # one call of a kind may open what the driver keeps
-                text = f"{said} left a descriptor open, as did each of the {_LEAKS} calls of its kind before"
-                yield Broken(DESCRIPTORS, kind, text)
+            for what, more in (
+                ("a descriptor open", after.descriptors > before.descriptors),
+                ("a thread running", after.threads > before.threads),
+            ):
+                self._growing[kind, what] = self._growing[kind, what] + 1 if more else 0
+                if self._growing[kind, what] > _LEAKS:  # one call of a kind may open what the driver keeps
+                    text = f"{said} left {what}, as did each of the {_LEAKS} calls of its kind before"
+                    yield Broken(DESCRIPTORS, f"{kind}: {what}", text)
 
     def _mounted(self) -> list[str]:
         home = self._home
