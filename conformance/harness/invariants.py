@@ -136,6 +136,7 @@ class Invariants:
         self._looks_at_mounts = mounts and MOUNTS in selected
         self._looks_at_files = layout and FILES in selected
         self._mounts: list[str] = []
+        self._of_layers: dict[str, str] = {}  # mount points, and the layers whose get made them
         self._files: Mapping[str, Entry] | None = None
         self._held: Counter[str] = Counter()  # the layers that are got, and how often
         self._written = True  # whether others than the driver may have changed the files since the last look
@@ -179,6 +180,7 @@ class Invariants:
             self._mounts = self._mounted()
         if self._looks_at_files and files is not None:
             self._files = files_of(self._home)
+            self._looks_at_files = self._files is not None  # a home that is too large stays so
             self._written = self._held.total() > 0  # into a tree
         self._state = self._look_at_process()
         if isinstance(call, Reopen | Close):
@@ -186,11 +188,17 @@ class Invariants:
         said = describe(call) + (", which was refused," if refused else "")
         kind = type(call).__name__ + (" refused" if refused else "")
         if self._looks_at_mounts:
-            yield from mounts_broken(call, kind, said, mounts, self._mounts)
+            yield from mounts_broken(call, kind, said, mounts, self._mounts, self._of_layers)
+            self._keep_layers(call, mounts)
         if self._looks_at_files and files is not None and self._files is not None:
             yield from files_broken(call, kind, said, files, self._files)
         if state and self._state:
             yield from self._process_broken(kind, said, state, self._state)
+
+    def _keep_layers(self, call: Call, before: list[str]) -> None:
+        if isinstance(call, Get):
+            self._of_layers |= dict.fromkeys(set(self._mounts) - set(before), call.layer)
+        self._of_layers = {point: self._of_layers[point] for point in self._mounts if point in self._of_layers}
 
     def _count(self, call: Call, refused: bool) -> None:
         if refused:
@@ -240,8 +248,13 @@ class Invariants:
         return None
 
 
-def mounts_broken(call: Call, kind: str, said: str, before: list[str], after: list[str]) -> Iterator[Broken]:
-    """What a call did to the mounts below the store's directory that it must not do."""
+def mounts_broken(
+    call: Call, kind: str, said: str, before: list[str], after: list[str], of_layers: Mapping[str, str]
+) -> Iterator[Broken]:
+    """What a call did to the mounts below the store's directory that it must not do.
+
+    ``of_layers`` has the layers whose mounts are known.
+    """
     was, now = Counter(before), Counter(after)
     came, went = sorted((now - was).elements()), sorted((was - now).elements())
     may_come, may_go = _MAY_MOUNT.get(type(call), (0, 0))
@@ -251,6 +264,11 @@ def mounts_broken(call: Call, kind: str, said: str, before: list[str], after: li
         yield Broken(MOUNTS, f"{kind}: mounts", f"{said} left more mounts than it may: {', '.join(came)}")
     if len(went) > may_go:
         yield Broken(MOUNTS, f"{kind}: unmounts", f"{said} ended more mounts than it may: {', '.join(went)}")
+    if isinstance(call, Put | Remove):
+        others = [point for point in went if of_layers.get(point, call.layer) != call.layer]
+        if others:
+            named = ", ".join(f"{point} of {of_layers[point]}" for point in others)
+            yield Broken(MOUNTS, f"{kind}: another", f"{said} ended the mount of another layer: {named}")
     still = [point for point in after if isinstance(call, Remove) and call.layer in point.split("/")]
     if still and not kind.endswith("refused"):
         yield Broken(MOUNTS, f"{kind}: still", f"{said} left the layer mounted: {', '.join(still)}")

@@ -16,7 +16,8 @@ HOME = {"l": DIRECTORY, "one": DIRECTORY, "one/diff": DIRECTORY, "one/link": FIL
 
 
 def mounts(call: Call, before: list[str], after: list[str], kind: str = "done") -> list[str]:
-    return [one.kind.partition(": ")[2] for one in mounts_broken(call, kind, "it", before, after)]
+    found = mounts_broken(call, kind, "it", before, after, {"/h/a": "a", "/h/b": "b"})
+    return [one.kind.partition(": ")[2] for one in found]
 
 
 def files(call: Call, after: dict[str, tuple[int, ...]], kind: str = "done") -> list[str]:
@@ -29,7 +30,9 @@ def test_only_get_adds_a_mount_and_only_put_and_remove_end_one() -> None:
     assert mounts(Get("a"), ["/h/a"], ["/h/a", "/h/a"]) == ["twice"]
     assert mounts(Get("a"), [], ["/h/a"], "refused") == ["mounts"]
     assert mounts(Put("a"), ["/h/a"], []) == []
-    assert mounts(Put("a"), ["/h/a", "/h/b"], []) == ["unmounts"]
+    assert mounts(Put("a"), ["/h/a", "/h/b"], []) == ["unmounts", "another"]
+    assert mounts(Put("a"), ["/h/a", "/h/b"], ["/h/a"]) == ["another"]
+    assert mounts(Remove("a"), ["/h/unknown"], []) == []
     assert mounts(Exists("a"), ["/h/a"], []) == ["unmounts"]
     assert mounts(Remove("a"), ["/h/a/merged"], []) == []
     assert mounts(Remove("a"), ["/h/a/merged"], ["/h/a/merged"]) == ["still"]
