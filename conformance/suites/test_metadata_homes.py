@@ -12,7 +12,7 @@ from conformance.history.calls import Get, Put, Remove
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.suites.homes import chain_with_few_files
-from conformance.suites.mounts import nothing_mounted
+from conformance.suites.mounts import nothing_mounted, tree_stays
 
 _SPECIAL = "a:b, c\\d"
 
@@ -44,12 +44,11 @@ def test_ids_that_are_much_alike_are_of_different_layers(bench: Bench) -> None:
         for layer_id in _ALIKE:
             store.create(layer_id, "layer-0")
             store.change(layer_id, [ops.CreateFile(os.fsencode(f"of-{layer_id}"), b"", 0o644)])
-        held = [layer_id for layer_id in _ALIKE if layer_id != "ab"]
-        for layer_id in held:
-            store.do(Get(layer_id))
+        roots = {layer_id: store.do(Get(layer_id)) for layer_id in _ALIKE if layer_id != "ab"}
         store.shows_model("ab")
         store.do(Remove("ab"))
-        for layer_id in held:
+        for layer_id, root in roots.items():
+            tree_stays(root, f"of {layer_id}, which is held, after ab was removed,", f"of-{layer_id}")
             store.shows_model(layer_id)
             store.do(Put(layer_id))
         store.create("ab", "layer-0")

@@ -46,12 +46,13 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-MOUNT-ONCE")
 def test_a_mount_has_dozens_of_users(bench: Bench) -> None:
     with bench.store() as store:
-        store.build([STANDARD, [ops.Unlink(b"a")]])
+        two_layers(store)
         paths = [store.do(Get("layer-1")) for _ in range(40)]
         equal("the paths of one layer", set(paths), {paths[0]})
         for _ in range(39):
             store.do(Put("layer-1"))
         mounted_once(store, paths[0])
+        tree_stays(paths[0], "with one get of 40 not put yet")
         store.do(Put("layer-1"))
 
 
