@@ -9,7 +9,6 @@ from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, ProcessState
 
-
 _FIELDS: Final = re.compile(r"^(Umask|Threads|SigBlk):\s*(\S+)", re.MULTILINE)
 
 
