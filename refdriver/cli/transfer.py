@@ -15,8 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from refdriver.archive.source import Readable
 from refdriver.cli.descriptors import can_read, can_write
@@ -158,6 +156,17 @@ class _Counted:
 @contextmanager
 def _progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A line on standard error that appears once the transfer has taken a second, and goes at its end."""
+    # The other verbs need none of this, and a plugin is started for each store.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

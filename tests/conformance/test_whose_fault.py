@@ -339,9 +339,9 @@ class DiffIsEmpty(Driver):
         super().diff(layer_id, parent).close()
         return io.BytesIO(b"")
 '''
-# The tests that look at files of the home, at answers that are no trees, and at diffs. One driver of each kind is
-# judged by the whole profile, which finds a test of another family that does so, too. No other tests than these saw
-# the harm of the other drivers when all were judged by the whole profile.
+# The tests that look at files of the home, at answers that are no trees, and at diffs. The whole profile judges one
+# driver that harms its home, one that loses trees and one that packs no archives, so that a test of another family
+# that looks is found. When it judged all of these drivers, no other tests than these saw the harm.
 EVERYTHING = ("OVL-",)
 OF_HOMES = (
     *("OVL-CLAIM-", "OVL-LAYOUT-", "OVL-LIFE-CALL", "OVL-MOUNT-LOWER", "OVL-OPEN-", "OVL-PARALLEL-"),
