@@ -54,7 +54,7 @@ def _print_trials(report: KillReport, seeded: bool) -> None:
     count = len(matrix.mutants)
     say(f"{count} mutant{'' if count == 1 else 's'}, profile {matrix.profile}: {said}; {share}")
     if report.about.complete:
-        say(f"tests of the profile quick kill {matrix.share_of_quick:.0%} of the applicable mutants")
+        say(f"tests of the profile quick kill {matrix.share_of_quick:.0%} of the mutants that every host can show")
     say(f"time to kill: median {median:.1f} s, worst {worst:.1f} s; total {report.about.seconds:.0f} s")
 
 

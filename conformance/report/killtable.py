@@ -98,7 +98,9 @@ def _figures(report: KillReport) -> list[str]:
         f"- time to kill: median {median:.1f} s, worst {worst:.1f} s",
     ]
     if report.about.complete:
-        lines.append(f"- tests of the profile quick kill {matrix.share_of_quick:.0%} of the applicable mutants")
+        lines.append(
+            f"- tests of the profile quick kill {matrix.share_of_quick:.0%} of the mutants that every host can show"
+        )
     if sizes:
         middle = statistics.median(sizes)
         lines.append(

@@ -179,8 +179,11 @@ class KillMatrix:
 
     @property
     def share_of_quick(self) -> float:
-        """The part of those mutants that tests of the profile quick kill with each seed, 0 to 1; 1 if none."""
-        tried = [one for one in self.mutants if self.fate(one) is not Fate.NOT_APPLICABLE]
+        """The part of the mutants that tests of the profile quick kill with each seed, 0 to 1; 1 if none could.
+
+        Mutants that need what few hosts have do not count, wherever they were tried.
+        """
+        tried = [one for one in self.mutants if not one.needs and self.fate(one) is not Fate.NOT_APPLICABLE]
         killed = [one for one in tried if all(t.is_killed_by_quick(one.named_for) for t in self.of(one))]
         return len(killed) / len(tried) if tried else 1.0
 

@@ -196,11 +196,13 @@ def test_a_false_alarm_fails_the_selftest(standing: Standing) -> None:
 
 @pytest.mark.parametrize(("of", "complete", "code"), [(1, True, 1), (2, True, 0), (1, False, 0)])
 def test_tests_of_quick_have_to_kill_half(of: int, complete: bool, code: int) -> None:
-    """Of four mutants that are all killed; the last cannot be tried."""
+    """Of four mutants that are all killed. A fifth cannot be tried, and few hosts have what a sixth needs."""
     mutants = [replace(MUTANT, name=name) for name in ("A", "B", "C", "D", "E")]
+    mutants.append(replace(MUTANT, name="F", needs="xfs-quota"))
     kills = [replace(kill(NAMED, SECOND), quick=number < of) for number in range(4)]
     trials = [judged(one, 1, Seen(kills=(said,))) for one, said in zip(mutants, kills, strict=False)]
-    trials += [judged(mutants[4], 1, Seen(lacking="no quota"))]
+    trials += [judged(mutants[4], 1, Seen(lacking="no kernel log"))]
+    trials += [judged(mutants[5], 1, Seen(kills=(replace(kill(NAMED, SECOND), quick=False),)))]
     matrix = KillMatrix(tuple(mutants), tuple(trials), "standard")
     assert matrix.share_of_quick == of / 4
     assert KillReport(replace(ABOUT, complete=complete), matrix).exit_code == code
