@@ -10,6 +10,7 @@ from conformance.drivers.protocol import IdRange
 from conformance.operations import ops
 from conformance.operations.trees import CAPABILITY, Snapshot
 from conformance.suites.cases import Case, Layer
+from conformance.suites.joined import joined
 
 _SPECIAL = 0o7000
 _REVISION_3 = 24  # bytes of security.capability with the host's id of a root (capabilities(7))
@@ -92,25 +93,9 @@ def _mapped(operation: ops.Operation, maps: Maps) -> Iterator[ops.Operation]:
 
 def together(cases: Sequence[Case]) -> list[Layer]:
     """The chains of several cases as one, each in a directory called like its requirement and its number."""
-    layers: list[list[ops.Operation]] = [[] for _ in range(max(len(case.chain) for case in cases))]
-    for number, case in enumerate(cases):
-        directory = b"%s.%d" % (case.requirement.encode(), number)
-        layers[0].append(ops.MakeDirectory(directory, 0o755))
-        for level, layer in enumerate(case.chain):
-            layers[level] += [_below(directory, one) for one in layer]
-    return [tuple(layer) for layer in layers]
+    return joined({b"%s.%d" % (case.requirement.encode(), n): case.chain for n, case in enumerate(cases)})
 
 
 def requirement_of(path: bytes) -> str:
     """The requirement of the case that has a path in ``together``."""
     return path.partition(b".")[0].decode()
-
-
-def _below(directory: bytes, operation: ops.Operation) -> ops.Operation:
-    path = directory + b"/" + operation.path
-    match operation:
-        case ops.Rename(_, to):
-            return ops.Rename(path, directory + b"/" + to)
-        case ops.MakeHardLink(_, existing):
-            return ops.MakeHardLink(path, directory + b"/" + existing)
-    return replace(operation, path=path)
