@@ -151,6 +151,7 @@ _LINKS: Final[tuple[Layer, Layer]] = (
         ops.MakeHardLink(b"t", b"s"),
         ops.MakeFifo(b"p", 0o600),
         ops.MakeHardLink(b"q", b"p"),
+        ops.MakeHardLink(b"lower-too", b"lower"),
         ops.Unlink(b"three-b"),
         ops.Unlink(b"apart"),
         ops.MakeHardLink(b"apart", b"x"),
