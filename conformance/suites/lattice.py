@@ -142,8 +142,8 @@ LATTICE: Final = (
     Case("OVL-META-OWNERS-AND-BITS", "every-combination", _modes((65_536, 65_535)), held=True),
     Case("OVL-META-TIMES", "boundaries", _times(lattice.SECONDS, (0,)), times="files", held=True),
     Case(
-        "OVL-APPLY-FILE-TIMES",
-        "before-1970",
+        "OVL-META-TIMES-EARLY",
+        "boundaries",
         _times(lattice.SECONDS_BEFORE_1970, lattice.FRACTIONS),
         times="files",
         held=True,

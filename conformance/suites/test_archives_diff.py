@@ -8,7 +8,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,9 @@ from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
-from conformance.operations.trees import Node, Snapshot
+from conformance.operations.trees import Snapshot
 from conformance.suites.fewest import check_fewest
+from conformance.suites.times import brought
 from conformance.suites.whiteouts import deletes_what_is_gone
 
 
@@ -261,32 +261,14 @@ def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.
 
 
 def brings_the_tree(bench: Bench, store: Store, copy: Store, between: tuple[str, str], made: str) -> None:
-    """A layer of the copy, made by a diff between two layers, is the second; raises Deviation.
-
-    But for times that a comparison may take for equal: of one second, one without a fraction.
-    """
-    before, after = store.expected(between[0]), store.observed(between[1]).without_directory_times()
-    nodes = {
-        path: replace(node, mtime_ns=None) if may_be_equal(before.nodes.get(path), node) else node
-        for path, node in after.nodes.items()
-    }
-    times = "known" if bench.has("fine-times") else "files"
+    """A layer of the copy, made by a diff between two layers, is the second; raises Deviation."""
     same_tree(
         f"{between[1]}, made by a diff from {between[0]},",
-        Snapshot(nodes, after.link_groups),
+        brought(store.expected(between[0]), store.observed(between[1])),
         copy.observed(made),
-        times=times,
+        times="known" if bench.has("fine-times") else "files",
         links=bench.has("lower-links"),
     )
-
-
-def may_be_equal(before: Node | None, after: Node) -> bool:
-    if before is None or before.mtime_ns is None or after.mtime_ns is None:
-        return False
-    (second, fraction), (second_after, fraction_after) = (
-        divmod(one, 10**9) for one in (before.mtime_ns, after.mtime_ns)
-    )
-    return second == second_after and (not fraction or not fraction_after)
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")

@@ -14,6 +14,7 @@ from conformance.suites.cases import Layer
 from conformance.suites.fewest import check_fewest
 from conformance.suites.held import held
 from conformance.suites.paths import DIFFERENCES, WAYS, build_ways
+from conformance.suites.times import brought
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE", "OVL-DIFF-ANCESTOR")
@@ -32,7 +33,7 @@ def _is_the_same_in_every_way(bench: Bench, chain: Sequence[Layer]) -> None:
         for layer_id in ("base", "parent"):
             copy.bring(store, layer_id)
         for number, way in enumerate(WAYS):
-            expected = store.shows_model(way.layer).without_directory_times()
+            expected = brought(store.observed(way.against), store.shows_model(way.layer))
             copy.create(f"copy-{number}", "parent")
             copy.apply(f"copy-{number}", store.diff(way.layer, way.against))
             found = copy.observed(f"copy-{number}")

@@ -243,3 +243,15 @@ class DiffCutsMinorNumbers(RewritingWrapper):
         """Cut it."""
         member.devminor &= 0xFFFF
         return member
+
+
+@mutant(breaks=("OVL-META-TIMES-EARLY",), source="behaviour#early-times: the epoch instead")
+class DiffSetsEpochForEarlyTimes(RewritingWrapper):
+    """A time before 1970 is the epoch."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Round it up, and out of the record."""
+        if float(member.pax_headers.get("mtime", member.mtime)) < 0:
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
+            member.mtime = 0
+        return member
