@@ -45,6 +45,26 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
                 same_field(path, "mtime", found, (second * 10**9, False), f"in second {second}")
 
 
+@pytest.mark.requirement("OVL-META-XATTRS")
+def test_an_attribute_without_a_value_harms_no_other(bench: Bench) -> None:
+    """A pax record without a value says that there is none (pax(1)): whether it survives, the result has."""
+    made: list[ops.Operation] = [
+        ops.CreateFile(b"f", b"content", 0o644),
+        ops.SetXattr(b"f", "user.empty", b""),
+        ops.SetXattr(b"f", "user.full", b"value"),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([made])
+        store.shows_model("layer-0")
+        copy.bring(store, "layer-0")
+        found = dict(copy.observed("layer-0").nodes[b"f"].xattrs)
+        copy.record(
+            "an attribute without a value after diff and apply", "kept" if "user.empty" in found else "lost"
+        )
+        found.pop("user.empty", None)
+        same_field(b"f", "xattrs", str(found), {"user.full": b"value"}, str({"user.full": b"value"}))
+
+
 @pytest.mark.requirement("OVL-META-MODES")
 def test_modes_survive_in_a_home_with_a_default_acl(bench: Bench) -> None:
     """A new file gets the list of its directory, and no umask. Whether a layer's files have it, the result has."""
