@@ -9,7 +9,7 @@ from conformance.harness.bench import Store
 from conformance.history.calls import Changes
 from conformance.history.findings import WrongAnswer, WrongChange
 from conformance.operations.trees import Node, Snapshot
-from conformance.suites.times import may_be_equal
+from conformance.suites.comparable import may_be_equal
 
 
 def changes_of(store: Store, layer_id: str, parent: str | None = None) -> dict[bytes, str]:

@@ -25,8 +25,8 @@ from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
+from conformance.suites.comparable import brought, with_new_links
 from conformance.suites.fewest import check_fewest
-from conformance.suites.times import brought
 from conformance.suites.whiteouts import deletes_what_is_gone
 
 
@@ -262,13 +262,12 @@ def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.
 
 def brings_the_tree(bench: Bench, store: Store, copy: Store, between: tuple[str, str], made: str) -> None:
     """A layer of the copy, made by a diff between two layers, is the second; raises Deviation."""
-    same_tree(
-        f"{between[1]}, made by a diff from {between[0]},",
-        brought(store.expected(between[0]), store.observed(between[1])),
-        copy.observed(made),
-        times="known" if bench.has("fine-times") else "files",
-        links=bench.has("lower-links"),
-    )
+    before = store.expected(between[0])
+    expected, found = brought(before, store.observed(between[1])), copy.observed(made)
+    if not bench.has("compared-links"):
+        expected, found = with_new_links(before, expected), with_new_links(before, found)
+    times = "known" if bench.has("fine-times") else "files"
+    same_tree(f"{between[1]}, made by a diff from {between[0]},", expected, found, times=times)
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")

@@ -11,10 +11,10 @@ from conformance.harness.bench import Bench
 from conformance.harness.deviation import charged_to
 from conformance.suites.carrying import without_owners
 from conformance.suites.cases import Layer
+from conformance.suites.comparable import brought, with_new_links
 from conformance.suites.fewest import check_fewest
 from conformance.suites.held import held
 from conformance.suites.paths import DIFFERENCES, WAYS, build_ways
-from conformance.suites.times import brought
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE", "OVL-DIFF-ANCESTOR")
@@ -26,17 +26,23 @@ def test_a_difference_is_the_same_in_every_way(bench: Bench, what: str) -> None:
 
 
 def _is_the_same_in_every_way(bench: Bench, chain: Sequence[Layer]) -> None:
-    links = bench.has("lower-links")
     times = "known" if bench.has("fine-times") else "files"
     with bench.store("origin") as store, bench.store("copy") as copy:
         build_ways(store, chain[0], chain[-1] if len(chain) > 1 else ())
-        for layer_id in ("base", "parent"):
-            copy.bring(store, layer_id)
+        copy.bring(store, "parent")
         for number, way in enumerate(WAYS):
-            expected = brought(store.observed(way.against), store.shows_model(way.layer))
+            before = store.observed(way.against)
+            expected = brought(before, store.shows_model(way.layer))
             copy.create(f"copy-{number}", "parent")
             copy.apply(f"copy-{number}", store.diff(way.layer, way.against))
             found = copy.observed(f"copy-{number}")
-            charged = "OVL-DIFF-ANCESTOR" if way.against == "parent" else "OVL-DIFF-NATIVE-NAIVE"
-            with charged_to(charged):
-                same_tree(f"a diff against {way.name}, applied,", expected, found, times=times, links=links)
+            if way.compared and not bench.has("compared-links"):
+                expected, found = with_new_links(before, expected), with_new_links(before, found)
+            with charged_to("OVL-DIFF-NATIVE-NAIVE" if way.against == "twin" else "OVL-DIFF-ANCESTOR"):
+                same_tree(
+                    f"a diff against {way.name}, applied,",
+                    expected,
+                    found,
+                    times=times,
+                    links=way.compared or bench.has("lower-links"),
+                )

@@ -1,4 +1,4 @@
-"""Times that a comparison of two trees may take for equal: behaviour#naive-diff."""
+"""What a diff between two layers brings, and what a comparison of two trees may miss: behaviour#naive-diff."""
 
 from __future__ import annotations
 
@@ -24,3 +24,13 @@ def brought(before: Snapshot, after: Snapshot) -> Snapshot:
         for path, node in after.without_directory_times().nodes.items()
     }
     return Snapshot(nodes, after.link_groups)
+
+
+def with_new_links(before: Snapshot, tree: Snapshot) -> Snapshot:
+    """The tree with links of names alone that the first lacks.
+
+    For drivers that decline ``compared-links``: a file that did not change is in no diff of theirs, so that a new
+    name of it is a file of its own.
+    """
+    groups = (group - before.nodes.keys() for group in tree.link_groups)
+    return Snapshot(tree.nodes, frozenset(frozenset(group) for group in groups if len(group) > 1))
