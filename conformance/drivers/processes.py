@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, ProcessState
+
+_FIELDS: Final = re.compile(r"^(Umask|Threads|SigBlk):\s*(\S+)", re.MULTILINE)
 
 
 def state_of(pid: int, *, serves: bool = False) -> ProcessState:
@@ -18,7 +22,7 @@ def state_of(pid: int, *, serves: bool = False) -> ProcessState:
     place = Path(f"/proc/{pid}")
     try:
         root = os.stat(place / "root")
-        status = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines())
+        status = dict(_FIELDS.findall((place / "status").read_text()))
         opened = [one for one in os.listdir(place / "fd") if not serves or not _is_socket(place / "fd" / one)]
         return ProcessState(
             os.readlink(place / "cwd"),

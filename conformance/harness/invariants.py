@@ -294,7 +294,7 @@ def files_broken(
     gone, came, changed = gone - own, came - own, changed - own
     short = sorted(path for path in came | gone if path.startswith(f"{_LINKS}/"))
     if links and len(short) <= 1:
-        gone, came = gone - set(short), came - set(short)
+        gone, came = gone - set(short), came - {*short, _LINKS}  # which may be made with the first short link
     for what, paths, finding in (
         ("removed", gone, FilesDiffer(gone=_uppermost(gone))),
         ("added", came, FilesDiffer(came=_uppermost(came))),

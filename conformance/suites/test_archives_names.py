@@ -16,8 +16,8 @@ from conformance.operations import archives
 
 @pytest.mark.requirement("OVL-DIFF-TAR")
 def test_a_directory_of_many_names_is_whole(bench: Bench) -> None:
-    names = [f"d/{'n' * 240}{number:04d}" for number in range(1_200)]
-    gone = names[::300]
+    names = [f"d/{'n' * 240}{number:04d}" for number in range(1_000)]
+    gone = names[::250]
     with bench.store() as store:
         store.create("base")
         store.applied("base", [archives.directory("d"), *(archives.file(name, b"") for name in names)])

@@ -10,6 +10,7 @@ import pytest
 
 from conformance.harness.assertions import equal, nothing, same_names, same_tree
 from conformance.harness.bench import Bench, Store
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
@@ -140,6 +141,39 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
         try_to_remove(store, "layer-2")
         finding = FilesDiffer(gone=("outside/host",), where="directory")
         equal("whether 'outside/host' is there after the removal", (outside / "host").exists(), True, finding)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-RESTART-LAYER-GONE")
+def test_a_missing_layer_harms_no_other(bench: Bench) -> None:
+    with bench.store() as store:
+        three_layers(store)
+        harmed(store, "remove the directory of layer-2", [ops.RemoveTree(b"layer-2")])
+        for layer_id in ("layer-0", "layer-1", "beside"):
+            store.shows_model(layer_id)
+        store.create("later", "layer-1")
+        store.change("later", [ops.Unlink(b"one")])
+        if bench.has("diff"):
+            store.diff_holds("later", ".wh.one")
+        store.do(Remove("later"))
+        try_to_remove(store, "layer-2")
+        store.do(Reopen())
+        store.shows_model("layer-1")
+
+
+@pytest.mark.requirement("OVL-RESTART-VOLATILE")
+def test_the_mark_of_a_volatile_mount_shows_no_half_layer(bench: Bench) -> None:
+    """overlayfs.rst: the kernel refuses to mount a work directory with the directory incompat/volatile."""
+    with bench.store() as store:
+        home = three_layers(store)
+        if not (home / "layer-2" / "work" / "work").is_dir():
+            not_applicable("the layer's overlay keeps no work directory in HOME/ID/work")
+        mark = [ops.MakeDirectory(b"layer-2/work/work/incompat" + below, 0o700) for below in (b"", b"/volatile")]
+        harmed(store, "put the mark of a volatile mount into the work directory of layer-2", mark)
+        whole_or_refused(store, "layer-2")
+        store.shows_model("layer-1")
+        store.shows_model("beside")
+        try_to_remove(store, "layer-2")
 
 
 @pytest.mark.quick

@@ -41,6 +41,7 @@ def test_only_get_adds_a_mount_and_only_put_and_remove_end_one() -> None:
 def test_a_call_touches_its_own_layer_only() -> None:
     two = {"two": DIRECTORY, "two/diff": DIRECTORY, "l/TWO": FILE}
     assert files(Create("two"), HOME | two) == []
+    assert [*files_broken(Create("two"), "done", "it", {}, {"l": DIRECTORY} | two)] == []
     assert files(Create("two"), HOME | two | {"l/MORE": FILE}) == ["added"]
     assert files(Create("two"), HOME | two, "refused") == ["added"]
     assert files(Exists("one"), HOME | {"one/link": (*FILE[:-1], 1)}) == ["changed"]
