@@ -45,8 +45,8 @@ def try_to_remove(store: Store, layer_id: str) -> None:
 @pytest.mark.requirement("OVL-RESTART-LINK-EMPTY")
 @pytest.mark.parametrize(
     "content",
-    ["", "\n", ".", "../layer-0", "a/b", "x" * 300],
-    ids=["empty", "newline", "dot", "up", "slash", "long"],
+    ["", "\n", ".", "../layer-0", "a/b", "x" * 300, "\u00e4" * 13, "A" * 27],
+    ids=["empty", "newline", "dot", "up", "slash", "long", "no-ascii", "one-more"],
 )
 def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
     needs_link_files(bench)
@@ -108,10 +108,10 @@ def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-ASTRAY")
-@pytest.mark.parametrize("way", ["lower-absolute", "lower-dots", "short-link"])
+@pytest.mark.parametrize("way", ["lower-absolute", "lower-dots", "short-link", "short-link-dots"])
 def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
     name = "lower"
-    if way == "short-link":
+    if way.startswith("short-link"):
         needs_short_links(bench)
     else:
         name = chain_file(bench)
@@ -132,6 +132,11 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
             "lower-absolute": written(file, bytes(outside)),
             "lower-dots": written(file, b"l/" + astray if name == "lower" else as_id),
             "short-link": [ops.Unlink(b"l/{link:layer-1}"), ops.MakeSymlink(b"l/{link:layer-1}", astray)],
+            # As a link to the tree of a layer whose id is "..".
+            "short-link-dots": [
+                ops.Unlink(b"l/{link:layer-1}"),
+                ops.MakeSymlink(b"l/{link:layer-1}", b"../../diff"),
+            ],
         }
         harmed(store, f"make {way} of layer-2 lead to {outside}", harm[way])
         shown = store.may_show("layer-2")
