@@ -17,6 +17,7 @@ from conformance.harness.worker import suites_of
 from conformance.spec import load_requirements, load_stems
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES
+from conformance.suites.lattice import LATTICE
 
 SUITES = sorted(Path(str(suites.__file__)).parent.glob("test_*.py"))
 WHITEOUTS = "conformance.suites.test_tree_whiteouts"
@@ -81,7 +82,7 @@ def test_pytest_collects_the_files_that_have_the_tests_of_a_requirement(
 
 def test_each_case_is_a_test_of_one_suite(listed: list[tuple[str, str, str, set[str]]]) -> None:
     found = [case for _, name, case, _ in listed if name == CASE]
-    assert sorted(found) == sorted(f"{one.requirement}-{one.name}" for one in (*CASES, *BOUNDARIES))
+    assert sorted(found) == sorted(f"{one.requirement}-{one.name}" for one in (*CASES, *BOUNDARIES, *LATTICE))
 
 
 def test_no_two_tests_have_one_name() -> None:
