@@ -7,8 +7,9 @@ kind and a path fail where they are drawn, so :func:`fit` replaces most of those
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from conformance.operations import ops
@@ -101,8 +102,6 @@ PRIVILEGED_POOLS: Final[tuple[tuple[ops.Operation, ...], ...]] = (
     _all(lambda path, owner: ops.Chown(path, *owner), PATHS, _OWNERS),
     _all(ops.SetXattr, PATHS, ("security.capability",), (CAPABILITY,)),
 )
-# Where each operation is in its pool.
-_PLACES: Final = {one: (pool, place) for pool in (*POOLS, *PRIVILEGED_POOLS) for place, one in enumerate(pool)}
 _LEFT: Final = 4  # one place in so many keeps its operation, whatever becomes of it
 
 
@@ -120,8 +119,14 @@ def fit(tree: Tree, operations: Iterable[ops.Operation]) -> tuple[ops.Operation,
     return tuple(done)
 
 
+@functools.cache  # not when the module is imported: operations take time to hash
+def _places() -> Mapping[ops.Operation, tuple[tuple[ops.Operation, ...], int]]:
+    """Where each operation is in its pool."""
+    return {one: (pool, place) for pool in (*POOLS, *PRIVILEGED_POOLS) for place, one in enumerate(pool)}
+
+
 def _fitting(tree: Tree, operation: ops.Operation) -> ops.Operation:
-    pool, place = _PLACES.get(operation, ((), 0))
+    pool, place = _places().get(operation, ((), 0))
     if not pool or place % _LEFT == _LEFT - 1:
         return operation
     return next((one for one in (*pool[place:], *pool[:place]) if tree.permits(one)), operation)
