@@ -149,8 +149,8 @@ class Store(Protocol):
     def archive(self, entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT) -> Path:
         """An archive of these entries, which the trace lists."""
 
-    def bytes_of_archive(self, data: bytes, what: str) -> Path:
-        """An archive with these bytes; ``what`` describes it in the trace."""
+    def bytes_of_archive(self, data: bytes, what: str, *entries: str) -> Path:
+        """An archive with these bytes; ``what`` describes it in the trace, and a line for each of its entries."""
 
     def label(self, archive: Path) -> str:
         """The label of an archive, for calls that name one."""

@@ -315,8 +315,8 @@ class RecordedStore:
             words.append(f"and {len(listed) - _LISTED} more")
         return self._written(archives.archive(listed, form), words)
 
-    def bytes_of_archive(self, data: bytes, what: str) -> Path:
-        return self._written(data, [f"{what}, {len(data)} bytes"])
+    def bytes_of_archive(self, data: bytes, what: str, *entries: str) -> Path:
+        return self._written(data, [f"{what}, {len(data)} bytes", *entries])
 
     def _written(self, data: bytes, words: Sequence[str]) -> Path:
         path = self._next_archive()
