@@ -32,7 +32,7 @@ _KINDS: Final = {
 _BITS: Final = {"d": stat.S_IFDIR, "l": stat.S_IFLNK, "c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _LINE: Final = re.compile(
     r"(?P<kind>[-dlhcbpC])(?P<mode>[-rwxsStT]{9}) (?P<uid>-?\d+)/(?P<gid>-?\d+) +"
-    r"(?P<size>\d+(?:,\d+)?) (?P<day>\S+) (?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))? "
+    r"(?P<size>\d+(?:,\d+)?) (?P<day>\S+) (?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))? +"
     r'"(?P<name>(?:[^"\\]|\\.)*)"(?: (?:->|link to) "(?P<target>(?:[^"\\]|\\.)*)")?'
 )
 

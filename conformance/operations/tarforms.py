@@ -180,9 +180,9 @@ def _needed(entry: Tarred) -> Records:
     found += [
         (key, b"%d" % number)
         for key, number in ((b"uid", entry.uid), (b"gid", entry.gid))
-        if always or number >= 8**7
+        if always or not _fits(number, 8, entry.form)
     ]
-    if always or entry.mtime % 10**9 or not 0 <= seconds < 8**11:
+    if always or entry.mtime % 10**9 or not _fits(seconds, 12, entry.form):
         found.append((b"mtime", decimal(entry.mtime)))
     found += [
         (key, name)
@@ -246,7 +246,10 @@ def header_of(entry: Tarred) -> bytes:
 def summed(block: bytes, *, signed: bool = False) -> bytes:
     """A header block with its checksum."""
     bare = block[:148] + b" " * 8 + block[156:]
-    total = sum(bare) - (256 * sum(byte > 127 for byte in bare) if signed else 0)
+    total = sum(bare)
+    as_signed = total - 256 * sum(byte > 127 for byte in bare)
+    if signed and as_signed >= 0:  # a field of octal digits has no sign
+        total = as_signed
     return bare[:148] + b"%06o\0 " % total + bare[156:]
 
 
@@ -256,7 +259,25 @@ def number_field(value: int, width: int, form: Form) -> bytes:
     In the other forms a number that does not fit is 0 in the header.
     """
     before, end = DIGITS[form.digits]
-    fits = 0 <= value < 8 ** (width - max(1, len(end)))
+    fits = _fits(value, width, form)
     if form.name == GNU and (form.always or not fits):
         return bytes([0xFF if value < 0 else 0x80]) + value.to_bytes(width - 1, "big", signed=True)
     return (b"%o" % (value if fits else 0)).rjust(width - len(end), before) + end
+
+
+def _fits(value: int, width: int, form: Form) -> bool:
+    most: int = 8 ** (width - max(1, len(DIGITS[form.digits][1])))
+    return 0 <= value < most
+
+
+def has_room(entry: Tarred) -> bool:
+    """Whether the form of an entry can say its names and numbers; a fraction of a second counts for nothing."""
+    form = entry.form
+    if form.name in (GNU, PAX):
+        return True
+    ids = _fits(entry.uid, 8, form) and _fits(entry.gid, 8, form)
+    if not ids or not _fits(entry.mtime // 10**9, 12, form) or len(entry.target) > _NAME:
+        return False
+    if form.name == V7:
+        return len(entry.name) < _NAME and entry.kind in (FILE, HARD_LINK, SYMLINK, DIRECTORY)
+    return split(entry.name) is not None and max(len(entry.uname), len(entry.gname)) <= _OWNER_NAME

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import same_names, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, Leak
+from conformance.harness.skips import UNTESTED
+from conformance.lab import gnutar
+from conformance.lab.gnutar import NoAnswer
 from conformance.operations import readers
-from conformance.operations.readers import Reading
+from conformance.operations.comparing import compared
+from conformance.operations.readers import NotRead, Reading
+from conformance.operations.tarforms import archive_of
+from conformance.operations.tarstrategies import archives
 from conformance.operations.trees import Snapshot
 from conformance.suites import tarcases
 from conformance.suites.tarcases import TarCase
@@ -72,3 +81,71 @@ def test_every_end_of_an_archive(bench: Bench) -> None:
     with bench.store() as store:
         for number, (name, data) in enumerate(tarcases.ENDS.items()):
             is_applied(store, f"layer-{number}", data, [name], readers.by_tarfile(data))
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
+@given(data=st.data())
+def test_archives_by_the_grammar_of_tar(bench: Bench, data: st.DataObject) -> None:
+    needs_gnu_tar()
+    entries = bench.draw(data, archives(privileged=bench.privileged))
+    blocks, record = bench.draw(data, st.sampled_from(((2, True), (2, False), (3, False), (21, True))))
+    drawn = archive_of(entries, blocks, record=record)
+    with bench.store() as store:
+        archive = store.bytes_of_archive(drawn, "by the grammar of tar", *(one.describe() for one in entries))
+        reading, differs = agreed(archive)
+        store.create("layer")
+        if reading is None:
+            store.record("archives that tarfile and GNU tar read differently", differs)
+            store.may_refuse(store.applying("layer", archive))
+            return
+        store.apply("layer", archive)
+        shows(store, "layer", reading)
+
+
+def needs_gnu_tar() -> None:
+    """Leave the test where GNU tar is not there."""
+    if not gnutar.is_here():
+        pytest.skip(UNTESTED + "the command tar is not that of GNU, the second reader of the archives")
+
+
+def agreed(archive: Path) -> tuple[Reading | None, str]:
+    """What both readers say; None, and why, where they disagree."""
+    try:
+        one = readers.by_tarfile(archive.read_bytes())
+        other = readers.by_gnu_tar(*gnutar.list_and_contents(archive))
+    except (NotRead, NoAnswer) as error:
+        return None, str(error)
+    differs = readers.disagreement(one, other)
+    return None if differs else one, differs
+
+
+@pytest.mark.requirement("OVL-APPLY-FORMATS")
+def test_what_no_text_decides_is_recorded(bench: Bench) -> None:
+    """Sparse files, types and times: the driver refuses them, or takes them with the entry behind."""
+    needs_gnu_tar()
+    cases = [one for one in tarcases.OPEN if bench.privileged or not one.needs_root]
+    with bench.store() as store:
+        for number, case in enumerate(cases):
+            layer_id = store.create(f"layer-{number}")
+            archive = store.bytes_of_archive(case.data, case.name)
+            if store.may_refuse(store.applying(layer_id, archive)) is None:
+                found = store.shows_files(layer_id, {b"last": b"last"})
+                store.record(*seen_by(archive, found, case.name))
+            else:
+                store.record("forms of tar that the driver refuses", case.name)
+
+
+def seen_by(archive: Path, found: Snapshot, name: str) -> tuple[str, str]:
+    """How the tree of an archive compares with what the readers say: a fact for the result."""
+    reading, _ = agreed(archive)
+    if reading is None:
+        return "forms of tar that the driver takes, on which tarfile and GNU tar disagree", name
+    wanted = reading.tree().without_links()
+    differs = compared(wanted, found.without_links(), times="known")
+    if differs:
+        return (
+            "forms of tar that the driver takes otherwise than tarfile and GNU tar",
+            f"{name} ({differs[0].text})",
+        )
+    return "forms of tar that the driver takes as tarfile and GNU tar do", name

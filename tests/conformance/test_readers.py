@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conformance.lab import gnutar
 from conformance.operations import readers
+from conformance.operations.tarforms import archive_of
+from conformance.operations.tarstrategies import archives
 from conformance.suites import tarcases
 from conformance.suites.tarcases import TarCase
 
@@ -32,3 +37,18 @@ def test_the_readers_agree_on_ends(data: bytes, tmp_path: Path) -> None:
     one, other = read_by_both(data, tmp_path)
     assert readers.disagreement(one, other) == ""
     assert [entry.name for entry in one.entries] == [b"last"]
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(st.data())
+def test_the_readers_agree_on_what_is_drawn(data: st.DataObject) -> None:
+    entries = data.draw(archives(privileged=True))
+    with tempfile.TemporaryDirectory() as directory:
+        one, other = read_by_both(archive_of(entries), Path(directory))
+    assert readers.disagreement(one, other) == ""
+    names = [readers.cleaned(entry.name) for entry in entries]
+    assert [entry.name for entry in one.entries] == names
+    assert [entry.size for entry in one.entries] == [len(entry.content) for entry in entries]
+    assert [entry.target for entry in one.entries] == [entry.target for entry in entries]
+    fields = [(entry.uid, entry.gid, entry.mode & 0o7777, entry.mtime) for entry in entries]
+    assert [(entry.uid, entry.gid, entry.mode, entry.mtime) for entry in one.entries] == fields
