@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, ProcessState
 
+_FIELDS: Final = re.compile(r"^(Umask|Threads|SigBlk):\s*(\S+)", re.MULTILINE)
 
-def state_of(pid: int, *, sockets: bool = True) -> ProcessState:
+
+def state_of(pid: int, *, serves: bool = False) -> ProcessState:
     """The state of a process just now; raises DriverFailed when it is gone.
 
-    Without ``sockets`` those do not count as descriptors: a server closes a connection after its client has.
+    Of a process that ``serves`` clients, sockets do not count as descriptors: a server closes a connection after
+    its client has. Its threads and its signal mask are left out: a runtime starts a thread when it wants to, with
+    all signals blocked.
     """
     place = Path(f"/proc/{pid}")
     try:
         root = os.stat(place / "root")
-        mask = next(
-            line.split()[1] for line in (place / "status").read_text().splitlines() if line.startswith("Umask:")
+        status = dict(_FIELDS.findall((place / "status").read_text()))
+        opened = [one for one in os.listdir(place / "fd") if not serves or not _is_socket(place / "fd" / one)]
+        return ProcessState(
+            os.readlink(place / "cwd"),
+            (root.st_dev, root.st_ino),
+            int(status["Umask"], 8),
+            len(opened),
+            0 if serves else int(status["Threads"]),
+            0 if serves else int(status["SigBlk"], 16),
         )
-        opened = [one for one in os.listdir(place / "fd") if sockets or not _is_socket(place / "fd" / one)]
-        return ProcessState(os.readlink(place / "cwd"), (root.st_dev, root.st_ino), int(mask, 8), len(opened))
-    except (OSError, StopIteration) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DriverFailed(f"the driver's process cannot be looked at: {error}") from error
 
 

@@ -71,12 +71,20 @@ class CallLimit:
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """What a call of a driver should leave as it was. ``root`` is device and inode; ``descriptors`` a number."""
+    """What a call of a driver should leave as it was. ``root`` is device and inode.
+
+    ``descriptors`` and ``threads`` are numbers; ``blocked`` is the signal mask of the main thread, a bit for each
+    signal; ``environment`` has the names of the variables that are not as they were when the process began. Of a
+    process that is not the harness's own, threads, mask and environment are left out: 0 and nothing.
+    """
 
     cwd: str
     root: tuple[int, int]
     umask: int
     descriptors: int
+    threads: int = 0
+    blocked: int = 0
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,9 +136,12 @@ class Invariants:
         self._looks_at_mounts = mounts and MOUNTS in selected
         self._looks_at_files = layout and FILES in selected
         self._mounts: list[str] = []
+        self._of_layers: dict[str, str] = {}  # mount points, and the layers whose get made them
         self._files: Mapping[str, Entry] | None = None
+        self._held: Counter[str] = Counter()  # the layers that are got, and how often
+        self._written = True  # whether others than the driver may have changed the files since the last look
         self._state: ProcessState | None = None
-        self._growing: Counter[str] = Counter()  # calls of a kind in a row that left a descriptor open
+        self._growing: Counter[tuple[str, str]] = Counter()  # calls of a kind in a row that left something
 
     def stop(self) -> None:
         """Look at nothing any more."""
@@ -153,14 +156,16 @@ class Invariants:
         """Look at the new process."""
         self._process = process
         self._growing.clear()
+        self._state = None
+        self._written = True
 
     def before(self) -> None:
-        """Remember what there is."""
+        """Remember what there is; what was seen after the last call, where only the driver can have changed it."""
         if self._looks_at_mounts:
             self._mounts = self._mounted()
-        if self._looks_at_files:
+        if self._looks_at_files and self._written:
             self._files = files_of(self._home)
-        self._state = self._look_at_process()
+        self._state = self._state or self._look_at_process()
 
     def after(self, call: Call, *, refused: bool) -> None:
         """Compare; raises Deviation for what this test has to report."""
@@ -169,36 +174,65 @@ class Invariants:
                 raise Deviation(broken.text, broken.finding, (broken.requirement,))
 
     def _broken(self, call: Call, refused: bool) -> Iterator[Broken]:
+        mounts, files, state = self._mounts, self._files, self._state
+        self._count(call, refused)
+        if self._looks_at_mounts:
+            self._mounts = self._mounted()
+        if self._looks_at_files and files is not None:
+            self._files = files_of(self._home)
+            self._looks_at_files = self._files is not None  # a home that is too large stays so
+            self._written = self._held.total() > 0  # into a tree
+        self._state = self._look_at_process()
+        if isinstance(call, Reopen | Close):
+            return
         said = describe(call) + (", which was refused," if refused else "")
         kind = type(call).__name__ + (" refused" if refused else "")
-        if self._looks_at_mounts and not isinstance(call, Reopen | Close):
-            yield from mounts_broken(call, kind, said, self._mounts, self._mounted())
-        if self._looks_at_files and self._files is not None and not isinstance(call, Reopen | Close):
-            now = files_of(self._home)
-            if now is not None:
-                yield from files_broken(call, kind, said, self._files, now)
-        if self._state and not isinstance(call, Reopen | Close):
-            yield from self._process_broken(kind, said, self._state)
+        if self._looks_at_mounts:
+            yield from mounts_broken(call, kind, said, mounts, self._mounts, self._of_layers)
+            self._keep_layers(call, mounts)
+        if self._looks_at_files and files is not None and self._files is not None:
+            yield from files_broken(call, kind, said, files, self._files)
+        if state and self._state:
+            yield from self._process_broken(kind, said, state, self._state)
 
-    def _process_broken(self, kind: str, said: str, before: ProcessState) -> Iterator[Broken]:
-        after = self._look_at_process()
-        if after is None:
+    def _keep_layers(self, call: Call, before: list[str]) -> None:
+        if isinstance(call, Get):
+            self._of_layers |= dict.fromkeys(set(self._mounts) - set(before), call.layer)
+        self._of_layers = {point: self._of_layers[point] for point in self._mounts if point in self._of_layers}
+
+    def _count(self, call: Call, refused: bool) -> None:
+        if refused:
             return
+        match call:
+            case Get():
+                self._held[call.layer] += 1
+            case Put():
+                self._held[call.layer] = max(0, self._held[call.layer] - 1)
+            case Remove():
+                del self._held[call.layer]
+
+    def _process_broken(self, kind: str, said: str, before: ProcessState, after: ProcessState) -> Iterator[Broken]:
         if PROCESS in self._selected:
             for name, old, new in (
                 ("working directory", before.cwd, after.cwd),
                 ("root directory", before.root, after.root),
                 ("umask", oct(before.umask), oct(after.umask)),
+                ("signal mask", hex(before.blocked), hex(after.blocked)),
+                ("environment", before.environment, after.environment),
             ):
                 if old != new:
                     text = f"{said} changed the {name} of the driver's process from {old} to {new}"
                     yield Broken(PROCESS, f"{kind}: {name}", text)
         # A tree that is got may keep a descriptor open until it is put.
         if DESCRIPTORS in self._selected and kind not in ("Get", "Put"):
-            self._growing[kind] = self._growing[kind] + 1 if after.descriptors > before.descriptors else 0
-            if self._growing[kind] > _LEAKS:  # one call of a kind may open what the driver keeps
-                text = f"{said} left a descriptor open, as did each of the {_LEAKS} calls of its kind before"
-                yield Broken(DESCRIPTORS, kind, text)
+            for what, more in (
+                ("a descriptor open", after.descriptors > before.descriptors),
+                ("a thread running", after.threads > before.threads),
+            ):
+                self._growing[kind, what] = self._growing[kind, what] + 1 if more else 0
+                if self._growing[kind, what] > _LEAKS:  # one call of a kind may open what the driver keeps
+                    text = f"{said} left {what}, as did each of the {_LEAKS} calls of its kind before"
+                    yield Broken(DESCRIPTORS, f"{kind}: {what}", text)
 
     def _mounted(self) -> list[str]:
         home = self._home
@@ -214,8 +248,13 @@ class Invariants:
         return None
 
 
-def mounts_broken(call: Call, kind: str, said: str, before: list[str], after: list[str]) -> Iterator[Broken]:
-    """What a call did to the mounts below the store's directory that it must not do."""
+def mounts_broken(
+    call: Call, kind: str, said: str, before: list[str], after: list[str], of_layers: Mapping[str, str]
+) -> Iterator[Broken]:
+    """What a call did to the mounts below the store's directory that it must not do.
+
+    ``of_layers`` has the layers whose mounts are known.
+    """
     was, now = Counter(before), Counter(after)
     came, went = sorted((now - was).elements()), sorted((was - now).elements())
     may_come, may_go = _MAY_MOUNT.get(type(call), (0, 0))
@@ -225,6 +264,11 @@ def mounts_broken(call: Call, kind: str, said: str, before: list[str], after: li
         yield Broken(MOUNTS, f"{kind}: mounts", f"{said} left more mounts than it may: {', '.join(came)}")
     if len(went) > may_go:
         yield Broken(MOUNTS, f"{kind}: unmounts", f"{said} ended more mounts than it may: {', '.join(went)}")
+    if isinstance(call, Put | Remove):
+        others = [point for point in went if of_layers.get(point, call.layer) != call.layer]
+        if others:
+            named = ", ".join(f"{point} of {of_layers[point]}" for point in others)
+            yield Broken(MOUNTS, f"{kind}: another", f"{said} ended the mount of another layer: {named}")
     still = [point for point in after if isinstance(call, Remove) and call.layer in point.split("/")]
     if still and not kind.endswith("refused"):
         yield Broken(MOUNTS, f"{kind}: still", f"{said} left the layer mounted: {', '.join(still)}")
@@ -250,7 +294,7 @@ def files_broken(
     gone, came, changed = gone - own, came - own, changed - own
     short = sorted(path for path in came | gone if path.startswith(f"{_LINKS}/"))
     if links and len(short) <= 1:
-        gone, came = gone - set(short), came - set(short)
+        gone, came = gone - set(short), came - {*short, _LINKS}  # which may be made with the first short link
     for what, paths, finding in (
         ("removed", gone, FilesDiffer(gone=_uppermost(gone))),
         ("added", came, FilesDiffer(came=_uppermost(came))),
@@ -300,29 +344,30 @@ def files_of(home: str) -> dict[str, Entry] | None:
     pending = [""]
     device = os.stat(home).st_dev if os.path.isdir(home) else 0
     while pending:
-        directory = pending.pop()
-        try:
-            entries = list(os.scandir(os.path.join(home, directory)))
-        except OSError:
-            continue  # it went, or it never was
-        for entry in entries:
-            path = os.path.join(directory, entry.name)
-            if not _counts(path) or (path.count("/") == 1 and entry.name in _OF_MOUNTS):
+        above = pending.pop()
+        for entry in _entries(f"{home}/{above}"):
+            name = entry.name
+            if not above and (name.startswith(".") or name.endswith((".lock", ".json"))):
+                continue
+            if name in _OF_MOUNTS and above.count("/") == 1:
                 continue
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 if status.st_dev == device:
-                    found[path] = _entry(status)
+                    found[above + name] = _entry(status)
                     if stat.S_ISDIR(status.st_mode):
-                        pending.append(path)
+                        pending.append(f"{above}{name}/")
         if len(found) > _ENTRIES:
             return None
     return found
 
 
-def _counts(path: str) -> bool:
-    first = path.split("/", 1)[0]
-    return not first.startswith(".") and not first.endswith((".lock", ".json"))
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []  # it went, or it never was
 
 
 def _entry(status: os.stat_result) -> Entry:

@@ -42,6 +42,7 @@ from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
+from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.trees import Node, Snapshot
 
@@ -230,6 +231,9 @@ class RecordedStore:
 
     def expected(self, layer_id: str) -> Snapshot:
         return self._trees[layer_id].snapshot()
+
+    def fitted(self, layer_id: str, operations: Iterable[ops.Operation]) -> tuple[ops.Operation, ...]:
+        return fit(self._trees[layer_id].copy(), operations)
 
     def observed(self, layer_id: str) -> Snapshot:
         root = self.do(Get(layer_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def mounts() -> list[Mount]:
     return [_parsed(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
 
 
+@functools.lru_cache(maxsize=1024)  # most lines are those of the last look
 def _parsed(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
     _, _, device, root, point, options, *tags = before.split(b" ")

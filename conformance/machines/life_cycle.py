@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import assert_never
 
 from hypothesis import strategies as st
@@ -150,8 +151,10 @@ class LifeCycle:
 
     def take(self, turn: Turn) -> None:
         """Take a turn, and record it, so that it can be taken again without hypothesis."""
-        self._bench.drew(turn)
         lived = self._stores[turn.which % len(self._stores)]
+        if isinstance(turn, WriteLayer):
+            turn = replace(turn, done=lived.store.fitted(lived.pick(turn.number), turn.done))
+        self._bench.drew(turn)
         match turn:
             case HoldLayer():
                 self._hold(lived, lived.pick(turn.number))

@@ -67,6 +67,19 @@ class Tree:
         other._next = self._next
         return other
 
+    def copy(self) -> Tree:
+        """The same tree, to try something in."""
+        other = self.child()
+        other._fresh = set(self._fresh)
+        return other
+
+    def permits(self, operation: ops.Operation) -> bool:
+        """Whether an operation may succeed."""
+        try:
+            return self.expect(operation).done
+        except Unspecified:
+            return False
+
     def snapshot(self) -> Snapshot:
         """The tree as a value, without its root."""
         groups: dict[int, set[bytes]] = {}
@@ -79,8 +92,7 @@ class Tree:
 
     def expect(self, operation: ops.Operation) -> Outcome:
         """What may come of an operation, without doing it; raises Unspecified."""
-        trial = self.child()
-        trial._fresh = set(self._fresh)
+        trial = self.copy()
         try:
             trial.apply(operation)
         except Refused as refused:

@@ -65,6 +65,29 @@ BOUNDARIES: Final = (
         "a-lower-directory-moved",  # a kernel may refuse this with EXDEV
         ((_mkdir(b"d"), _file(b"d/f"), _mkdir(b"d/e")), (ops.Rename(b"d", b"t"),)),
     ),
+    Case(
+        "OVL-APPLY-ROUND-TRIP",
+        "deletions-of-every-kind",
+        (
+            (
+                *(_file(path) for path in (b"f", b"g", b"h", b"again")),
+                *(_mkdir(path) for path in (b"d", b"d/d", b"empty", b"stays", b"other", b"other/d")),
+                *(_file(path) for path in (b"d/f", b"d/d/f", b"stays/f", b"stays/g", b"other/d/f")),
+                ops.MakeSymlink(b"s", b"d"),
+                ops.MakeFifo(b"p", 0o600),
+                ops.MakeHardLink(b"stays/link", b"stays/g"),
+            ),
+            (
+                *(
+                    ops.Unlink(path)
+                    for path in (b"f", b"s", b"p", b"stays/f", b"stays/link", b"other/d/f", b"again")
+                ),
+                ops.RemoveDirectory(b"empty"),
+                ops.RemoveTree(b"d"),
+            ),
+            (ops.Unlink(b"g"), _file(b"again", b"once more"), ops.Unlink(b"stays/g"), ops.RemoveTree(b"other")),
+        ),
+    ),
     Case("OVL-APPLY-FILE-TIMES", "of-every-kind", (_KINDS_OF_OLD, (ops.SetTimes(b"s", _LATER),)), times="files"),
     Case(
         "OVL-OPAQUE-DEEP",

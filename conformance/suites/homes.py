@@ -10,6 +10,7 @@ from conformance.harness.assertions import nothing
 from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Remove
 from conformance.history.findings import FilesDiffer
+from conformance.operations import ops
 
 
 def everything_below(directory: str) -> set[str]:
@@ -65,3 +66,14 @@ def _counts(store: Store, path: str) -> bool:
     # Locks and books of its own are the driver's business; layers and short links are everybody's.
     first = path.removeprefix(store.home + "/").split("/")[0]
     return not first.startswith(".") and not first.endswith((".lock", ".json"))
+
+
+def chain_with_few_files(store: Store, lowers: int) -> str:
+    """A layer with so many lowers; the lowest, the one in the middle and the uppermost of them have a file."""
+    store.note(f"create layer-0 to layer-{lowers}, each on the one before")
+    parent = ""
+    for number in range(lowers + 1):
+        parent = store.create(f"layer-{number}", parent)
+        if number in (0, lowers // 2, lowers - 1):
+            store.change(parent, [ops.CreateFile(b"file-%d" % number, b"%d" % number, 0o644)])
+    return parent

@@ -288,9 +288,12 @@ def test_a_file_and_then_its_whiteout(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-AFTER")
 @pytest.mark.parametrize("hidden", [".wh.d", "d/.wh.d"])
-def test_a_deep_file_and_then_the_whiteout_of_a_directory_above(bench: Bench, hidden: str) -> None:
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+def test_a_deep_file_and_then_the_whiteout_of_a_directory_above(bench: Bench, hidden: str, filled: bool) -> None:
     """The directories between have no entries, and hold nothing of the parent's afterwards."""
     with child_of_standard(bench) as store:
+        if filled:  # what an archive brought is not all that the layer holds then
+            store.change("child", [ops.CreateFile(b"own", b"own", 0o644)])
         store.applied("child", [archives.file("d/d/new/deep", b"new"), archives.whiteout(hidden)])
         gone = (b"d/d/a", b"d/a") if hidden == ".wh.d" else (b"d/d/a",)
         store.shows_files("child", {b"d/d/new/deep": b"new"}, gone=gone)

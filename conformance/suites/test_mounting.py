@@ -43,6 +43,19 @@ def test_a_layer_is_mounted_once_and_until_the_last_put(bench: Bench) -> None:
             nothing_mounted(store, "after a put that was not refused")
 
 
+@pytest.mark.requirement("OVL-MOUNT-ONCE")
+def test_a_mount_has_dozens_of_users(bench: Bench) -> None:
+    with bench.store() as store:
+        two_layers(store)
+        paths = [store.do(Get("layer-1")) for _ in range(40)]
+        equal("the paths of one layer", set(paths), {paths[0]})
+        for _ in range(39):
+            store.do(Put("layer-1"))
+        mounted_once(store, paths[0])
+        tree_stays(paths[0], "with one get of 40 not put yet")
+        store.do(Put("layer-1"))
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LAST-PUT")
 def test_an_open_file_keeps_nothing_mounted(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from conformance.history.calls import Reopen, Status
 from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
-from conformance.suites.homes import unchanged_on_disk
+from conformance.suites.homes import chain_with_few_files, unchanged_on_disk
 from conformance.suites.openings import FALSE_WORDS, TRUE_WORDS, backing_filesystem, refused
 
 
@@ -57,6 +57,22 @@ def test_a_home_behind_a_symlink_is_the_same_home(bench: Bench) -> None:
                 store.shows_model(layer_id)
         now = namespace.mounts_below(store.directory)
         between(f"how many mounts there are after two openings more ({now})", len(now), 0, len(mounts))
+
+
+@pytest.mark.requirement("OVL-OPEN-SYMLINK")
+@pytest.mark.parametrize("lowers", [2, 30])
+def test_a_long_chain_behind_a_symlink(bench: Bench, lowers: int) -> None:
+    def linked(directory: Path) -> Path:
+        real = directory / ("r" * 200)
+        real.mkdir()
+        (directory / "link").symlink_to(real.name)
+        return directory / "link"
+
+    with bench.store(path=linked) as store:
+        store.note("a home that is reached through a symlink")
+        top = chain_with_few_files(store, lowers)
+        store.change(top, [ops.Unlink(b"file-0")])
+        store.shows_model(top)
 
 
 @pytest.mark.quick

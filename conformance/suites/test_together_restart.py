@@ -10,6 +10,7 @@ import pytest
 
 from conformance.harness.assertions import equal, nothing, same_names, same_tree
 from conformance.harness.bench import Bench, Store
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
@@ -44,8 +45,8 @@ def try_to_remove(store: Store, layer_id: str) -> None:
 @pytest.mark.requirement("OVL-RESTART-LINK-EMPTY")
 @pytest.mark.parametrize(
     "content",
-    ["", "\n", ".", "../layer-0", "a/b", "x" * 300],
-    ids=["empty", "newline", "dot", "up", "slash", "long"],
+    ["", "\n", ".", "../layer-0", "a/b", "x" * 300, "\u00e4" * 13, "A" * 27],
+    ids=["empty", "newline", "dot", "up", "slash", "long", "no-ascii", "one-more"],
 )
 def test_a_malformed_link_harms_no_other(bench: Bench, content: str) -> None:
     needs_link_files(bench)
@@ -107,10 +108,10 @@ def test_a_cut_lower_shows_no_half_layer(bench: Bench, keep: int) -> None:
 
 
 @pytest.mark.requirement("OVL-RESTART-LOWER-ASTRAY")
-@pytest.mark.parametrize("way", ["lower-absolute", "lower-dots", "short-link"])
+@pytest.mark.parametrize("way", ["lower-absolute", "lower-dots", "short-link", "short-link-dots"])
 def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
     name = "lower"
-    if way == "short-link":
+    if way.startswith("short-link"):
         needs_short_links(bench)
     else:
         name = chain_file(bench)
@@ -131,6 +132,11 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
             "lower-absolute": written(file, bytes(outside)),
             "lower-dots": written(file, b"l/" + astray if name == "lower" else as_id),
             "short-link": [ops.Unlink(b"l/{link:layer-1}"), ops.MakeSymlink(b"l/{link:layer-1}", astray)],
+            # As a link to the tree of a layer whose id is "..".
+            "short-link-dots": [
+                ops.Unlink(b"l/{link:layer-1}"),
+                ops.MakeSymlink(b"l/{link:layer-1}", b"../../diff"),
+            ],
         }
         harmed(store, f"make {way} of layer-2 lead to {outside}", harm[way])
         shown = store.may_show("layer-2")
@@ -140,6 +146,39 @@ def test_nothing_leads_out_of_the_store(bench: Bench, way: str) -> None:
         try_to_remove(store, "layer-2")
         finding = FilesDiffer(gone=("outside/host",), where="directory")
         equal("whether 'outside/host' is there after the removal", (outside / "host").exists(), True, finding)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-RESTART-LAYER-GONE")
+def test_a_missing_layer_harms_no_other(bench: Bench) -> None:
+    with bench.store() as store:
+        three_layers(store)
+        harmed(store, "remove the directory of layer-2", [ops.RemoveTree(b"layer-2")])
+        for layer_id in ("layer-0", "layer-1", "beside"):
+            store.shows_model(layer_id)
+        store.create("later", "layer-1")
+        store.change("later", [ops.Unlink(b"one")])
+        if bench.has("diff"):
+            store.diff_holds("later", ".wh.one")
+        store.do(Remove("later"))
+        try_to_remove(store, "layer-2")
+        store.do(Reopen())
+        store.shows_model("layer-1")
+
+
+@pytest.mark.requirement("OVL-RESTART-VOLATILE")
+def test_the_mark_of_a_volatile_mount_shows_no_half_layer(bench: Bench) -> None:
+    """overlayfs.rst: the kernel refuses to mount a work directory with the directory incompat/volatile."""
+    with bench.store() as store:
+        home = three_layers(store)
+        if not (home / "layer-2" / "work" / "work").is_dir():
+            not_applicable("the layer's overlay keeps no work directory in HOME/ID/work")
+        mark = [ops.MakeDirectory(b"layer-2/work/work/incompat" + below, 0o700) for below in (b"", b"/volatile")]
+        harmed(store, "put the mark of a volatile mount into the work directory of layer-2", mark)
+        whole_or_refused(store, "layer-2")
+        store.shows_model("layer-1")
+        store.shows_model("beside")
+        try_to_remove(store, "layer-2")
 
 
 @pytest.mark.quick

@@ -302,3 +302,24 @@ class MountSortsManyLowers(Patched):
             return plan
         ordered = dataclasses.replace(args[0], lowers=tuple(sorted(args[0].lowers)))
         return original(ordered, *args[1:], **kwargs)
+
+
+@mutant(breaks=("OVL-CHAIN-129-REFUSED",), source="derived: depths that are kept in memory", hard=True)
+class DepthIsCountedSinceOpening(Patched):
+    """A home that has layers when it is opened has no limit, as their depths are not known."""
+
+    limited: dict[int, bool] = {}  # noqa: RUF012 - of all openings
+
+    @staticmethod
+    @replaces(layers.LayerStore.chain_above)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look at the limit, if this opening's first layer has no parent."""
+        store = args[0]
+        limited = DepthIsCountedSinceOpening.limited.setdefault(id(store), len(os.listdir(f"{store._home}/l")) == 1)
+        if limited:
+            return original(*args, **kwargs)
+        layers.MAX_LOWERS, before = 4096, layers.MAX_LOWERS  # type: ignore[misc]  # as if it were another constant
+        try:
+            return original(*args, **kwargs)
+        finally:
+            layers.MAX_LOWERS = before  # type: ignore[misc]

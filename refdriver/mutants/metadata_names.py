@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from refdriver import mounts
+from refdriver import driver, mounts
 from refdriver.archive import tarformat
+from refdriver.linux import libc
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -120,4 +121,30 @@ class DiffTruncatesTargetsTo512(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Cut it."""
         args[0].target = args[0].target[:512]
+        return original(*args, **kwargs)
+
+
+@mutant(breaks=("OVL-NAMES-HOME",), source="moby/moby#40939: the relative form", hard=True)
+class RelativeMountEscapesItsDirectory(Patched):
+    """The directory that relative paths begin at is escaped like an option, so that there is none of that name."""
+
+    @staticmethod
+    @replaces(mounts._mount_from)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Escape it."""
+        return original(mounts.escape(args[0]), *args[1:], **kwargs)
+
+
+@mutant(breaks=("OVL-NAMES-LAYER-IDS",), source="derived: an id that begins another", hard=True)
+class RemoveUnmountsWhatBeginsAlike(Patched):
+    """A layer that is removed takes the mounts of all ids with it that begin as its own."""
+
+    @staticmethod
+    @replaces(driver.Driver.remove)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Unmount them first."""
+        self, layer_id = args
+        for name in self._mounts.mounted_layers():
+            if name.startswith(layer_id):
+                libc.umount(self._mounts.target(self._layers.find(name)), libc.MNT_DETACH)
         return original(*args, **kwargs)

@@ -29,6 +29,18 @@ class ThirdGetIsNotCounted(Patched):
         return original(counts, layer_id, min(count, 2), **kwargs)
 
 
+@mutant(breaks=("OVL-MOUNT-ONCE",), source="derived: a count of five bits", hard=True)
+class CountIsFiveBitsWide(Patched):
+    """The 32nd user of a mount is the first again."""
+
+    @staticmethod
+    @replaces(refcounts.ReferenceCounts.store)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """So many at most."""
+        counts, layer_id, count = args
+        return original(counts, layer_id, (count - 1) % 31 + 1, **kwargs)
+
+
 @mutant(breaks=("OVL-MOUNT-LAST-PUT",), source="moby/moby#34948")
 class PutKeepsCountFile(Patched):
     """The note that a mount has several users stays when there is one left, so that the mount stays too."""

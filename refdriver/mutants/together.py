@@ -10,9 +10,36 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from refdriver import driver, layers, locks, staging, trees
+from refdriver import driver, errors, layermounts, layers, locks, staging, trees
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
+
+
+@mutant(breaks=("OVL-RESTART-LAYER-GONE",), source="containers/podman#24743: a check of all layers", hard=True)
+class OpeningRequiresEveryLayer(Patched):
+    """A home with a short link to a layer that is gone is not opened."""
+
+    @staticmethod
+    @replaces(driver.Driver._open)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look at each, when it is open."""
+        opened = original(*args, **kwargs)
+        links = f"{args[0]._home.path}/l"
+        for name in os.listdir(links):
+            os.stat(f"{links}/{name}")
+        return opened
+
+
+@mutant(breaks=("OVL-RESTART-VOLATILE",), source="derived: an error of mount(2) is taken for no matter", hard=True)
+class InvalidMountIsNone(Patched):
+    """A mount that the kernel calls invalid is left out, so that the layer's tree is what its mount point has."""
+
+    @staticmethod
+    @replaces(layermounts.LayerMounts._mount_overlay)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Go on."""
+        with contextlib.suppress(errors.MountFailed):
+            return original(*args, **kwargs)
 
 
 @mutant(

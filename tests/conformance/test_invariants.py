@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
+from conformance.drivers.processes import state_of
 from conformance.harness.invariants import FILES, MOUNTS, Broken, Found, files_broken, mounts_broken
 from conformance.history.calls import Call, Create, Exists, Get, Put, Remove
 
@@ -11,7 +16,8 @@ HOME = {"l": DIRECTORY, "one": DIRECTORY, "one/diff": DIRECTORY, "one/link": FIL
 
 
 def mounts(call: Call, before: list[str], after: list[str], kind: str = "done") -> list[str]:
-    return [one.kind.partition(": ")[2] for one in mounts_broken(call, kind, "it", before, after)]
+    found = mounts_broken(call, kind, "it", before, after, {"/h/a": "a", "/h/b": "b"})
+    return [one.kind.partition(": ")[2] for one in found]
 
 
 def files(call: Call, after: dict[str, tuple[int, ...]], kind: str = "done") -> list[str]:
@@ -24,7 +30,9 @@ def test_only_get_adds_a_mount_and_only_put_and_remove_end_one() -> None:
     assert mounts(Get("a"), ["/h/a"], ["/h/a", "/h/a"]) == ["twice"]
     assert mounts(Get("a"), [], ["/h/a"], "refused") == ["mounts"]
     assert mounts(Put("a"), ["/h/a"], []) == []
-    assert mounts(Put("a"), ["/h/a", "/h/b"], []) == ["unmounts"]
+    assert mounts(Put("a"), ["/h/a", "/h/b"], []) == ["unmounts", "another"]
+    assert mounts(Put("a"), ["/h/a", "/h/b"], ["/h/a"]) == ["another"]
+    assert mounts(Remove("a"), ["/h/unknown"], []) == []
     assert mounts(Exists("a"), ["/h/a"], []) == ["unmounts"]
     assert mounts(Remove("a"), ["/h/a/merged"], []) == []
     assert mounts(Remove("a"), ["/h/a/merged"], ["/h/a/merged"]) == ["still"]
@@ -33,6 +41,7 @@ def test_only_get_adds_a_mount_and_only_put_and_remove_end_one() -> None:
 def test_a_call_touches_its_own_layer_only() -> None:
     two = {"two": DIRECTORY, "two/diff": DIRECTORY, "l/TWO": FILE}
     assert files(Create("two"), HOME | two) == []
+    assert [*files_broken(Create("two"), "done", "it", {}, {"l": DIRECTORY} | two)] == []
     assert files(Create("two"), HOME | two | {"l/MORE": FILE}) == ["added"]
     assert files(Create("two"), HOME | two, "refused") == ["added"]
     assert files(Exists("one"), HOME | {"one/link": (*FILE[:-1], 1)}) == ["changed"]
@@ -47,3 +56,21 @@ def test_one_cause_is_reported_by_the_test_that_found_it() -> None:
     assert not found.is_news(Broken(FILES, "Get: added", "again"), second)
     assert found.is_news(Broken(FILES, "Get: added", "when it shrinks"), first)
     assert found.is_news(Broken(MOUNTS, "Get: added", "another"), second)
+
+
+def test_what_the_process_keeps_is_compared() -> None:
+    """The kernel and the host say it; a serving process's threads and signals are its runtime's business."""
+    own = state_of(os.getpid())
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    try:
+        thread.start()
+        more, serving = state_of(os.getpid()), state_of(os.getpid(), serves=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        stop.set()
+        thread.join()
+    assert more.threads == own.threads + 1
+    assert more.blocked == own.blocked | 1 << (signal.SIGUSR2 - 1)
+    assert (serving.threads, serving.blocked) == (0, 0)

@@ -121,7 +121,7 @@ class Started:
 
     def state(self) -> ProcessState:
         """What its process has just now, sockets apart; raises DriverFailed."""
-        return state_of(self._process.pid, sockets=False)
+        return state_of(self._process.pid, serves=True)
 
     def said(self) -> str:
         """The last that the plugin wrote to its standard output and error."""

@@ -85,6 +85,7 @@ class _Host:
     def __init__(self, module: str, name: str) -> None:
         self._module = module
         self._name = name
+        self._environment = dict(os.environ)
         self._openings: dict[int, _Opening] = {}
         self._calls: dict[str, Callable[..., Any]] = {
             "create": lambda driver, layer, parent: driver.create(layer, parent),
@@ -122,6 +123,13 @@ class _Host:
             if is_refusal(error) or (do == "describe" and isinstance(error, Exception)):
                 return {"refused": said}  # a module that cannot be imported is not judged
             return {"failed": f"{do} raised {said} (which is no refusal)", "detail": _traceback()}
+
+    def changed_variables(self) -> list[str]:
+        """The variables of the environment that are not as they were when the process began."""
+        now = dict(os.environ)
+        if now == self._environment:
+            return []
+        return sorted({name for name, _ in now.items() ^ self._environment.items()})
 
     def _done(self, do: str, on: int, arguments: dict[str, Any]) -> Any:
         match do:
@@ -274,7 +282,7 @@ def _serve(host: _Host, connection: socket.socket) -> None:
                 return
             request = json.loads(content)
             number = request.pop("number")
-            answer = host.answer(request)
+            answer = {**host.answer(request), "environment": host.changed_variables()}
             if os.getpid() != own:
                 os._exit(0)  # a child that the driver forked, and that came back from the call too
             content = json.dumps({"number": number, **answer}).encode("ascii")

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from conformance.drivers.processes import state_of
@@ -55,6 +56,7 @@ class Host:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._ended = False
+        self._environment: tuple[str, ...] = ()  # the variables that its last answer named as changed
         self._failure: DriverFailed | None = None
 
         def start(options: Options) -> list[str]:
@@ -100,6 +102,8 @@ class Host:
                 raise self._babbles(do, error) from None
         if answer.get("number") != number:
             raise self._babbles(do, "the answer to another call")
+        changed = answer.get("environment", [])
+        self._environment = tuple(map(str, changed)) if isinstance(changed, list) else ()
         return self._taken(do, answer)
 
     def _taken(self, do: str, answer: dict[str, Any]) -> Any:
@@ -191,7 +195,7 @@ class Host:
 
     def state(self) -> ProcessState:
         """What the process has just now; raises DriverFailed."""
-        return state_of(self.process.pid)
+        return replace(state_of(self.process.pid), environment=self._environment)
 
 
 def _frame(connection: socket.socket, deadline: float) -> dict[str, Any]:

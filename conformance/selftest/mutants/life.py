@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,16 @@ class ClosedDiffLeaksDescriptors(Faithful):
 
         inner.close = close
         return inner
+
+
+@mutant(breaks=("OVL-LIFE-NO-DESCRIPTORS",), source="moby/moby#23686: a goroutine for each diff", hard=True)
+class DiffLeavesThreadRunning(Faithful):
+    """A thread waits for each diff, for as long as the driver is open."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """Start one."""
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return self.inner.diff(layer_id, parent)
 
 
 @mutant(

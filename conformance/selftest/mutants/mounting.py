@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,28 @@ class PutNeverUnmounts(Faithful):
 
     def put(self, layer_id: str) -> None:
         """Keep the mount."""
+
+
+@mutant(breaks=("OVL-MOUNT-CWD",), source="derived: signals wait while a mount is made", hard=True)
+class RefusedGetLeavesSignalsBlocked(Faithful):
+    """Signals are blocked while a layer is mounted, and stay blocked when that fails."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Get, and let signals in again."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
+        path = str(self.inner.get(layer_id, *label))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return path
+
+
+@mutant(breaks=("OVL-MOUNT-CWD",), source="derived: a helper that is told by its environment", hard=True)
+class ApplySetsTmpdir(Faithful):
+    """The variable TMPDIR is set for what unpacks an archive, and stays."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """Set it."""
+        os.environ["TMPDIR"] = f"{self.home}/{layer_id}"
+        return int(self.inner.apply_diff(layer_id, parent, archive))
 
 
 @mutant(breaks=("OVL-MOUNT-EXTRA-PUT",), source="behaviour#extra-put; projectatomic/docker#330")

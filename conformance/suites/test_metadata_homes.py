@@ -1,0 +1,56 @@
+"""Paths of homes with special characters, and ids of layers that are much alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from conformance.harness.bench import Bench
+from conformance.history.calls import Get, Put, Remove
+from conformance.operations import ops
+from conformance.operations.standard import STANDARD
+from conformance.suites.homes import chain_with_few_files
+from conformance.suites.mounts import nothing_mounted, tree_stays
+
+_SPECIAL = "a:b, c\\d"
+
+
+@pytest.mark.requirement("OVL-NAMES-HOME")
+@pytest.mark.parametrize("lowers", [2, 30])
+def test_special_characters_in_a_home_of_any_length(bench: Bench, lowers: int) -> None:
+    """Of a path of some 250 bytes, 2 lowers fit into a page by absolute paths, and 30 do not."""
+
+    def special(directory: Path) -> Path:
+        return directory / (_SPECIAL + "h" * 100) / ("h" * 50 + _SPECIAL)
+
+    with bench.store("origin", special) as store:
+        store.note(f"a home below a directory called {_SPECIAL!r} and more")
+        top = chain_with_few_files(store, lowers)
+        store.change(top, [ops.Unlink(b"file-0"), ops.CreateFile(b"new", b"new", 0o644)])
+        store.shows_model(top)
+
+
+# Each with one that it begins, ends, or is but for its case.
+_ALIKE = ("ab", "abc", "a", "b", "AB", "ab.", "ab-1", "0ab")
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-NAMES-LAYER-IDS")
+def test_ids_that_are_much_alike_are_of_different_layers(bench: Bench) -> None:
+    with bench.store() as store:
+        store.build([STANDARD])
+        for layer_id in _ALIKE:
+            store.create(layer_id, "layer-0")
+            store.change(layer_id, [ops.CreateFile(os.fsencode(f"of-{layer_id}"), b"", 0o644)])
+        roots = {layer_id: store.do(Get(layer_id)) for layer_id in _ALIKE if layer_id != "ab"}
+        store.shows_model("ab")
+        store.do(Remove("ab"))
+        for layer_id, root in roots.items():
+            tree_stays(root, f"of {layer_id}, which is held, after ab was removed,", f"of-{layer_id}")
+            store.shows_model(layer_id)
+            store.do(Put(layer_id))
+        store.create("ab", "layer-0")
+        store.shows_model("ab")
+        nothing_mounted(store, "after the last put")
