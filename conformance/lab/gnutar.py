@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ class NoAnswer(Exception):
     """GNU tar refuses the archive; the text is what it says."""
 
 
+@functools.cache
 def is_here() -> bool:
     """Whether the command tar is there, and is that of GNU."""
     if shutil.which("tar") is None:

@@ -210,10 +210,12 @@ _K_FIRST: Final = (Form(GNU, first="K"), Form(GNU, always=True, first="K"))
 NAMES: Final = (
     *_in_forms("names", _names((20, 98, 99)), [Form(V7)]),
     *_in_forms("names", _names(LENGTHS[:-2]), [Form(USTAR)]),
-    *_in_forms("names", _names(LENGTHS), [*_EVERY[1:], *_ALWAYS]),
+    *_in_forms("names", _names(LENGTHS), _EVERY[1:]),
+    *_in_forms("names", _names((20, 100)), _ALWAYS),
     _case("a name of 3000 bytes", Tarred(path_of(3000, b"long"), form=Form(PAX))),
     *_in_forms("targets", _targets((98, 99, 100)), [Form(V7), Form(USTAR)]),
-    *_in_forms("targets", _targets(_TARGETS), [*_EVERY[1:], *_ALWAYS, *_K_FIRST]),
+    *_in_forms("targets", _targets(_TARGETS), _EVERY[1:]),
+    *_in_forms("targets", _targets((20, 100)), _ALWAYS),
     *_in_forms("targets and names", _targets((101, 256), 200), [*_EVERY[1:], *_ALWAYS, *_K_FIRST]),
 )
 
@@ -292,11 +294,15 @@ ENDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """An archive of which no text says what a store makes of it: that is recorded, and judged by nobody."""
+    """An archive of which no text says what a store makes of it: that is recorded, and judged by nobody.
+
+    ``disputed`` says that Python's tarfile and GNU tar read it differently, or that one of them refuses it.
+    """
 
     name: str
     data: bytes
     needs_root: bool = False
+    disputed: bool = False
 
 
 _PIECE: Final = b"data" * 128
@@ -359,16 +365,16 @@ def _of_kind(kind: bytes) -> bytes:
 
 
 OPEN: Final = (
-    OpenCase("sparse, old GNU", _old_gnu_sparse() + _END),
-    OpenCase("sparse, 0.0", _SPARSE_0_0 + _END),
-    OpenCase("sparse, 0.1", _SPARSE_0_1 + _END),
-    OpenCase("sparse, 1.0", _SPARSE_1_0 + _END),
+    OpenCase("sparse old GNU", _old_gnu_sparse() + _END),
+    OpenCase("sparse 0.0", _SPARSE_0_0 + _END),
+    OpenCase("sparse 0.1", _SPARSE_0_1 + _END),
+    OpenCase("sparse 1.0", _SPARSE_1_0 + _END),
     OpenCase("type 7 (contiguous)", _of_kind(b"7")),
-    OpenCase("type D (GNU directory)", _of_kind(b"D")),
-    OpenCase("type V (GNU label)", archive_of([Tarred(b"label", b"V", form=Form(GNU)), LAST])),
-    OpenCase("type A (of a vendor)", _of_kind(b"A")),
-    OpenCase("type 8 (reserved)", _of_kind(b"8")),
-    OpenCase("a file with a slash, ustar", archive_of([Tarred(b"slash/"), LAST])),
+    OpenCase("type D (GNU directory)", _of_kind(b"D"), disputed=True),
+    OpenCase("type V (GNU label)", archive_of([Tarred(b"label", b"V", form=Form(GNU)), LAST]), disputed=True),
+    OpenCase("type A (of a vendor)", _of_kind(b"A"), disputed=True),
+    OpenCase("type 8 (reserved)", _of_kind(b"8"), disputed=True),
+    OpenCase("a file with a slash", archive_of([Tarred(b"slash/"), LAST]), disputed=True),
     OpenCase("a time in a global header", global_header(((b"mtime", b"1"),)) + archive_of([Tarred(b"f"), LAST])),
     OpenCase(
         "an owner in a global header",
@@ -377,15 +383,20 @@ OPEN: Final = (
     ),
     OpenCase("a time of 2^34", archive_of([Tarred(b"f", mtime=2**34 * 10**9, form=Form(PAX)), LAST])),
     OpenCase("a time before 1970", archive_of([Tarred(b"f", mtime=-5 * 10**9, form=Form(GNU)), LAST])),
-    OpenCase("a fraction before 1970", archive_of([Tarred(b"f", mtime=-1_500_000_000, form=Form(PAX)), LAST])),
+    OpenCase(
+        "a fraction before 1970",
+        archive_of([Tarred(b"f", mtime=-1_500_000_000, form=Form(PAX)), LAST]),
+        disputed=True,
+    ),
     OpenCase("a time without digits behind its point", _timed(b"5.")),
-    OpenCase("a time without digits before its point", _timed(b".5")),
-    OpenCase("a time with a plus", _timed(b"+5")),
+    OpenCase("a time without digits before its point", _timed(b".5"), disputed=True),
+    OpenCase("a time with a plus", _timed(b"+5"), disputed=True),
     OpenCase(
         "two extended headers",
         pax_header(records_of([(b"mtime", b"5")]))
         + pax_header(records_of([(b"path", b"second")]))
         + archive_of([Tarred(b"f"), LAST]),
+        disputed=True,
     ),
     OpenCase(
         "a name of pax and one of GNU",

@@ -86,6 +86,7 @@ def test_a_diff_is_given_up(bench: Bench, path: str) -> None:
         gives_up(bench, store, paths_of(bench)[path], (0, 1, 511, 512, 513, 20_000, 100_000))
 
 
+@pytest.mark.release
 @pytest.mark.requirement("OVL-DIFF-UNTOUCHED", "OVL-LIFE-NO-DESCRIPTORS", "OVL-MOUNT-CALLS")
 @given(data=st.data())
 def test_a_diff_is_given_up_anywhere(bench: Bench, data: st.DataObject) -> None:

@@ -14,7 +14,7 @@ from conformance.operations import readers
 from conformance.operations.tarforms import archive_of
 from conformance.operations.tarstrategies import archives
 from conformance.suites import tarcases
-from conformance.suites.tarcases import TarCase
+from conformance.suites.tarcases import OpenCase, TarCase
 
 CASES = [*tarcases.NAMES, *tarcases.KINDS, *tarcases.NUMBERS, *tarcases.RECORDS, *tarcases.SECOND_GLOBAL_HEADER]
 
@@ -39,7 +39,12 @@ def test_the_readers_agree_on_ends(data: bytes, tmp_path: Path) -> None:
     assert [entry.name for entry in one.entries] == [b"last"]
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@pytest.mark.parametrize("case", [one for one in tarcases.OPEN if not one.disputed], ids=lambda case: case.name)
+def test_the_readers_agree_on_what_is_not_disputed(case: OpenCase, tmp_path: Path) -> None:
+    assert readers.disagreement(*read_by_both(case.data, tmp_path)) == ""
+
+
+@settings(max_examples=50, deadline=None, database=None)
 @given(st.data())
 def test_the_readers_agree_on_what_is_drawn(data: st.DataObject) -> None:
     entries = data.draw(archives(privileged=True))
