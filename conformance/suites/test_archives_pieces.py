@@ -115,6 +115,7 @@ def gives_up(bench: Bench, store: Store, parent: str, places: Iterable[int]) -> 
     store.do(Remove("layer-2"))
 
 
+@pytest.mark.release  # a driver that makes the whole diff before its first byte needs 8 GiB for it
 @pytest.mark.requirement("OVL-DIFF-TAR")
 @pytest.mark.parametrize("size", [8**11 - 1, 8**11], ids=["8-GiB-less-1", "8-GiB"])
 def test_a_file_of_8_gib_has_its_size(bench: Bench, size: int) -> None:

@@ -277,18 +277,6 @@ class DiffStampsWhiteoutsWithNow(Patched):
         return original(member, **kwargs)
 
 
-@mutant(breaks=("OVL-DIFF-TAR",), source="pax(1): size, beyond eleven octal digits", hard=True)
-class DiffCutsSizesAt8Gib(Patched):
-    """A size that has no room in the header is written with what fits."""
-
-    @staticmethod
-    @replaces(tarformat.encode)
-    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Keep eleven octal digits."""
-        (member,) = args
-        return original(dataclasses.replace(member, size=member.size % 8**11), **kwargs)
-
-
 @mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="derived: a reader that wants less than a block", hard=True)
 class DiffLosesRestOfShortReads(Patched):
     """A read of less than a block takes the rest of the block along."""
