@@ -119,7 +119,7 @@ def gives_up(bench: Bench, store: Store, parent: str, places: Iterable[int]) -> 
 @pytest.mark.requirement("OVL-DIFF-TAR")
 @pytest.mark.parametrize("size", [8**11 - 1, 8**11], ids=["8-GiB-less-1", "8-GiB"])
 def test_a_file_of_8_gib_has_its_size(bench: Bench, size: int) -> None:
-    """Twelve octal digits do not say it. Only the beginning of the diff is read, and the file is a hole."""
+    """Eleven octal digits say one of the two. Only the beginning of the diff is read, and the file is a hole."""
     with bench.store() as store:
         store.needs_pieces(gives_up=True)
         store.build([STANDARD])
