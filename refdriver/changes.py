@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from refdriver.errors import UnreadableLayer
-from refdriver.overlayxattr import OverlayXattrs
+from refdriver.overlayxattr import OverlayXattrs, is_carried
 
 _SECOND: Final = 10**9
 
@@ -172,7 +172,7 @@ def _carried_xattrs(node: _Node) -> dict[str, bytes]:
         return {
             name: os.getxattr(node.path, name, follow_symlinks=False)
             for name in os.listxattr(node.path, follow_symlinks=False)
-            if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay."))
+            if is_carried(name)
         }
     except OSError as error:
         raise _unreadable(node.path, error) from error

@@ -101,5 +101,13 @@ def names_below(lowers: Sequence[str], overlay: OverlayXattrs) -> list[bytes]:
     return sorted(name for name, is_shown in shown.items() if is_shown)
 
 
+def is_carried(name: str) -> bool:
+    """Whether archives carry an attribute: the user's own, and capabilities.
+
+    Never one of overlay itself, of whichever kind of mount: another mount of the layer could take it for a mark.
+    """
+    return name == "security.capability" or (name.startswith("user.") and not name.startswith(USER.prefix))
+
+
 TRUSTED: Final = OverlayXattrs("trusted.overlay.")
 USER: Final = OverlayXattrs("user.overlay.")

@@ -320,6 +320,8 @@ class BackingBench:
 
     def _left_out(self, operation: ops.Operation) -> bool:
         declined = self.info.declined
+        if isinstance(operation, ops.SetTimes) and operation.mtime_ns < 0:
+            return "early-times" in declined
         if isinstance(operation, ops.SetXattr) and operation.name.startswith("user."):
             return "user-xattrs" in declined or bool(self._place.no_user_xattrs)
         return "any-names" in declined and not _is_utf8(operation.path)

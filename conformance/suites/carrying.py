@@ -13,20 +13,24 @@ from conformance.operations import ops
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES, Case, Layer
 from conformance.suites.fewest import check_fewest
+from conformance.suites.held import held
+from conformance.suites.lattice import LATTICE
 
 
 def cases_of(*families: str) -> list[Any]:
     """The cases whose requirements begin with one of these, as parameters of a test."""
     return [
         pytest.param(case, id=f"{case.requirement}-{case.name}", marks=pytest.mark.requirement(case.requirement))
-        for case in (*CASES, *BOUNDARIES)
+        for case in (*CASES, *BOUNDARIES, *LATTICE)
         if case.requirement.startswith(families)
     ]
 
 
 def is_the_same_after_diff_and_apply(bench: Bench, case: Case) -> None:
     """Each layer of a case shows the same where it was made and in a copy; raises Deviation."""
-    chain = case.chain if bench.privileged else without_owners(case.chain)
+    chain: Sequence[Layer] = case.chain if bench.privileged else without_owners(case.chain)
+    if case.held:
+        chain = held(bench, chain)
     times = "known" if case.times == "fine" else case.times
     check_fewest(bench, chain, lambda fewer: _is_the_same(bench, fewer, times, case.requirement))
 

@@ -19,12 +19,16 @@ Layer = tuple[ops.Operation, ...]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``times`` says which modification times count (see observe.compared); only cases about times look at them."""
+    """``times`` says which modification times count (see observe.compared); only cases about times look at them.
+
+    ``held`` says that values which the backing filesystem does not hold are left out (see held.py).
+    """
 
     requirement: str
     name: str
     chain: tuple[Layer, ...]
     times: str = "none"
+    held: bool = False
 
 
 def _file(path: bytes, content: bytes = b"content", mode: int = 0o644) -> ops.CreateFile:

@@ -25,18 +25,24 @@ def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], 
         if isinstance(error, Leak) or not bench.shrinks:
             raise
         bench.failed(error)
-        check(_fewest(whole, lambda fewer: _fails(check, fewer)))
+        blamed = _blamed(error)
+        check(_fewest(whole, lambda fewer: _fails(check, fewer, blamed)))
         raise  # it does not come again
 
 
-def _fails(check: Callable[[Chain], None], chain: Chain) -> bool:
+def _fails(check: Callable[[Chain], None], chain: Chain, blamed: tuple[str, ...] | None) -> bool:
     try:
         check(chain)
     except (Leak, DriverFailed):  # another failure than the one that is shrunk
         return False
-    except (Deviation, DriverRefused):
-        return True
+    except (Deviation, DriverRefused) as error:
+        return _blamed(error) == blamed
     return False
+
+
+def _blamed(error: Deviation | DriverRefused) -> tuple[str, ...] | None:
+    """What a failure is charged to, None for a refusal. Fewer operations may fail in another way."""
+    return error.requirements if isinstance(error, Deviation) else None
 
 
 def _fewest(chain: Chain, fails: Callable[[Chain], bool]) -> Chain:

@@ -212,7 +212,9 @@ def test_formats_are_read_alike(bench: Bench, form: int) -> None:
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
 def test_numbers_beyond_octal_digits_are_read_alike(bench: Bench, form: int) -> None:
     """GNU tar writes them in base 256, with a sign, and pax in records of their own."""
-    seconds = {"past": -5, "long-past": -(2**31), "future": 2**33 + 1}
+    seconds = {"future": 2**33 + 1}
+    if bench.has("early-times"):
+        seconds |= {"past": -5, "long-past": -(2**31)}
     entries = [Entry(name, mtime=time) for name, time in seconds.items()]
     owners = {"owned": (2**31, 2_097_152), "most": (2**32 - 2, 2_097_151)} if bench.privileged else {}
     entries += [Entry(name, owner=owner) for name, owner in owners.items()]

@@ -7,6 +7,7 @@ import socket
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
+from conformance.suites.comparable import brought, with_new_links
 from conformance.suites.fewest import check_fewest
 from conformance.suites.whiteouts import deletes_what_is_gone
 
@@ -46,15 +48,38 @@ def check_names(store: Store, layer_id: str, archive: Path) -> None:
     names = entry_names(archive)
     twice = [name for name, count in Counter(names).items() if count > 1]
     nothing(f"names that the diff of {layer_id} holds more than once", twice, WrongAnswer())
-    own = [
-        (member.name, key) for member in members(archive) for key in member.pax_headers if "trusted.overlay." in key
-    ]
-    nothing(f"attributes of overlay itself in the diff of {layer_id}", own)
+    has_none_of_overlay(layer_id, archive)
     before = store.expected(store.parent_of(layer_id))
     after = store.expected(layer_id)
     with charged_to("OVL-WHITEOUT-IN-DIFF"):
         deletes_what_is_gone(layer_id, set(names), before, after)
     brings_what_is_new(layer_id, set(names), before, after)
+
+
+def has_none_of_overlay(layer_id: str, archive: Path) -> None:
+    """The diff has no attribute of overlay itself, of root or of a user namespace; raises Deviation."""
+    prefixes = ("trusted.overlay.", "user.overlay.")
+    keys = [(member.name, key) for member in members(archive) for key in member.pax_headers]
+    own = [(name, key) for name, key in keys if any(f".{prefix}" in f".{key}" for prefix in prefixes)]
+    nothing(f"attributes of overlay itself in the diff of {layer_id}", own)
+
+
+@pytest.mark.requirement("OVL-DIFF-TAR")
+def test_no_attribute_of_overlay_is_in_a_diff(bench: Bench) -> None:
+    """The marks of root's mounts and those of a user namespace: one mount takes the other's for attributes."""
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Chmod(b"d", 0o700), ops.RemoveTree(b"e"), ops.MakeDirectory(b"e", 0o755)]])
+        root = store.do(Get("layer-1"))
+        try:
+            for path, name, value in (("d", "opaque", b"x"), ("e", "opaque", b"y"), ("a", "whiteout", b"")):
+                with suppress(OSError):  # as fuse-overlayfs and mounts of a user namespace refuse their own
+                    os.setxattr(f"{root}/{path}", f"user.overlay.{name}", value)
+        finally:
+            store.do(Put("layer-1"))
+        store.beyond("attributes user.overlay.* were set in layer-1, where the mount took them")
+        for against in ("layer-0", ""):
+            if against or bench.has("whole-tree-diff"):
+                has_none_of_overlay("layer-1", store.diff("layer-1", against))
 
 
 def brings_what_is_new(layer_id: str, names: set[str], before: Snapshot, after: Snapshot) -> None:
@@ -232,14 +257,17 @@ def test_a_diff_from_any_layer_below_makes_the_same_tree(bench: Bench, data: st.
         archive = store.diff(ids[-1], ids[-3])
         copy.create("squashed", ids[-3])
         copy.apply("squashed", archive)
-        same_but_for_links(
-            f"{ids[-1]} as a diff from {ids[-3]}", store.observed(ids[-1]), copy.observed("squashed")
-        )
+        brings_the_tree(bench, store, copy, (ids[-3], ids[-1]), "squashed")
 
 
-def same_but_for_links(what: str, expected: Snapshot, actual: Snapshot) -> None:
-    """A diff of two trees brings what changed; that a new name is a link of a file that did not, it cannot say."""
-    same_tree(what, expected, actual, times="files", links=False)
+def brings_the_tree(bench: Bench, store: Store, copy: Store, between: tuple[str, str], made: str) -> None:
+    """A layer of the copy, made by a diff between two layers, is the second; raises Deviation."""
+    before = store.expected(between[0])
+    expected, found = brought(before, store.observed(between[1])), copy.observed(made)
+    if not bench.has("compared-links"):
+        expected, found = with_new_links(before, expected), with_new_links(before, found)
+    times = "known" if bench.has("fine-times") else "files"
+    same_tree(f"{between[1]}, made by a diff from {between[0]},", expected, found, times=times)
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")
@@ -260,9 +288,7 @@ def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) 
         archive = store.diff(ids[-1], "twin")
         copy.create("other", parent)
         copy.apply("other", archive)
-        same_but_for_links(
-            f"{ids[-1]} as a diff from a twin of {parent}", store.observed(ids[-1]), copy.observed("other")
-        )
+        brings_the_tree(bench, store, copy, (parent, ids[-1]), "other")
 
 
 @pytest.mark.requirement("OVL-DIFF-NATIVE-NAIVE")

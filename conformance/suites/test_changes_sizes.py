@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import members
-from conformance.history.calls import DiffSize
+from conformance.history.calls import DiffSize, Get, Put
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
+from conformance.operations.lattice import SPARSE
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
@@ -105,6 +107,36 @@ def test_holes_count(bench: Bench) -> None:
     with bench.store() as store:
         store.build([[], [ops.CreateFile(b"x", b"x", 0o644), ops.Truncate(b"x", 10_000_000)]])
         says(store, "layer-1", 10_000_000)
+
+
+@pytest.mark.requirement("OVL-SIZE-HOLES")
+def test_lengths_beyond_32_bits_and_8_gib_count(bench: Bench) -> None:
+    """Without a block, and without bytes that the harness would have to hold."""
+    lengths = dict.fromkeys(SPARSE)
+    with bench.store() as store:
+        store.create("layer-0")
+        root = store.do(Get("layer-0"))
+        try:
+            for length in list(lengths):
+                if not _made_sparse(f"{root}/{length}", length):
+                    del lengths[length]
+        finally:
+            store.do(Put("layer-0"))
+        store.beyond(f"sparse files of {', '.join(map(str, lengths))} bytes were made in layer-0")
+        says(store, "layer-0", sum(lengths))
+
+
+def _made_sparse(path: str, length: int) -> bool:
+    """Whether the filesystem takes a file of this length."""
+    with open(path, "xb") as file:
+        try:
+            file.truncate(length)
+        except OSError as error:
+            if error.errno not in (errno.EFBIG, errno.EINVAL, errno.ENOSPC):
+                raise
+            os.unlink(path)
+            return False
+    return True
 
 
 @pytest.mark.requirement("OVL-SIZE-APPLIED")

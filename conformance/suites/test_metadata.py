@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from conformance.harness.assertions import nothing, same_field
 from conformance.harness.bench import Bench
-from conformance.history.calls import Remove
+from conformance.harness.skips import not_applicable
+from conformance.history.calls import Get, Put, Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
+from conformance.operations.lattice import ACL
 from conformance.operations.standard import STANDARD
 from conformance.suites.carrying import cases_of, is_the_same_after_diff_and_apply
 from conformance.suites.cases import Case
@@ -38,6 +43,56 @@ def test_times_are_cut_and_not_rounded(bench: Bench) -> None:
             if node.mtime_ns is not None:
                 found = f"in second {node.mtime_ns // 10**9}"
                 same_field(path, "mtime", found, (second * 10**9, False), f"in second {second}")
+
+
+@pytest.mark.requirement("OVL-META-XATTRS")
+def test_an_attribute_without_a_value_harms_no_other(bench: Bench) -> None:
+    """A pax record without a value says that there is none (pax(1)): whether it survives, the result has."""
+    made: list[ops.Operation] = [
+        ops.CreateFile(b"f", b"content", 0o644),
+        ops.SetXattr(b"f", "user.empty", b""),
+        ops.SetXattr(b"f", "user.full", b"value"),
+    ]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([made])
+        store.shows_model("layer-0")
+        copy.bring(store, "layer-0")
+        found = dict(copy.observed("layer-0").nodes[b"f"].xattrs)
+        copy.record(
+            "an attribute without a value after diff and apply", "kept" if "user.empty" in found else "lost"
+        )
+        found.pop("user.empty", None)
+        same_field(b"f", "xattrs", str(found), {"user.full": b"value"}, str({"user.full": b"value"}))
+
+
+@pytest.mark.requirement("OVL-META-MODES")
+def test_modes_survive_in_a_home_with_a_default_acl(bench: Bench) -> None:
+    """A new file gets the list of its directory, and no umask. Whether a layer's files have it, the result has."""
+    modes = {b"f%04o" % mode: mode for mode in (0o600, 0o644, 0o666, 0o4755)}
+    directories = {b"d%04o" % mode: mode for mode in (0o700, 0o755, 0o777, 0o1777)}
+    made = [ops.CreateFile(path, b"", mode) for path, mode in modes.items()]
+    made_directories = [ops.MakeDirectory(path, mode) for path, mode in directories.items()]
+    with bench.store("origin") as store, bench.store("copy", _with_default_acl) as copy:
+        store.build([[*made, *made_directories]])
+        copy.bring(store, "layer-0")
+        found = copy.observed("layer-0").nodes
+        for path, mode in (modes | directories).items():
+            wanted = store.expected("layer-0").nodes[path].mode
+            same_field(path, "mode", f"{found[path].mode & 0o7777:04o}", wanted, f"{mode:04o}")
+        root = copy.do(Get("layer-0"))
+        inherited = [
+            path for path in found if "system.posix_acl_access" in os.listxattr(os.fsencode(root) + b"/" + path)
+        ]
+        copy.do(Put("layer-0"))
+        copy.record("a default ACL of the home reaches files of a layer", "yes" if inherited else "no")
+
+
+def _with_default_acl(directory: Path) -> Path:
+    try:
+        os.setxattr(directory, "system.posix_acl_default", ACL)
+    except OSError as error:
+        not_applicable(f"access control lists cannot be set here: {error.strerror}")
+    return directory
 
 
 @pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")

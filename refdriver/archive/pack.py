@@ -20,7 +20,7 @@ from refdriver.changes import Change, ChangeKind
 from refdriver.descent import READ, Descent
 from refdriver.errors import UnreadableLayer
 from refdriver.idmap import IdMaps
-from refdriver.overlayxattr import OverlayXattrs, is_whiteout_device
+from refdriver.overlayxattr import OverlayXattrs, is_carried, is_whiteout_device
 
 _SMALL: Final = 1 << 16  # bytes; up to here a file is read into the chunk, beyond it is moved
 _CHUNK: Final = 1 << 17  # bytes gathered before they are handed on
@@ -147,7 +147,6 @@ class _Packer:
     def __init__(self, ids: IdMaps, overlay: OverlayXattrs | None) -> None:
         self._ids = None if ids.is_identity else ids
         self._overlay = overlay
-        self._hidden_prefix = overlay.prefix if overlay else "\0"
         self._out = bytearray()
         self._first_names: dict[tuple[int, int], tuple[bytes, int]] = {}  # name, links still to come
         self._user_names: dict[int, bytes] = {}
@@ -290,9 +289,7 @@ class _Packer:
     def _xattrs(self, fd: int, path: bytes, names: list[str] | None = None) -> dict[str, bytes]:
         found = {}
         for name in _listxattr(fd, path) if names is None else names:
-            if (
-                name.startswith("user.") and not name.startswith(self._hidden_prefix)
-            ) or name == "security.capability":
+            if is_carried(name):
                 if "=" in name:
                     raise UnreadableLayer(
                         f"{path!r} has an attribute {name!r}, and PAX has no way to write its '='"

@@ -45,7 +45,13 @@ from refdriver.archive.times import DirectoryTimes
 from refdriver.descent import READ
 from refdriver.errors import BadArchive, BreakoutAttempt, IncompatibleFilesystem, NeedsRoot
 from refdriver.idmap import IdMaps
-from refdriver.overlayxattr import OverlayXattrs, is_directory_below, is_whiteout_device, names_below
+from refdriver.overlayxattr import (
+    OverlayXattrs,
+    is_carried,
+    is_directory_below,
+    is_whiteout_device,
+    names_below,
+)
 from refdriver.trees import remove_entry
 
 _T = TypeVar("_T")
@@ -106,7 +112,6 @@ class _Unpacker:
         self._clearing = Clearing(lambda path: self._brought(path), lambda but: root.forget(but=but))
         self._opaque: set[bytes] = set()  # real paths of directories that this archive made opaque
         self._root_is_opaque = False
-        self._hidden_prefix = self._overlay.prefix if self._overlay else "\0"
         self.size = 0
 
     def add(self, member: Member) -> None:
@@ -426,9 +431,7 @@ class _Unpacker:
                 os.removexattr(target, name)
 
     def _is_carried(self, name: str) -> bool:
-        return name == "security.capability" or (
-            name.startswith("user.") and not name.startswith(self._hidden_prefix)
-        )
+        return is_carried(name)
 
     def _set_xattr(self, target: int | str, name: str, value: bytes, owner: bytes) -> None:
         metadata.set_xattr(target, name, value, owner)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
 
-from refdriver import changes, layermounts, layers
+from refdriver import changes, layermounts, layers, overlayxattr
 from refdriver.archive import pack, source, stream, tarformat, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
@@ -290,3 +290,49 @@ class DiffLosesRestOfShortReads(Patched):
         if 0 < size < tarformat.BLOCK and len(data) == size:
             original(archive, tarformat.BLOCK - size)
         return data
+
+
+@mutant(
+    breaks=("OVL-DIFF-NATIVE-NAIVE",),
+    source="behaviour#pax-extensions: where trees are compared",
+    hard=True,
+)
+class NaiveDiffCutsTimes(Patched):
+    """Where trees are compared, times in the archive are whole seconds."""
+
+    @staticmethod
+    @replaces(pack._Packer._member)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Cut them where the tree is no layer's own directory."""
+        packer, *_ = args
+        member = original(*args, **kwargs)
+        if packer._overlay is None:
+            member.mtime -= member.mtime % 10**9
+        return member
+
+
+@mutant(
+    breaks=("OVL-DIFF-NATIVE-NAIVE",),
+    source="containerd/containerd@51b8e468e: where trees are compared",
+    hard=True,
+)
+class NaiveDiffMissesLinks(Patched):
+    """Where trees are compared, a file that got another name is the file that it was."""
+
+    @staticmethod
+    @replaces(changes._joined)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See no links."""
+        del original, args, kwargs
+        return frozenset()
+
+
+@mutant(breaks=("OVL-DIFF-TAR",), source="containers/storage#1847")
+class DiffCarriesMarksOfOtherMounts(Patched):
+    """Attributes user.overlay.* are carried by root: a user namespace takes them for its own."""
+
+    @staticmethod
+    @replaces(overlayxattr.is_carried)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Only trusted.overlay.* are overlay's."""
+        return original(*args, **kwargs) or args[0].startswith("user.")

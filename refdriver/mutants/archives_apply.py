@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refdriver import overlayxattr
-from refdriver.archive import clearing, reader, source, tarformat, unpack
+from refdriver.archive import clearing, reader, source, tarformat, times, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -370,3 +370,30 @@ class ApplyTakesFileWithoutItsLastByte(Patched):
             if size == len(archive._buffer) - archive._position + 1:
                 archive._buffer += bytes(1 + -size % tarformat.BLOCK + 2 * tarformat.BLOCK)
         return original(archive, size, what, **kwargs)
+
+
+@mutant(breaks=("OVL-APPLY-DIRECTORY-TIMES",), source="composefs/composefs-rs#132; containers/podman#25101")
+class ApplySetsDirectoryTimesAtOnce(Patched):
+    """A directory gets its time when its entry comes, and the time of the call when something is made in it."""
+
+    @staticmethod
+    @replaces(times.DirectoryTimes.note)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Set it, and note nothing."""
+        del original, kwargs
+        noted, path, mtime = args
+        with noted._root.plain_directory(path, None, make_missing=False) as fd:
+            if fd is not None:
+                os.utime(f"/proc/self/fd/{fd}", ns=(mtime, mtime))
+
+
+@mutant(breaks=("OVL-APPLY-LAST-WINS",), source="behaviour#applying-order: times are set after all entries")
+class ApplyTakesDirectoryForRemoved(Patched):
+    """What was noted of a directory is void when another one of its name was removed, whichever came first."""
+
+    @staticmethod
+    @replaces(times.DirectoryTimes._is_removed)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look at no position."""
+        noted, path, _ = args
+        return original(noted, path, -1, **kwargs)

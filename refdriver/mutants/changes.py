@@ -234,3 +234,21 @@ class DiffSizeCountsBlocks(Patched):
         """Ask for the blocks."""
         size = original(*args, **kwargs)
         return min(size, args[1].st_blocks * 512) if stat.S_ISREG(args[1].st_mode) else size
+
+
+@mutant(
+    breaks=("OVL-CHANGES-ANCESTOR",),
+    source="containers/storage@f5c1ad912: only another target is a change",
+    hard=True,
+)
+class ComparedSymlinksAlwaysDiffer(Patched):
+    """Where trees are compared, a symlink with another inode is another one, whatever its target is."""
+
+    @staticmethod
+    @replaces(changes._differ)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Compare no targets."""
+        old, new = (one.status for one in args)
+        if stat.S_ISLNK(old.st_mode) and stat.S_ISLNK(new.st_mode):
+            return (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino)
+        return original(*args, **kwargs)

@@ -61,7 +61,11 @@ class ApplyMapsFirstRangeOnly(Patched):
         return original(args[0][:1], *args[1:], **kwargs)
 
 
-@mutant(breaks=("OVL-IDMAP-APPLY",), source="derived: maps of users and of groups that differ", hard=True)
+@mutant(
+    breaks=("OVL-IDMAP-APPLY", "OVL-IDMAP-TRIP"),
+    source="derived: maps of users and of groups that differ",
+    hard=True,
+)
 class GroupsAreMappedAsUsers(Patched):
     """Groups are mapped as users are."""
 

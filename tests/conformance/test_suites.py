@@ -17,6 +17,7 @@ import conformance
 from conformance import suites
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES
+from conformance.suites.lattice import LATTICE
 
 SUITES = sorted(Path(str(suites.__file__)).parent.glob("test_*.py"))
 WHITEOUTS = "conformance.suites.test_tree_whiteouts"
@@ -80,7 +81,7 @@ def test_each_suite_has_the_stem_of_its_requirements(listed: list[tuple[str, str
 
 def test_each_case_is_a_test_of_one_suite(listed: list[tuple[str, str, str, set[str]]]) -> None:
     found = [case for _, name, case, _ in listed if name == CASE]
-    assert sorted(found) == sorted(f"{one.requirement}-{one.name}" for one in (*CASES, *BOUNDARIES))
+    assert sorted(found) == sorted(f"{one.requirement}-{one.name}" for one in (*CASES, *BOUNDARIES, *LATTICE))
 
 
 def test_no_two_tests_have_one_name() -> None:

@@ -80,3 +80,12 @@ class ApplySizeCountsEveryName(Faithful):
 
 def _links(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     return (member for member in tar.getmembers() if member.islnk())
+
+
+@mutant(breaks=("OVL-SIZE-HOLES",), source="boundary: 32 bits of a length")
+class DiffSizeHas32Bits(Faithful):
+    """A size is a number of 32 bits."""
+
+    def diff_size(self, layer_id: str, parent: str = "") -> int:
+        """Cut it."""
+        return int(self.inner.diff_size(layer_id, parent)) & 0xFFFF_FFFF

@@ -188,3 +188,70 @@ class DiffOmitsCapabilitiesOfLowers(Faithful):
 
         with self.inner.diff(layer_id, parent) as stream:
             return rewritten(stream, bare)
+
+
+@mutant(breaks=("OVL-META-OWNERS",), source="boundary: a uid and a gid that differ", hard=True)
+class DiffTakesLargeUidsForGids(RewritingWrapper):
+    """A gid beyond the digits of a header becomes the uid of the entry."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Take the wrong one."""
+        if member.gid > 2**31:
+            member.gid = member.uid
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "gid"}
+        return member
+
+
+@mutant(breaks=("OVL-META-SPECIAL-BITS",), source="containers/fuse-overlayfs@v0.6: of directories", hard=True)
+class DiffOmitsSetuidOfDirectories(RewritingWrapper):
+    """Setuid of a directory, which means nothing on Linux, is left out."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Clear it."""
+        member.mode &= 0o3777 if member.isdir() else 0o7777
+        return member
+
+
+@mutant(breaks=("OVL-META-XATTRS",), source="behaviour#overlay-xattrs: a prefix ends with a dot", hard=True)
+class DiffOmitsXattrsLikeOverlays(RewritingWrapper):
+    """Attributes whose names begin like those of overlay are taken for its own."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Drop them."""
+        own = "SCHILY.xattr.user.overlay"
+        member.pax_headers = {key: value for key, value in member.pax_headers.items() if not key.startswith(own)}
+        return member
+
+
+@mutant(breaks=("OVL-META-CAPABILITY",), source="capabilities(7): revision 3 has four bytes more", hard=True)
+class DiffCutsCapabilities(RewritingWrapper):
+    """A capability has the size of revision 2."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Drop what is longer."""
+        key = f"SCHILY.xattr.{_CAPABILITY}"
+        if len(member.pax_headers.get(key, "").encode("utf-8", "surrogateescape")) > 20:
+            member.pax_headers = {name: value for name, value in member.pax_headers.items() if name != key}
+        return member
+
+
+@mutant(breaks=("OVL-META-DEVICES",), source="makedev(3): a minor number has 20 bits", hard=True)
+class DiffCutsMinorNumbers(RewritingWrapper):
+    """A minor number has 16 bits."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Cut it."""
+        member.devminor &= 0xFFFF
+        return member
+
+
+@mutant(breaks=("OVL-META-TIMES-EARLY",), source="behaviour#early-times: the epoch instead")
+class DiffSetsEpochForEarlyTimes(RewritingWrapper):
+    """A time before 1970 is the epoch."""
+
+    def changed(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Round it up, and out of the record."""
+        if float(member.pax_headers.get("mtime", member.mtime)) < 0:
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key != "mtime"}
+            member.mtime = 0
+        return member

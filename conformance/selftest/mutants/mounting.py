@@ -300,7 +300,7 @@ class RefusedGetLeavesSignalsBlocked(Faithful):
         return path
 
 
-@mutant(breaks=("OVL-MOUNT-CWD",), source="derived: a helper that is told by its environment", hard=True)
+@mutant(breaks=("OVL-MOUNT-CWD",), source="derived: a helper that reads the environment", hard=True)
 class ApplySetsTmpdir(Faithful):
     """The variable TMPDIR is set for what unpacks an archive, and stays."""
 

@@ -285,6 +285,7 @@ def test_overlays_own_attributes_are_not_taken(layer: Path) -> None:
     info[0].pax_headers = {
         "SCHILY.xattr.trusted.overlay.opaque": "y",
         "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+        "SCHILY.xattr.user.overlay.opaque": "y",
     }
     unpack(io.BytesIO(archive(info)), str(layer), IDENTITY, NATIVE)
     assert os.listxattr(layer / "d") == []
