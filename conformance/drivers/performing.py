@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import assert_never, cast
 
-from conformance.drivers.protocol import DriverUnderTest
+from conformance.drivers.protocol import DriverUnderTest, ReaderInPieces
 from conformance.history.calls import (
     ApplyDiff,
     Call,
@@ -46,7 +46,7 @@ def perform(driver: DriverUnderTest, call: Call, file_of: Callable[[str], Path])
         case Metadata():
             return driver.metadata(call.layer)
         case Diff():
-            driver.diff(call.layer, call.parent, file_of(call.archive))
+            _diff(driver, call, file_of(call.archive))
         case ApplyDiff():
             return driver.apply_diff(call.layer, call.parent, file_of(call.archive))
         case DiffSize():
@@ -60,3 +60,20 @@ def perform(driver: DriverUnderTest, call: Call, file_of: Callable[[str], Path])
         case _:
             assert_never(call)
     return None
+
+
+def _diff(driver: DriverUnderTest, call: Diff, archive: Path) -> None:
+    if not call.piece:
+        driver.diff(call.layer, call.parent, archive)
+        return
+    reader = in_pieces(driver)
+    assert reader is not None, "a test asks before (Store.reads_in_pieces)"
+    reader.diff_in_pieces(call.layer, call.parent, archive, call.piece, call.most)
+
+
+def in_pieces(driver: object) -> ReaderInPieces | None:
+    """The driver, or the one that it wraps, if its diffs can be read in pieces."""
+    found: ReaderInPieces | None = getattr(driver, "in_pieces", None)
+    if found is None and hasattr(driver, "diff_in_pieces"):
+        return cast(ReaderInPieces, driver)
+    return found

@@ -204,6 +204,21 @@ class ProcessOfDriver(Protocol):
         """What it has just now; raises DriverFailed when it has ended."""
 
 
+class ReaderInPieces(Protocol):
+    """A driver whose diff is a stream that its reader may read as it likes.
+
+    An opened driver has the method where that is so. It is no part of DriverUnderTest: commands and daemons write
+    the diff of other drivers to its end.
+    """
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the stream can be closed before its end, and the driver is then done with it."""
+
+    def diff_in_pieces(self, layer_id: str, parent: str, archive: Path, piece: int, most: int) -> None:
+        """As ``diff``, ``piece`` bytes at a time; closed after ``most`` bytes, -1 for the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a driver said when it was opened in a process of its own: all of its words, on whatever channel."""

@@ -125,8 +125,15 @@ class Store(Protocol):
 
     # Archives
 
-    def diff(self, layer_id: str, parent: str | None = None) -> Path:
-        """The archive of a layer, against its own parent unless another is named."""
+    def diff(self, layer_id: str, parent: str | None = None, *, piece: int = 0, most: int = -1) -> Path:
+        """The archive of a layer, against its own parent unless another is named.
+
+        With a ``piece`` it is read so many bytes at a time, and given up after ``most`` bytes (-1 for never); see
+        ``needs_pieces``.
+        """
+
+    def needs_pieces(self, *, gives_up: bool = False) -> None:
+        """Leave the test where the diffs of the driver cannot be read in pieces, or cannot be given up."""
 
     def may_diff(self, layer_id: str) -> Path | None:
         """The archive of a layer, None if the driver refuses to write one."""
@@ -152,8 +159,8 @@ class Store(Protocol):
     def archive(self, entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT) -> Path:
         """An archive of these entries, which the trace lists."""
 
-    def bytes_of_archive(self, data: bytes, what: str) -> Path:
-        """An archive with these bytes; ``what`` describes it in the trace."""
+    def bytes_of_archive(self, data: bytes, what: str, *entries: str) -> Path:
+        """An archive with these bytes; ``what`` describes it in the trace, and a line for each of its entries."""
 
     def label(self, archive: Path) -> str:
         """The label of an archive, for calls that name one."""

@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.drivers.protocol import Change, DriverSource, DriverUnderTest, OpenRequest, ProcessOfDriver
+from conformance.drivers.performing import in_pieces
+from conformance.drivers.protocol import (
+    Change,
+    DriverSource,
+    DriverUnderTest,
+    OpenRequest,
+    ProcessOfDriver,
+    ReaderInPieces,
+)
 from conformance.harness.deviation import Deviation
 from conformance.history.findings import Finding, InWords, NotContained
 from conformance.lab import mountinfo
@@ -143,6 +151,11 @@ class ContainedDriver:
     def process(self) -> ProcessOfDriver | None:
         found: ProcessOfDriver | None = getattr(self._driver, "process", None)
         return found
+
+    @property
+    def in_pieces(self) -> ReaderInPieces | None:
+        """The driver, if its diffs can be read in pieces."""
+        return in_pieces(self._driver)
 
     def create(
         self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True

@@ -7,8 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from conformance.drivers.performing import perform
-from conformance.drivers.protocol import Change, DriverFailed, DriverRefused, DriverUnderTest, ProcessOfDriver
+from conformance.drivers.performing import in_pieces, perform
+from conformance.drivers.protocol import (
+    Change,
+    DriverFailed,
+    DriverRefused,
+    DriverUnderTest,
+    ProcessOfDriver,
+    ReaderInPieces,
+)
 from conformance.harness.invariants import NoWatch, Watch
 from conformance.harness.timing import Stopwatch
 from conformance.history.calls import (
@@ -98,6 +105,11 @@ class RecordedDriver:
         """The process that calls are done in, where it can be looked at."""
         found: ProcessOfDriver | None = getattr(self._driver, "process", None)
         return found
+
+    @property
+    def in_pieces(self) -> ReaderInPieces | None:
+        """The driver, if its diffs can be read in pieces; calls are done by ``do`` all the same."""
+        return in_pieces(self._driver)
 
     def create(
         self, layer_id: str, parent: str, options: Mapping[str, str] | None = None, *, read_write: bool = True

@@ -20,6 +20,7 @@ from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
 from conformance.harness.recorded import RecordedDriver
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import (
     ApplyDiff,
     Call,
@@ -294,8 +295,15 @@ class RecordedStore:
         # ends, such a file and a link to it show two inode numbers (observed on Linux 6.18).
         return self._privileged or not self._held[layer_id]
 
-    def diff(self, layer_id: str, parent: str | None = None) -> Path:
-        call = self.diffing(layer_id, parent)
+    def needs_pieces(self, *, gives_up: bool = False) -> None:
+        reader = self.driver.in_pieces
+        if reader is None:
+            not_applicable("the adapter gets the diffs of this driver whole, and nobody reads them in pieces")
+        elif gives_up and not reader.gives_up:
+            not_applicable("nobody can tell when the driver is done with a diff that is given up")
+
+    def diff(self, layer_id: str, parent: str | None = None, *, piece: int = 0, most: int = -1) -> Path:
+        call = replace(self.diffing(layer_id, parent), piece=piece, most=most)
         self.do(call)
         return self._history.file_of(call.archive)
 
@@ -319,8 +327,8 @@ class RecordedStore:
             words.append(f"and {len(listed) - _LISTED} more")
         return self._written(archives.archive(listed, form), words)
 
-    def bytes_of_archive(self, data: bytes, what: str) -> Path:
-        return self._written(data, [f"{what}, {len(data)} bytes"])
+    def bytes_of_archive(self, data: bytes, what: str, *entries: str) -> Path:
+        return self._written(data, [f"{what}, {len(data)} bytes", *entries])
 
     def _written(self, data: bytes, words: Sequence[str]) -> Path:
         path = self._next_archive()

@@ -64,11 +64,17 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Write the archive of a layer against another."""
+    """Write the archive of a layer against another.
+
+    It is read ``piece`` bytes at a time (0 for as many as the adapter likes), and given up after ``most`` bytes
+    (-1 for never).
+    """
 
     layer: str
     parent: str
     archive: str
+    piece: int = 0
+    most: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, get_args
 
 from conformance.history import calls, findings, steps, turns
-from conformance.operations import ops
+from conformance.operations import ops, tarforms
 from conformance.operations.comparing import Difference
 from conformance.operations.trees import Node, Snapshot
 
@@ -36,6 +36,8 @@ _KNOWN: Final = {
         *get_args(findings.Finding),
         Difference,
         Node,
+        tarforms.Tarred,
+        tarforms.Form,
     )
 }
 

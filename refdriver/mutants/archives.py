@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from refdriver import changes, layermounts, layers, overlayxattr
-from refdriver.archive import pack, source, tarformat, unpack
+from refdriver.archive import pack, source, stream, tarformat, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -275,6 +275,21 @@ class DiffStampsWhiteoutsWithNow(Patched):
         if member.name.rpartition(b"/")[2].startswith(b".wh."):
             member.mtime = int(time.time()) * 10**9
         return original(member, **kwargs)
+
+
+@mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="derived: a reader that wants less than a block", hard=True)
+class DiffLosesRestOfShortReads(Patched):
+    """A read of less than a block takes the rest of the block along."""
+
+    @staticmethod
+    @replaces(stream.ArchiveStream.read)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Read on, and give the first part."""
+        archive, size = args
+        data = original(archive, size, **kwargs)
+        if 0 < size < tarformat.BLOCK and len(data) == size:
+            original(archive, tarformat.BLOCK - size)
+        return data
 
 
 @mutant(

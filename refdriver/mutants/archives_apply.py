@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refdriver import overlayxattr
-from refdriver.archive import clearing, reader, source, times, unpack
+from refdriver.archive import clearing, reader, source, tarformat, times, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -315,6 +315,61 @@ def _is_whiteout(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+@mutant(breaks=("OVL-APPLY-FORMATS",), source="pax(1): size, where the header says another", hard=True)
+class ApplyIgnoresSizeRecords(Patched):
+    """The size of a file is that of its header, whatever its record says."""
+
+    @staticmethod
+    @replaces(tarformat.with_pax)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave the record out."""
+        member, records = args
+        return original(member, {key: value for key, value in records.items() if key != "size"}, **kwargs)
+
+
+@mutant(breaks=("OVL-APPLY-FORMATS",), source="GNU tar: K before L, as some writers have them", hard=True)
+class ApplyForgetsTargetBeforeName(Patched):
+    """A long name ends what was said before it, so that a long target counts only behind it."""
+
+    @staticmethod
+    @replaces(reader.ArchiveReader._extra)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Give an empty target where the header of a name follows."""
+        archive, member = args
+        data = original(archive, member, **kwargs)
+        coming = archive._source
+        follows = coming._buffer[coming._position + 156 : coming._position + 157]
+        return b"" if member.kind == tarformat.GNU_LONG_LINK and follows == tarformat.GNU_LONG_NAME else data
+
+
+@mutant(breaks=("OVL-APPLY-FORMATS",), source="tar(5): numbers that leading spaces fill", hard=True)
+class ApplyReadsSpacesAsZero(Patched):
+    """A number ends at its first space, and one that begins with a space is 0."""
+
+    @staticmethod
+    @replaces(tarformat._number)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Only for the mode, so that the checksum and the size are right."""
+        value, what = args
+        return 0 if what == "mode" and value.startswith(b" ") else original(value, what, **kwargs)
+
+
+@mutant(breaks=("OVL-APPLY-TRUNCATED",), source="derived: the last byte before the padding", hard=True)
+class ApplyTakesFileWithoutItsLastByte(Patched):
+    """A file whose last byte is missing is taken, as its blocks are all there."""
+
+    @staticmethod
+    @replaces(source.Source.take)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Fill it up."""
+        archive, size, what = args
+        if size > len(archive._buffer) - archive._position and what.startswith("b'"):
+            archive._buffer += archive._fill(1 << 20)
+            if size == len(archive._buffer) - archive._position + 1:
+                archive._buffer += bytes(1 + -size % tarformat.BLOCK + 2 * tarformat.BLOCK)
+        return original(archive, size, what, **kwargs)
 
 
 @mutant(breaks=("OVL-APPLY-DIRECTORY-TIMES",), source="composefs/composefs-rs#132; containers/podman#25101")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from refdriver import home, layermounts, layers, mounts, refcounts
+from refdriver.archive import stream
 from refdriver.linux import libc
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
@@ -294,3 +295,17 @@ class RemovedLayerStaysMounted(Patched):
         del original, kwargs
         mounts, layer = args
         mounts._counts.forget(layer.layer_id)
+
+
+@mutant(breaks=("OVL-MOUNT-CALLS",), source="io(7): close() in the middle of a stream", hard=True)
+class DiffGivenUpKeepsItsMounts(Patched):
+    """A diff of two trees unmounts them when it is read to its end, and not when it is closed before."""
+
+    @staticmethod
+    @replaces(stream.ArchiveStream.close)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Forget what was borrowed."""
+        (archive,) = args
+        if not archive.closed and next(archive._chunks, None) is not None:
+            archive._on_close = lambda: None
+        return original(*args, **kwargs)

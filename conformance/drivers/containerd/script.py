@@ -81,6 +81,8 @@ class Containerd:
                 return f"put {store} {quoted(call.layer)}"
             case Exists():
                 return f"exists {store} {quoted(call.layer)}"
+            case Diff() if call.piece:
+                raise NoScript("ctr reads a diff as it likes, and to its end")
             case Diff():
                 parent = quoted(call.parent) if call.parent else repr("")
                 return f'diff_of {store} {quoted(call.layer)} {parent} "$work/{call.archive}"'

@@ -75,6 +75,8 @@ class ContainersStorage:
                 return f"{cs} unmount {_layer(call.layer)}"
             case Exists():
                 return f"cs_exists {step.store} {_layer(call.layer)}"
+            case Diff() if call.piece:
+                raise NoScript("the containers-storage command reads a diff as it likes, and to its end")
             case Diff():
                 return f'{cs} diff -u -f "$work/{call.archive}" {_layer(call.layer, call.parent)}'
             case ApplyDiff():

@@ -86,6 +86,8 @@ class Plugin:
                 return f"call {store} GraphDriver.Put {_json({'ID': call.layer})}"
             case Exists():
                 return f"exists {store} {_json({'ID': call.layer})}"
+            case Diff() if call.piece:
+                raise NoScript("curl reads a diff as it likes, and to its end")
             case Diff():
                 return f'diff {store} {_both(call)} "$work/{call.archive}"'
             case ApplyDiff():

@@ -219,6 +219,13 @@ class _Hosted:
     def diff(self, layer_id: str, parent: str, archive: Path) -> None:
         self._ask("diff", layer=layer_id, parent=parent, archive=str(archive))
 
+    @property
+    def gives_up(self) -> bool:
+        return True
+
+    def diff_in_pieces(self, layer_id: str, parent: str, archive: Path, piece: int, most: int) -> None:
+        self._ask("diff", layer=layer_id, parent=parent, archive=str(archive), piece=piece, most=most)
+
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         size = self._ask("apply_diff", layer=layer_id, parent=parent, archive=str(archive))
         return None if size is None else _size(size, "apply_diff")

@@ -231,16 +231,18 @@ def _changes(value: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _diff(driver: Any, layer: str, parent: str, archive: str) -> None:
+def _diff(driver: Any, layer: str, parent: str, archive: str, piece: int = _BLOCK, most: int = -1) -> None:
     stream = driver.diff(layer, parent)
     if not hasattr(stream, "read") or not (hasattr(stream, "close") or hasattr(type(stream), "__enter__")):
         raise WrongType("a binary stream", stream)
     closing = stream if hasattr(type(stream), "__enter__") else contextlib.closing(stream)
     with closing, _opened(archive, "wb") as file:
-        while block := stream.read(_BLOCK):
+        left = most
+        while left and (block := stream.read(min(piece, left) if left > 0 else piece)):
             if not isinstance(block, (bytes, bytearray, memoryview)):
                 raise WrongType("a binary stream of bytes", block)
             file.write(block)
+            left = max(0, left - len(block)) if left > 0 else left
 
 
 def _apply_diff(driver: Any, layer: str, parent: str, archive: str) -> int | None:

@@ -112,7 +112,9 @@ def _words(call: Call) -> dict[str, object]:
             return {"verb": "metadata", "layer": call.layer}
         case Diff() | ApplyDiff():
             verb = "diff" if isinstance(call, Diff) else "apply"
-            return {"verb": verb, "layer": call.layer, "parent": call.parent, "archive": f"@work@/{call.archive}"}
+            words = {"verb": verb, "layer": call.layer, "parent": call.parent, "archive": f"@work@/{call.archive}"}
+            pieces = {"piece": call.piece, "most": call.most} if isinstance(call, Diff) and call.piece else {}
+            return {**words, **pieces}
         case DiffSize() | Changes():
             verb = "changes" if isinstance(call, Changes) else "diff-size"
             return {"verb": verb, "layer": call.layer, "parent": call.parent}

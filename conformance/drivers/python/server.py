@@ -7,7 +7,6 @@ import base64
 import importlib
 import json
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -16,6 +15,13 @@ os.dup2(2, 1)  # what the driver prints is no answer
 factory = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
 drivers: dict[str, Any] = {}
 asked: dict[str, Any] = {}
+
+
+def copy(stream: Any, file: Any, piece: int, left: int) -> None:
+    """Read so many bytes at a time, up to the end or until as many were read as are left."""
+    while left and (block := stream.read(min(piece, left) if left > 0 else piece)):
+        file.write(block)
+        left = max(0, left - len(block)) if left > 0 else left
 
 
 def do(store: str, verb: str, words: dict[str, Any]) -> object:
@@ -42,7 +48,7 @@ def do(store: str, verb: str, words: dict[str, Any]) -> object:
         return driver.get(layer, words["label"]) if words.get("label") else driver.get(layer)
     if verb == "diff":
         with driver.diff(layer, parent) as stream, open(words["archive"], "wb") as file:
-            shutil.copyfileobj(stream, file)
+            copy(stream, file, words.get("piece") or 65536, words.get("most", -1))
         return ""
     if verb == "apply":
         with open(words["archive"], "rb", buffering=0) as file:

@@ -144,7 +144,23 @@ class TakesArchivesWithoutAnEnd(Faithful):
 
     def apply_diff(self, layer_id: str, parent: str, archive: IO[bytes]) -> int:
         """Apply the archive with an end of its own."""
-        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(archive.read() + bytes(1024))))
+        data = archive.read()
+        end = bytes(1024) if _ends_between_entries(data) else b""
+        return int(self.inner.apply_diff(layer_id, parent, io.BytesIO(data + end)))
+
+
+def _ends_between_entries(data: bytes) -> bool:
+    """Whether an archive without an end holds all of its last entry."""
+    begin, extends = 0, False
+    while begin + tarfile.BLOCKSIZE <= len(data) and any(header := data[begin : begin + tarfile.BLOCKSIZE]):
+        kind = header[156:157]
+        try:
+            size = tarfile.nti(header[124:136]) if kind in b"0\0007xgLK" else 0  # type: ignore[attr-defined]
+        except tarfile.HeaderError:
+            return False
+        begin += tarfile.BLOCKSIZE + size + -size % tarfile.BLOCKSIZE
+        extends = kind in b"xLK"
+    return begin == len(data) and not extends
 
 
 @variant(source="GNU tar; OVL-APPLY-FORMATS", touches=(*_DIFFS, "OVL-META", "OVL-NAMES"))

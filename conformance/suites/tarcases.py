@@ -1,0 +1,407 @@
+"""Archives that are written down: each rare construct of tar, so that finding it is not luck.
+
+Both readers (conformance.operations.readers) agree on each of them, which tests/conformance/test_readers.py holds,
+but for those that are only recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from conformance.operations.tarforms import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIGITS,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    GNU,
+    HARD_LINK,
+    PAX,
+    RECORD,
+    SYMLINK,
+    USTAR,
+    V7,
+    Form,
+    Tarred,
+    archive_of,
+    entry_of,
+    global_header,
+    header_of,
+    padded,
+    pax_header,
+    records_of,
+    summed,
+)
+
+# Around the ends of the fields name (100), prefix (155) and both with the slash between them (256).
+LENGTHS: Final = (99, 100, 101, 154, 155, 156, 157, 255, 256, 257)
+_TARGETS: Final = (99, 100, 101, 155, 156, 255, 256, 257, 1000)
+_KINDS: Final = {"file": FILE, "directory": DIRECTORY, "symlink": SYMLINK, "link": HARD_LINK, "fifo": FIFO}
+LAST: Final = Tarred(b"last", content=b"last")
+
+
+@dataclass(frozen=True, slots=True)
+class TarCase:
+    """Entries that every driver must take. Their names begin with what ``make`` is given, so that cases are joined.
+
+    ``make`` gives the blocks without the end of an archive. ``needs_root`` is for owners and devices, ``needs`` a
+    capability.
+    """
+
+    name: str
+    make: Callable[[bytes], bytes]
+    needs_root: bool = False
+    needs: str = ""
+
+
+def joined(cases: Iterable[TarCase]) -> bytes:
+    """One archive of several cases, and an entry behind them."""
+    blocks = b"".join(case.make(b"%d" % number) for number, case in enumerate(cases))
+    return blocks + archive_of([LAST])
+
+
+def path_of(length: int, first: bytes) -> bytes:
+    """A path of ``length`` bytes below a directory, of names that both fields of ustar have room for."""
+    path = first
+    while len(path) < length:
+        left = length - len(path) - 1
+        path += b"/" + (b"n" * left if left <= 60 else b"d" * 59)
+    return path
+
+
+def _case(name: str, *entries: Tarred, needs: str = "") -> TarCase:
+    """Entries of short names; what hard links lead to is among them."""
+
+    def make(before: bytes) -> bytes:
+        return b"".join(
+            entry_of(
+                replace(
+                    entry,
+                    name=before + entry.name,
+                    target=before + entry.target if entry.kind == HARD_LINK else entry.target,
+                )
+            )
+            for entry in entries
+        )
+
+    return TarCase(name, make, needs=needs)
+
+
+def _of_form(make: Callable[[bytes, Form], Iterable[Tarred]], form: Form) -> Callable[[bytes], bytes]:
+    return lambda before: b"".join(map(entry_of, make(before, form)))
+
+
+def _in_forms(
+    name: str,
+    make: Callable[[bytes, Form], Iterable[Tarred]],
+    forms: Iterable[Form],
+    *,
+    needs_root: bool = False,
+) -> list[TarCase]:
+    found = []
+    for form in forms:
+        words = [name, form.name, *(["always"] if form.always else []), *(["K first"] if form.first == "K" else [])]
+        found.append(TarCase(", ".join(words), _of_form(make, form), needs_root))
+    return found
+
+
+def _names(lengths: Sequence[int]) -> Callable[[bytes, Form], Iterable[Tarred]]:
+    """Each kind of entry that carries a name, with a name of each length."""
+
+    def make(before: bytes, form: Form) -> Iterable[Tarred]:
+        first = Tarred(before + b"first", content=b"first", form=form)
+        yield first
+        for kind, flag in _KINDS.items():
+            for length in lengths:
+                name = path_of(length, before + kind.encode())
+                slash = b"/" if flag == DIRECTORY and form.name == V7 else b""
+                content = b"%d" % length if flag == FILE else b""
+                target = first.name if flag in (SYMLINK, HARD_LINK) else b""
+                mode = 0o711 if flag == DIRECTORY else 0o644
+                yield Tarred(name + slash, flag, content, target, mode, form=form)
+
+    return make
+
+
+def _targets(lengths: Sequence[int], more: int = 0) -> Callable[[bytes, Form], Iterable[Tarred]]:
+    """Symlinks and hard links with targets of each length, whose names have ``more`` bytes more than a few."""
+
+    def make(before: bytes, form: Form) -> Iterable[Tarred]:
+        for length in lengths:
+            target = path_of(length, before + b"t")
+            yield Tarred(target, content=b"%d" % length, form=form)
+            yield Tarred(b"%bh%d" % (before, length) + b"-" * more, HARD_LINK, target=target, form=form)
+            yield Tarred(b"%bs%d" % (before, length) + b"-" * more, SYMLINK, target=target, form=form)
+
+    return make
+
+
+def _sizes(before: bytes, form: Form) -> Iterable[Tarred]:
+    for size in (0, 1, 511, 512, 513, 1023, 1024, 1025, RECORD - 1, RECORD, RECORD + 1):
+        yield Tarred(b"%bf%d" % (before, size), content=bytes([65 + size % 26]) * size, form=form)
+
+
+def _owners(*numbers: int) -> Callable[[bytes, Form], Iterable[Tarred]]:
+    def make(before: bytes, form: Form) -> Iterable[Tarred]:
+        for uid, gid in zip(numbers, reversed(numbers), strict=True):
+            yield Tarred(b"%bo%d" % (before, uid), uid=uid, gid=gid, form=form)
+
+    return make
+
+
+def _times(*seconds: int) -> Callable[[bytes, Form], Iterable[Tarred]]:
+    def make(before: bytes, form: Form) -> Iterable[Tarred]:
+        for one in seconds:
+            time = one * 10**9
+            yield Tarred(b"%bf%d" % (before, one), mtime=time, form=form)
+            yield Tarred(b"%bs%d" % (before, one), SYMLINK, target=b"missing", mtime=time, form=form)
+            yield Tarred(b"%bp%d" % (before, one), FIFO, mtime=time, form=form)
+
+    return make
+
+
+def _devices(before: bytes, form: Form) -> Iterable[Tarred]:
+    # xfs has 9 and 18 bits for a device's numbers, others have 12 and 20.
+    for major, minor in ((0, 1), (1, 0), (1, 3), (255, 255), (256, 256), (511, 262_143)):
+        for kind in (CHARACTER, BLOCK_DEVICE):
+            yield Tarred(b"%b%b-%d-%d" % (before, kind, major, minor), kind, major=major, minor=minor, form=form)
+
+
+def _recorded(name: str, *records: tuple[bytes, bytes], needs: str = "") -> TarCase:
+    """A file behind an extended header with these records; a path in them is that of the case."""
+
+    def make(before: bytes) -> bytes:
+        said = [(key, before + value if key == b"path" else value) for key, value in records]
+        return pax_header(records_of(said)) + entry_of(Tarred(before + b"f", content=b"content"))
+
+    return TarCase(name, make, needs=needs)
+
+
+def _between(name: str, *records: tuple[bytes, bytes]) -> TarCase:
+    """A global header between two entries."""
+
+    def make(before: bytes) -> bytes:
+        long = Tarred(path_of(200, before + b"long"), form=Form(PAX, always=True))
+        return entry_of(Tarred(before + b"f", content=b"f")) + global_header(records) + entry_of(long)
+
+    return TarCase(name, make)
+
+
+_UNREAD: Final = (
+    (b"atime", b"1500000000.5"),
+    (b"ctime", b"-1"),
+    (b"comment", b"line 1\n10 path=no\nline 3"),
+    (b"charset", b"ISO-IR 10646 2000 UTF-8"),
+    (b"LIBARCHIVE.creationtime", b"1500000000"),
+    (b"MSWINDOWS.rawsd", b"\xff\xfe=\n"),
+    (b"SCHILY.dev", b"2049"),
+    (b"SCHILY.ino", b"131"),
+    (b"SCHILY.nlink", b"1"),
+    (b"VENDOR.keyword=with", b"="),
+)
+_EVERY: Final = (Form(USTAR), Form(GNU), Form(PAX))
+_ALWAYS: Final = (Form(GNU, always=True), Form(PAX, always=True))
+_K_FIRST: Final = (Form(GNU, first="K"), Form(GNU, always=True, first="K"))
+
+NAMES: Final = (
+    *_in_forms("names", _names((20, 98, 99)), [Form(V7)]),
+    *_in_forms("names", _names(LENGTHS[:-2]), [Form(USTAR)]),
+    *_in_forms("names", _names(LENGTHS), _EVERY[1:]),
+    *_in_forms("names", _names((20, 100)), _ALWAYS),
+    _case("a name of 3000 bytes", Tarred(path_of(3000, b"long"), form=Form(PAX))),
+    *_in_forms("targets", _targets((98, 99, 100)), [Form(V7), Form(USTAR)]),
+    *_in_forms("targets", _targets(_TARGETS), _EVERY[1:]),
+    *_in_forms("targets", _targets((20, 100)), _ALWAYS),
+    *_in_forms("targets and names", _targets((101, 256), 200), [*_EVERY[1:], *_ALWAYS, *_K_FIRST]),
+)
+
+KINDS: Final = (
+    *_in_forms("sizes", _sizes, [Form(V7), *_EVERY, *_ALWAYS]),
+    *_in_forms("devices", _devices, [*_EVERY, *_ALWAYS], needs_root=True),
+    _case(
+        "modes with file types",
+        Tarred(b"d/", DIRECTORY, mode=0o41750, form=Form(V7)),
+        Tarred(b"d/f", mode=0o104750, form=Form(V7)),
+        Tarred(b"g", mode=0o102644),
+    ),
+    _case(
+        "sizes of entries without content",
+        Tarred(b"d", DIRECTORY, mode=0o755, size=4096),
+        Tarred(b"f", content=b"f" * 600),
+        Tarred(b"h", HARD_LINK, target=b"f", size=600),
+    ),
+)
+
+NUMBERS: Final = (
+    *[
+        _case(f"digits: {one}", Tarred(b"f", content=b"f" * 513, mode=0o4755, form=Form(digits=one)))
+        for one in DIGITS
+    ],
+    *_in_forms("owners", _owners(0, 1, 8**7 - 1), [Form(V7), *_EVERY, *_ALWAYS], needs_root=True),
+    *_in_forms(
+        "owners beyond digits",
+        _owners(8**7 - 1, 8**7, 2**31 - 1, 2**31, 2**32 - 2),
+        [*_EVERY[1:], *_ALWAYS],
+        needs_root=True,
+    ),
+    *_in_forms("times", _times(0, 1, 2**31 - 1, 2**31, 2**32), [Form(V7), *_EVERY, *_ALWAYS]),
+    *_in_forms("times beyond digits", _times(8**11 - 1, 8**11), [*_EVERY[1:], *_ALWAYS]),
+    _case("a signed checksum", Tarred(b"\xe4\xf6\xfc", form=Form(signed=True)), needs="any-names"),
+)
+
+_LONG_OWNER: Final = b"o" * 32
+
+RECORDS: Final = (
+    _case(
+        "sizes in records",
+        Tarred(b"no-size", content=b"n" * 600, form=Form(PAX), size=0, size_record=True),
+        Tarred(b"larger", content=b"l" * 513, form=Form(PAX), size=8**11 - 1, size_record=True),
+        Tarred(b"smaller", content=b"s" * RECORD, form=Form(PAX), size=1, size_record=True),
+        Tarred(b"behind", content=b"b"),
+    ),
+    _recorded("records that say nothing of a layer", *_UNREAD),
+    _recorded("lines and equals signs in a name", (b"path", b"new\nline = 12 path=x\n")),
+    _case("lines in a target", Tarred(b"s", SYMLINK, target=b"a\n9 size=1\n=", form=Form(PAX, always=True))),
+    _recorded("bytes that are not UTF-8", (b"hdrcharset", b"BINARY"), (b"path", b"\xff\xfe"), needs="any-names"),
+    _recorded("a record twice", (b"path", b"not-this"), (b"path", b"this")),
+    _recorded("lengths of records", *((b"comment", b"c" * one) for one in (80, 82, 84, 86, 88, 984, 986))),
+    _case(
+        "names of owners",
+        Tarred(b"32", uname=_LONG_OWNER, gname=_LONG_OWNER),
+        Tarred(b"bytes", uname=b"\xff\xfe", gname=b"\xe4"),
+        Tarred(b"33", uname=_LONG_OWNER + b"u", gname=_LONG_OWNER + b"g", form=Form(PAX)),
+        Tarred(b"gnu", uname=b"u" * 31, gname=b"g", form=Form(GNU)),
+    ),
+    _between("a global header", (b"comment", b"4567"), (b"VENDOR.x", b"y\nz")),
+)
+
+SECOND_GLOBAL_HEADER: Final = (
+    _between("a global header", (b"comment", b"first")),
+    _between("another global header", (b"comment", b"second")),
+)
+
+# Whole archives, by how they end.
+ENDS: Final = {
+    "two blocks and no record": archive_of([LAST], record=False),
+    "many blocks": archive_of([LAST], 3 * RECORD // BLOCK),
+    "bytes behind the end": archive_of([LAST], record=False) + b"not of the archive" * 600,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """An archive of which no text says what a store makes of it: that is recorded, and judged by nobody.
+
+    ``disputed`` says that Python's tarfile and GNU tar read it differently, or that one of them refuses it.
+    """
+
+    name: str
+    data: bytes
+    needs_root: bool = False
+    disputed: bool = False
+
+
+_PIECE: Final = b"data" * 128
+_HOLE: Final = 8192
+SPARSE_SIZE: Final = _HOLE + len(_PIECE)
+
+
+def _old_gnu_sparse() -> bytes:
+    """Type S: the map is in the header, at 386: pairs of offset and length, whether more follow, and the size."""
+    number = b"%011o\0"
+    fields = number % _HOLE + number % len(_PIECE) + bytes(24 * 3) + b"\0" + number % SPARSE_SIZE
+    block = bytearray(header_of(Tarred(b"sparse", b"S", size=len(_PIECE), form=Form(GNU))))
+    block[386 : 386 + len(fields)] = fields
+    return summed(bytes(block)) + _PIECE
+
+
+def _pax_sparse(records: Sequence[tuple[bytes, bytes]], before: bytes = b"") -> bytes:
+    return pax_header(records_of(records)) + entry_of(Tarred(b"GNUSparseFile.1/sparse", content=before + _PIECE))
+
+
+def _number(value: int) -> bytes:
+    return b"%d" % value
+
+
+_SPARSE_0_0: Final = _pax_sparse(
+    (
+        (b"GNU.sparse.size", _number(SPARSE_SIZE)),
+        (b"GNU.sparse.numblocks", b"1"),
+        (b"GNU.sparse.offset", _number(_HOLE)),
+        (b"GNU.sparse.numbytes", _number(len(_PIECE))),
+        (b"path", b"sparse"),
+    )
+)
+_SPARSE_0_1: Final = _pax_sparse(
+    (
+        (b"GNU.sparse.size", _number(SPARSE_SIZE)),
+        (b"GNU.sparse.numblocks", b"1"),
+        (b"GNU.sparse.name", b"sparse"),
+        (b"GNU.sparse.map", b"%d,%d" % (_HOLE, len(_PIECE))),
+    )
+)
+_SPARSE_1_0: Final = _pax_sparse(
+    (
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", b"sparse"),
+        (b"GNU.sparse.realsize", _number(SPARSE_SIZE)),
+    ),
+    padded(b"1\n%d\n%d\n" % (_HOLE, len(_PIECE))),
+)
+_END: Final = archive_of([LAST])
+
+
+def _timed(time: bytes) -> bytes:
+    return pax_header(records_of([(b"mtime", time)])) + archive_of([Tarred(b"f"), LAST])
+
+
+def _of_kind(kind: bytes) -> bytes:
+    return archive_of([Tarred(b"other", kind, content=b"content", form=Form(GNU)), LAST])
+
+
+OPEN: Final = (
+    OpenCase("sparse old GNU", _old_gnu_sparse() + _END),
+    OpenCase("sparse 0.0", _SPARSE_0_0 + _END),
+    OpenCase("sparse 0.1", _SPARSE_0_1 + _END),
+    OpenCase("sparse 1.0", _SPARSE_1_0 + _END),
+    OpenCase("type 7 (contiguous)", _of_kind(b"7")),
+    OpenCase("type D (GNU directory)", _of_kind(b"D"), disputed=True),
+    OpenCase("type V (GNU label)", archive_of([Tarred(b"label", b"V", form=Form(GNU)), LAST]), disputed=True),
+    OpenCase("type A (of a vendor)", _of_kind(b"A"), disputed=True),
+    OpenCase("type 8 (reserved)", _of_kind(b"8"), disputed=True),
+    OpenCase("a file with a slash", archive_of([Tarred(b"slash/"), LAST]), disputed=True),
+    OpenCase("a time in a global header", global_header(((b"mtime", b"1"),)) + archive_of([Tarred(b"f"), LAST])),
+    OpenCase(
+        "an owner in a global header",
+        global_header(((b"uid", b"7"),)) + archive_of([Tarred(b"f"), LAST]),
+        needs_root=True,
+    ),
+    OpenCase("a time of 2^34", archive_of([Tarred(b"f", mtime=2**34 * 10**9, form=Form(PAX)), LAST])),
+    OpenCase("a time before 1970", archive_of([Tarred(b"f", mtime=-5 * 10**9, form=Form(GNU)), LAST])),
+    OpenCase(
+        "a fraction before 1970",
+        archive_of([Tarred(b"f", mtime=-1_500_000_000, form=Form(PAX)), LAST]),
+        disputed=True,
+    ),
+    OpenCase("a time without digits behind its point", _timed(b"5.")),
+    OpenCase("a time without digits before its point", _timed(b".5"), disputed=True),
+    OpenCase("a time with a plus", _timed(b"+5"), disputed=True),
+    OpenCase(
+        "two extended headers",
+        pax_header(records_of([(b"mtime", b"5")]))
+        + pax_header(records_of([(b"path", b"second")]))
+        + archive_of([Tarred(b"f"), LAST]),
+        disputed=True,
+    ),
+    OpenCase(
+        "a name of pax and one of GNU",
+        pax_header(records_of(((b"path", b"pax"),))) + archive_of([Tarred(b"g" * 101, form=Form(GNU)), LAST]),
+    ),
+    OpenCase("an empty global header", global_header(()) + archive_of([LAST])),
+    OpenCase("an empty extended header", pax_header(b"") + archive_of([LAST])),
+)
