@@ -216,7 +216,7 @@ class ReaderInPieces(Protocol):
         """Whether the stream can be closed before its end, and the driver is then done with it."""
 
     def diff_in_pieces(self, layer_id: str, parent: str, archive: Path, piece: int, most: int) -> None:
-        """As ``diff``, ``piece`` bytes at a time; closed after ``most`` bytes, -1 for the end."""
+        """As ``diff``, in pieces of ``piece`` bytes; closed after ``most`` bytes, -1 for the end."""
 
 
 @dataclass(frozen=True, slots=True)

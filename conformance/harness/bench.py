@@ -128,8 +128,8 @@ class Store(Protocol):
     def diff(self, layer_id: str, parent: str | None = None, *, piece: int = 0, most: int = -1) -> Path:
         """The archive of a layer, against its own parent unless another is named.
 
-        With a ``piece`` it is read so many bytes at a time, and given up after ``most`` bytes (-1 for never); see
-        ``needs_pieces``.
+        With a ``piece`` it is read in pieces of so many bytes, and given up after ``most`` bytes (-1 for never);
+        see ``needs_pieces``.
         """
 
     def needs_pieces(self, *, gives_up: bool = False) -> None:

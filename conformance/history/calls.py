@@ -66,7 +66,7 @@ class Metadata:
 class Diff:
     """Write the archive of a layer against another.
 
-    It is read ``piece`` bytes at a time (0 for as many as the adapter likes), and given up after ``most`` bytes
+    It is read in pieces of ``piece`` bytes (0 for as many as the adapter likes), and given up after ``most`` bytes
     (-1 for never).
     """
 

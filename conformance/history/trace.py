@@ -178,7 +178,7 @@ def describe(call: Call) -> str:
         case Metadata():
             return f"metadata {call.layer or repr('')}"
         case Diff():
-            read = f", read {call.piece} bytes at a time" if call.piece else ""
+            read = f", read in pieces of {call.piece} bytes" if call.piece else ""
             read += f" and given up after {call.most}" if call.most >= 0 else ""
             return f"diff {call.layer} against {call.parent or 'nothing'} into {call.archive}{read}"
         case ApplyDiff():

@@ -57,7 +57,7 @@ def test_a_diff_is_read_in_pieces(bench: Bench) -> None:
             whole = store.diff("layer-2", parent).read_bytes()
             for piece in (511, 513, 4096):
                 read = store.diff("layer-2", parent, piece=piece).read_bytes()
-                same_bytes(f"the diff of layer-2 against {parent!r}, {piece} bytes at a time,", whole, read)
+                same_bytes(f"the diff of layer-2 against {parent!r}, read in pieces of {piece} bytes,", whole, read)
 
 
 @pytest.mark.requirement("OVL-DIFF-DETERMINISTIC")

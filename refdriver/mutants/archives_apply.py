@@ -329,7 +329,7 @@ class ApplyIgnoresSizeRecords(Patched):
         return original(member, {key: value for key, value in records.items() if key != "size"}, **kwargs)
 
 
-@mutant(breaks=("OVL-APPLY-FORMATS",), source="GNU tar: K before L, as some writers have them", hard=True)
+@mutant(breaks=("OVL-APPLY-FORMATS",), source="derived: K before L, as some writers have them", hard=True)
 class ApplyForgetsTargetBeforeName(Patched):
     """A long name ends what was said before it, so that a long target counts only behind it."""
 

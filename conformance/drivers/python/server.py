@@ -18,7 +18,7 @@ asked: dict[str, Any] = {}
 
 
 def copy(stream: Any, file: Any, piece: int, left: int) -> None:
-    """Read so many bytes at a time, up to the end or until as many were read as are left."""
+    """Read in pieces of so many bytes, up to the end or until as many were read as are left."""
     while left and (block := stream.read(min(piece, left) if left > 0 else piece)):
         file.write(block)
         left = max(0, left - len(block)) if left > 0 else left
