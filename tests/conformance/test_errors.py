@@ -19,7 +19,7 @@ from conformance.spec.errors import HarnessError
 APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
-    *("Leak", "SharedUpper", "_Unlike", "ControlFailed"),
+    *("Leak", "SharedUpper", "_Unlike", "ControlFailed", "NotRead", "NoAnswer"),
 }
 
 
