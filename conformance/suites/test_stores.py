@@ -133,7 +133,8 @@ def test_users_and_groups_have_maps_of_their_own(bench: Bench) -> None:
         if root:
             equal("the owner of the layer's directory", (root.st_uid, root.st_gid), (100_000, 300_000))
         if bench.has("diff"):
-            owners = {one.name.rstrip("/"): (one.uid, one.gid) for one in members(store.diff("base"))}
+            entries = members(store.diff("base"))
+            owners = {one.name.removeprefix("./").rstrip("/"): (one.uid, one.gid) for one in entries}
             equal("the owners in the diff", owners["f"], (5, 6))
 
 

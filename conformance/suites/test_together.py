@@ -31,6 +31,7 @@ from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounte
 from conformance.suites.processes import in_child
 
 _CALLERS = 4
+_REMOVALS = 15  # so many beside as many creations: in memory, where calls are short, few of them overlap
 _ROUNDS = 5  # what depends on who comes first is tried as often
 _LARGE = 2 << 20  # bytes
 
@@ -196,7 +197,7 @@ def test_some_order_explains_what_came_of_it(bench: Bench, data: st.DataObject) 
 def test_what_is_removed_beside_creations_is_gone(bench: Bench) -> None:
     with bench.store() as store:
         store.create("base")
-        old, new = ([f"{word}-{number}" for number in range(_ROUNDS)] for word in ("old", "new"))
+        old, new = ([f"{word}-{number}" for number in range(_REMOVALS)] for word in ("old", "new"))
         for layer_id in old:
             store.create(layer_id, "base")
 

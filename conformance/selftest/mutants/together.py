@@ -6,11 +6,14 @@ import io
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from conformance.selftest.mutants.basis import CountingWrapper, Faithful
 from conformance.selftest.mutants.mutant import mutant
+
+_LONGER = 0.02  # seconds that a creation takes longer, as it does on a slow disk
 
 
 @mutant(breaks=("OVL-PARALLEL-PROCESSES",), source="behaviour#left-mounts", hard=True)
@@ -204,6 +207,7 @@ class ConcurrentRemoveIsLost(Faithful):
             self.creating += 1
         try:
             self.inner.create(layer_id, parent)
+            time.sleep(_LONGER)
         finally:
             with self.guard:
                 self.creating -= 1
