@@ -72,6 +72,7 @@ def test_a_long_chain_behind_a_symlink(bench: Bench, lowers: int) -> None:
         store.note("a home that is reached through a symlink")
         top = chain_with_few_files(store, lowers)
         store.change(top, [ops.Unlink(b"file-0")])
+        store.do(Reopen())
         store.shows_model(top)
 
 

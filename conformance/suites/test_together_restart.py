@@ -171,9 +171,11 @@ def test_the_mark_of_a_volatile_mount_shows_no_half_layer(bench: Bench) -> None:
     """overlayfs.rst: the kernel refuses to mount a work directory with the directory incompat/volatile."""
     with bench.store() as store:
         home = three_layers(store)
-        if not (home / "layer-2" / "work" / "work").is_dir():
+        inside = Path("layer-2", "work", "work")  # of the layer's work directory: what the kernel makes there
+        if not (home / inside).is_dir():
             not_applicable("the layer's overlay keeps no work directory in HOME/ID/work")
-        mark = [ops.MakeDirectory(b"layer-2/work/work/incompat" + below, 0o700) for below in (b"", b"/volatile")]
+        made = (inside / "incompat", inside / "incompat" / "volatile")
+        mark = [ops.MakeDirectory(os.fsencode(one), 0o700) for one in made]
         harmed(store, "put the mark of a volatile mount into the work directory of layer-2", mark)
         whole_or_refused(store, "layer-2")
         store.shows_model("layer-1")

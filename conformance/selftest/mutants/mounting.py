@@ -288,6 +288,22 @@ class PutNeverUnmounts(Faithful):
         """Keep the mount."""
 
 
+@mutant(breaks=("OVL-MOUNT-CALLS",), source="derived: users that are kept as a list", hard=True)
+class PutEndsTheEarliestGet(Faithful):
+    """A put is taken for one of the layer that was got first."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Note who was first."""
+        path = str(self.inner.get(layer_id, *label))
+        self.__dict__.setdefault("got", []).append(layer_id)
+        return path
+
+    def put(self, layer_id: str) -> None:
+        """Put that one."""
+        got = self.__dict__.get("got")
+        self.inner.put(got.pop(0) if got else layer_id)
+
+
 @mutant(breaks=("OVL-MOUNT-CWD",), source="derived: signals wait while a mount is made", hard=True)
 class RefusedGetLeavesSignalsBlocked(Faithful):
     """Signals are blocked while a layer is mounted, and stay blocked when that fails."""
