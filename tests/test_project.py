@@ -58,7 +58,7 @@ def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
     assert calls[3].startswith("./.ci/bootstrap conformance python:refdriver:Driver --examples 5")
     assert calls[4].startswith("./.ci/bootstrap conformance graphdriver:")
     assert calls[5].startswith("./.ci/bootstrap conformance containers-storage:overlay")
-    assert calls[6].startswith("./.ci/bootstrap selftest --jobs 2 --results")
+    assert calls[6].startswith("./.ci/bootstrap selftest --jobs 2 --scratch")
     assert calls[7].startswith("./.ci/bootstrap matrix selftest --provider uml")
     assert calls[8].startswith("./.ci/bootstrap matrix run --kernel 6.1 --backing xfs")
     assert calls[9].startswith("./.venv/bin/pytest tests/vm/test_machines.py")
