@@ -142,7 +142,7 @@ def test_an_archive_brings_the_same(bench: Bench, against: str, filled: bool) ->
 
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
-@pytest.mark.parametrize("entries", [[], [_NEW]], ids=["alone", "behind-a-file"])
+@pytest.mark.parametrize("entries", [[], [archives.directory("d"), _NEW]], ids=["alone", "behind-a-file"])
 def test_an_opaque_mark_of_the_root_hides_no_entry(bench: Bench, entries: list[Entry]) -> None:
     """What it hides of the layers below is recorded: the kernel merges the roots of all layers."""
     with bench.store() as store:
