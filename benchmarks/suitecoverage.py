@@ -4,8 +4,8 @@ It runs the suite on the driver, without the project's own tests, and lists the 
 for those that ``refdriver/mutants/uncovered.toml`` lists. What counts is the driver's core: the modules that
 importing ``refdriver`` imports.
 
-Several runs are combined: as root, as root of a user namespace, and on the backing filesystems that the host can
-make.
+Several runs are combined: as root, as root of a user namespace, on the backing filesystems that the host can make,
+through the plugin, and with tests of the profile release that execute more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +32,47 @@ _ROOT: Final = Path(__file__).parents[1]
 _LISTED: Final = _ROOT / "refdriver" / "mutants" / "uncovered.toml"
 _CONFORMS: Final = 0
 _FAILED: Final = 1  # a deviation on an unusual backing filesystem: what was executed counts nevertheless
+_FILESYSTEMS: Final = ("ext4", "xfs-noquota", "xfs-noftype", "btrfs", "tmpfs", "overlay")
+_CLASS: Final = "benchmarks.covered:Driver"
 
 
-# What each run has before the command and after the arguments. Later options override earlier ones.
-_RUNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "host": ((), ()),
-    "user-namespace": (("unshare", "--user", "--map-root-user", "--mount"), ("--examples", "3")),
-    "filesystems": ((), ("--backing", "all", "--examples", "2")),
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is before the command and after the arguments, whose last option of a name counts."""
+
+    says: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    plugin: bool = False
+
+    def driver(self, directory: Path) -> str:
+        """The connection string of the driver that saves in a directory what it executes."""
+        writable = f"writable={directory}"
+        if not self.plugin:
+            return f"python:{_CLASS}?{writable}"
+        serves = f"{sys.executable} -m refdriver serve --driver {_CLASS} --graphdriver {{socket}}"
+        return f"graphdriver:?command={serves}&{writable}"
+
+
+_RUNS: Final[dict[str, _Run]] = {
+    "host": _Run("as root"),
+    "user-namespace": _Run(
+        "as root of a user namespace",
+        before=("unshare", "--user", "--map-root-user", "--mount"),
+        after=("--examples", "2"),
+    ),
+    "filesystems": _Run(
+        "on other backing filesystems",
+        after=(
+            *("--profile", "quick", "--examples", "1"),
+            *(word for name in _FILESYSTEMS for word in ("--backing", name)),
+        ),
+    ),
+    "plugin": _Run("through the plugin", after=("--profile", "smoke", "--examples", "2"), plugin=True),
+    "release": _Run(
+        "with a test of the profile release",
+        after=("--profile", "release", "--examples", "1", "--requirement", "OVL-DIFF-TAR"),
+    ),
 }
 
 
@@ -50,7 +85,7 @@ _RUNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "runs",
     multiple=True,
     type=click.Choice(list(_RUNS)),
-    help="Only this run (repeatable): as root, in a user namespace, on all backing filesystems that can be made.",
+    help=f"Only this run (repeatable): {', '.join(f'{name} ({one.says})' for name, one in _RUNS.items())}.",
 )
 @click.option("--lines", is_flag=True, help="List the lines that no test executes, too.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -68,9 +103,9 @@ def main(least: float, runs: tuple[str, ...], lines: bool, arguments: tuple[str,
 
 def _run(name: str, directory: Path, arguments: Sequence[str]) -> None:
     """Run the suite once, with what is executed saved in a directory; raises ClickException if it cannot run."""
-    before, after = _RUNS[name]
-    connection = f"python:benchmarks.covered:Driver?writable={directory}"
-    words = [*before, sys.executable, "-m", "conformance", "run", connection, "--no-evidence", *arguments, *after]
+    one = _RUNS[name]
+    words = [*one.before, sys.executable, "-m", "conformance", "run", one.driver(directory), "--no-evidence"]
+    words += [*arguments, *one.after]
     environment = {**os.environ, COVERED: str(directory), "PYTHONPATH": str(_ROOT)}
     done = subprocess.run(words, check=False, env=environment, cwd=_ROOT)
     if done.returncode not in ((_CONFORMS,) if name == "host" else (_CONFORMS, _FAILED)):
