@@ -12,7 +12,9 @@ import pytest
 
 from conformance.harness.assertions import equal, nothing, same_field, same_tree
 from conformance.harness.bench import Bench, Store
-from conformance.history.calls import Remove
+from conformance.harness.deviation import charged_to
+from conformance.harness.entries import entry_names
+from conformance.history.calls import ApplyDiff, Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
@@ -341,9 +343,12 @@ def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
 def test_no_whiteout_is_seen(bench: Bench, entries: tuple[Entry, ...]) -> None:
     with child_of_standard(bench) as store:
         store.applied("child", entries)
-        store.shows_files(
-            "child", there={b"a": None}, gone=(b"x/y", *((b"d/a", b"d/d/a") if len(entries) > 2 else ()))
-        )
+        hides = len(entries) > 2
+        tree = store.shows_files("child", {b"a": None}, gone=(b"x/y", b"d/a") if hides else (b"x/y",))
+        if hides and b"d/d/a" in tree.nodes:  # which no whiteout of a name inside names
+            again = entries[0].name == ".wh.d"
+            with charged_to("OVL-APPLY-WHITEOUT-BEFORE" if again else "OVL-APPLY-OPAQUE-ORDER"):
+                store.shows_files("child", {}, gone=(b"d/d/a",))
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
@@ -402,3 +407,25 @@ def test_the_parent_is_left_alone(bench: Bench) -> None:
         ]
         store.applied("child", entries)
         store.shows_model("base")
+
+
+@pytest.mark.requirement("OVL-APPLY-PARENT-UNTOUCHED", "OVL-APPLY-SECOND-DIFF")
+@pytest.mark.parametrize("against", ["layer-0", "beside", ""])
+def test_an_archive_against_another_layer_is_applied_to_the_whole_tree(bench: Bench, against: str) -> None:
+    """A driver may write into the layer's own directory for its parent only, and into the tree for any other."""
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)]])
+        store.create("beside")
+        store.create("top", "layer-1")
+        archive = store.archive([archives.whiteout(".wh.a"), archives.whiteout("d/.wh.a"), archives.file("new")])
+        for layer_id in ("top", "beside"):
+            if layer_id != against:
+                store.do(ApplyDiff(layer_id, against, store.label(archive)))
+        with charged_to("OVL-APPLY-SECOND-DIFF"):
+            store.shows_files("top", {b"new": None, b"one": b"1", b"d/d/a": None}, gone=[b"a", b"d/a"])
+            if bench.has("diff"):
+                lacking = {".wh.a", "d/.wh.a", "new"} - set(entry_names(store.diff("top")))
+                nothing("names of the archive that the diff of top lacks", lacking, WrongAnswer())
+        with charged_to("OVL-APPLY-PARENT-UNTOUCHED"):
+            for layer_id in ("layer-0", "layer-1"):
+                store.shows_model(layer_id)

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
-from conformance.history.findings import DiffDisagrees, WrongAnswer
-from conformance.operations import ops
+from conformance.history.findings import DiffDisagrees, NotDone, WrongAnswer
+from conformance.operations import archives, ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.suites.changes import changes_of, explain, says
@@ -68,6 +70,20 @@ def test_changes_explain_another_kind(bench: Bench, chain: Sequence[Sequence[ops
     with bench.store() as store:
         store.build(chain)
         explain("layer-1", store.expected("layer-0"), store.expected("layer-1"), changes_of(store, "layer-1"))
+
+
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
+def test_a_deletion_of_nothing_is_no_change(bench: Bench) -> None:
+    """An archive may delete what no lower has."""
+    bench.need("apply")
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        entries = [archives.whiteout(".wh.missing"), archives.whiteout("d/.wh.missing"), archives.file("new")]
+        store.applied("layer-1", entries)
+        found = changes_of(store, "layer-1")
+        says("layer-1", b"new", "add", found)
+        for path in (b"missing", b"d/missing"):
+            says("layer-1", path, "", found)
 
 
 @pytest.mark.requirement("OVL-CHANGES-PARENTS")
@@ -236,7 +252,11 @@ def test_changes_and_diff_name_the_same_of(bench: Bench, what: str) -> None:
 
 def name_the_same(store: Store, layer_id: str) -> None:
     """Raises Deviation for a path that one of the two brings and the other lacks."""
-    changes = changes_of(store, layer_id)
+    try:
+        changes = changes_of(store, layer_id)
+    except DriverRefused as refused:  # there is nothing to compare
+        said = f"the driver refused a step that it must do: {refused}"
+        raise Deviation(said, NotDone(str(refused)), ("OVL-CHANGES-EXPLAIN",)) from refused
     names = {os.fsencode(name) for name in entry_names(store.diff(layer_id))}
     brought = {name for name in names if b"/.wh." not in b"/" + name}
     added = {path for path, kind in changes.items() if kind == "add"}
