@@ -43,16 +43,10 @@ CASES: Final = (
     Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout(".wh.missing")], {b"a": None}, (b"missing",)),
     Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout("d/.wh.missing")], {b"d/a": None}, (b"d/missing",)),
     Case(
-        "OVL-WHITEOUT-HIDES",
-        [archives.whiteout(".wh.a"), archives.whiteout("d/.wh.d")],
-        {b"d/a": None},
-        (b"a", b"d/d"),
-    ),
-    Case(
-        "OVL-WHITEOUT-HIDES",
-        [archives.whiteout(".wh.d")],
-        {b"a": None},
-        (b"d", b"d/a"),
+        "OVL-APPLY-WHITEOUT-INSIDE",
+        [archives.whiteout("d/.wh.d"), archives.whiteout(".wh.d"), archives.whiteout(".wh.a")],
+        {b"e": None},
+        (b"a", b"d", b"d/a"),
     ),
     Case(
         "OVL-APPLY-WHITEOUT-BEFORE",
