@@ -71,9 +71,7 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The destination shows a whole tree, ``upper`` what changes of it: deletions delete."""
-
-    upper: str
+    """The destination shows a whole tree: deletions delete."""
 
 
 def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Merged) -> int:
@@ -106,9 +104,9 @@ class _Unpacker:
         self._times = times
         self._overlay = target.overlay if isinstance(target, Native) else None
         self._lowers = target.lowers if isinstance(target, Native) else ()
-        self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
-        # What this archive brought is what the upper holds, if that was empty; else it has to be remembered.
-        self._written: set[bytes] | None = set() if os.listdir(self._upper) else None
+        # What this archive brought is what a layer's diff holds, if that was empty; else it has to be remembered:
+        # in a mounted tree a deletion copies directories up, too.
+        self._written: set[bytes] | None = set() if self._overlay is None or os.listdir(root.path) else None
         self._clearing = Clearing(lambda path: self._brought(path), lambda but: root.forget(but=but))
         self._opaque: set[bytes] = set()  # real paths of directories that this archive made opaque
         self._root_is_opaque = False
@@ -382,7 +380,7 @@ class _Unpacker:
         if self._written is not None:
             return path in self._written
         try:
-            return not is_whiteout_device(os.lstat(self._upper + path))
+            return not is_whiteout_device(os.lstat(self._root.path + path))
         except (FileNotFoundError, NotADirectoryError):
             return False
 
