@@ -128,6 +128,15 @@ def applied(
         driver.remove("child")
 
 
+@pytest.mark.parametrize("parent", ["parent", "other"])
+@pytest.mark.parametrize("earlier", [b"", archive(("own", "file"))], ids=["empty", "filled"])
+def test_a_directory_is_deleted_after_whiteouts_in_it(driver: Driver, parent: str, earlier: bytes) -> None:
+    data = archive(("d/e/.wh.a", "file"), ("d/.wh.a", "file"), (".wh.d", "file"))
+    found = applied(driver, parent, data, earlier=earlier)
+    assert not [name for name in found if name.startswith("d")]
+    assert {"a", "f/a"} <= set(found)
+
+
 @settings(
     max_examples=60,
     deadline=None,
