@@ -93,6 +93,7 @@ KINDS: Final = {
 }
 
 NUMBERS: Final = {
+    "an owner who is not root": _between(Tarred(b"f", uid=70_000, gid=70_001)),
     "a uid of 2^32 - 1": _saying(b"uid", b"4294967295"),
     "a gid of 2^32": _saying(b"gid", b"4294967296"),
     "a negative uid": _between(Tarred(b"f", uid=-1, form=_IN_GNU)),
