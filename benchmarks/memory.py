@@ -17,6 +17,7 @@ from typing import Final
 
 from benchmarks.layers import add_many_files
 from refdriver import Driver
+from refdriver.cli.sending import write_out
 
 LIMIT: Final = 64 << 20  # bytes of memory that a diff or an apply may take
 LARGE_FILE: Final = 1 << 30  # bytes
@@ -91,7 +92,7 @@ def main() -> None:
         before = _peak()
         if verb == "diff":
             with driver.diff(layer_id, parent) as stream, open(archive, "wb", buffering=0) as file:
-                stream.copy_to(file.fileno())
+                write_out(stream.chunks(), file.fileno())
         else:
             with open(archive, "rb", buffering=0) as file:
                 driver.apply_diff(layer_id, parent, file)

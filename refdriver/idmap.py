@@ -31,14 +31,6 @@ class IdMap:
                 f" {_ID_LIMIT - 1} and a size is at least 1"
             )
 
-    @classmethod
-    def parse(cls, text: str) -> IdMap:
-        """Read ``CONTAINER:HOST:SIZE``; raises BadOption."""
-        fields = text.split(":")
-        if len(fields) != 3 or not all(field.isascii() and field.isdigit() for field in fields):
-            raise BadOption(f"id map {text!r} is not CONTAINER:HOST:SIZE, three whole numbers")
-        return cls(*map(int, fields))
-
 
 MapLike = IdMap | tuple[int, int, int]  # a triple reads as the fields of an IdMap
 

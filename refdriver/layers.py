@@ -231,8 +231,6 @@ class LayerStore:
     def built_on(self, layer: Layer) -> list[str]:
         """The ids of the home's layers that have this one in their chain, sorted."""
         short = self._short_name_or_none(layer)
-        if short is None:
-            return []
         # Read as it is: a damaged file of another layer must neither hide a child nor stop a removal.
         named = ("lower", f"{LINK_DIRECTORY}/{short}"), (_LOWER_IDS, layer.layer_id)
         return sorted(
@@ -262,9 +260,7 @@ class LayerStore:
         os.symlink(f"../{layer_id}/diff", f"{self._home}/{LINK_DIRECTORY}/{self.read_short_name(layer)}")
 
     def _claim_short_name(self, directory: str) -> str:
-        short = new_short_name()
-        while files.read_link(f"{self._home}/{LINK_DIRECTORY}/{short}") is not None:
-            short = new_short_name()
+        short = new_short_name()  # as no other: 130 random bits
         _write(f"{directory}/link", short, 0o644)
         return short
 
@@ -318,8 +314,10 @@ class LayerStore:
             return False
 
     def _short_name_or_none(self, layer: Layer) -> str | None:
-        # A layer without a link file was damaged by hand; nothing can be mounted on it.
-        return None if _read_small(layer, "link") is None else self.read_short_name(layer)
+        # Of a layer that lost its link file, others may still be mounted on its short link.
+        if _read_small(layer, "link") is None:
+            return self._short_name_that_leads_to(layer)
+        return self.read_short_name(layer)
 
     def _short_name_that_leads_to(self, layer: Layer) -> str | None:
         directory = f"{layer.store}/{LINK_DIRECTORY}"
@@ -368,7 +366,7 @@ def remove_short_link(link_directory: str, directory: str, layer_id: str) -> Non
     Nothing is removed where there is no such file, no short name in it, or no such link; raises OSError.
     """
     try:
-        name = (files.read_whole(f"{directory}/link", SHORT_NAME_LENGTH) or b"").decode("ascii", "replace")
+        name = os.fsdecode(files.read_whole(f"{directory}/link", SHORT_NAME_LENGTH) or b"")
         if not _SHORT_NAME.fullmatch(name) or files.read_link(f"{link_directory}/{name}") != f"../{layer_id}/diff":
             return
     except OSError as error:

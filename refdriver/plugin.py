@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
-from refdriver.archive.stream import LARGE
 from refdriver.changes import ChangeKind
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, DriverError
@@ -30,6 +29,7 @@ _CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.1+json"
 _REQUEST_MAX: Final = 1 << 22  # bytes of a JSON request; id maps and options are far smaller
 _QUERY_MAX: Final = 16  # fields; the protocol has two
 _KINDS: Final = {ChangeKind.MODIFY: 0, ChangeKind.ADD: 1, ChangeKind.DELETE: 2}
+_LARGE: Final = 1 << 20  # bytes of an archive that are read at once
 _MAP_FIELDS: Final = (("container_id", "ContainerID"), ("host_id", "HostID"), ("size", "Size"))
 Fields = Mapping[str, Any]
 
@@ -192,11 +192,11 @@ class PluginServer:
     def _diff(self, handler: Handler, fields: Fields) -> None:
         try:
             with self._opened.diff(_text(fields, "ID"), _text(fields, "Parent")) as stream:
-                block = stream.read(LARGE)  # what fails at once can still be told
+                block = stream.read(_LARGE)  # what fails at once can still be told
                 handler.begin_stream("application/x-tar")
                 while block:
                     handler.send_chunk(block)
-                    block = stream.read(LARGE)
+                    block = stream.read(_LARGE)
             # Only now: who has read the end may clean up, and the diff has unmounted what it had mounted.
             handler.end_stream()
         except self._refusals as error:

@@ -5,7 +5,12 @@ PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 export LC_ALL=C
 verdict=
-say() { printf '%s\n' "$*" | tr -d '\000-\010\013-\037\177'; }
+say() {
+    case $* in
+    *[[:cntrl:]]*) printf '%s\n' "$*" | tr -d '\000-\010\013-\037\177' ;;
+    *) printf '%s\n' "$*" ;;
+    esac
+}
 deviates() { say "DEVIATES: $*"; verdict=1; exit 1; }
 cannot_tell() { say "CANNOT TELL: $*"; verdict=2; exit 2; }
 

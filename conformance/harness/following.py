@@ -43,6 +43,8 @@ _GRACE: Final = 10.0  # seconds for a worker to tear down what it set up
 _LOOK: Final = 0.5  # seconds after which a worker that ended is seen, where another process holds its pipe
 _CHUNK: Final = 1 << 16
 _SHOWN: Final = 500  # characters of a line that is no event
+# What else is installed beside the suite neither changes a verdict nor takes time.
+_NO_OTHER_PLUGINS: Final = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HYPOTHESIS_NO_PLUGINS": "1"}
 
 
 class Listener(Protocol):
@@ -171,6 +173,7 @@ def _started(module: str, prefix: Sequence[str]) -> Iterator[subprocess.Popen[by
         stdout=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
+        env={**os.environ, **_NO_OTHER_PLUGINS},
     ) as worker:
         try:
             yield worker

@@ -17,8 +17,10 @@ from typing import Final
 from conformance.lab import libc, mountinfo
 from conformance.lab.mountinfo import Mount
 
-# Device nodes are made there (loop devices), and what is written there is no file of a disk.
+# Device nodes are made there (loop devices), and what is written there is no file of a disk; except below /dev/shm.
 _AS_THEY_ARE: Final = ("/dev", "/proc", "/sys")
+_SHARED_MEMORY: Final = "/dev/shm"
+_OURS: Final = "overlay-conformance"  # the source of its mount in a namespace that has one of its own
 # A remount sets all flags anew, and those that a user namespace inherited may not be cleared
 # (mount_namespaces(7)); times of access are kept if no flag names them.
 _KEPT: Final = {
@@ -40,10 +42,17 @@ def protect(writable: Sequence[Path]) -> list[str]:
     roots = [one for one in resolved if not any(one != other and _is_within(one, other) for other in resolved)]
     for root in roots:
         _mount_on_itself(root)
-    kept = (*_AS_THEY_ARE, *roots)
+    mounts = mountinfo.mounts()
+    if not any(_is_within(root, _SHARED_MEMORY) for root in roots) and _hide_shared_memory(mounts):
+        roots.append(_SHARED_MEMORY)
     left = []
-    for one in mountinfo.mounts():
-        if "ro" in one.options or one.fstype == "autofs" or any(_is_within(one.point, root) for root in kept):
+    for one in mounts:
+        kept = _AS_THEY_ARE if not _is_within(one.point, _SHARED_MEMORY) else ()
+        if (
+            "ro" in one.options
+            or one.fstype == "autofs"
+            or any(_is_within(one.point, root) for root in (*kept, *roots))
+        ):
             continue
         try:
             _remount(one, libc.MS_RDONLY)
@@ -69,6 +78,20 @@ def allow(paths: Iterable[Path]) -> None:
 def is_read_only(path: Path) -> bool:
     """Whether the mount that a path is on is read-only (statvfs(3))."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _hide_shared_memory(mounts: Sequence[Mount]) -> bool:
+    """Mount shared memory of its own in this namespace (shm_overview(7)); whether that is there."""
+    there = mountinfo.covering(mounts, _SHARED_MEMORY)
+    if there is None or there.point != _SHARED_MEMORY:
+        return False
+    if there.source == _OURS:
+        return True
+    try:
+        libc.mount(_OURS, _SHARED_MEMORY, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV)
+    except OSError:
+        return False
+    return True
 
 
 def _mount_on_itself(root: str) -> None:

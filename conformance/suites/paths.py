@@ -158,6 +158,12 @@ _LINKS: Final[tuple[Layer, Layer]] = (
         ops.Unlink(b"three-b"),
         ops.Unlink(b"apart"),
         ops.MakeHardLink(b"apart", b"x"),
+        _dir(b"made"),
+        _file(b"made/one", b"linked"),
+        ops.MakeHardLink(b"made/two", b"made/one"),
+        ops.Unlink(b"symlink"),
+        _dir(b"symlink"),
+        ops.MakeHardLink(b"symlink/one", b"made/one"),
     ),
 )
 _KINDS: Final[tuple[Layer, Layer]] = (

@@ -13,7 +13,8 @@ import pytest
 from conformance.harness.assertions import equal, nothing, same_field, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
-from conformance.history.calls import Remove
+from conformance.harness.entries import entry_names
+from conformance.history.calls import ApplyDiff, Remove
 from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
@@ -406,3 +407,25 @@ def test_the_parent_is_left_alone(bench: Bench) -> None:
         ]
         store.applied("child", entries)
         store.shows_model("base")
+
+
+@pytest.mark.requirement("OVL-APPLY-PARENT-UNTOUCHED", "OVL-APPLY-SECOND-DIFF")
+@pytest.mark.parametrize("against", ["layer-0", "beside", ""])
+def test_an_archive_against_another_layer_is_applied_to_the_whole_tree(bench: Bench, against: str) -> None:
+    """A driver may write into the layer's own directory for its parent only, and into the tree for any other."""
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"one", b"1", 0o644)]])
+        store.create("beside")
+        store.create("top", "layer-1")
+        archive = store.archive([archives.whiteout(".wh.a"), archives.whiteout("d/.wh.a"), archives.file("new")])
+        for layer_id in ("top", "beside"):
+            if layer_id != against:
+                store.do(ApplyDiff(layer_id, against, store.label(archive)))
+        with charged_to("OVL-APPLY-SECOND-DIFF"):
+            store.shows_files("top", {b"new": None, b"one": b"1", b"d/d/a": None}, gone=[b"a", b"d/a"])
+            if bench.has("diff"):
+                lacking = {".wh.a", "d/.wh.a", "new"} - set(entry_names(store.diff("top")))
+                nothing("names of the archive that the diff of top lacks", lacking, WrongAnswer())
+        with charged_to("OVL-APPLY-PARENT-UNTOUCHED"):
+            for layer_id in ("layer-0", "layer-1"):
+                store.shows_model(layer_id)

@@ -1,18 +1,19 @@
-"""A directory of more names than one getdents64(2) lists, in an archive and in the layer that it makes."""
+"""Long and rare names, and a directory of more names than one getdents64(2) lists, in archives and layers."""
 
 from __future__ import annotations
 
 import os
+from typing import Final
 
 import pytest
 
-from conformance.harness.assertions import equal
+from conformance.harness.assertions import equal, same_tree
 from conformance.harness.bench import Bench
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
 from conformance.history.calls import Get, Put
 from conformance.history.findings import WrongAnswer
-from conformance.operations import archives
+from conformance.operations import archives, ops
 
 
 @pytest.mark.requirement("OVL-DIFF-TAR", "OVL-WHITEOUT-IN-DIFF")
@@ -39,3 +40,40 @@ def test_a_directory_of_many_names_is_whole(bench: Bench) -> None:
         wanted = sorted(f"d/.wh.{name.removeprefix('d/')}" for name in gone)
         with charged_to("OVL-WHITEOUT-IN-DIFF"):
             equal("the names in the diff of child, sorted", found, wanted, WrongAnswer())
+
+
+_LONG: Final = (b"n" * 101, b"d" * 155 + b"/" + b"n" * 101, b"d" * 156 + b"/n", b"/".join([b"d" * 120] * 3))
+_RARE: Final = (b"\xff" * 101, "\xfc".encode() * 60, b"d/\xfe" + b"n" * 200, b"new\nline" * 13)
+
+
+@pytest.mark.requirement("OVL-APPLY-ROUND-TRIP")
+@pytest.mark.parametrize("names", [_LONG, _RARE], ids=["long", "not-ascii"])
+def test_names_that_need_an_extension_survive(bench: Bench, names: tuple[bytes, ...]) -> None:
+    """Names beyond the fields of ustar, of files, symlinks and hard links, and targets as long as they."""
+    if names is _RARE:
+        bench.need("any-names")
+    made: list[ops.Operation] = []
+    for number, name in enumerate(names):
+        directory = b"%d" % number
+        for length in range(name.count(b"/") + 1):
+            above = b"/".join([directory, *name.split(b"/")[:length]])
+            made.append(ops.MakeDirectory(above, 0o755))
+        made.append(ops.CreateFile(directory + b"/" + name, b"content", 0o644))
+        made.append(ops.MakeHardLink(directory + b"/" + name, directory + b"/link"))
+        made.append(ops.MakeSymlink(directory + b"/symlink", name))
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([made])
+        copy.bring(store, "layer-0")
+        original, found = store.shows_model("layer-0"), copy.observed("layer-0")
+        same_tree("layer-0 after diff and apply", original, found, times="none")
+
+
+@pytest.mark.requirement("OVL-DIFF-TAR")
+def test_an_attribute_with_an_equals_sign_breaks_no_archive(bench: Bench) -> None:
+    """A record of pax ends its key at the first one (pax(1)), so a driver may refuse to write the diff."""
+    bench.need("user-xattrs")
+    with bench.store() as store:
+        store.build([[ops.CreateFile(b"f", b"f", 0o644), ops.SetXattr(b"f", "user.a=b", b"1\n9 path=g\n")]])
+        archive = store.may_diff("layer-0")
+        if archive is not None:
+            equal("the names in the diff", entry_names(archive), ["f"], WrongAnswer())

@@ -17,7 +17,7 @@ from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
 from conformance.history.findings import DiffDisagrees, NotDone, WrongAnswer
-from conformance.operations import ops
+from conformance.operations import archives, ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.suites.changes import changes_of, explain, says
@@ -70,6 +70,20 @@ def test_changes_explain_another_kind(bench: Bench, chain: Sequence[Sequence[ops
     with bench.store() as store:
         store.build(chain)
         explain("layer-1", store.expected("layer-0"), store.expected("layer-1"), changes_of(store, "layer-1"))
+
+
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
+def test_a_deletion_of_nothing_is_no_change(bench: Bench) -> None:
+    """An archive may delete what no lower has."""
+    bench.need("apply")
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        entries = [archives.whiteout(".wh.missing"), archives.whiteout("d/.wh.missing"), archives.file("new")]
+        store.applied("layer-1", entries)
+        found = changes_of(store, "layer-1")
+        says("layer-1", b"new", "add", found)
+        for path in (b"missing", b"d/missing"):
+            says("layer-1", path, "", found)
 
 
 @pytest.mark.requirement("OVL-CHANGES-PARENTS")

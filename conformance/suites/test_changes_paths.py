@@ -7,17 +7,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from conformance.harness.assertions import equal
+from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench
+from conformance.harness.deviation import charged_to
 from conformance.harness.entries import members
-from conformance.history.calls import DiffSize
+from conformance.history.calls import Changes, DiffSize
 from conformance.history.findings import WrongAnswer
+from conformance.operations import ops
 from conformance.suites.carrying import without_owners
 from conformance.suites.cases import Layer
 from conformance.suites.changes import changes_of, explain
 from conformance.suites.fewest import check_fewest
 from conformance.suites.held import held
 from conformance.suites.paths import DIFFERENCES, WAYS, build_ways
+
+_PATH_MAX = 4096  # bytes, with the one of zero at the end
+_LONG = 240  # bytes of a name
 
 
 @pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
@@ -30,6 +35,54 @@ def test_changes_explain_a_difference_in_every_way(bench: Bench, what: str) -> N
 def test_sizes_are_those_of_a_diff_in_every_way(bench: Bench) -> None:
     bench.need("diff")
     check_fewest(bench, _chain(bench, "links"), lambda fewer: _size(bench, fewer))
+
+
+def _deep(names: int, last: int) -> tuple[Layer, Layer]:
+    """Directories with long names in one another, and a file with two names at their end; then both change."""
+    made: list[ops.Operation] = []
+    path = b""
+    for _ in range(names):
+        path += b"/" * bool(path) + b"n" * _LONG
+        made.append(ops.MakeDirectory(path, 0o755))
+    path += b"/" + b"e" * last
+    return (*made, ops.CreateFile(b"x", b"x", 0o644)), (
+        ops.CreateFile(path, b"new", 0o644),
+        ops.MakeHardLink(path[:-1] + b"l", path),
+    )
+
+
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN", "OVL-CHANGES-ANCESTOR", "OVL-SIZE-DIFF")
+@pytest.mark.parametrize("beyond", ["each of the trees", "one of the trees"])
+def test_paths_longer_than_the_kernel_takes_are_told_or_refused(bench: Bench, beyond: str) -> None:
+    """A path in a layer may be longer than PATH_MAX, or be so below the path of the layer (path_resolution(7))."""
+    bench.need("changes", "diff-size")
+    with bench.store() as store:
+        # The longer id makes the path of the one tree longer than that of the other.
+        parent = "p" * 200
+        names, last = divmod(_PATH_MAX + 500, _LONG + 1)
+        if beyond == "one of the trees":
+            names, last = divmod(_PATH_MAX - len(f"{store.home}/above/merged/") - 100, _LONG + 1)
+        below, change = _deep(names, last)
+        store.create(parent)
+        store.change(parent, below)
+        store.create("direct", parent)
+        store.change("direct", change)
+        store.create("above", store.create("between", parent))
+        store.change("above", change)
+        path = change[0].path
+        expected = {path, change[1].path}
+        for layer_id, requirement in (("direct", "OVL-CHANGES-EXPLAIN"), ("above", "OVL-CHANGES-ANCESTOR")):
+            with charged_to(requirement):
+                if store.may_refuse(Changes(layer_id, parent)) is None:
+                    found = changes_of(store, layer_id, parent)
+                    added = {one for one, kind in found.items() if kind == "add"}
+                    nothing(
+                        "additions that the changes lack, or have too many", len(added ^ expected), WrongAnswer()
+                    )
+            with charged_to("OVL-SIZE-DIFF"):
+                if store.may_refuse(DiffSize(layer_id, parent)) is None:
+                    said = store.do(DiffSize(layer_id, parent))
+                    equal(f"the size of {layer_id}", said, len(b"new"), WrongAnswer())
 
 
 def _chain(bench: Bench, what: str) -> Sequence[Layer]:

@@ -13,6 +13,7 @@ from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.history.calls import Create, Diff, Get, Put, Remove, Reopen
 from conformance.history.findings import FilesDiffer
+from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
 from conformance.operations.standard import STANDARD
@@ -94,6 +95,35 @@ def test_a_removed_layer_leaves_nothing(bench: Bench) -> None:
             # What comes with the first removal comes once, and is the driver's own if it is empty.
             before |= came_empty(store, before) if layer_id == "child" else set()
             stays_as_it_was(store, before)
+        store.shows_model("layer-0")
+
+
+@pytest.mark.requirement("OVL-LIFE-REMOVE")
+def test_what_others_mounted_in_a_layer_outlives_it(bench: Bench) -> None:
+    """A removal unmounts what is mounted in the layer first, or it would remove the files of others."""
+    bench.need("home-layout")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.MakeDirectory(b"new", 0o755)]])
+        inside = Path(store.home) / "layer-1" / "diff" / "new"
+        namespace.mount_tmpfs(inside)
+        kept = os.open(inside, os.O_PATH | os.O_DIRECTORY)
+        try:
+            store.beyond(f"a filesystem with a file is mounted on {inside}")
+            (inside / "file").write_text("of another")
+            removed = store.may_refuse(Remove("layer-1")) is None
+            equal(
+                "files of the filesystem that was mounted in the layer",
+                os.listdir(f"/proc/self/fd/{kept}"),
+                ["file"],
+            )
+            if removed:
+                store.denies("layer-1")
+                nothing("mounts in the home", namespace.mounts_below(Path(store.home)))
+            else:
+                namespace.unmount(inside)
+                store.do(Remove("layer-1"))
+        finally:
+            os.close(kept)
         store.shows_model("layer-0")
 
 
@@ -347,3 +377,25 @@ def test_a_refused_call_stands_in_no_others_way(bench: Bench) -> None:
             store.denies(layer_id)
         store.create("new", "layer-0")
         store.shows_model("new")
+
+
+@pytest.mark.requirement("OVL-LIFE-AFTER-REFUSAL")
+def test_a_creation_that_fails_half_way_leaves_nothing(bench: Bench) -> None:
+    """Where short links cannot be made, a driver that makes them last has made all the rest."""
+    bench.need("home-layout")
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.tamper([ops.Rename(b"l", b".away"), ops.CreateFile(b"l", b"", 0o644)])
+        refused = store.may_refuse(Create("new")) is not None
+        if refused:
+            store.denies("new")
+            left = [path for path in Path(store.home).glob("*/new") if path.parent.name != "l"]
+            nothing("files that a refused creation left in the home", [*left, *Path(store.home).glob("new")])
+        if (Path(store.home) / "l").is_file():
+            store.tamper([ops.Unlink(b"l"), ops.Rename(b".away", b"l")])
+        if refused:
+            store.create("new")
+            store.shows_model("new")
+            store.create("child", "new")
+            store.shows_model("child")
+        store.shows_model("layer-0")

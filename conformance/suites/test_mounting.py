@@ -265,6 +265,25 @@ def test_an_unmount_from_outside_is_noticed(bench: Bench, gets: int) -> None:
             store.do(Put("layer-1"))
 
 
+@pytest.mark.requirement("OVL-MOUNT-LOST")
+def test_an_unmount_of_an_image_from_outside_is_noticed(bench: Bench) -> None:
+    bench.need("image-stores", "image-mounts")
+    with bench.store("origin") as images:
+        two_layers(images)
+        with bench.store("copy", image_stores=[images.image_store]) as store:
+            store.knows(images, "layer-0", "layer-1")
+            root = Path(store.do(Get("layer-1")))
+            if not os.path.ismount(root):
+                not_applicable("the driver does not mount a layer of an image store")
+            store.beyond(f"{root} was unmounted by another process")
+            namespace.unmount(root)
+            shown = observe(store.do(Get("layer-1")))
+            same_tree("layer-1, got again after it was unmounted from outside,", store.expected("layer-1"), shown)
+            for _ in range(2):
+                store.do(Put("layer-1"))
+            nothing_mounted(store, "after the last put")
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-READ-ONLY-USE")
 def test_reading_adds_nothing(bench: Bench) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from conformance.drivers.protocol import DriverRefused
+from conformance.drivers.protocol import DriverRefused, IdRange
 from conformance.harness.assertions import between, equal, nothing
 from conformance.harness.bench import Bench
 from conformance.harness.skips import not_applicable
@@ -89,7 +90,7 @@ def test_options_serve_for_the_next_opening(bench: Bench) -> None:
             store.shows_model("own")
 
 
-_OWN = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by containers/storage and by this suite
+_OWN: Final = ("overlay", "graph", "run", "volatile-", "locks")  # of homes, by containers/storage and by this suite
 
 
 @pytest.mark.quick
@@ -170,24 +171,75 @@ def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
         refused(bench, f"imagestore={path}")
 
 
+_MAPS: Final = {
+    "no-root": (IdRange(1, 100_001, 10),),
+    "container-overlap": (IdRange(0, 100_000, 10), IdRange(9, 200_000, 10)),
+    "host-overlap": (IdRange(0, 100_000, 10), IdRange(20, 100_005, 10)),
+    "beyond-32-bits": (IdRange(0, 2**32 - 5, 10),),
+}
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-OPEN-REFUSED-CLEAN")
-def test_a_refused_opening_leaves_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("option", "mounted"),
+    [("nonsense=1", False), ("size", False), ("size=9999999P", True)],
+    ids=["unknown", "without-a-value", "too-large"],
+)
+def test_a_refused_opening_leaves_nothing(bench: Bench, option: str, mounted: bool) -> None:
+    """A driver may look at a size when the home is a mount already, which the next opening takes."""
     with bench.directory() as directory:
         home = directory / "home"
         home.mkdir()
         bench.begin()
-        bench.note("open a home with the option nonsense=1")
+        bench.note(f"open a home with the option {option}")
         try:
-            with bench.store("other", path=lambda _: home, options=["nonsense=1"]):
+            with bench.store("other", path=lambda _: home, options=[option]):
                 not_applicable("the driver accepts any option")
         except DriverRefused:
             pass
-        # Files for locks may stay, and a home's own directories; others with something in them are left over.
-        below = [path for path in home.rglob("*") if path.is_dir() and any(path.iterdir())]
-        probes = [str(path) for path in below if path.name != "l" and not path.name.startswith(_OWN)]
-        mounts = namespace.mounts_below(directory)
-        nothing("directories or mounts left by an opening that was refused", probes + mounts)
+        nothing_is_left(directory, mounted=mounted)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-OPEN-REFUSED-CLEAN")
+@pytest.mark.parametrize("maps", _MAPS.values(), ids=_MAPS)
+@pytest.mark.parametrize("groups", [False, True], ids=["users", "groups"])
+def test_refused_id_maps_leave_nothing(bench: Bench, maps: tuple[IdRange, ...], groups: bool) -> None:
+    """No user namespace takes such maps (user_namespaces(7)); that a driver refuses them no text says."""
+    bench.need("root", "id-maps")
+    whole = (IdRange(0, 100_000, 65536),)
+    with bench.directory() as directory:
+        home = directory / "home"
+        home.mkdir()
+        bench.begin()
+        bench.note(f"open a home with the id map {maps} of {'groups' if groups else 'users'}")
+        try:
+            with bench.store(
+                "other",
+                path=lambda _: home,
+                id_map=whole if groups else maps,
+                gid_map=maps if groups else whole,
+            ):
+                not_applicable("the driver accepts any id map")
+        except DriverRefused:
+            pass
+        nothing_is_left(directory)
+
+
+def nothing_is_left(directory: Path, *, mounted: bool = False) -> None:
+    """A refused opening of the home in a directory left nothing behind; raises Deviation.
+
+    With ``mounted``, a mount of the home itself may stay.
+    """
+    # Files for locks may stay, and a home's own directories; others with something in them are left over.
+    home = directory / "home"
+    below = [path for path in home.rglob("*") if path.is_dir() and any(path.iterdir())]
+    probes = [str(path) for path in below if path.name != "l" and not path.name.startswith(_OWN)]
+    mounts = namespace.mounts_below(directory)
+    if mounted:
+        mounts = [one for one in mounts if Path(one).name not in (home.name, "overlay")]
+    nothing("directories or mounts left by an opening that was refused", probes + mounts)
 
 
 @pytest.mark.quick

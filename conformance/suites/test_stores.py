@@ -12,11 +12,13 @@ import pytest
 from conformance.drivers.protocol import IdRange
 from conformance.harness.assertions import equal, nothing, same_tree
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import charged_to
 from conformance.harness.entries import members
-from conformance.history.calls import Get, Put, Remove
+from conformance.history.calls import DiffSize, Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
+from conformance.suites.changes import changes_of, explain
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
@@ -255,6 +257,20 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
 
 
+@pytest.mark.requirement("OVL-CHANGES-ANCESTOR", "OVL-SIZE-DIFF")
+def test_changes_are_told_against_any_image_below(bench: Bench) -> None:
+    bench.need("image-stores", "changes", "diff-size")
+    with store_with_images(bench) as (_, store):
+        store.create("own", "child")
+        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own" * 100, 0o644)])
+        with charged_to("OVL-CHANGES-ANCESTOR"):
+            changes = changes_of(store, "own", "base")
+            explain("own", store.expected("base"), store.expected("own"), changes, exactly=True)
+        with charged_to("OVL-SIZE-DIFF"):
+            wanted = len(b"own" * 100) + len(b"image")
+            equal("the size of own against base", store.do(DiffSize("own", "base")), wanted)
+
+
 @pytest.mark.requirement("OVL-STORE-UNTOUCHED")
 def test_an_image_store_stays_as_it_is(bench: Bench) -> None:
     with store_with_images(bench) as (images, store):
@@ -326,3 +342,5 @@ def test_images_are_reached_with_long_options(bench: Bench) -> None:
             store.create("own", ids[-1])
             store.change("own", [ops.Unlink(b"file-3"), ops.CreateFile(b"own", b"own", 0o644)])
             store.shows_model("own")
+            if bench.has("image-mounts"):
+                store.shows_model(ids[-1])

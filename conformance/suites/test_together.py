@@ -5,19 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest
-from conformance.harness.assertions import equal, nothing, same_entries, same_tree
+from conformance.harness.assertions import equal, same_entries, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.entries import content_of
@@ -27,6 +23,7 @@ from conformance.machines.parallel import CALLS, Record, explained_by_an_order, 
 from conformance.operations import ops
 from conformance.operations.real import perform
 from conformance.operations.standard import STANDARD
+from conformance.suites.callers import all_done, together
 from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounted, tree_stays
 from conformance.suites.processes import in_child
 
@@ -34,35 +31,6 @@ _CALLERS = 4
 _REMOVALS = 15  # so many beside as many creations: in memory, where calls are short, few of them overlap
 _ROUNDS = 5  # what depends on who comes first is tried as often
 _LARGE = 2 << 20  # bytes
-
-
-def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Call all of them concurrently, each in a thread; what each returned, a refusal included.
-
-    Threads take turns as often as they can, so that no call is done before the others are under way.
-    """
-    gate = threading.Barrier(len(calls))
-    before = sys.getswitchinterval()
-
-    def one(call: Callable[[], Any]) -> Any:
-        gate.wait()
-        try:
-            return call()
-        except DriverRefused as refused:
-            return refused
-
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(len(calls)) as pool:
-            return list(pool.map(one, calls))
-    finally:
-        sys.setswitchinterval(before)
-
-
-def all_done(outcomes: Sequence[object], what: str) -> None:
-    """None of the calls was refused; raises Deviation."""
-    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, DriverRefused)]
-    nothing(f"refusals of concurrent calls ({what})", refused)
 
 
 @pytest.mark.quick

@@ -10,10 +10,12 @@ import pytest
 
 from conformance.harness.assertions import equal, nothing, same_names, same_tree
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import charged_to
 from conformance.harness.skips import not_applicable
-from conformance.history.calls import Create, Remove, Reopen
+from conformance.history.calls import Create, Get, Put, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
+from conformance.suites.mounts import nothing_mounted, tree_stays
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 
 
@@ -203,3 +205,43 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
         gone = [name for name in ("lost+found/x", "README") if not (home / name).exists()]
         nothing("files of others in the home that are gone", gone, FilesDiffer(gone=tuple(gone)))
         equal("the content of README in the home", (home / "README").read_text(), "not a layer")
+
+
+@pytest.mark.requirement("OVL-RESTART-FOREIGN", "OVL-MOUNT-LEFT-OVER")
+def test_hidden_files_of_another_program_do_no_harm(bench: Bench) -> None:
+    """Those of the reference driver up to version 0.3: uses of mounts, mount points, what a killed process left."""
+    with bench.store() as store:
+        three_layers(store)
+        store.note("layer-2 is got twice")
+        for _ in range(2):
+            root = store.do(Get("layer-2"))
+        made: list[ops.Operation] = [ops.MakeDirectory(path, 0o700) for path in _HIDDEN_DIRECTORIES]
+        made += [ops.CreateFile(path, content, 0o600) for path, content in _HIDDEN_FILES.items()]
+        harmed(store, "put a directory .refdriver into the home", made)
+        with charged_to("OVL-MOUNT-LEFT-OVER"):
+            equal("the path of layer-2", store.do(Get("layer-2")), root)
+            for left in (3, 2, 1):
+                tree_stays(root, f"with {left} gets not put yet", "two")
+                store.do(Put("layer-2"))
+            nothing_mounted(store, "after the last put")
+        for layer_id in ("layer-0", "layer-1", "layer-2", "beside"):
+            store.shows_model(layer_id)
+
+
+_HIDDEN_DIRECTORIES = (
+    b".refdriver",
+    b".refdriver/staging",
+    b".refdriver/staging/0123456789abcdef",
+    b".refdriver/staging/0123456789abcdef/layers",
+    b".refdriver/staging/0123456789abcdef/layers/layer-3",
+    b".refdriver/counts",
+    b".refdriver/merged",
+    b".refdriver/merged/image",
+)
+_HIDDEN_FILES = {
+    b".refdriver/lock": b"",
+    b".refdriver/counts/layer-0": b"3",  # which is not mounted
+    b".refdriver/counts/layer-1": b"words",
+    b".refdriver/counts/layer-2": b"1",  # fewer than there are
+    b".refdriver/staging/0123456789abcdef/layers/layer-3/link": b"A" * 26,
+}

@@ -32,7 +32,7 @@ class DirectoryTimes:
         self._removed[path] = self._file.tell()
 
     def set(self) -> None:
-        """Set all times. No symlink is followed, and a directory that another entry replaced has none to set.
+        """Set all times. No symlink is followed, and a directory that another entry replaced has no time to set.
 
         Raises OSError.
         """
@@ -43,9 +43,9 @@ class DirectoryTimes:
             path = self._file.read(length)
             if not self._is_removed(path, position):
                 with self._root.plain_directory(path, None, make_missing=False) as fd:
-                    if fd is not None:
-                        nanoseconds = seconds * _SECOND + fraction
-                        os.utime(f"/proc/self/fd/{fd}", ns=(nanoseconds, nanoseconds))
+                    assert fd is not None, "whatever removes a directory of the archive says so"
+                    nanoseconds = seconds * _SECOND + fraction
+                    os.utime(f"/proc/self/fd/{fd}", ns=(nanoseconds, nanoseconds))
             position += _ENTRY.size + length
 
     def _is_removed(self, path: bytes, position: int) -> bool:

@@ -1,6 +1,20 @@
-"""Names of any bytes as text that a terminal, a line of a file and JSON can hold, without loss."""
+"""Names of any bytes as text that a terminal, a line of a file and JSON can hold, without loss.
+
+And id maps from text.
+"""
 
 from __future__ import annotations
+
+from refdriver.errors import BadOption
+from refdriver.idmap import IdMap
+
+
+def id_map(text: str) -> IdMap:
+    """Read ``CONTAINER:HOST:SIZE``; raises BadOption."""
+    fields = text.split(":")
+    if len(fields) != 3 or not all(field.isascii() and field.isdigit() for field in fields):
+        raise BadOption(f"id map {text!r} is not CONTAINER:HOST:SIZE, three whole numbers")
+    return IdMap(*map(int, fields))
 
 
 def printable(name: bytes) -> str:

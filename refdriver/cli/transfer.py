@@ -17,7 +17,9 @@ from typing import Protocol
 import click
 
 from refdriver.archive.source import Readable
+from refdriver.archive.stream import Chunks
 from refdriver.cli.descriptors import can_read, can_write
+from refdriver.cli.sending import write_out
 
 _BLOCK = 1 << 20  # bytes between two looks at the clock
 _PATIENCE = 1.0  # seconds before a transfer is long enough to be watched
@@ -26,10 +28,10 @@ _PATIENCE = 1.0  # seconds before a transfer is long enough to be watched
 class Archive(Protocol):
     """The part of ArchiveStream that is needed here."""
 
-    def copy_to(self, fd: int, /) -> int:
-        """Write everything to a descriptor; the bytes written."""
+    def chunks(self) -> Chunks:
+        """All chunks."""
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int, /) -> bytes | None:
         """Up to ``size`` bytes, empty at the end."""
 
 
@@ -119,7 +121,7 @@ def input_file(source: str) -> Iterator[io.FileIO]:
 def send(archive: Archive, fd: int, description: str) -> int:
     """Write an archive to a descriptor; the bytes written."""
     if not sys.stderr.isatty():
-        return archive.copy_to(fd)
+        return write_out(archive.chunks(), fd)
     written = 0
     with _progress(description, None) as advance:
         while block := archive.read(_BLOCK):

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import click
 
 from refdriver.changes import Change, ChangeKind
-from refdriver.cli.text import one_line, printable
+from refdriver.cli.text import id_map, one_line, printable
 from refdriver.cli.transfer import input_file, output, send, watched
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, LayerNotFound
-from refdriver.idmap import IdMap
 from refdriver.plugin import PluginServer
 
 JSON_VERSION = 1
@@ -41,7 +40,7 @@ class _Session:
         # Not by click, which would ask for the home even to show the help of a verb.
         if not self.home:
             raise click.UsageError("no home: give --home DIRECTORY before the verb, or set REFDRIVER_HOME")
-        maps = [IdMap.parse(text) for text in self.uid_maps], [IdMap.parse(text) for text in self.gid_maps]
+        maps = [id_map(text) for text in self.uid_maps], [id_map(text) for text in self.gid_maps]
         with Driver(self.home, self.options, *maps) as driver:
             yield driver
 

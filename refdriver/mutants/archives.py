@@ -282,14 +282,14 @@ class DiffLosesRestOfShortReads(Patched):
     """A read of less than a block takes the rest of the block along."""
 
     @staticmethod
-    @replaces(stream.ArchiveStream.read)
+    @replaces(stream.ArchiveStream.readinto)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Read on, and give the first part."""
-        archive, size = args
-        data = original(archive, size, **kwargs)
-        if 0 < size < tarformat.BLOCK and len(data) == size:
-            original(archive, tarformat.BLOCK - size)
-        return data
+        archive, buffer = args
+        count = original(archive, buffer, **kwargs)
+        if 0 < len(buffer) < tarformat.BLOCK and count == len(buffer):
+            original(archive, bytearray(tarformat.BLOCK - count))
+        return count
 
 
 @mutant(

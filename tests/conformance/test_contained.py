@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -153,6 +154,42 @@ def test_only_what_is_named_is_writable(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [path.name for path in paths[2].iterdir()] == ["written"]
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+SHARED_MEMORY = """
+import sys
+from pathlib import Path
+from conformance.lab import libc, namespace, readonly
+
+there, scratch, outside = Path("/dev/shm"), Path(sys.argv[1]), Path("/dev/shm/of-others")
+namespace.enter_private_mounts()
+libc.mount("others", there, "tmpfs")
+(there / "scratch").mkdir()
+outside.touch()
+for _ in range(2):
+    assert readonly.protect([scratch]) == []
+(there / "scratch/written" if scratch.is_relative_to(there) else there / "written").touch()
+try:
+    outside.write_text("harm")
+except OSError as error:
+    assert scratch.is_relative_to(there) and error.errno == 30, error
+if not scratch.is_relative_to(there):
+    libc.umount(there, libc.MNT_DETACH)
+    assert not (there / "written").exists(), "another one was mounted over it"
+assert outside.read_text() == ""
+"""
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("inside", [True, False])
+def test_shared_memory_is_the_runs_own_or_read_only(inside: bool) -> None:
+    """Files of others lie there. Processes of a driver may share memory by it (shm_overview(7))."""
+    if not Path("/dev/shm").is_mount():
+        pytest.skip("this system has no /dev/shm")
+    with TemporaryDirectory(dir="/var/tmp") as elsewhere:
+        words = [sys.executable, "-c", SHARED_MEMORY, "/dev/shm/scratch" if inside else elsewhere]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_connection_string_declares_is_writable(tmp_path: Path) -> None:

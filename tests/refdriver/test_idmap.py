@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refdriver.cli.text import id_map
 from refdriver.errors import BadOption
 from refdriver.idmap import IdMap, IdMaps
 
@@ -67,8 +68,8 @@ def test_maps_without_root_or_with_overlaps_are_refused(bad: list[IdMap]) -> Non
 @pytest.mark.parametrize("text", ["", "0:1", "0:1:2:3", "a:b:c", "-1:0:1", "0:0:0", "0:4294967290:10", "0: 1:2"])
 def test_a_map_is_three_numbers_in_range(text: str) -> None:
     with pytest.raises(BadOption, match="id map"):
-        IdMap.parse(text)
+        id_map(text)
 
 
 def test_a_map_as_text() -> None:
-    assert IdMap.parse("0:100000:65536") == IdMap(0, 100000, 65536)
+    assert id_map("0:100000:65536") == IdMap(0, 100000, 65536)

@@ -7,7 +7,7 @@ exec 8>"$work/calls" 9<"$work/answers"
 # driver CALL: one call, a line of JSON; prints the answer; exit status 1 if the driver raised an exception
 driver() {
     printf '%s\n' "$1" >&8 || return 2
-    read -r status answer <&9 || { echo "the driver's process ended: $(cat "$work/driver.log")"; return 2; }
-    printf %s "$answer" | base64 -d
+    read -r status form answer <&9 || { echo "the driver's process ended: $(cat "$work/driver.log")"; return 2; }
+    case $form in text) printf %s "$answer" ;; *) printf %s "$answer" | base64 -d ;; esac
     return "$status"
 }

@@ -72,4 +72,9 @@ for line in sys.stdin:
     except Exception as error:
         said, status = f"{type(error).__name__}: {error}", 1
     text = "" if said is None else str(said)
-    print(status, base64.b64encode(text.encode(errors="surrogateescape")).decode(), file=out, flush=True)
+    if text.isascii() and text.isprintable() and text == text.strip():
+        print(status, "text", text, file=out, flush=True)
+    else:
+        print(
+            status, "base64", base64.b64encode(text.encode(errors="surrogateescape")).decode(), file=out, flush=True
+        )

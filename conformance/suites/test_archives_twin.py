@@ -1,0 +1,207 @@
+"""Archives that are applied against a twin of the layer's parent: then a driver may unpack into a mounted tree."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+
+from conformance.harness.assertions import equal, same_field
+from conformance.harness.bench import Bench
+from conformance.harness.deviation import Deviation, Leak, charged_to
+from conformance.history.calls import ApplyDiff
+from conformance.history.findings import NotDone
+from conformance.operations import archives, ops
+from conformance.operations.archives import Entry
+from conformance.operations.standard import STANDARD
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What an archive brings to a child of STANDARD, and the requirement that says so."""
+
+    requirement: str
+    entries: Sequence[Entry]
+    there: dict[bytes, bytes | None] = field(default_factory=dict)
+    gone: Sequence[bytes] = ()
+
+
+_OPAQUE: Final = ".wh..wh..opq"
+_BELOW_D: Final = (b"d/a", b"d/d", b"d/d/a")
+_NEW: Final = archives.file("d/new", b"new")
+
+CASES: Final = (
+    Case("OVL-APPLY-KINDS", [archives.file("d", b"d")], {b"d": b"d"}, (b"d/a",)),
+    Case("OVL-APPLY-KINDS", [archives.symlink("d", "e")], {b"d": None}, (b"d/a",)),
+    Case("OVL-APPLY-KINDS", [archives.directory("a"), archives.file("a/f", b"f")], {b"a/f": b"f"}),
+    Case("OVL-APPLY-KINDS", [archives.directory("d", 0o700), _NEW], {b"d/a": None, b"d/new": b"new"}),
+    Case("OVL-APPLY-PARENTS", [archives.file("x/y/z", b"z")], {b"x/y/z": b"z", b"a": None}),
+    Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout(".wh.missing")], {b"a": None}, (b"missing",)),
+    Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout("d/.wh.missing")], {b"d/a": None}, (b"d/missing",)),
+    Case(
+        "OVL-APPLY-WHITEOUT-INSIDE",
+        [archives.whiteout("d/.wh.d"), archives.whiteout(".wh.d"), archives.whiteout(".wh.a")],
+        {b"e": None},
+        (b"a", b"d", b"d/a"),
+    ),
+    Case(
+        "OVL-APPLY-WHITEOUT-BEFORE",
+        [archives.whiteout(".wh.d"), archives.directory("d"), _NEW],
+        {b"d/new": b"new"},
+        _BELOW_D,
+    ),
+    Case("OVL-APPLY-WHITEOUT-AFTER", [archives.file("a", b"new"), archives.whiteout(".wh.a")], {b"a": b"new"}),
+    Case(
+        "OVL-APPLY-WHITEOUT-AFTER",
+        [archives.directory("d"), _NEW, archives.whiteout(".wh.d")],
+        {b"d/new": b"new"},
+        _BELOW_D,
+    ),
+    Case(
+        "OVL-APPLY-WHITEOUT-AFTER",
+        [archives.file("d/d/new/deep", b"new"), archives.whiteout(".wh.d")],
+        {b"d/d/new/deep": b"new"},
+        (b"d/a", b"d/d/a"),
+    ),
+    Case(
+        "OVL-APPLY-WHITEOUT-INSIDE",
+        [archives.whiteout(".wh.d"), archives.whiteout("d/.wh.a")],
+        {b"a": None},
+        _BELOW_D,
+    ),
+    Case(
+        "OVL-APPLY-OPAQUE-ORDER",
+        [archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), _NEW],
+        {b"d/new": b"new"},
+        _BELOW_D,
+    ),
+    Case(
+        "OVL-APPLY-OPAQUE-ORDER",
+        [archives.directory("d"), _NEW, archives.whiteout(f"d/{_OPAQUE}")],
+        {b"d/new": b"new"},
+        _BELOW_D,
+    ),
+    Case(
+        "OVL-APPLY-OPAQUE-ORDER",
+        [
+            archives.directory("d"),
+            archives.directory("d/d"),
+            archives.file("d/d/new", b"new"),
+            archives.whiteout(f"d/d/{_OPAQUE}"),
+            archives.whiteout(f"d/{_OPAQUE}"),
+            archives.whiteout(f"d/{_OPAQUE}"),
+        ],
+        {b"d/d/new": b"new"},
+        (b"d/a", b"d/d/a"),
+    ),
+    Case(
+        "OVL-APPLY-OPAQUE-ORDER",
+        [archives.whiteout(f"d/d/{_OPAQUE}"), archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), _NEW],
+        {b"d/new": b"new"},
+        (b"d/a", b"d/d/a"),
+    ),
+    Case("OVL-APPLY-OTHER-MARKS", [archives.file(".wh..wh.aufs"), _NEW], {b"d/new": b"new"}, (b".wh..wh.aufs",)),
+)
+
+
+@pytest.mark.requirement(*dict.fromkeys(case.requirement for case in CASES))
+@pytest.mark.parametrize(
+    ("against", "filled"),
+    [("base", True), ("twin", False), ("twin", True)],
+    ids=["the-parent-filled", "a-twin-empty", "a-twin-filled"],
+)
+def test_an_archive_brings_the_same(bench: Bench, against: str, filled: bool) -> None:
+    """In a layer that holds something already, what the archive brought is not all of it.
+
+    All cases are tried in one store; where that fails, one of them alone if it fails so, too.
+    """
+    try:
+        _check(bench, CASES, against, filled)
+    except Deviation as deviation:
+        if isinstance(deviation, Leak) or not bench.shrinks:
+            raise
+        bench.failed(deviation)
+        for case in CASES:
+            _check(bench, [case], against, filled)
+        raise
+
+
+def _check(bench: Bench, cases: Sequence[Case], against: str, filled: bool) -> None:
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        if against == "twin":
+            store.create("twin")
+            store.apply("twin", store.diff("base"))
+        for number, case in enumerate(cases):
+            layer_id = store.create(f"layer-{number}", "base")
+            if filled:
+                store.change(layer_id, [ops.CreateFile(b"own", b"own", 0o644)])
+            archive = store.archive(case.entries)
+            refusal = store.may_refuse(ApplyDiff(layer_id, against, store.label(archive)))
+            with charged_to(case.requirement):
+                if refusal is None:
+                    store.shows_files(layer_id, case.there, case.gone)
+                elif against == "base":  # whether a driver takes a parent that is not the layer's, no text says
+                    raise Deviation(f"the driver refused an archive that it must apply: {refusal}", NotDone())
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
+@pytest.mark.parametrize("entries", [[], [archives.directory("d"), _NEW]], ids=["alone", "behind-a-file"])
+def test_an_opaque_mark_of_the_root_hides_no_entry(bench: Bench, entries: list[Entry]) -> None:
+    """What it hides of the layers below is recorded: the kernel merges the roots of all layers."""
+    with bench.store() as store:
+        store.build([STANDARD, [ops.WriteAt(b"a", 0, b"above"), ops.RemoveDirectory(b"e")]])
+        store.create("child", "layer-1")
+        last = archives.file("last", b"last")
+        archive = store.archive([*entries, archives.whiteout(_OPAQUE), last, archives.whiteout(_OPAQUE)])
+        if store.may_refuse(store.applying("child", archive)) is None:
+            brought = {b"last": b"last", **({b"d/new": b"new"} if entries else {})}
+            found = store.shows_files("child", brought, gone=[b"e"])
+            hidden = [name for name in (b"a", b"b", b"d/a") if name not in found.nodes]
+            store.record("an opaque whiteout in the root hides", f"{len(hidden)} of 3 names of the layers below")
+        store.shows_model("layer-1")
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
+def test_whiteouts_over_a_directory_that_was_made_again(bench: Bench) -> None:
+    """The layer between shows nothing of the base's directory, and a whiteout hides what it has itself."""
+    between: list[ops.Operation] = [
+        ops.RemoveTree(b"d"),
+        ops.MakeDirectory(b"d", 0o755),
+        ops.CreateFile(b"d/own", b"own", 0o644),
+        ops.CreateFile(b"d/other", b"other", 0o644),
+    ]
+    with bench.store() as store:
+        store.build([STANDARD, between])
+        store.create("child", "layer-1")
+        store.applied("child", [archives.whiteout(f"d/.wh.{name}") for name in ("own", "a", "d")])
+        store.shows_files("child", {b"d/other": b"other"}, gone=(b"d/own", *_BELOW_D))
+        listed = sorted(path for path in store.observed("child").nodes if path.startswith(b"d/"))
+        equal("the names in the directory 'd' of the child", listed, [b"d/other"])
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-APPLY-LAST-WINS")
+def test_a_later_directory_or_file_stays(bench: Bench) -> None:
+    """An opaque directory that a file replaces is no directory any more, and one of two modes is the later."""
+    twice = [Entry("x", tarfile.DIRTYPE, mode=0o700, records={"SCHILY.xattr.user.first": "1"}, mtime=1)]
+    replaced = [archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), archives.file("d", b"file")]
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.create("twice", "layer-0")
+        if (
+            store.may_refuse(store.applying("twice", store.archive([*twice, archives.directory("x", 0o711)])))
+            is None
+        ):
+            mode = store.observed("twice").nodes[b"x"].mode & 0o7777
+            same_field(b"x", "mode", f"{mode:04o}", stat.S_IFDIR | 0o711, "0711")
+        store.create("replaced", "layer-0")
+        if store.may_refuse(store.applying("replaced", store.archive(replaced))) is None:
+            store.shows_files("replaced", {b"d": b"file"}, gone=[b"d/a"])
