@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench, Store
-from conformance.harness.deviation import Deviation
+from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
@@ -270,7 +270,20 @@ def name_the_same(store: Store, layer_id: str) -> None:
     if lacking:
         lacking -= unchanged_directories(store, layer_id)
     finding = DiffDisagrees(min(lacking, default=b""), added=False)
-    nothing(f"paths in the diff of {layer_id} that its changes lack or call deleted", lacking, finding)
+    owners = lacking and lacking.isdisjoint(changes) and lacking <= directories_of_others(store, layer_id)
+    with charged_to("OVL-CHANGES-METADATA" if owners else "OVL-CHANGES-DIFF"):
+        nothing(f"paths in the diff of {layer_id} that its changes lack or call deleted", lacking, finding)
+
+
+def directories_of_others(store: Store, layer_id: str) -> set[bytes]:
+    """Directories of the parent that have another mode or owner here."""
+    below, here = (store.observed(one).nodes for one in (store.parent_of(layer_id), layer_id))
+    both = {path for path, node in here.items() if path in below and node.is_directory and below[path].is_directory}
+    return {
+        path
+        for path in both
+        if (here[path].mode, here[path].uid, here[path].gid) != (below[path].mode, below[path].uid, below[path].gid)
+    }
 
 
 def unchanged_directories(store: Store, layer_id: str) -> set[bytes]:
