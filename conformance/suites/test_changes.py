@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench, Store
-from conformance.harness.deviation import Deviation
+from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes
@@ -185,14 +185,17 @@ def test_a_change_of_mode_alone_is_seen(bench: Bench) -> None:
 def test_another_owner_of_a_directory_is_seen(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, one_more_owner(bench)])
-        expects(store, "layer-1", {b"d": "modify"})
+        expects(store, "layer-1", {b"d": "modify", b"e": "modify"})
 
 
 def one_more_owner(bench: Bench) -> list[ops.Operation]:
-    """Give a directory to another owner; leaves the test where only root's files can be made."""
+    """Give two directories to another owner; leaves the test where only root's files can be made.
+
+    What overlay copies up of a directory with entries has another size on tmpfs, which some drivers compare.
+    """
     if not bench.privileged:
         not_applicable("foreign owners need root")
-    return [ops.Chown(b"d", 1000, 1000)]
+    return [ops.Chown(b"d", 1000, 1000), ops.Chown(b"e", 1000, 1000)]
 
 
 @pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
@@ -267,7 +270,20 @@ def name_the_same(store: Store, layer_id: str) -> None:
     if lacking:
         lacking -= unchanged_directories(store, layer_id)
     finding = DiffDisagrees(min(lacking, default=b""), added=False)
-    nothing(f"paths in the diff of {layer_id} that its changes lack or call deleted", lacking, finding)
+    owners = lacking and lacking.isdisjoint(changes) and lacking <= directories_of_others(store, layer_id)
+    with charged_to("OVL-CHANGES-METADATA" if owners else "OVL-CHANGES-DIFF"):
+        nothing(f"paths in the diff of {layer_id} that its changes lack or call deleted", lacking, finding)
+
+
+def directories_of_others(store: Store, layer_id: str) -> set[bytes]:
+    """Directories of the parent that have another mode or owner here."""
+    below, here = (store.observed(one).nodes for one in (store.parent_of(layer_id), layer_id))
+    both = {path for path, node in here.items() if path in below and node.is_directory and below[path].is_directory}
+    return {
+        path
+        for path in both
+        if (here[path].mode, here[path].uid, here[path].gid) != (below[path].mode, below[path].uid, below[path].gid)
+    }
 
 
 def unchanged_directories(store: Store, layer_id: str) -> set[bytes]:

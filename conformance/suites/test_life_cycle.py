@@ -10,6 +10,7 @@ import pytest
 from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, nothing, same_tree
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import charged_to
 from conformance.history.calls import Create, Diff, Get, Put, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.lab import namespace
@@ -360,12 +361,16 @@ def test_a_diff_that_is_not_read_to_its_end_leaves_none(bench: Bench) -> None:
 def test_a_refused_call_stands_in_no_others_way(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        store.refuses(Create("new", "missing"))
+        with charged_to("OVL-LIFE-UNKNOWN-PARENT"):  # this test is about what comes after each refusal
+            store.refuses(Create("new", "missing"))
         store.create("new", "layer-0")
-        store.refuses(Create("new", "layer-0"))
-        store.refuses(Get("later"))
+        with charged_to("OVL-LIFE-EXISTING-ID"):
+            store.refuses(Create("new", "layer-0"))
+        with charged_to("OVL-LIFE-MISSING-LAYER"):
+            store.refuses(Get("later"))
         store.create("later", "new")
-        store.refuses(Remove("new"))
+        with charged_to("OVL-LIFE-REMOVE-PARENT"):
+            store.refuses(Remove("new"))
         store.shows_model("later")
         for layer_id in ("later", "new"):
             store.do(Remove(layer_id))
