@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from skips import allowed_skips, forbidden
 
 from refdriver import trees
@@ -17,6 +18,10 @@ from refdriver.linux import libc
 
 # Of processes that tests start: plugins of hypothesis come with packages that only other tests need, such as trio.
 os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30  # bytes
