@@ -19,8 +19,9 @@ OWNERS: Final = tuple(itertools.product(IDS, IDS))
 MODES: Final = tuple(special | mode for special in range(0, 0o10000, 0o1000) for mode in (0o751, 0o040))
 
 # Seconds since the epoch: the ends of 31, 32 and 33 bits, the latter being the eleven octal digits of a header.
-SECONDS: Final = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**33 - 1, 2**33, 2**34)
-SECONDS_BEFORE_1970: Final = (-1, -2, -(2**31) + 1, -(2**31))
+SECONDS: Final = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**33 - 1, 2**33)
+# Before 1970, and after 2262, where 63 bits of nanoseconds end.
+SECONDS_OUTSIDE: Final = (-1, -2, -(2**31) + 1, -(2**31), 2**34)
 FRACTIONS: Final = (0, 1, 500_000_000, 999_999_999)  # nanoseconds
 
 # Lengths of contents: around the block of an archive, of a file, the record of an archive (20 blocks), and the

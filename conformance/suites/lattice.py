@@ -144,14 +144,14 @@ LATTICE: Final = (
     Case(
         "OVL-META-TIMES-EARLY",
         "boundaries",
-        _times(lattice.SECONDS_BEFORE_1970, lattice.FRACTIONS),
+        _times(lattice.SECONDS_OUTSIDE, lattice.FRACTIONS),
         times="files",
         held=True,
     ),
     Case(
         "OVL-META-TIMES-FINE",
         "boundaries",
-        _times((*lattice.SECONDS, *lattice.SECONDS_BEFORE_1970), lattice.FRACTIONS[1:]),
+        _times((*lattice.SECONDS, *lattice.SECONDS_OUTSIDE), lattice.FRACTIONS[1:]),
         times="fine",
         held=True,
     ),

@@ -343,9 +343,12 @@ def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
 def test_no_whiteout_is_seen(bench: Bench, entries: tuple[Entry, ...]) -> None:
     with child_of_standard(bench) as store:
         store.applied("child", entries)
-        store.shows_files(
-            "child", there={b"a": None}, gone=(b"x/y", *((b"d/a", b"d/d/a") if len(entries) > 2 else ()))
-        )
+        hides = len(entries) > 2
+        tree = store.shows_files("child", {b"a": None}, gone=(b"x/y", b"d/a") if hides else (b"x/y",))
+        if hides and b"d/d/a" in tree.nodes:  # which no whiteout of a name inside names
+            again = entries[0].name == ".wh.d"
+            with charged_to("OVL-APPLY-WHITEOUT-BEFORE" if again else "OVL-APPLY-OPAQUE-ORDER"):
+                store.shows_files("child", {}, gone=(b"d/d/a",))
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")

@@ -66,3 +66,14 @@ def test_names_that_need_an_extension_survive(bench: Bench, names: tuple[bytes, 
         copy.bring(store, "layer-0")
         original, found = store.shows_model("layer-0"), copy.observed("layer-0")
         same_tree("layer-0 after diff and apply", original, found, times="none")
+
+
+@pytest.mark.requirement("OVL-DIFF-TAR")
+def test_an_attribute_with_an_equals_sign_breaks_no_archive(bench: Bench) -> None:
+    """A record of pax ends its key at the first one (pax(1)), so a driver may refuse to write the diff."""
+    bench.need("user-xattrs")
+    with bench.store() as store:
+        store.build([[ops.CreateFile(b"f", b"f", 0o644), ops.SetXattr(b"f", "user.a=b", b"1\n9 path=g\n")]])
+        archive = store.may_diff("layer-0")
+        if archive is not None:
+            equal("the names in the diff", entry_names(archive), ["f"], WrongAnswer())

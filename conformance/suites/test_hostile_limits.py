@@ -78,7 +78,8 @@ NAMES: Final = {
 }
 
 KINDS: Final = {
-    "a hard link to a directory": _between(Tarred(b"h", HARD_LINK, target=b"d")),
+    "a hard link to a directory": _between(Tarred(b"d", DIRECTORY), Tarred(b"h", HARD_LINK, target=b"d")),
+    "a hard link to what the archive deletes": _between(Tarred(b".wh.a"), Tarred(b"h", HARD_LINK, target=b"a")),
     "a hard link to itself": _between(Tarred(b"a", HARD_LINK, target=b"a")),
     "a hard link to a missing file": _between(Tarred(b"h", HARD_LINK, target=b"missing/a")),
     "a hard link to what is below a file": _between(Tarred(b"h", HARD_LINK, target=b"a/a")),

@@ -50,6 +50,15 @@ def test_a_call_touches_its_own_layer_only() -> None:
     assert files(Exists("one"), HOME | {"staging": DIRECTORY}) == ["added"]
 
 
+def test_a_path_that_is_taken_as_an_id_is_judged_elsewhere() -> None:
+    """OVL-LIFE-BAD-ID says that it is refused; the files that then come or go are no second finding."""
+    two = {"two": DIRECTORY, "two/diff": DIRECTORY}
+    assert files(Create("/two"), HOME | two) == []
+    assert files(Create("../two"), HOME | two) == []
+    assert files(Remove("one/"), {"l": DIRECTORY}) == []
+    assert files(Create("/two"), HOME | two, "refused") == ["added"]
+
+
 def test_one_cause_is_reported_by_the_test_that_found_it() -> None:
     found, first, second = Found(), object(), object()
     assert found.is_news(Broken(FILES, "Get: added", "it"), first)

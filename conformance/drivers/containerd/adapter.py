@@ -33,7 +33,7 @@ _DECLINED = {
     "bare-home": "containerd knows its snapshots by a database beside them",
     "busy-parents": "containerd's parents are committed snapshots, and what is mounted for writing is none",
     "counted-gets": "containerd leaves mounting to its clients, and keeps no books of it",
-    "early-times": "containerd sets the epoch where an archive has a time before it",
+    "early-times": "containerd sets the epoch where an archive has a time before it, or after 2262",
     "fine-times": "containerd cuts the times in its archives to whole seconds",
     "ids-are-paths": "containerd's keys are names in a database; directories have numbers",
     "status": "containerd's API says nothing of the filesystem that it found",

@@ -104,7 +104,7 @@ def _declined(driver: str, options: Sequence[str], version: str) -> dict[str, st
     declined = {
         "applied-size": "the applydiff command prints no size",
         "compared-links": "a file that did not change is in no diff of two trees, so a new name of it is a copy",
-        "early-times": "containers/storage sets the epoch where an archive has a time before it",
+        "early-times": "containers/storage sets the epoch where an archive has a time before it, or after 2262",
         "fine-times": "archives of containers/storage carry whole seconds",
         "image-mounts": "the mount command knows layers of the store itself only; others may be built on",
         "metadata": "the containers-storage command does not show the driver's metadata of a layer",

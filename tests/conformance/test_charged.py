@@ -1,0 +1,49 @@
+"""One cause is one finding: a test that comes upon what another requirement judges charges that one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reading import verdicts
+
+from conformance.operations import ops
+from conformance.suites.lattice import LATTICE
+
+END = 2**63  # nanoseconds, in 2262
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize(
+    ("driver", "judged", "charged"),
+    [
+        ("refdriver.mutants.changes:ChangesFailOnFileBelowDirectory", "OVL-CHANGES-DIFF", "OVL-CHANGES-EXPLAIN"),
+        (
+            "refdriver.mutants.archives_apply:WhiteoutForgottenForNewDirectory",
+            "OVL-APPLY-WHITEOUT-UNSEEN",
+            "OVL-APPLY-WHITEOUT-BEFORE",
+        ),
+    ],
+)
+def test_what_another_requirement_judges_is_charged_to_it(
+    driver: str, judged: str, charged: str, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    words = ["--requirement", judged, "--examples", "2", "--seed", "1", "--no-evidence", "--scratch", str(tmp_path)]
+    command = [sys.executable, "-m", "conformance", "run", f"python:{driver}", *words, "--results", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert verdicts(results) == {judged: "PASS", charged: "FAIL"}
+
+
+def test_only_times_that_a_text_names_are_a_must() -> None:
+    """containers/storage and containerd set the epoch outside, on purpose (behaviour#early-times)."""
+    times: dict[str, list[int]] = {}
+    for case in LATTICE:
+        done = [one for layer in case.chain for one in layer]
+        times[case.requirement] = [one.mtime_ns for one in done if isinstance(one, ops.SetTimes)]
+    assert all(0 <= one < END for one in times["OVL-META-TIMES"])
+    assert min(times["OVL-META-TIMES-EARLY"]) < 0
+    assert max(times["OVL-META-TIMES-EARLY"]) >= END
