@@ -267,5 +267,5 @@ class Bench(Protocol):
     def note(self, text: str) -> None:
         """A sentence for the trace."""
 
-    def wait_for_next_second(self) -> None:
-        """Wait until the clock shows another second."""
+    def wait_a_second(self) -> None:
+        """Wait until the clock shows another second, whether it is cut or rounded."""

@@ -100,7 +100,8 @@ class Bounds:
         """What is mounted on the path, if it is a bind mount of something outside of the store; "" if not."""
         mounts = mountinfo.mounts()
         over = mountinfo.covering(mounts, resolved)
-        beyond = {one.device for one in mounts if not is_below(one.point, self._root)}
+        own = (self._root, *self._stores)  # a driver may mount the tree of an image where the image is
+        beyond = {one.device for one in mounts if not any(is_below(one.point, root) for root in own)}
         if over is None or over.device not in beyond:
             return ""  # a filesystem that this store mounted
         allowed = [mountinfo.origin(mounts, one) for one in (self._root, *self._stores, *self._configured)]

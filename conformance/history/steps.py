@@ -85,7 +85,7 @@ class Tampered:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """The test waited until the clock showed the next second."""
+    """The test waited one second."""
 
 
 @dataclass(frozen=True, slots=True)

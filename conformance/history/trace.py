@@ -117,7 +117,7 @@ def _lines(step: Step) -> Iterator[str]:
             where = "the home" if step.where == "home" else "the store's directory"
             yield f"in {where}: {ops.describe(step.operation)}"
         case Waited():
-            yield "wait until the clock shows the next second"
+            yield "wait one second"
         case Beyond():
             yield f"({step.what})"
         case Noted():

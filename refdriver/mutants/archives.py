@@ -265,7 +265,7 @@ class DiffZeroesLastChunk(Patched):
 
 @mutant(breaks=("OVL-DIFF-DETERMINISTIC",), source="containers/storage@cbef82ca7")
 class DiffStampsWhiteoutsWithNow(Patched):
-    """A whiteout has the time at which the archive is written."""
+    """A whiteout has the time at which the archive is written, rounded to a second."""
 
     @staticmethod
     @replaces(tarformat.encode)
@@ -273,7 +273,7 @@ class DiffStampsWhiteoutsWithNow(Patched):
         """Ask the clock."""
         member = args[0]
         if member.name.rpartition(b"/")[2].startswith(b".wh."):
-            member.mtime = int(time.time()) * 10**9
+            member.mtime = round(time.time()) * 10**9
         return original(member, **kwargs)
 
 

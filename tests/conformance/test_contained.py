@@ -109,6 +109,18 @@ def test_a_bind_mount_counts_as_what_it_shows(stores: Path, source: str, used: b
         libc.umount(str(point), 0)
 
 
+@pytest.mark.mounts
+@pytest.mark.parametrize("place", ["own/tree", "images/tree"])
+def test_a_filesystem_that_is_mounted_in_a_store_is_of_the_store(stores: Path, place: str) -> None:
+    """Drivers mount the tree of an image in its own store: another requirement judges what that changes there."""
+    point = stores / place
+    libc.mount("tmpfs", str(point), "tmpfs", 0, None)
+    try:
+        assert bounds(stores).check(str(point), "get layer") == str(point)
+    finally:
+        libc.umount(str(point), 0)
+
+
 PROTECTED = """
 import sys
 from pathlib import Path
