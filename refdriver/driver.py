@@ -335,13 +335,13 @@ class Driver:
 
     def _unpack_merged(self, layer: Layer, area: str, upper: str, archive: Readable) -> int:
         if not layer.has_lowers:
-            return unpack(archive, upper, self._ids, Merged(upper))
+            return unpack(archive, upper, self._ids, Merged())
         work, merged = f"{area}/work", f"{area}/merged"
         os.mkdir(work, 0o700)
         os.mkdir(merged, 0o700)
         self._mounts.mount_staged(layer, upper, work, merged)
         try:
-            return unpack(archive, merged, self._ids, Merged(upper))
+            return unpack(archive, merged, self._ids, Merged())
         finally:
             libc.umount(merged, libc.MNT_DETACH)
 

@@ -44,7 +44,6 @@ class Clearing:
                     if not brought:
                         remove_if_empty(way.here, here)
                 elif self._is_to_be_cleared(way.here, name, prefix + name):
-                    # Asked before anything goes: in a mounted tree that copies the directory up, as if brought.
                     brought = self._brought(prefix + name)
                     way.down(name)
                     levels.append((prefix + name + b"/", name, brought, iter(_names(way.here))))

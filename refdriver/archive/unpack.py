@@ -71,9 +71,7 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The destination shows a whole tree, ``upper`` what changes of it: deletions delete."""
-
-    upper: str
+    """The destination shows a whole tree: deletions delete."""
 
 
 def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Merged) -> int:
@@ -106,10 +104,11 @@ class _Unpacker:
         self._times = times
         self._overlay = target.overlay if isinstance(target, Native) else None
         self._lowers = target.lowers if isinstance(target, Native) else ()
-        self._upper = os.fsencode(target.upper) if isinstance(target, Merged) else root.path
-        # What this archive brought is what the upper holds, if that was empty; else it has to be remembered.
-        self._written: set[bytes] | None = set() if os.listdir(self._upper) else None
+        # What this archive brought is what a layer's diff holds, if that was empty; else it has to be remembered:
+        # in a mounted tree a deletion copies directories up, too.
+        self._written: set[bytes] | None = set() if self._overlay is None or os.listdir(root.path) else None
         self._clearing = Clearing(lambda path: self._brought(path), lambda but: root.forget(but=but))
+        self._implied: set[bytes] = set()  # real paths of directories that whiteouts in them made, and nothing else
         self._opaque: set[bytes] = set()  # real paths of directories that this archive made opaque
         self._root_is_opaque = False
         self.size = 0
@@ -132,15 +131,26 @@ class _Unpacker:
         hides = self._hides_lowers(parent)
         # In a mounted tree a whiteout removes: where its directory is not, there is nothing to make or to remove.
         make_missing = hides and self._overlay is not None
+        missing = self._missing(parent) if make_missing else []
         with self._root.plain_directory(parent, _nothing_below, make_missing=make_missing) as directory:
             if directory is None:
                 return
+            self._implied.update(missing)
             if deleted is None and not parent:
                 self._make_root_opaque(member)
             elif deleted is None:
                 self._make_opaque(directory)
             else:
                 self._delete(directory, deleted, member, hides=hides)
+
+    def _missing(self, directory: bytes) -> list[bytes]:
+        """The real paths of the directories on the way to a directory that are not there; none behind a symlink."""
+        found: list[bytes] = []
+        path = b"/" + directory
+        while path != b"/" and not os.path.lexists(self._root.path + path):
+            found.append(path)
+            path = os.path.dirname(path)
+        return found
 
     def _root_entry(self, member: Member) -> None:
         if member.kind != tarformat.DIRECTORY:
@@ -160,11 +170,13 @@ class _Unpacker:
             self._own(directory, name, member)
         else:
             self._device(directory, name, member)
-        if self._written is not None:
+        if self._written is not None or self._implied:
             # The directories above too: a whiteout of one of them must leave what the archive brought into it.
             brought = self._real_path(directory, name)
-            while brought and brought not in self._written:
-                self._written.add(brought)
+            while brought and not self._brought_by_entries(brought):
+                self._implied.discard(brought)
+                if self._written is not None:
+                    self._written.add(brought)
                 brought = brought.rpartition(b"/")[0]
 
     def _regular(self, directory: int, name: bytes, member: Member) -> None:
@@ -377,12 +389,18 @@ class _Unpacker:
         elif not brought:
             os.unlink(name, dir_fd=directory)
 
+    def _brought_by_entries(self, path: bytes) -> bool:
+        """Whether it is known already of a path, and so of what is above it, that entries brought it."""
+        return path not in self._implied and (self._written is None or path in self._written)
+
     def _brought(self, path: bytes) -> bool:
         """Whether this archive brought what is at a real path below the root."""
         if self._written is not None:
             return path in self._written
+        if path in self._implied:
+            return False
         try:
-            return not is_whiteout_device(os.lstat(self._upper + path))
+            return not is_whiteout_device(os.lstat(self._root.path + path))
         except (FileNotFoundError, NotADirectoryError):
             return False
 

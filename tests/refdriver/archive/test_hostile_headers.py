@@ -110,7 +110,7 @@ def unpacked(place: Path, data: bytes, *, native: bool) -> dict[bytes, os.stat_r
         os.mkdir(f"{layer}/d")
         Path(layer, "d", "x").touch()
         os.symlink("../outside", f"{layer}/s")
-        unpack(io.BytesIO(data), layer, IdMaps(), Native(TRUSTED) if native else Merged(layer))
+        unpack(io.BytesIO(data), layer, IdMaps(), Native(TRUSTED) if native else Merged())
         return {name: os.lstat(os.fsencode(layer) + b"/" + name) for name in os.listdir(os.fsencode(layer))}
     finally:
         trees.remove_tree(layer)

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from refdriver import Driver, IdMap, errors, trees
-from refdriver.archive import unpack as unpacking
 from refdriver.archive.roots import Root
 from refdriver.archive.unpack import Merged, Native, unpack
 from refdriver.idmap import IdMaps
@@ -127,6 +126,15 @@ def applied(
         return look(driver, "child")
     finally:
         driver.remove("child")
+
+
+@pytest.mark.parametrize("parent", ["parent", "other"])
+@pytest.mark.parametrize("earlier", [b"", archive(("own", "file"))], ids=["empty", "filled"])
+def test_a_directory_is_deleted_after_whiteouts_in_it(driver: Driver, parent: str, earlier: bytes) -> None:
+    data = archive(("d/e/.wh.a", "file"), ("d/.wh.a", "file"), (".wh.d", "file"))
+    found = applied(driver, parent, data, earlier=earlier)
+    assert not [name for name in found if name.startswith("d")]
+    assert {"a", "f/a"} <= set(found)
 
 
 @settings(
@@ -248,9 +256,8 @@ class Counted:
 def test_work_grows_with_files_and_opaque_whiteouts_and_not_with_their_product(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, target: str, shape: str
 ) -> None:
-    layer, empty = scratch / "layer", scratch / "empty"
+    layer = scratch / "layer"
     layer.mkdir()
-    empty.mkdir()
     if "not empty" in target:
         (layer / "old").touch()
     if shape == "nested":
@@ -261,9 +268,7 @@ def test_work_grows_with_files_and_opaque_whiteouts_and_not_with_their_product(
         files = [f"d/{number}" for number in range(60)]
     data = archive(*((name, "file") for name in (*files, *marks)))
     counted = Counted(monkeypatch)
-    goal = Native(TRUSTED) if "native" in target else Merged(str(layer if "not" in target else empty))
-    if target == "merged":  # as the upper of a mount, which has what the archive brings
-        monkeypatch.setattr(unpacking._Unpacker, "_brought", lambda *_: True)
+    goal = Native(TRUSTED) if "native" in target else Merged()
     unpack(io.BytesIO(data), str(layer), IdMaps(), goal)
     assert counted.entries < 600
 
