@@ -108,6 +108,8 @@ class Home:
             return
         inside = mountinfo.below(mounts, self.path)
         if inside:
-            names = ", ".join(sorted(os.path.relpath(mount.target, self.path) for mount in inside))
-            raise LayerInUse(f"the home {self.path} cannot be unmounted while these are mounted: {names}; put them")
+            raise LayerInUse(
+                f"the home {self.path} cannot be unmounted while these are mounted:"
+                f" {', '.join(sorted(os.path.relpath(mount.target, self.path) for mount in inside))}; put them"
+            )
         libc.umount(self.path, libc.MNT_DETACH)

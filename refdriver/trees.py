@@ -119,16 +119,16 @@ def remove_tree(path: str) -> None:
 
     A busy entry (a mount in another namespace that is just going away) is tried again, five times in all.
     """
-    for attempt in range(1, _BUSY_TRIES + 1):
+    attempt = 1
+    while True:
         unmount_below(path)
         try:
-            remove_entry(path)
+            return remove_entry(path)
         except OSError as error:
             if error.errno != errno.EBUSY or attempt == _BUSY_TRIES:
                 raise
-            time.sleep(_BUSY_PAUSE)
-        else:
-            return
+        attempt += 1
+        time.sleep(_BUSY_PAUSE)
 
 
 def remove_entry(name: str | bytes, directory: int | None = None) -> None:

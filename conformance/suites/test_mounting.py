@@ -155,7 +155,7 @@ def test_far_beyond_a_page(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-MOUNT-HOME-PRIVATE")
-@pytest.mark.parametrize("home", ["below a shared mount", "a shared mount"])
+@pytest.mark.parametrize("home", ["below a shared mount", "a shared mount", "a filesystem of its own"])
 def test_the_home_is_private(bench: Bench, home: str) -> None:
     """Where nothing is shared anyway, a driver that does nothing about it would pass."""
     with bench.store() as probe:
@@ -167,6 +167,9 @@ def test_the_home_is_private(bench: Bench, home: str) -> None:
         if home == "a shared mount":
             (shared / below).mkdir(parents=True)
             namespace.share_mounts_in(shared / below)
+        if home == "a filesystem of its own":
+            (shared / below).mkdir(parents=True)
+            namespace.mount_tmpfs(shared / below)
         judge_privacy(bench, shared, home)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from conformance.drivers.protocol import DriverRefused, IdRange
+from conformance.drivers.protocol import DriverRefused, IdRange, OpenRequest
 from conformance.harness.assertions import between, equal, nothing
 from conformance.harness.bench import Bench
 from conformance.harness.skips import not_applicable
@@ -26,6 +26,15 @@ def test_a_home_is_made(bench: Bench) -> None:
     with bench.store(path=lambda directory: directory / "not" / "there") as store:
         store.build([STANDARD])
         store.shows_model("layer-0")
+
+
+@pytest.mark.requirement("OVL-OPEN-FRESH")
+def test_a_home_is_made_with_what_is_above_it(bench: Bench) -> None:
+    bench.need("own-home")
+    bench.begin()
+    with bench.directory() as directory:
+        answer = bench.attempt(OpenRequest(directory / "not" / "there"))
+        equal(f"whether a home in a directory that is not there was opened ({answer.text})", answer.opened, True)
 
 
 @pytest.mark.smoke

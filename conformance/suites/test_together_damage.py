@@ -132,6 +132,18 @@ def test_a_missing_short_link_and_more_damage_show_no_half_layer(bench: Bench, a
         store.shows_model("layer-0")
 
 
+@pytest.mark.requirement("OVL-RESTART-SHORT-LINK-GONE")
+def test_a_short_link_far_below_that_is_a_file_shows_no_half_layer(bench: Bench) -> None:
+    """What compares the layer with another than its parent finds the parent, and then mounts."""
+    needs_short_links(bench)
+    with bench.store() as store:
+        three_layers(store)
+        store.tamper([ops.Unlink(b"l/{link:layer-0}"), ops.CreateFile(b"l/{link:layer-0}", b"", 0o644)])
+        store.do(Reopen())
+        whole_or_refused(bench, store, "layer-2")
+        store.shows_model("layer-0")
+
+
 @pytest.mark.requirement("OVL-RESTART-LINK-EMPTY")
 def test_a_layer_with_nothing_right_but_its_tree_harms_no_other(bench: Bench) -> None:
     needs_link_files(bench)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Get, Put
+from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.suites.callers import all_done, together
@@ -66,6 +69,36 @@ def test_an_opening_that_is_closed_takes_nothing_from_another(bench: Bench) -> N
             store.note(f"{_LAYERS} concurrent callers get {', '.join(ids)}, and then put them")
             _get_and_put_all(store, ids)
         store.another_opening().close()
+
+
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_what_is_mounted_outlives_another_opening(bench: Bench) -> None:
+    """A layer that this opening holds, and a filesystem that belongs to nobody here."""
+    bench.need("own-home")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.CreateFile(b"new", b"new", 0o644)]])
+        bench.state_of(store)  # where a command closes the home, it takes the mounts of others by force
+        foreign = Path(store.home) / ".foreign"
+        foreign.mkdir()
+        namespace.mount_tmpfs(foreign)
+        (foreign / "file").touch()
+        root = store.do(Get("layer-1"))
+        store.note(f"open the home once more, and close that opening; a filesystem is mounted on {foreign}")
+        _close(store.another_opening())
+        tree_stays(root, "that this opening holds")
+        equal("what the filesystem that others mounted holds", os.listdir(foreign), ["file"])
+        store.do(Put("layer-1"))
+        namespace.unmount(foreign)
+
+
+def _close(other: DriverUnderTest) -> None:
+    """Close an opening, which may be refused."""
+    try:
+        with suppress(DriverRefused):
+            other.close()
+    finally:
+        with suppress(DriverRefused, DriverFailed):
+            other.leave()
 
 
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
