@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import charged_to
 from conformance.harness.entries import members
 from conformance.history.calls import DiffSize, Get, Put
 from conformance.history.findings import WrongAnswer
@@ -19,6 +20,8 @@ from conformance.operations.lattice import SPARSE
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
+from conformance.suites.changes import changes_of, explain
+from conformance.suites.images import store_with_images
 
 
 def says(store: Store, layer_id: str, wanted: int) -> None:
@@ -168,3 +171,17 @@ def test_further_names_add_nothing(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         store.build([linked])
         applied_as_sized(store, copy, "layer-0")
+
+
+@pytest.mark.requirement("OVL-CHANGES-ANCESTOR", "OVL-SIZE-DIFF")
+def test_changes_are_told_against_any_image_below(bench: Bench) -> None:
+    bench.need("image-stores", "changes", "diff-size")
+    with store_with_images(bench) as (_, store):
+        store.create("own", "child")
+        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own" * 100, 0o644)])
+        with charged_to("OVL-CHANGES-ANCESTOR"):
+            changes = changes_of(store, "own", "base")
+            explain("own", store.expected("base"), store.expected("own"), changes, exactly=True)
+        with charged_to("OVL-SIZE-DIFF"):
+            wanted = len(b"own" * 100) + len(b"image")
+            equal("the size of own against base", store.do(DiffSize("own", "base")), wanted)

@@ -27,11 +27,13 @@ from conformance.history.calls import (
     Metadata,
     Put,
     Remove,
+    Reopen,
     Status,
 )
 from conformance.operations import ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
+from conformance.suites.reading import three_layers
 
 # The first three are a chain and the fourth is beside it; the fifth is made by a call, if at all.
 _IDS = ("layer-0", "layer-1", "layer-2", "beside", "later", "missing")
@@ -138,3 +140,14 @@ def _with_archive(store: Store, call: Call, archives: dict[str, str]) -> Call:
         case ApplyDiff():
             return replace(call, archive=archives[call.archive])
     return call
+
+
+@pytest.mark.requirement("OVL-LIFE-REMOVE-PARENT")
+def test_a_layer_without_its_link_stays_under_others(bench: Bench) -> None:
+    bench.need("home-layout")
+    with bench.store() as store:
+        three_layers(store)
+        store.tamper([ops.Unlink(b"layer-1/link")])
+        store.do(Reopen())
+        store.refuses(Remove("layer-1"))
+        store.shows_model("layer-2")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,12 @@ import pytest
 from conformance.drivers.protocol import IdRange
 from conformance.harness.assertions import equal, nothing, same_tree
 from conformance.harness.bench import Bench, Store
-from conformance.harness.deviation import charged_to
 from conformance.harness.entries import members
-from conformance.history.calls import DiffSize, Get, Put, Remove
+from conformance.history.calls import Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
-from conformance.suites.changes import changes_of, explain
+from conformance.suites.images import store_with_images
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
@@ -179,19 +176,6 @@ def test_an_owner_without_an_id_is_an_error(bench: Bench) -> None:
             store.refuses(store.applying("other", archive))
 
 
-@contextmanager
-def store_with_images(bench: Bench) -> Iterator[tuple[Store, Store]]:
-    """A store whose layers "base" and "child" are images of another store, and that other store."""
-    with bench.store("origin") as images:
-        images.create("base")
-        images.change("base", STANDARD)
-        images.create("child", "base")
-        images.change("child", [ops.Unlink(b"a"), ops.CreateFile(b"image", b"image", 0o644)])
-        with bench.store("copy", image_stores=[images.image_store]) as store:
-            store.knows(images, "base", "child")
-            yield images, store
-
-
 def fingerprint(directory: str) -> dict[str, tuple[int, int, bytes]]:
     """Everything below a directory: mode, time of change and content."""
     found = {}
@@ -255,20 +239,6 @@ def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
         store.create("twin", "child")
         store.apply("twin", store.diff("own"))
         same_tree("a twin of own", store.observed("own"), store.observed("twin"), times="files")
-
-
-@pytest.mark.requirement("OVL-CHANGES-ANCESTOR", "OVL-SIZE-DIFF")
-def test_changes_are_told_against_any_image_below(bench: Bench) -> None:
-    bench.need("image-stores", "changes", "diff-size")
-    with store_with_images(bench) as (_, store):
-        store.create("own", "child")
-        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own" * 100, 0o644)])
-        with charged_to("OVL-CHANGES-ANCESTOR"):
-            changes = changes_of(store, "own", "base")
-            explain("own", store.expected("base"), store.expected("own"), changes, exactly=True)
-        with charged_to("OVL-SIZE-DIFF"):
-            wanted = len(b"own" * 100) + len(b"image")
-            equal("the size of own against base", store.do(DiffSize("own", "base")), wanted)
 
 
 @pytest.mark.requirement("OVL-STORE-UNTOUCHED")

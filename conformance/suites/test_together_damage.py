@@ -202,14 +202,3 @@ def _by_ids_alone(store: Store, home: Path, ids: bytes) -> None:
             expected = store.expected("layer-2").nodes
             same_names("layer-2, of which there are the ids of its lowers,", expected, shown.nodes)
     store.shows_model("layer-1")
-
-
-@pytest.mark.requirement("OVL-LIFE-REMOVE-PARENT")
-def test_a_layer_without_its_link_stays_under_others(bench: Bench) -> None:
-    bench.need("home-layout")
-    with bench.store() as store:
-        three_layers(store)
-        store.tamper([ops.Unlink(b"layer-1/link")])
-        store.do(Reopen())
-        store.refuses(Remove("layer-1"))
-        store.shows_model("layer-2")

@@ -46,7 +46,7 @@ def test_every_error_of_the_harness_is_documented_with_its_status() -> None:
     section = page.partition("### Errors of the harness")[2].partition("\n## ")[0]
     listed = {name: int(status) for status, name in re.findall(r"^\| ([0-9]+) \| `(\w+)`", section, re.M)}
     classes: list[type[HarnessError]] = [HarnessError, *classes_below(HarnessError)]
-    wanted = {one.__name__: one.exit_status for one in classes}
+    wanted = {one.__name__: one.exit_status for one in classes if one.__module__.startswith("conformance.")}
     assert listed == wanted
 
 
