@@ -35,8 +35,8 @@ from refdriver import ChangeKind, Driver
 
 
 class Forgetful:
-    def __init__(self, home):
-        self._driver = Driver(home)
+    def __init__(self, home, **options):
+        self._driver = Driver(home, **options)
 
     def __getattr__(self, name):
         return getattr(self._driver, name)

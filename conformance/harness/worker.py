@@ -203,7 +203,7 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         "-p",
         _ENTRY,
         "-p",
-        "_hypothesis_pytestplugin",
+        "hypothesispytest",
         "--assert=plain",
         *(word for one in _UNUSED for word in ("-p", f"no:{one}")),
     ]
@@ -227,7 +227,7 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         words.append(f"--conformance-deadline={deadline}")
     if task.jobs > 1:
         # Each worker takes what is next, so that the long tests do not pile up behind one another.
-        words += ["-p", "xdist.plugin", "-n", str(task.jobs), "--dist", "worksteal"]
+        words += ["-p", "xdist", "-n", str(task.jobs), "--dist", "worksteal"]
     return words
 
 

@@ -94,7 +94,7 @@ def test_what_is_mounted_outlives_another_opening(bench: Bench) -> None:
 def _close(other: DriverUnderTest) -> None:
     """Close an opening, which may be refused."""
     try:
-        with suppress(DriverRefused):
+        with suppress(DriverRefused, DriverFailed):
             other.close()
     finally:
         with suppress(DriverRefused, DriverFailed):
