@@ -187,7 +187,7 @@ def test_the_life_of_a_known_failure(scratch: Path) -> None:
     code, results, output = run(mutant, scratch, "--expectations", str(file))
     assert code == 0, output
     assert set(verdicts(results).values()) == {"XFAIL"}
-    # The stored case decides at once, beside the tests that are written; nothing is drawn, and nothing is made smaller.
+    # The stored case decides at once, beside the written tests; nothing is drawn, and nothing is made smaller.
     assert (count.stat().st_size - applied) * 4 < applied
 
     code, results, output = run("python:refdriver:Driver", scratch, "--expectations", str(file))
