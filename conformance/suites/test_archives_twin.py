@@ -99,6 +99,7 @@ CASES: Final = (
         ],
         {b"d/d/new": b"new"},
         (b"d/a", b"d/d/a"),
+        may_be_refused=True,  # a name is there twice
     ),
     Case(
         "OVL-APPLY-OPAQUE-ORDER",

@@ -38,9 +38,13 @@ _LARGE = 2 << 20  # bytes
 def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        ids = [f"caller-{number}" for number in range(_CALLERS)]
-        store.note(f"create {', '.join(ids)} on layer-0 concurrently")
-        all_done(together([functools.partial(store.do, Create(layer_id, "layer-0")) for layer_id in ids]), "create")
+        ids: list[str] = []
+        for number in range(_ROUNDS):
+            ids = [f"caller-{number}-{caller}" for caller in range(_CALLERS)]
+            store.note(f"create {', '.join(ids)} on layer-0 concurrently")
+            all_done(
+                together([functools.partial(store.do, Create(layer_id, "layer-0")) for layer_id in ids]), "create"
+            )
         for layer_id in ids:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 

@@ -125,9 +125,9 @@ def _mend(home: Path) -> None:
     for layer in (one.parent for one in sorted(home.glob("*/diff"))):
         target = f"../{layer.name}/diff"
         name = layer / "link"
-        if not name.exists() and target in links:
+        if not os.path.lexists(name) and target in links:
             name.write_text(links[target])
-        if name.exists() and target not in links and _is_short(name.read_bytes()):
+        if name.is_file() and target not in links and _is_short(name.read_bytes()):
             with suppress(FileExistsError):
                 (home / "l" / name.read_text()).symlink_to(target)
 
