@@ -230,9 +230,10 @@ class LayerStore:
 
     def built_on(self, layer: Layer) -> list[str]:
         """The ids of the home's layers that have this one in their chain, sorted."""
-        short = self._short_name_or_none(layer)
         # Read as it is: a damaged file of another layer must neither hide a child nor stop a removal.
-        named = ("lower", f"{LINK_DIRECTORY}/{short}"), (_LOWER_IDS, layer.layer_id)
+        named = [(_LOWER_IDS, layer.layer_id)]
+        if (short := self._short_name_or_none(layer)) is not None:
+            named.append(("lower", f"{LINK_DIRECTORY}/{short}"))
         return sorted(
             other.layer_id
             for other in self.all_of_home()

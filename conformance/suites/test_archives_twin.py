@@ -70,6 +70,13 @@ CASES: Final = (
         (b"d/a", b"d/d/a"),
     ),
     Case(
+        "OVL-APPLY-WHITEOUT-AFTER",
+        [archives.whiteout("d/.wh.a"), archives.file("d/a", b"new"), archives.whiteout(".wh.d")],
+        {b"d/a": b"new"},
+        (b"d/d", b"d/d/a"),
+        may_be_refused=True,  # no text says that the whiteouts of a directory may come before its own
+    ),
+    Case(
         "OVL-APPLY-WHITEOUT-INSIDE",
         [archives.whiteout(".wh.d"), archives.whiteout("d/.wh.a")],
         {b"a": None},

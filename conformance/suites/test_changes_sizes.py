@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -173,18 +174,19 @@ def test_further_names_add_nothing(bench: Bench) -> None:
         applied_as_sized(store, copy, "layer-0")
 
 
-_ABOVE: Final[tuple[ops.Operation, ...]] = (
-    ops.RemoveTree(b"d"),
-    ops.CreateFile(b"own", b"own" * 100, 0o644),
-)
+@contextmanager
+def above_an_image(bench: Bench) -> Iterator[Store]:
+    """A store with a layer "own" above the images "base" and "child" of another store."""
+    with store_with_images(bench) as (_, store):
+        store.create("own", "child")
+        store.change("own", [ops.RemoveTree(b"d"), ops.CreateFile(b"own", b"own" * 100, 0o644)])
+        yield store
 
 
 @pytest.mark.requirement("OVL-CHANGES-ANCESTOR")
 def test_changes_are_told_against_any_image_below(bench: Bench) -> None:
     bench.need("image-stores", "changes")
-    with store_with_images(bench) as (_, store):
-        store.create("own", "child")
-        store.change("own", _ABOVE)
+    with above_an_image(bench) as store:
         changes = changes_of(store, "own", "base")
         explain("own", store.expected("base"), store.expected("own"), changes, exactly=True)
 
@@ -192,8 +194,6 @@ def test_changes_are_told_against_any_image_below(bench: Bench) -> None:
 @pytest.mark.requirement("OVL-SIZE-DIFF")
 def test_sizes_are_told_against_any_image_below(bench: Bench) -> None:
     bench.need("image-stores", "diff-size")
-    with store_with_images(bench) as (_, store):
-        store.create("own", "child")
-        store.change("own", _ABOVE)
+    with above_an_image(bench) as store:
         wanted = len(b"own" * 100) + len(b"image")
         equal("the size of own against base", store.do(DiffSize("own", "base")), wanted)

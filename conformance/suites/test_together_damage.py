@@ -53,6 +53,13 @@ def _set_aside(store: Store, path: bytes, harm: Harm) -> None:
     store.tamper([ops.Rename(path, _AWAY), *others])
 
 
+def _short_link_is_a_file(store: Store, layer_id: str) -> None:
+    """Put an empty file in the place of a layer's short link, and open the home again."""
+    path = b"l/{link:%s}" % layer_id.encode()
+    store.tamper([ops.Unlink(path), ops.CreateFile(path, b"", 0o644)])
+    store.do(Reopen())
+
+
 def whole_or_refused(bench: Bench, store: Store, layer_id: str) -> None:
     """Whatever the driver says of the layer is true of the complete layer; raises Deviation."""
     store.note(f"{layer_id} may be refused, and is complete otherwise")
@@ -138,8 +145,7 @@ def test_a_short_link_far_below_that_is_a_file_shows_no_half_layer(bench: Bench)
     needs_short_links(bench)
     with bench.store() as store:
         three_layers(store)
-        store.tamper([ops.Unlink(b"l/{link:layer-0}"), ops.CreateFile(b"l/{link:layer-0}", b"", 0o644)])
-        store.do(Reopen())
+        _short_link_is_a_file(store, "layer-0")
         whole_or_refused(bench, store, "layer-2")
         store.shows_model("layer-0")
 
@@ -150,8 +156,7 @@ def test_a_layer_with_nothing_right_but_its_tree_harms_no_other(bench: Bench) ->
     with bench.store() as store:
         three_layers(store)
         store.note("the short link of layer-2 is a file, and layer-2/link no name of one")
-        store.tamper([ops.Unlink(b"l/{link:layer-2}"), ops.CreateFile(b"l/{link:layer-2}", b"", 0o644)])
-        store.do(Reopen())
+        _short_link_is_a_file(store, "layer-2")
         whole_or_refused(bench, store, "layer-2")
         store.tamper(written(b"layer-2/link", b"not a name of a short link"))
         store.do(Reopen())
@@ -166,8 +171,7 @@ def test_a_layer_whose_short_link_is_a_file_is_removed_or_not(bench: Bench) -> N
     needs_short_links(bench)
     with bench.store() as store:
         three_layers(store)
-        store.tamper([ops.Unlink(b"l/{link:layer-2}"), ops.CreateFile(b"l/{link:layer-2}", b"", 0o644)])
-        store.do(Reopen())
+        _short_link_is_a_file(store, "layer-2")
         if store.may_refuse(Remove("layer-2")) is None:
             store.denies("layer-2")
         store.shows_model("layer-1")

@@ -171,13 +171,15 @@ class _Unpacker:
         else:
             self._device(directory, name, member)
         if self._written is not None or self._implied:
-            # The directories above too: a whiteout of one of them must leave what the archive brought into it.
-            brought = self._real_path(directory, name)
-            while brought and not self._brought_by_entries(brought):
-                self._implied.discard(brought)
-                if self._written is not None:
-                    self._written.add(brought)
-                brought = brought.rpartition(b"/")[0]
+            self._note_brought(self._real_path(directory, name))
+
+    def _note_brought(self, path: bytes) -> None:
+        """Remember a path and the directories above: a whiteout of one of them leaves what the archive brought."""
+        while path and (self._written is None or path not in self._written or path in self._implied):
+            self._implied.discard(path)
+            if self._written is not None:
+                self._written.add(path)
+            path = path.rpartition(b"/")[0]
 
     def _regular(self, directory: int, name: bytes, member: Member) -> None:
         fd = self._make(directory, name, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=directory))
@@ -331,7 +333,7 @@ class _Unpacker:
 
     def _make_opaque(self, directory: int) -> None:
         path = self._real_path(directory, b"")
-        if self._overlay is None or self._written is not None:  # else the layer was empty
+        if self._written is not None or self._implied:  # else the layer was empty, and entries brought all of it
             self._clearing.clear(directory, path)
         self._mark_opaque(directory, path)
 
@@ -388,10 +390,6 @@ class _Unpacker:
                 remove_if_empty(directory, name)
         elif not brought:
             os.unlink(name, dir_fd=directory)
-
-    def _brought_by_entries(self, path: bytes) -> bool:
-        """Whether it is known already of a path, and so of what is above it, that entries brought it."""
-        return path not in self._implied and (self._written is None or path in self._written)
 
     def _brought(self, path: bytes) -> bool:
         """Whether this archive brought what is at a real path below the root."""

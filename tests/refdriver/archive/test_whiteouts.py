@@ -155,6 +155,10 @@ def test_a_directory_is_deleted_after_whiteouts_in_it(driver: Driver, parent: st
 @example([("a/b", "file")])
 @example([("f", "symlink"), ("f/a", "directory"), ("f", "directory")])
 @example([("d/e", "directory"), ("d", "file"), ("d", "directory"), ("d/e/a", "file")])
+@example([("d/.wh.a", "file"), ("d/a", "file"), (".wh.d", "file")])
+@example([("d/.wh.a", "file"), ("d/a", "directory"), (".wh.d", "file")])
+@example([("d/e/.wh.a", "file"), ("d", "directory"), (".wh.d", "file")])
+@example([("d", "directory"), ("d/e/.wh.a", "file"), ROOT_OPAQUE])
 def test_direct_parent_and_another_give_the_same_tree(driver: Driver, wanted: list[tuple[str, str]]) -> None:
     data = archive(*wanted)
     try:
