@@ -16,6 +16,7 @@ from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
 from conformance.operations.standard import STANDARD
+from conformance.suites import earlier
 from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays
 
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -230,6 +231,23 @@ def test_a_family_is_mounted_together(bench: Bench) -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.requirement("OVL-MOUNT-LEFT-OVER")
+@pytest.mark.parametrize("uses", earlier.USES)
+def test_uses_are_counted_beside_those_of_another_program(bench: Bench, uses: bytes) -> None:
+    with bench.store() as store:
+        store.build([STANDARD, [], [ops.CreateFile(b"two", b"2", 0o644)]])
+        for _ in range(2):
+            root = store.do(Get("layer-2"))
+        store.tamper(earlier.files(uses))
+        store.do(Reopen())
+        equal("the path of layer-2", store.do(Get("layer-2")), root)
+        for left in (3, 2, 1):
+            tree_stays(root, f"with {left} gets not put yet", "two")
+            store.do(Put("layer-2"))
+        nothing_mounted(store, "after the last put")
+        store.shows_model("layer-2")
+
+
 @pytest.mark.requirement("OVL-MOUNT-LEFT-OVER")
 @pytest.mark.parametrize("gets", [1, 2])
 def test_a_mount_that_was_left_is_taken_over(bench: Bench, gets: int) -> None:

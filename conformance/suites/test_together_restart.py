@@ -11,10 +11,10 @@ import pytest
 from conformance.harness.assertions import equal, nothing, same_names, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.skips import not_applicable
-from conformance.history.calls import Create, Get, Put, Remove, Reopen
+from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
-from conformance.suites.mounts import nothing_mounted, tree_stays
+from conformance.suites import earlier
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 
 
@@ -206,51 +206,11 @@ def test_foreign_files_do_no_harm(bench: Bench) -> None:
         equal("the content of README in the home", (home / "README").read_text(), "not a layer")
 
 
-@pytest.mark.parametrize(
-    "requirement",
-    [
-        pytest.param(one, marks=pytest.mark.requirement(one))
-        for one in ("OVL-RESTART-FOREIGN", "OVL-MOUNT-LEFT-OVER")
-    ],
-)
-@pytest.mark.parametrize("uses", [b"1", b"2"], ids=["fewer-uses", "as-many-uses"])
-def test_hidden_files_of_another_program_do_no_harm(bench: Bench, uses: bytes, requirement: str) -> None:
-    """Those of the reference driver up to version 0.3: uses of mounts, mount points, what a killed process left."""
+@pytest.mark.requirement("OVL-RESTART-FOREIGN")
+@pytest.mark.parametrize("uses", earlier.USES)
+def test_hidden_files_of_another_program_do_no_harm(bench: Bench, uses: bytes) -> None:
     with bench.store() as store:
         three_layers(store)
-        root = ""
-        if requirement == "OVL-MOUNT-LEFT-OVER":
-            store.note("layer-2 is got twice")
-            for _ in range(2):
-                root = store.do(Get("layer-2"))
-        made: list[ops.Operation] = [ops.MakeDirectory(path, 0o700) for path in _HIDDEN_DIRECTORIES]
-        made += [ops.CreateFile(path, content, 0o600) for path, content in _HIDDEN_FILES.items()]
-        made.append(ops.CreateFile(b".refdriver/counts/layer-2", uses, 0o600))
-        made += [ops.CreateFile(b".refdriver/unknown", b"", 0o600)] if uses == b"2" else []
-        harmed(store, "put a directory .refdriver into the home", made)
-        if root:
-            equal("the path of layer-2", store.do(Get("layer-2")), root)
-            for left in (3, 2, 1):
-                tree_stays(root, f"with {left} gets not put yet", "two")
-                store.do(Put("layer-2"))
-            nothing_mounted(store, "after the last put")
+        harmed(store, "put a directory .refdriver into the home", earlier.files(uses))
         for layer_id in ("layer-0", "layer-1", "layer-2", "beside"):
             store.shows_model(layer_id)
-
-
-_HIDDEN_DIRECTORIES = (
-    b".refdriver",
-    b".refdriver/staging",
-    b".refdriver/staging/0123456789abcdef",
-    b".refdriver/staging/0123456789abcdef/layers",
-    b".refdriver/staging/0123456789abcdef/layers/layer-3",
-    b".refdriver/counts",
-    b".refdriver/merged",
-    b".refdriver/merged/image",
-)
-_HIDDEN_FILES = {
-    b".refdriver/lock": b"",
-    b".refdriver/counts/layer-0": b"3",  # which is not mounted
-    b".refdriver/counts/layer-1": b"words",
-    b".refdriver/staging/0123456789abcdef/layers/layer-3/link": b"A" * 26,
-}
