@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from skips import allowed_skips, forbidden
 
 from refdriver import trees
 from refdriver.linux import libc
+
+# For benchmarks/, which is in no distribution; at the end, so that all else is what is installed.
+sys.path.append(str(Path(__file__).parent.parent))
 
 # Of processes that tests start: plugins of hypothesis come with packages that only other tests need, such as trio.
 os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"

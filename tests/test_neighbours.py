@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-# In no distribution; at the end, so that all else is what is installed.
-sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.neighbours.suites import SOURCES, SUITES, Ran, build, run, told
 from benchmarks.neighbours.table import Findings, as_markdown
