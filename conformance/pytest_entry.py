@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="time limit in seconds for each call of the driver (60)",
     )
+    group.addoption("--conformance-no-shrink", action="store_true", help="do not shrink failing examples")
     group.addoption("--conformance-scratch", metavar="DIRECTORY", help="directory in which stores are created")
     # For the worker of the command line, which owns the directory and has a deadline.
     group.addoption("--conformance-directory", help=argparse.SUPPRESS)

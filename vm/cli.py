@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from conformance.cli.base import Duration
+from conformance.cli.consoles import console
 from conformance.spec.profiles import PROFILES
 from vm.common import OUTPUT, alone, choice_of, choosing, chosen_cells, daemon, refusals, room, say
 from vm.mutants import selftest_command
@@ -186,7 +186,7 @@ class _Table:
     def __init__(self, total: int) -> None:
         self._total = total
         self._number = 0
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = console(highlight=False, soft_wrap=True)
         self._doing: dict[str, tuple[str, str, float]] = {}
         self._live = Live(get_renderable=self._now, console=self._console, transient=True, refresh_per_second=2)
 

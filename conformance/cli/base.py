@@ -8,8 +8,9 @@ import re
 import sys
 import threading
 import traceback
-from contextlib import nullcontext
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final, Literal
 
 import click
 
@@ -34,6 +35,7 @@ VERBS: Final = {
     "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants."),
     "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown."),
 }
+ONCE: Final = "once"  # the budget of one round with few examples
 _BROKEN_PIPE: Final = 141  # 128 and the number of SIGPIPE, as of a process that died of it
 
 
@@ -50,8 +52,27 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+class Budget(Duration):
+    """A duration, or ``once``."""
+
+    name = "budget"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float | Literal["once"]:
+        """Parse an option of a command line."""
+        return ONCE if value == ONCE else super().convert(value, param, context)
+
+
 class Verbs(LazyGroup):
     """A group whose exit status 1 is the answer of a verb, never a signal, a closed pipe or an error in code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line, which prints ``--help``."""
+        with _unless_the_pipe_is_closed():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; its ``obj`` is the Interruption."""
@@ -62,14 +83,11 @@ class Verbs(LazyGroup):
                 stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a name
         with interruption.handled() if in_main_thread else nullcontext():
             try:
-                try:
-                    return super().invoke(ctx)
-                finally:
-                    sys.stdout.flush()
-            except BrokenPipeError:
-                # Whoever read, such as head, has enough; what is flushed at exit goes nowhere.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                sys.exit(_BROKEN_PIPE)
+                with _unless_the_pipe_is_closed():
+                    try:
+                        return super().invoke(ctx)
+                    finally:
+                        sys.stdout.flush()
             except Interrupted:
                 say_error(f"interrupted by {interruption.words}")
                 raise
@@ -81,6 +99,16 @@ class Verbs(LazyGroup):
             except Exception:
                 say_error(f"the harness failed:\n{traceback.format_exc()}")
                 sys.exit(2)
+
+
+@contextmanager
+def _unless_the_pipe_is_closed() -> Iterator[None]:
+    """Exit quietly when whoever reads the output, such as head, has enough; click would exit with status 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is flushed at exit goes nowhere
+        sys.exit(_BROKEN_PIPE)
 
 
 def say(text: str = "") -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from conformance.cli.base import interruption_of_verb, main
+from conformance.cli.consoles import console as new_console
 from conformance.cli.progress import Progress
 from conformance.harness.events import Examined
 from conformance.harness.following import follow
@@ -65,7 +65,7 @@ class Finding:
 )
 def doctor(as_json: bool, scratch: Path | None) -> None:
     """Show what this host can test, and what to install for more. Exit status 0 if the profile smoke works."""
-    with Progress(Console(stderr=True), "examining this host") as progress:
+    with Progress(new_console(stderr=True), "examining this host") as progress:
         lanes = {"this user": _lane((), scratch, progress)}
         if os.geteuid() == 0 and shutil.which(_NAMESPACE[0]):
             lanes["user namespace"] = _lane(_NAMESPACE, scratch, progress)
@@ -147,7 +147,7 @@ def _of_programs() -> Iterator[Finding]:
 
 
 def _print(found: Sequence[Finding], smoke: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console(highlight=False, soft_wrap=True)
     for group, findings in itertools.groupby(found, lambda one: one.group):
         console.print(f"[bold]{_HEADINGS.get(group, group)}[/bold]")
         for one in findings:

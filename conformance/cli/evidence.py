@@ -113,4 +113,5 @@ def _about(run_of: Run) -> About:
         run_of.seed,
         run_of.examples,
         run_of.profile,
+        run_of.shrinks,
     )

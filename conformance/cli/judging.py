@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Asked:
     known: tuple[Expectation, ...]
     expectations_file: Path | None
     call_timeout: float = 60.0
+    expression: str = ""
+    max_failures: int = 0
+    shrinks: bool = True
 
 
 def known_failures(file: Path | None) -> tuple[Expectation, ...]:
@@ -77,6 +81,9 @@ def judge(
         replay=cases,
         unshrunk=tuple(dict.fromkeys(one.requirement for one in applicable)),
         call_timeout=asked.call_timeout,
+        expression=asked.expression,
+        max_failures=asked.max_failures,
+        shrinks=asked.shrinks,
     )
     with Progress(console, "opening the driver") as progress:
         heard = Together(progress, events) if events else progress
@@ -85,7 +92,8 @@ def judge(
     opened = told.opened or Opened(asked.driver, "unknown", "none", (), {}, {}, ())
     # The version of the driver is known now; an entry about another version is no matter of this run.
     holding = [one for one in applicable if one.holds(platform.release(), opened.version)]
-    applied = expectations.apply(holding, judged.outcomes)
+    stopped = told.finished.stopped if told.finished else ""
+    applied = expectations.apply(holding, judged.outcomes, partial=bool(asked.expression or stopped))
     run_of = Run(
         suite=importlib.metadata.version("overlay-conformance"),
         specification=digest_of(load_requirements()),
@@ -102,10 +110,13 @@ def judge(
         selected=tuple(asked.requirements),
         declined=opened.declined,
         lacking=opened.lacking,
-        notes=(*opened.notes, *_ended_early(told)),
+        notes=(*opened.notes, *_ended_early(told), *_left_out(asked, stopped)),
         started=judged.started.isoformat(timespec="seconds"),
         seconds=judged.seconds,
         failure=told.failure,
+        expression=asked.expression,
+        shrinks=asked.shrinks,
+        stopped=stopped,
         overlay=overlaymodule.parameters(),
         tests=told.inventory.of_suite,
     )
@@ -116,6 +127,16 @@ def _ended_early(told: Followed) -> list[str]:
     if any(one.test == PREFLIGHT for one in told.outcomes):
         return ["the run ended after the preflight, in which the driver deviates: nothing else was tested"]
     return []
+
+
+def _left_out(asked: Asked, stopped: str) -> list[str]:
+    """What the options of the run left out, for every report."""
+    said = [f"{stopped}: tests that did not run are UNTESTED"] if stopped else []
+    if asked.expression:
+        said.append(f"only tests that match -k {shlex.quote(asked.expression)} ran")
+    if not asked.shrinks:
+        said.append("examples of failures are not minimal: the run did not shrink them (--no-shrink)")
+    return said
 
 
 def _applicable(asked: Asked) -> tuple[list[Expectation], dict[str, Any]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 
 from conformance.cli.base import interruption_of_verb, main, say
 from conformance.cli.completion import connections
+from conformance.cli.consoles import console
 from conformance.cli.progress import Progress
 from conformance.harness.following import follow
 from conformance.harness.task import Task
@@ -46,7 +46,7 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
         raise click.UsageError(f"{path}: {error}") from error
     # What depends on the moment may go well once; a driver that is right does right each time.
     for _ in range(times):
-        with scratch_directory(scratch) as directory, Progress(Console(), f"replaying {stored.test}") as progress:
+        with scratch_directory(scratch) as directory, Progress(console(), f"replaying {stored.test}") as progress:
             told = follow(
                 "conformance.harness.worker",
                 _task(stored, driver, directory),

@@ -7,14 +7,16 @@ import importlib.util
 import random
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final, Literal
 
 import click
-from rich.console import Console
 
 from conformance.cli import completion
-from conformance.cli.base import Duration, main, say_error
+from conformance.cli.base import ONCE, Budget, main, say_error
 from conformance.cli.completion import connections
+from conformance.cli.consoles import console as new_console
 from conformance.cli.events import Events
 from conformance.cli.judging import Asked, judge, known_failures
 from conformance.cli.summary import print_summary
@@ -26,6 +28,8 @@ from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import EXAMPLES, PROFILES
 from conformance.spec.verdicts import Verdict
 
+# Hypothesis tries the simplest example first, so that the second one is the first that is drawn at random.
+_FEW: Final = 2
 EVIDENCE = "overlay-conformance-failures"
 
 
@@ -38,7 +42,12 @@ EVIDENCE = "overlay-conformance-failures"
     show_default=True,
     help="Which tests to run, with how many examples.",
 )
-@click.option("--budget", type=Duration(), help="Generate new examples until this time has passed, such as 10m.")
+@click.option(
+    "--budget",
+    type=Budget(),
+    metavar="TIME|once",
+    help="Generate new examples until this time has passed, such as 10m; or run each test once, with few examples.",
+)
 @click.option(
     "--call-timeout",
     type=click.FloatRange(0.1),
@@ -71,6 +80,18 @@ EVIDENCE = "overlay-conformance-failures"
     shell_complete=completion.families,
     help="Only this family of requirements (repeatable).",
 )
+@click.option(
+    "-k",
+    "expression",
+    default="",
+    metavar="EXPRESSION",
+    help="Only tests whose names match, such as 'whiteout and not apply' (pytest's -k).",
+)
+@click.option("-x", "first_only", is_flag=True, help="Stop after the first failure.")
+@click.option("--max-failures", type=click.IntRange(1), metavar="N", help="Stop after N failures.")
+@click.option(
+    "--no-shrink", is_flag=True, help="Do not shrink failing examples: quicker, but they are not minimal."
+)
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the profile).")
 @click.option("--seed", type=int, help="Seed of the examples, as printed by an earlier run.")
 @click.option(
@@ -102,12 +123,16 @@ EVIDENCE = "overlay-conformance-failures"
 def run(
     driver: str,
     profile: str,
-    budget: float | None,
+    budget: float | Literal["once"] | None,
     call_timeout: float,
     jobs: int,
     backings: tuple[str, ...],
     ids: tuple[str, ...],
     families: tuple[str, ...],
+    expression: str,
+    first_only: bool,
+    max_failures: int | None,
+    no_shrink: bool,
     examples: int | None,
     seed: int | None,
     expectations_file: Path | None,
@@ -119,23 +144,27 @@ def run(
 ) -> None:
     """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
     _check_jobs(jobs)
+    _check_expression(expression)
     if results_file and not results_file.parent.is_dir():
         raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
     known = known_failures(expectations_file)
     asked = Asked(
         driver,
         profile,
-        budget or 0.0,
+        budget if isinstance(budget, float) else 0.0,
         jobs,
         backings,
         _selected(ids, families),
-        examples or EXAMPLES[profile],
+        examples or (min(_FEW, EXAMPLES[profile]) if budget == ONCE else EXAMPLES[profile]),
         random.SystemRandom().randrange(2**32) if seed is None else seed,
         known,
         expectations_file,
         call_timeout,
+        expression,
+        1 if first_only else max_failures or 0,
+        not no_shrink,
     )
-    console = Console(highlight=False)
+    console = new_console(highlight=False)
     events = _events(events_to, asked)
     interruption = click.get_current_context().find_object(Interruption) or Interruption()
     with interruption.deferred():
@@ -192,6 +221,21 @@ def _events(where: str | None, asked: Asked) -> Events | None:
 def _check_jobs(jobs: int) -> None:
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise click.UsageError("--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'")
+
+
+def _check_expression(expression: str) -> None:
+    """Refuse what pytest would refuse when everything is set up."""
+    if not expression:
+        return
+    with suppress(ImportError):  # pytest has no public name for it; a version without this one says it itself
+        from _pytest.mark.expression import Expression
+
+        try:
+            Expression.compile(expression)
+        except Exception as error:  # of another class in pytest 8
+            raise click.UsageError(
+                f"-k {expression!r}: {error}; write names with 'and', 'or', 'not' and brackets"
+            ) from error
 
 
 def _selected(ids: Sequence[str], families: Sequence[str]) -> dict[str, Requirement]:

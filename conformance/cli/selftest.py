@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import Duration, interruption_of_verb, main, say_error
+from conformance.cli.consoles import console
 from conformance.cli.events import Together
 from conformance.cli.generated import BUDGET, Wanted, print_generated
 from conformance.cli.generated import tried as tried_generated
@@ -185,7 +186,7 @@ def selftest(
             generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole
         )
         with scratch_directory(scratch) as directory:
-            found = tried_generated(wanted, directory, Console(highlight=False))
+            found = tried_generated(wanted, directory, console(highlight=False))
         print_generated(found)
         sys.exit(found.exit_code)
     if equivalent:
@@ -202,7 +203,7 @@ def selftest(
         _chosen(choices, VARIANTS, "variant", all_of_them=not names and not needs),
     )
     with scratch_directory(scratch) as directory:
-        report = tried(asked, directory, Console(highlight=False))
+        report = tried(asked, directory, console(highlight=False))
     print_kills(report)
     if results_file:
         write(results_file, report)

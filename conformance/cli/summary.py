@@ -15,6 +15,7 @@ from rich.text import Text
 
 from conformance.cli.base import say
 from conformance.history.printable import one_line
+from conformance.history.trace import example_heading
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import PROFILES
@@ -74,7 +75,9 @@ def _passes(part: Part) -> dict[str, str]:
 def _concluded(code: int, counts: Mapping[Verdict, int], run: Run) -> str:
     if run.interrupted or code not in CONCLUSIONS:
         return f"{run.failure or 'interrupted'}; this is not a conclusion"
-    if code == 0 and counts[Verdict.UNTESTED]:
+    if run.stopped:
+        return f"{CONCLUSIONS[code]}; {run.stopped}" if code == 1 else f"{run.stopped}; this is not a conclusion"
+    if code == 0 and (counts[Verdict.UNTESTED] or run.expression):
         return "no deviation in the tested requirements"
     return CONCLUSIONS[code]
 
@@ -127,7 +130,14 @@ def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
 
 def _without_tests(part: Part) -> str:
     """What to do where the profile has no test of anything that was asked for; "" if it has."""
-    if part.outcomes or part.run.failure or part.run.profile == "release":
+    if part.outcomes or part.run.failure:
+        return ""
+    if part.run.expression:
+        return (
+            f"no test of the selected requirements in profile {part.run.profile} matches -k;"
+            " 'overlay-conformance explain ID' names the tests of a requirement"
+        )
+    if part.run.profile == "release":
         return ""
     *more, last = PROFILES[PROFILES.index(part.run.profile) + 1 :]
     others = f"{', '.join(more)} or {last}" if more else last
@@ -147,7 +157,7 @@ def _print_outcome(outcome: TestOutcome, run: Run, evidence: Path | None) -> Non
     say(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
     say("  " + outcome.reason.replace("\n", "\n  "))
     if outcome.steps:
-        say("  Minimal example:")
+        say(f"  {example_heading(minimal=run.shrinks)}")
         for number, step in enumerate(outcome.steps, 1):
             say(f"  {number:4}. {step}")
     if outcome.evidence and evidence is not None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections, requirement_ids
+from conformance.cli.consoles import console as new_console
 from conformance.cli.progress import Progress
 from conformance.harness.events import Compared
 from conformance.harness.following import follow
@@ -51,7 +51,7 @@ def compare(
     from conformance.harness.compare import Comparison  # it brings hypothesis, which the other verbs do not need
 
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    console = Console(highlight=False)
+    console = new_console(highlight=False)
     with scratch_directory(scratch) as directory, Progress(console, "comparing") as progress:
         task = Comparison(first, second, str(directory), os.getpid(), examples, seed)
         told = follow("conformance.harness.compare", task, progress, interruption=interruption_of_verb())

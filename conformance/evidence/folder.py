@@ -28,6 +28,7 @@ from conformance.history.case import Case
 from conformance.history.findings import TreeDiffers
 from conformance.history.printable import cut, fenced, markdown, printable
 from conformance.history.steps import Did, Step
+from conformance.history.trace import example_heading
 from conformance.lab import overlaymodule
 from conformance.lab.backing import HOST, backing_named
 from conformance.operations import ops
@@ -68,6 +69,7 @@ class About:
     seed: int
     examples: int
     profile: str
+    shrinks: bool = True
 
 
 def folder_name(outcome: TestOutcome) -> str:
@@ -294,7 +296,7 @@ def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About,
     driver = markdown(f"{about.driver} {about.version}")
     lines += [f"{driver} on Linux {markdown(about.kernel)}{where} deviates:", ""]
     steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(case.trace, 1))
-    lines += [*fenced(case.reason), "", "Minimal example:", "", *fenced(steps), ""]
+    lines += [*fenced(case.reason), "", example_heading(minimal=about.shrinks), "", *fenced(steps), ""]
     if isinstance(case.finding, TreeDiffers):
         lines += [
             "`difference.txt` explains each difference; `expected.txt` and `actual.txt` are the complete trees.",

@@ -156,10 +156,14 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The worker did all of its task; ``version`` is that of the driver where no Opened said it."""
+    """The worker did all of its task; ``version`` is that of the driver where no Opened said it.
+
+    ``stopped`` is why it did not: the run reached its limit of failures.
+    """
 
     rounds: int = 1
     version: str = ""
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         wish.replay,
         wish.call_timeout,
         str(stores),
+        wish.shrinks,
     )
 
 

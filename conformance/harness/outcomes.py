@@ -15,6 +15,7 @@ from conformance.history.case import Case
 from conformance.history.findings import Finding, InWords, NotDone
 from conformance.history.printable import cut
 from conformance.history.steps import History
+from conformance.history.trace import example_heading
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 
@@ -109,8 +110,8 @@ def _raised_in(error: BaseException | None) -> str:
     return found
 
 
-def for_people(outcome: TestOutcome) -> str:
-    """The failure as pytest prints it: requirements, reason and trace."""
+def for_people(outcome: TestOutcome, *, minimal: bool = True) -> str:
+    """The failure as pytest prints it: requirements, reason and trace, which is ``minimal`` if it was shrunk."""
     steps = [f"{number:5}. {step}" for number, step in enumerate(outcome.steps, 1)]
     lines = [f"{', '.join(outcome.requirements)} on {outcome.backing}", outcome.reason]
-    return "\n".join([*lines, "Minimal example:", *steps] if steps else lines)
+    return "\n".join([*lines, example_heading(minimal=minimal), *steps] if steps else lines)

@@ -41,7 +41,7 @@ from conformance.harness.skips import UNTESTED
 from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import decoded_draws
-from conformance.history.printable import cut, printable
+from conformance.history.printable import counted, cut, printable
 from conformance.history.steps import History
 from conformance.history.trace import trace
 from conformance.lab import readonly
@@ -101,6 +101,7 @@ class ConformancePlugin:
         self.on_outcome: Callable[[TestOutcome], None] = lambda _: None
         self.on_start: Callable[[str], None] = lambda _: None
         self.on_collected: Callable[[Inventory], None] = lambda _: None
+        self.on_stopped: Callable[[str], None] = lambda _: None  # hears that a limit of failures ended the run
         self.exit_status = True  # whether pytest's exit status becomes that of the verdicts
         self._inventory: Inventory | None = None
         self._begun: set[str] = set()
@@ -123,7 +124,7 @@ class ConformancePlugin:
         config.addinivalue_line("markers", "release: in the profile release only")
         config.addinivalue_line("markers", "drawn: draws its examples without @given, so that more time finds more")
         config.addinivalue_line("markers", "place_free: the backing filesystem makes no difference")
-        load_settings(self.session.examples)
+        load_settings(self.session.examples, shrinks=self.session.shrinks)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -165,8 +166,12 @@ class ConformancePlugin:
             names = [place.backing for place in places]
             metafunc.parametrize("bench", places, indirect=True, ids=names)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep the tests of the selected requirements and of the profile; skip what cannot be tested here."""
+        """Keep the tests of the selected requirements and of the profile; skip what cannot be tested here.
+
+        It comes first, so that the tests of the suite are counted before -k leaves some out.
+        """
         for item in items:
             self._of_suite.setdefault(place_of(item).backing, Counter()).update(set(requirements_of(item)))
         items_of_others = [item for item in items if not requirements_of(item)]
@@ -219,7 +224,7 @@ class ConformancePlugin:
             request.param,
             worker,
             replayed if self.session.replay.only else None,
-            shrinks=not self._is_known(request.node),
+            shrinks=self.session.shrinks and not self._is_known(request.node),
         )
 
     def _is_known(self, item: pytest.Item) -> bool:
@@ -265,7 +270,9 @@ class ConformancePlugin:
             outcome = self._outcome(item, call, report)
             setattr(report, _OUTCOME, json.dumps(as_plain(outcome)))  # ASCII, whatever bytes names have
             if outcome.verdict in (Verdict.FAIL, Verdict.XPASS):
-                report.longrepr = for_people(outcome)
+                report.longrepr = for_people(outcome, minimal=self.session.shrinks)
+            if outcome.verdict is Verdict.FAIL and item.config.getoption("maxfail") and self._is_known(item):
+                report.outcome, report.wasxfail = "skipped", "a known failure"  # no limit of failures counts it
             if outcome.verdict is Verdict.ERROR and report.outcome == "skipped":
                 report.outcome, report.longrepr = "failed", for_people(outcome)
                 vars(report).pop("wasxfail", None)
@@ -303,14 +310,22 @@ class ConformancePlugin:
         if hasattr(config, "workerinput") or options.collectonly or getattr(options, "setuponly", False):
             return
         limit = config.getoption("maxfail")
-        stopped = bool(session.shouldfail or session.shouldstop or (limit and self._failed >= limit))
-        for outcome in self._unaccounted(stopped, exitstatus):
+        at_limit = bool(limit) and self._failed >= limit
+        stopped = bool(session.shouldfail or session.shouldstop or at_limit)
+        why = ""
+        if at_limit:
+            why = f"the run stopped after {counted(self._failed, 'failure')}, as its command line asked"
+            self.on_stopped(why)
+        for outcome in self._unaccounted(stopped, exitstatus, why):
             self._take(outcome)
         if self.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             session.exitstatus = self._exit_status(exitstatus, session)
 
-    def _unaccounted(self, stopped: bool, exitstatus: int) -> list[TestOutcome]:
-        """Outcomes of the tests that reported none. ``stopped`` is by an option of pytest, such as -x."""
+    def _unaccounted(self, stopped: bool, exitstatus: int, said: str) -> list[TestOutcome]:
+        """Outcomes of the tests that reported none.
+
+        ``stopped`` is by an option of pytest, such as -x; ``said`` is why, "" if it is not known.
+        """
         if self._inventory is None:
             return []
         names = {test: nodeid for nodeid, test in self._inventory.tests.items()}
@@ -324,7 +339,7 @@ class ConformancePlugin:
                 return "the test began and reported no outcome"
             return "the test never began, although pytest ended as if all tests had run" if ended else ""
 
-        why = "the run was interrupted" if interrupted else "pytest ended before the test began"
+        why = "the run was interrupted" if interrupted else said or "pytest ended before the test began"
         return without_outcome(self._inventory.tests.values(), self.outcomes, lost, UNTESTED + why)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

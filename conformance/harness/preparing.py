@@ -45,6 +45,7 @@ def prepared(config: pytest.Config, stack: ExitStack) -> Session:
         _replay(config.getoption("conformance_replay")),
         writable_of(config.getoption("driver")),
         config.getoption("conformance_call_timeout"),
+        not config.getoption("conformance_no_shrink"),
     )
     directory = config.getoption("conformance_directory")
     if directory is None:

@@ -31,6 +31,7 @@ class Session:
     """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why.
 
     ``stores`` is a directory for stores beside those of the places, on a filesystem that can hold layers.
+    ``shrinks`` says whether failing examples are shrunk.
     """
 
     driver: str
@@ -45,6 +46,7 @@ class Session:
     replay: Replay = field(default_factory=Replay)
     call_timeout: float = CallLimit().seconds
     stores: str = ""
+    shrinks: bool = True
 
     @property
     def limit(self) -> CallLimit:
@@ -70,3 +72,4 @@ class Wish:
     replay: Replay = field(default_factory=Replay)
     writable: tuple[Path, ...] = ()  # directories that stay writable beside the scratch directory
     call_timeout: float = CallLimit().seconds
+    shrinks: bool = True

@@ -14,6 +14,8 @@ class Task:
     ``replay`` has what was drawn for tests of stored cases (see session.Replay): they are run first,
     and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
     requirements are known, and not shrunk. Without ``preflight`` the tests are run on any driver.
+    ``expression`` selects tests as pytest's ``-k`` does, "" for all. A round stops after ``max_failures`` failed
+    tests, 0 for never. No failure is shrunk unless ``shrinks``.
     """
 
     driver: str
@@ -31,3 +33,6 @@ class Task:
     replay_only: bool = False
     call_timeout: float = 60.0
     preflight: bool = True
+    expression: str = ""
+    max_failures: int = 0
+    shrinks: bool = True

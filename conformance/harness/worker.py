@@ -59,6 +59,7 @@ class _Listener:
         self.generated = False
         self.unusable = ""  # why the driver failed the preflight
         self.collected = False
+        self.stopped = ""  # why a limit of failures ended the round
         self.settled: list[str] = []
         self._drawn: set[str] = set()
 
@@ -71,6 +72,7 @@ class _Listener:
         plugin.on_outcome = self._tell_outcome
         plugin.on_unusable = self._is_unusable
         plugin.on_collected = self._tell_collected
+        plugin.on_stopped = self._is_stopped
         plugin.exit_status = False  # pytest's own says here whether pytest ended well
         if self._round == 0:
             self._events.tell(
@@ -87,6 +89,9 @@ class _Listener:
 
     def _is_unusable(self, why: str) -> None:
         self.unusable = why
+
+    def _is_stopped(self, why: str) -> None:
+        self.stopped = why
 
     def _tell_outcome(self, outcome: TestOutcome) -> None:
         if self._replayed and not self._final and outcome.verdict is not Verdict.FAIL:
@@ -143,6 +148,9 @@ def _run(task: Task, events: Teller) -> None:
         replay = Replay(task.replay, only=True, unshrunk=task.unshrunk)
         if not _round(task, events, listener, "replay", replay, None) or task.replay_only:
             return
+        if listener.stopped:
+            events.tell(Finished(stopped=listener.stopped))
+            return
         task = replace(task, preflight=False)
         settled = tuple(listener.settled)
     number = 0
@@ -154,9 +162,10 @@ def _run(task: Task, events: Teller) -> None:
         task = replace(task, preflight=False)
         number += 1
         # Smoke asks whether the adapter is right, which more examples say nothing of.
-        if deadline is None or task.profile == "smoke" or time.monotonic() >= deadline or not listener.generated:
+        time_left = deadline is not None and time.monotonic() < deadline
+        if listener.stopped or task.profile == "smoke" or not time_left or not listener.generated:
             break
-    events.tell(Finished(number))
+    events.tell(Finished(number, stopped=listener.stopped))
 
 
 def _round(
@@ -172,7 +181,9 @@ def _round(
     if listener.unusable:
         events.tell(Failed(listener.unusable, of_driver=True))
         return False
-    if code not in ENDED_WELL or not listener.collected:
+    # pytest-xdist interrupts itself where pytest only ends.
+    ended_well = code in ENDED_WELL or (listener.stopped and code == pytest.ExitCode.INTERRUPTED)
+    if not ended_well or not listener.collected:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text(errors="backslashreplace")
         events.tell(Failed(f"pytest ended with {code!r}:\n{text[-4000:]}"))
@@ -221,6 +232,12 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     words += [f"--hypothesis-seed={task.seed + number}", f"--conformance-call-timeout={task.call_timeout}"]
     words += [f"--backing={name}" for name in task.backings]
     words += [f"--requirement={one}" for one in task.selected]
+    if task.expression:
+        words += ["-k", task.expression]
+    if task.max_failures:
+        words.append(f"--maxfail={task.max_failures}")
+    if not task.shrinks:
+        words.append("--conformance-no-shrink")
     if not task.preflight:
         words.append("--conformance-no-preflight")
     if deadline is not None:

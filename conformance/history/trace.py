@@ -41,6 +41,11 @@ _BLOCK: Final = 8  # lines of a block that may repeat
 _REPEATED: Final = 6  # times that a block is shown in full
 
 
+def example_heading(*, minimal: bool) -> str:
+    """What stands above a trace: hypothesis has shrunk the example, or was asked not to (``--no-shrink``)."""
+    return "Minimal example:" if minimal else "Example, not shrunk:"
+
+
 def trace(steps: Sequence[Step]) -> tuple[str, ...]:
     """A line or more for each step, with the name of the store where there is more than one.
 

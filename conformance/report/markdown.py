@@ -147,7 +147,12 @@ def _listed(matrix: Matrix, title: str, verdicts: tuple[Verdict, ...], *, folded
 def _failure_of(run: Run) -> str:
     if run.interrupted:
         return f"; **partial, {escaped(run.failure)}**: what did not run is UNTESTED"
-    return f"; **the run failed**: {escaped(run.failure.split(chr(10), 1)[0])}" if run.failure else ""
+    if run.failure:
+        return f"; **the run failed**: {escaped(run.failure.split(chr(10), 1)[0])}"
+    said = [f"**partial, {escaped(run.stopped)}**: what did not run is UNTESTED"] if run.stopped else []
+    said += [f"**partial**: only tests that match -k {escaped(run.expression)}"] if run.expression else []
+    said += [] if run.shrinks else ["examples of failures are not shrunk"]
+    return "".join(f"; {one}" for one in said)
 
 
 def _passes(matrix: Matrix) -> Iterator[str]:

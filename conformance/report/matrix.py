@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
 from conformance.spec import VARIES, Requirement
-from conformance.spec.profiles import PARTIAL
-from conformance.spec.verdicts import NOT_COUNTED, RequirementResult, Share, TestOutcome, Verdict, judge, shares_of
+from conformance.spec.verdicts import NOT_COUNTED, Share, TestOutcome, Verdict, judge, shares_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,22 +68,18 @@ def matrix_of(parts: Sequence[Part], requirements: Mapping[str, Requirement]) ->
             for of_backing in (*part.run.tests.values(), part.run.tests.get(places[column][1], {})):
                 counts.setdefault(column, {}).update(of_backing)  # the column's own last
             named = [one for outcome in found for one in outcome.requirements]
-            selected.setdefault(column, {}).update(dict.fromkeys([*part.to_judge, *named]))
+            # What a profile or -k leaves out is no finding, so a requirement without an outcome has no cell.
+            asked = () if part.run.is_partial else part.to_judge
+            selected.setdefault(column, {}).update(dict.fromkeys([*asked, *named]))
     cells: dict[tuple[str, Column], Cell] = {}
     for column, found in outcomes.items():
         shares = shares_of(found, counts.get(column, {}))
         for result in judge(selected[column], found):
-            if _counts(result, column):
-                cells[result.requirement, column] = Cell(
-                    result.verdict, result.outcomes, shares.get(result.requirement, NOT_COUNTED)
-                )
+            share = shares.get(result.requirement, NOT_COUNTED)
+            cells[result.requirement, column] = Cell(result.verdict, result.outcomes, share)
     _fill_in(cells, places, requirements)
     shown = tuple(one for one in requirements.values() if any(one.id == name for name, _ in cells))
     return Matrix(shown, tuple(sorted(outcomes)), cells, tuple(part.run for part in parts))
-
-
-def _counts(result: RequirementResult, column: Column) -> bool:
-    return column.profile not in PARTIAL or bool(result.outcomes)
 
 
 def _unusual(runs: Sequence[Run]) -> set[tuple[str, str]]:

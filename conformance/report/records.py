@@ -89,6 +89,13 @@ class Run:
         str,
         Key("Empty unless the harness failed, or a signal ended the run: then it begins with 'interrupted by'."),
     ] = ""
+    expression: Annotated[str, Key("The option -k, which left out tests; absent without it.", omitted=True)] = ""
+    shrinks: Annotated[
+        bool, Key("False with --no-shrink: examples are not minimal; else absent.", omitted=True)
+    ] = True
+    stopped: Annotated[
+        str, Key("Why the run stopped before all tests ran: a limit of failures; else absent.", omitted=True)
+    ] = ""
     overlay: Annotated[
         Mapping[str, str],
         Key(
@@ -109,6 +116,11 @@ class Run:
     def interrupted(self) -> bool:
         """Whether a signal ended the run, so that it is partial; ``failure`` names the signal."""
         return self.failure.startswith(INTERRUPTED)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the profile or -k left out tests, so that a requirement without a test is no finding."""
+        return self.profile in PARTIAL or bool(self.expression)
 
     @property
     def id(self) -> str:
@@ -178,7 +190,7 @@ class Part:
         """One verdict for each requirement that was to be judged, or that an outcome is about."""
         said = [one for outcome in self.outcomes for one in outcome.requirements]
         results = judge(dict.fromkeys([*self.to_judge, *sorted(set(said))]), self.outcomes)
-        if self.run.profile in PARTIAL:
+        if self.run.is_partial:
             results = [result for result in results if result.outcomes]
         return results
 
@@ -361,5 +373,10 @@ def _joined(one: Part, other: Part, first: str, second: str) -> Part:
         for backing in sorted({*one.run.tests, *other.run.tests})
     }
     changes["failure"] = "\n".join(text for text in (one.run.failure, other.run.failure) if text)
+    for name in ("expression", "stopped"):
+        changes[name] = "; ".join(
+            dict.fromkeys(text for text in (getattr(one.run, name), getattr(other.run, name)) if text)
+        )
+    changes["shrinks"] = one.run.shrinks and other.run.shrinks
     same = {slot.name: getattr(one.run, slot.name) for slot in fields(Run) if slot.name not in changes}
     return Part(Run(**same, **changes), one.outcomes + other.outcomes)

@@ -8,6 +8,7 @@ profile smoke or quick, or one with core requirements left out, determines nothi
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -152,9 +153,13 @@ def _conclusion(
     unexpected = [one.id for one in must if worst[one.id] is Verdict.XPASS]
     if unexpected:
         return UNDETERMINED, f"expected failures did not occur: {', '.join(unexpected)}"
+    if stopped := [run.stopped for run in runs if run.stopped]:
+        return UNDETERMINED, stopped[0]
     missing = sorted({left.requirement for left in left_out if left.core})
     if missing:
         return UNDETERMINED, f"{len(missing)} core requirements were left out: {', '.join(missing)}"
+    if chosen := [run.expression for run in runs if run.expression]:
+        return UNDETERMINED, f"the option -k {shlex.quote(chosen[0])} left out tests"
     partial = sorted({column.profile for column in columns} & set(PARTIAL))
     if partial:
         return UNDETERMINED, f"the profile {partial[0]} leaves out tests of most requirements"
