@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance import spec
-from conformance.cli.verbs import explain
+from conformance.cli.listing import explain
 from conformance.selftest.mutants.catalogue import MUTANTS
 from conformance.selftest.mutants.mutant import Mutant
 from conformance.spec import Requirement, load_requirements

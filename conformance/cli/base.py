@@ -20,20 +20,26 @@ from conformance.history.printable import printable
 from conformance.spec.errors import HarnessError
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+_JUDGE: Final = "Judge a driver"
+_READ: Final = "Read the specification"
+_USE: Final = "Use the results"
+_WORK: Final = "Work on the suite"
 VERBS: Final = {
-    "compare": Verb("conformance.cli.verbs", "Run the same operations on two drivers, and report differences."),
-    "completion": Verb("conformance.cli.completion", "Print the completion script for bash, zsh or fish."),
-    "doctor": Verb("conformance.cli.doctor", "Show what this host can test, and what to install for more."),
-    "expect": Verb("conformance.cli.expect", "Maintain a file of known failures."),
-    "explain": Verb("conformance.cli.verbs", "Show a requirement: its sentence, its source and what it needs."),
-    "list": Verb("conformance.cli.verbs", "List every requirement."),
-    "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines."),
-    "replay": Verb("conformance.cli.replay", "Replay a stored case: FIXED, STILL or ERROR."),
-    "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement from results."),
-    "run": Verb("conformance.cli.run", "Test a driver."),
-    "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file."),
-    "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants."),
-    "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown."),
+    "run": Verb("conformance.cli.run", "Test a driver.", _JUDGE),
+    "doctor": Verb("conformance.cli.doctor", "Show what this host can test, and what to install for more.", _JUDGE),
+    "replay": Verb("conformance.cli.replay", "Replay a stored case: FIXED, STILL or ERROR.", _JUDGE),
+    "compare": Verb(
+        "conformance.cli.verbs", "Run the same operations on two drivers: in what do they differ?", _JUDGE
+    ),
+    "expect": Verb("conformance.cli.expect", "Maintain a file of known failures.", _JUDGE),
+    "list": Verb("conformance.cli.listing", "List requirements, or what would run for a driver.", _READ),
+    "explain": Verb("conformance.cli.listing", "Show a requirement: its source, its tests and its mutants.", _READ),
+    "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown.", _READ),
+    "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement.", _USE),
+    "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines.", _USE),
+    "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file.", _USE),
+    "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants.", _WORK),
+    "completion": Verb("conformance.cli.completion", "Print the completion script for bash, zsh or fish.", _WORK),
 }
 ONCE: Final = "once"  # the budget of one round with few examples
 _BROKEN_PIPE: Final = 141  # 128 and the number of SIGPIPE, as of a process that died of it
@@ -131,8 +137,12 @@ def interruption_of_verb() -> Interruption | None:
     cls=Verbs,
     verbs=VERBS,
     entry_points="overlay_conformance.verbs",  # verbs of packages that the suite knows nothing of, such as vm
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="overlay-conformance", prog_name="overlay-conformance")
 def main() -> None:
-    """Test the conformance of container-storage overlay drivers."""
+    """Test the conformance of container-storage overlay drivers.
+
+    Where to begin: 'doctor' says what this host can test. 'run DRIVER --profile smoke' tries a driver with 20
+    tests, and 'run DRIVER' judges it. 'explain ID' explains a requirement that failed.
+    """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from conformance.cli.base import main
-from conformance.spec import load_requirements
+from conformance.spec import load_capabilities, load_requirements
+from conformance.spec.naming import slug
 
 _NAME: Final = "overlay-conformance"
 _VARIABLE: Final = "_OVERLAY_CONFORMANCE_COMPLETE"
@@ -33,10 +34,17 @@ def requirement_ids(context: click.Context, parameter: click.Parameter, incomple
 
 
 def families(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Families that begin so."""
+    """Families that begin so, as slugs."""
     del context, parameter
-    found: dict[str, Any] = {one.family: None for one in load_requirements().values()}
-    return [one for one in found if one.startswith(incomplete)]
+    found = dict.fromkeys(slug(one.family) for one in load_requirements().values())
+    return [one for one in found if one.startswith(slug(incomplete.lower()))]
+
+
+def capabilities(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Capabilities that begin so, each with its meaning."""
+    del context, parameter
+    found = load_capabilities().values()
+    return [CompletionItem(one.name, help=one.meaning) for one in found if one.name.startswith(incomplete)]
 
 
 def connections(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -9,20 +9,26 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from conformance.spec.naming import suggestion
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
+_OTHERS: Final = "More commands"
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """The module that defines a verb, and its line in the list of verbs."""
+    """The module that defines a verb, its line in the list of verbs, and the heading that it is under."""
 
     module: str
     help: str
+    group: str
 
 
 class LazyGroup(click.Group):
@@ -56,8 +62,23 @@ class LazyGroup(click.Group):
         """The list of verbs in the help, from the table."""
         names = self.list_commands(ctx)
         limit = formatter.width - 6 - max(map(len, names))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self._help(ctx, name, limit)) for name in names])
+        others = [name for name in names if name not in self._verbs]
+        groups = dict.fromkeys(one.group for one in self._verbs.values())
+        for title in (*groups, _OTHERS):
+            found = [name for name in (*self._verbs, *others) if self._group(name) == title]
+            if found:
+                with formatter.section(title):
+                    formatter.write_dl([(name, self._help(ctx, name, limit)) for name in found])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; the message for a name that is not there says what is meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            said = f"{error.message.rstrip('.')}{suggestion(args[0], self.list_commands(ctx))}."
+            raise click.UsageError(said, ctx) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The verbs that begin so, from the table, and what else click completes."""
@@ -66,6 +87,9 @@ class LazyGroup(click.Group):
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         verbs = [CompletionItem(name, help=self._help(ctx, name)) for name in names]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+    def _group(self, name: str) -> str:
+        return self._verbs[name].group if name in self._verbs else _OTHERS
 
     def _help(self, ctx: click.Context, name: str, limit: int = 45) -> str:
         if name in self._verbs:

@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import random
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -15,16 +14,17 @@ import click
 
 from conformance.cli import completion
 from conformance.cli.base import ONCE, Budget, main, say_error
+from conformance.cli.choosing import Named, selected
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.events import Events
+from conformance.cli.grouped import GroupedCommand
 from conformance.cli.judging import Asked, judge, known_failures
 from conformance.cli.summary import print_summary
 from conformance.harness.interruption import Interruption
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.records import Part, write
-from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import EXAMPLES, PROFILES
 from conformance.spec.verdicts import Verdict
 
@@ -33,20 +33,33 @@ _FEW: Final = 2
 EVIDENCE = "overlay-conformance-failures"
 
 
-@main.command()
+@main.command(
+    cls=GroupedCommand,
+    begin=[
+        ("run DRIVER --profile smoke", "20 tests: is the adapter right?"),
+        ("run DRIVER --budget once -x", "Every test once, up to the first failure."),
+        ("run DRIVER", "The whole answer, with its conclusion last."),
+    ],
+    groups={
+        "Choice of tests": ("profile", "ids", "families", "expression", "backings"),
+        "Examples and time": ("budget", "examples", "seed", "jobs", "call_timeout"),
+        "Failures": ("first_only", "max_failures", "no_shrink", "expectations_file"),
+        "Output": ("results_file", "evidence", "no_evidence", "events_to"),
+    },
+)
 @click.argument("driver", shell_complete=connections)
 @click.option(
     "--profile",
-    type=click.Choice(PROFILES),
+    type=Named(PROFILES),
+    metavar="NAME",
     default="standard",
-    show_default=True,
-    help="Which tests to run, with how many examples.",
+    help="Tests: smoke, quick, standard (default) or release.",
 )
 @click.option(
     "--budget",
     type=Budget(),
     metavar="TIME|once",
-    help="Generate new examples until this time has passed, such as 10m; or run each test once, with few examples.",
+    help="Time for new examples (10m), or each test once.",
 )
 @click.option(
     "--call-timeout",
@@ -54,15 +67,18 @@ EVIDENCE = "overlay-conformance-failures"
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time limit for each call of the driver.",
+    help="Time limit of a call.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of concurrent tests.")
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Number of concurrent tests."
+)
 @click.option(
     "--backing",
     "backings",
     multiple=True,
-    type=click.Choice([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Backing filesystem (repeatable): created for the run, except 'host'.",
+    metavar="NAME",
+    type=Named([HOST, *(one.name for one in BACKINGS), "all"]),
+    help="Backing filesystem (repeatable; default: host).",
 )
 @click.option(
     "--requirement",
@@ -78,27 +94,30 @@ EVIDENCE = "overlay-conformance-failures"
     multiple=True,
     metavar="NAME",
     shell_complete=completion.families,
-    help="Only this family of requirements (repeatable).",
+    help="Only this family, such as life-cycle (repeatable).",
 )
 @click.option(
     "-k",
     "expression",
     default="",
     metavar="EXPRESSION",
-    help="Only tests whose names match, such as 'whiteout and not apply' (pytest's -k).",
+    help="Only tests whose names match, as -k of pytest.",
 )
 @click.option("-x", "first_only", is_flag=True, help="Stop after the first failure.")
 @click.option("--max-failures", type=click.IntRange(1), metavar="N", help="Stop after N failures.")
+@click.option("--no-shrink", is_flag=True, help="Do not shrink failing examples: faster, not minimal.")
 @click.option(
-    "--no-shrink", is_flag=True, help="Do not shrink failing examples: quicker, but they are not minimal."
+    "--examples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of examples for each property.",
 )
-@click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the profile).")
-@click.option("--seed", type=int, help="Seed of the examples, as printed by an earlier run.")
+@click.option("--seed", type=int, metavar="N", help="Seed of the examples, as printed by an earlier run.")
 @click.option(
     "--expectations",
     "expectations_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File of known failures of the driver (docs/known-failures.md).",
+    help="File of known failures (docs/known-failures.md).",
 )
 @click.option(
     "--scratch",
@@ -109,14 +128,14 @@ EVIDENCE = "overlay-conformance-failures"
     "--results",
     "results_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Result file to write (JSON lines); 'report' and 'merge' read it.",
+    help="Result file to write, for 'report' and 'merge'.",
 )
 @click.option(
     "--evidence",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(EVIDENCE),
     show_default=True,
-    help="Directory for evidence folders, one for each failure, with a reproducer.",
+    help="Directory for reproducers of failures.",
 )
 @click.option("--no-evidence", is_flag=True, help="Do not write evidence folders.")
 @click.option("--events", "events_to", metavar="FD|FILE", help="Write progress events there (JSON lines).")
@@ -142,7 +161,7 @@ def run(
     no_evidence: bool,
     events_to: str | None,
 ) -> None:
-    """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver or containers-storage:overlay."""
+    """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver."""
     _check_jobs(jobs)
     _check_expression(expression)
     if results_file and not results_file.parent.is_dir():
@@ -154,7 +173,7 @@ def run(
         budget if isinstance(budget, float) else 0.0,
         jobs,
         backings,
-        _selected(ids, families),
+        selected(ids, families),
         examples or (min(_FEW, EXAMPLES[profile]) if budget == ONCE else EXAMPLES[profile]),
         random.SystemRandom().randrange(2**32) if seed is None else seed,
         known,
@@ -236,16 +255,3 @@ def _check_expression(expression: str) -> None:
             raise click.UsageError(
                 f"-k {expression!r}: {error}; write names with 'and', 'or', 'not' and brackets"
             ) from error
-
-
-def _selected(ids: Sequence[str], families: Sequence[str]) -> dict[str, Requirement]:
-    known = load_requirements()
-    for one in ids:
-        if one not in known:
-            raise click.UsageError(f"no requirement {one}; 'overlay-conformance list' shows them all")
-    for family in families:
-        if family not in {requirement.family for requirement in known.values()}:
-            raise click.UsageError(f"no family {family!r}; 'overlay-conformance list' shows them all")
-    if not ids and not families:
-        return known
-    return {one: requirement for one, requirement in known.items() if one in ids or requirement.family in families}

@@ -1,4 +1,4 @@
-"""The verbs that judge nothing: compare, list, explain, specification."""
+"""The verbs that judge nothing: compare, specification."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Final
 import click
 
 from conformance.cli.base import interruption_of_verb, main, say, say_error
-from conformance.cli.completion import connections, requirement_ids
+from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.progress import Progress
 from conformance.harness.events import Compared
 from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
-from conformance.spec import conventions, load_capabilities, load_requirements
-from conformance.spec.specification import VARIES_SAID, as_markdown
+from conformance.spec.specification import as_markdown
 from conformance.spec.values import as_plain
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
@@ -69,38 +68,6 @@ def compare(
     else:
         say(f"{first} and {second} behaved the same on {examples} chains of layers, seed {seed}")
     sys.exit(code)
-
-
-@main.command("list")
-def list_requirements() -> None:
-    """List every requirement."""
-    for requirement in load_requirements().values():
-        click.echo(f"{requirement.id:32} {requirement.level:7} {requirement.family:22} {requirement.sentence}")
-
-
-@main.command()
-@click.argument("requirement_id", metavar="ID", shell_complete=requirement_ids)
-def explain(requirement_id: str) -> None:
-    """Show a requirement, its source and its needs."""
-    requirement = load_requirements().get(requirement_id.upper())
-    if requirement is None:
-        raise click.UsageError(f"no requirement {requirement_id}; 'overlay-conformance list' shows them all")
-    capabilities = load_capabilities()
-    click.echo(f"{requirement.id} ({requirement.level}, family {requirement.family}, since {requirement.since})")
-    click.echo(f"  {requirement.sentence}")
-    for reference in requirement.source:
-        click.echo(f"  source: {reference.address}{f' ({reference.note})' if reference.note else ''}")
-    if found := conventions(requirement, capabilities):
-        click.echo(f"  a convention of {' and '.join(found)}: a driver of another family declines what it needs")
-    click.echo(f"  privileges: {'real root' if requirement.privileges == 'root' else 'a user namespace'}")
-    varies = ", ".join(VARIES_SAID[one] for one in requirement.varies)
-    click.echo(f"  varies with: {varies or 'the driver only'}")
-    for need in requirement.needs:
-        click.echo(f"  needs {need}: {capabilities[need].meaning}")
-    if requirement.kernel:
-        click.echo(f"  kernel: {requirement.kernel} or later")
-    if requirement.backing:
-        click.echo(f"  tested on: {', '.join(requirement.backing)}")
 
 
 @main.command()

@@ -6,7 +6,6 @@ section 2.1, and application/x-www-form-urlencoded): ``%26`` is ``&``, ``%2B`` i
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from urllib.parse import quote, unquote_plus
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.spec import load_capabilities
 from conformance.spec.errors import HarnessError
+from conformance.spec.naming import suggestion
 
 _UNQUOTED: Final = "/:=,{}~@ "  # of what quote() would escape, so that a command can still be read
 
@@ -126,12 +126,6 @@ def checked(connection: Connection, keys: Iterable[Key]) -> Connection:
     declined_in(connection)
     writable_in(connection)
     return connection
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'WORD'?)`` for what is close to a known word, else ""."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def declined_in(connection: Connection) -> dict[str, str]:

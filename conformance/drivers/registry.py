@@ -25,7 +25,6 @@ from conformance.drivers.connection import (
     checked_paths,
     parse,
     parse_arguments,
-    suggestion,
     writable_in,
 )
 from conformance.drivers.containerd import adapter as containerd
@@ -34,6 +33,7 @@ from conformance.drivers.graphdriver import adapter as graphdriver
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
 from conformance.spec.errors import HarnessError
+from conformance.spec.naming import suggestion
 
 GROUP: Final = "overlay_conformance.adapters"
 KINDS: Final = {one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND)}

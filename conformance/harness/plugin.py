@@ -184,6 +184,8 @@ class ConformancePlugin:
         items[:] = items_of_others + kept
         for item in kept:
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
+            if not reason and config.getoption("conformance_survey"):
+                reason = UNTESTED + "it would run"
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
             elif self._is_known(item):

@@ -17,6 +17,7 @@ from conformance.harness.session import Replay, Session, Wish
 from conformance.lab import namespace
 from conformance.lab.scratch import scratch_directory
 from conformance.spec import load_requirements
+from conformance.spec.naming import suggestion
 from conformance.spec.profiles import EXAMPLES
 from conformance.spec.values import from_plain
 
@@ -28,11 +29,10 @@ def prepared(config: pytest.Config, stack: ExitStack) -> Session:
     """The session; what was made for it ends with ``stack``. Raises pytest.UsageError and UnknownDriver."""
     known = load_requirements()
     chosen = tuple(config.getoption("requirement")) or tuple(known)
-    unknown = set(chosen) - known.keys()
-    if unknown:
-        raise pytest.UsageError(
-            f"no requirement {', '.join(sorted(unknown))}; 'overlay-conformance list' shows all"
-        )
+    for one in chosen:
+        if one not in known:
+            said = suggestion(one, known)
+            raise pytest.UsageError(f"no requirement {one}{said}; 'overlay-conformance list' shows all")
     profile = config.getoption("conformance_profile")
     examples = config.getoption("conformance_examples") or EXAMPLES[profile]
     wish = Wish(

@@ -15,7 +15,8 @@ class Task:
     and those that fail again are not run anew. With ``replay_only`` nothing else is run. Failures of ``unshrunk``
     requirements are known, and not shrunk. Without ``preflight`` the tests are run on any driver.
     ``expression`` selects tests as pytest's ``-k`` does, "" for all. A round stops after ``max_failures`` failed
-    tests, 0 for never. No failure is shrunk unless ``shrinks``.
+    tests, 0 for never. No failure is shrunk unless ``shrinks``. A ``survey`` skips every test: those that would
+    run are UNTESTED.
     """
 
     driver: str
@@ -36,3 +37,4 @@ class Task:
     expression: str = ""
     max_failures: int = 0
     shrinks: bool = True
+    survey: bool = False

@@ -238,6 +238,8 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         words.append(f"--maxfail={task.max_failures}")
     if not task.shrinks:
         words.append("--conformance-no-shrink")
+    if task.survey:
+        words.append("--conformance-survey")
     if not task.preflight:
         words.append("--conformance-no-preflight")
     if deadline is not None:

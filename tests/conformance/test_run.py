@@ -20,6 +20,7 @@ from conformance.harness import worker
 from conformance.harness.events import Event
 from conformance.harness.task import Task
 from conformance.lab.scratch import scratch_directory, sweep
+from conformance.selftest.mutants.catalogue import MUTANTS
 from conformance.spec import health, load_capabilities, load_requirements, load_retired
 from conformance.spec.profiles import PROFILES
 from conformance.spec.specification import as_markdown
@@ -68,6 +69,21 @@ def test_every_requirement_has_a_test_and_every_test_a_requirement() -> None:
     assert [test for test, ids in found.items() if not ids] == []
     # How the kernel fares is judged of the whole run, by the run itself.
     assert set().union(*found.values()) == set(load_requirements()) - {health.REQUIREMENT}
+
+
+def test_explain_names_the_tests_that_pytest_collects_and_the_mutants_of_the_catalogue() -> None:
+    tests: dict[str, set[str]] = {}
+    for nodeid, ids in collected().items():
+        for one in ids:
+            tests.setdefault(one, set()).add(nodeid.rpartition("::")[2].partition("[")[0])
+    # In a process of its own, which has no markers to check.
+    command = [sys.executable, "-m", "conformance.selftest.about", *load_requirements()]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    named = {one: {test["name"] for test in said["tests"]} for one, said in found.items() if said["tests"]}
+    assert named == tests
+    broken = {one: {mutant.name for mutant in MUTANTS if one in mutant.breaks} for one in load_requirements()}
+    assert {one: {mutant["name"] for mutant in said["mutants"]} for one, said in found.items()} == broken
+    assert {one["profile"] for said in found.values() for one in said["tests"]} == set(PROFILES)
 
 
 def test_each_profile_has_the_tests_of_the_one_before() -> None:
