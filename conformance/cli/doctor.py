@@ -17,8 +17,10 @@ import click
 from rich.text import Text
 
 from conformance.cli.base import interruption_of_verb, main
+from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.progress import Progress
+from conformance.cli.trying import try_driver
 from conformance.harness.events import Examined
 from conformance.harness.following import follow
 from conformance.history.printable import printable
@@ -57,14 +59,22 @@ class Finding:
 
 
 @main.command()
+@click.argument("driver", required=False, shell_complete=connections)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--scratch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory in which stores would be created.",
 )
-def doctor(as_json: bool, scratch: Path | None) -> None:
-    """Show what this host can test, and what to install for more. Exit status 0 if the profile smoke works."""
+def doctor(driver: str | None, as_json: bool, scratch: Path | None) -> None:
+    """Show what this host can test, and what to install for more. Exit status 0 if the profile smoke works.
+
+    With DRIVER, say whether that driver can be judged here, as 'run DRIVER --preflight-only' does.
+    """
+    if driver:
+        if as_json:
+            raise click.UsageError("--json is of the host only: leave out DRIVER")
+        sys.exit(try_driver(driver, scratch))
     with Progress(new_console(stderr=True), "examining this host") as progress:
         lanes = {"this user": _lane((), scratch, progress)}
         if os.geteuid() == 0 and shutil.which(_NAMESPACE[0]):

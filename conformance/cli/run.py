@@ -21,6 +21,7 @@ from conformance.cli.events import Events
 from conformance.cli.grouped import GroupedCommand
 from conformance.cli.judging import Asked, judge, known_failures
 from conformance.cli.summary import print_summary
+from conformance.cli.trying import try_driver
 from conformance.harness.interruption import Interruption
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
@@ -36,12 +37,13 @@ EVIDENCE = "overlay-conformance-failures"
 @main.command(
     cls=GroupedCommand,
     begin=[
+        ("run DRIVER --preflight-only", "Can the driver be judged at all?"),
         ("run DRIVER --profile smoke", "20 tests: is the adapter right?"),
         ("run DRIVER --budget once -x", "Every test once, up to the first failure."),
         ("run DRIVER", "The whole answer, with its conclusion last."),
     ],
     groups={
-        "Choice of tests": ("profile", "ids", "families", "expression", "backings"),
+        "Choice of tests": ("preflight_only", "profile", "ids", "families", "expression", "backings"),
         "Examples and time": ("budget", "examples", "seed", "jobs", "call_timeout"),
         "Failures": ("first_only", "max_failures", "no_shrink", "expectations_file"),
         "Output": ("results_file", "evidence", "no_evidence", "events_to"),
@@ -138,6 +140,7 @@ EVIDENCE = "overlay-conformance-failures"
     help="Directory for reproducers of failures.",
 )
 @click.option("--no-evidence", is_flag=True, help="Do not write evidence folders.")
+@click.option("--preflight-only", is_flag=True, help="Only say whether the driver can be judged.")
 @click.option("--events", "events_to", metavar="FD|FILE", help="Write progress events there (JSON lines).")
 def run(
     driver: str,
@@ -159,6 +162,7 @@ def run(
     results_file: Path | None,
     evidence: Path,
     no_evidence: bool,
+    preflight_only: bool,
     events_to: str | None,
 ) -> None:
     """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver."""
@@ -166,6 +170,10 @@ def run(
     _check_expression(expression)
     if results_file and not results_file.parent.is_dir():
         raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
+    if preflight_only:
+        if results_file or events_to:
+            raise click.UsageError("--preflight-only judges nothing, so it has no --results and no --events")
+        sys.exit(try_driver(driver, scratch, backings, call_timeout))
     known = known_failures(expectations_file)
     asked = Asked(
         driver,

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.cli.base import say
+from conformance.cli.declining import print_proposals
 from conformance.history.printable import one_line
 from conformance.history.trace import example_heading
 from conformance.report.records import Part, Run
@@ -48,6 +49,7 @@ def print_summary(console: Console, part: Part, *, code: int, evidence: Path | N
     _print_capabilities(console, part)
     for outcome in _decisive(results):
         _print_outcome(outcome, run, evidence)
+    print_proposals(part)
     for note in _notes(part, results):
         say(f"note: {one_line(note)}")
     counts = Counter(result.verdict for result in results)

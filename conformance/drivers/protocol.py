@@ -97,11 +97,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """Who the driver is, and what it declines: a capability's name and the reason why it lacks it."""
+    """Who the driver is, and what it declines: a capability's name and the reason why it lacks it.
+
+    ``absent`` has capabilities that it does not decline and cannot have, and how that was seen.
+    """
 
     name: str
     version: str
     declined: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

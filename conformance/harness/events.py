@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from conformance.harness.collected import Inventory
@@ -33,7 +33,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The worker opened the driver: what it is, and what the host and it can do (see session.Session)."""
+    """The worker opened the driver: what it is, and what the host and it can do (session.Session, DriverInfo)."""
 
     name: str
     version: str
@@ -42,6 +42,7 @@ class Opened:
     declined: Mapping[str, str]
     lacking: Mapping[str, str]
     notes: tuple[str, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

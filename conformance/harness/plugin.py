@@ -127,7 +127,7 @@ class ConformancePlugin:
         load_settings(self.session.examples, shrinks=self.session.shrinks)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Do the preflight, before pytest-xdist starts workers; a driver that fails it is not judged."""
         if self._tried:
             return
@@ -142,6 +142,9 @@ class ConformancePlugin:
             self._take_inventory(Inventory())  # no test is missing where none was to run
             self._take(outcome)
             pytest.exit(f"{for_people(outcome)}\nNothing else was tested.", pytest.ExitCode.TESTS_FAILED)
+        if session.config.getoption("conformance_preflight_only"):
+            self._take_inventory(Inventory())
+            pytest.exit("the driver can be judged", pytest.ExitCode.OK)
 
     def pytest_unconfigure(self) -> None:
         """Give everything back."""

@@ -16,7 +16,7 @@ class Task:
     requirements are known, and not shrunk. Without ``preflight`` the tests are run on any driver.
     ``expression`` selects tests as pytest's ``-k`` does, "" for all. A round stops after ``max_failures`` failed
     tests, 0 for never. No failure is shrunk unless ``shrinks``. A ``survey`` skips every test: those that would
-    run are UNTESTED.
+    run are UNTESTED. With ``preflight_only`` there is no test.
     """
 
     driver: str
@@ -38,3 +38,4 @@ class Task:
     max_failures: int = 0
     shrinks: bool = True
     survey: bool = False
+    preflight_only: bool = False

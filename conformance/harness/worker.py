@@ -84,6 +84,7 @@ class _Listener:
                     info.declined,
                     session.lacking,
                     session.notes,
+                    info.absent,
                 )
             )
 
@@ -238,6 +239,8 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         words.append(f"--maxfail={task.max_failures}")
     if not task.shrinks:
         words.append("--conformance-no-shrink")
+    if task.preflight_only:
+        words.append("--conformance-preflight-only")
     if task.survey:
         words.append("--conformance-survey")
     if not task.preflight:

@@ -54,6 +54,11 @@ def source(arguments: str) -> DriverSource:
         where = f"{module_name}.{class_name}.declined_capabilities"
         version, declined = _text(described["version"], "describe"), _words(described["declined"], "describe")
         declined = checked_declined(declined, where) | declined_in(connection)
+        absent = {
+            name: f"{class_name} has no method {method!r}"
+            for name, method in _words(described["absent"], "describe").items()
+            if name not in declined
+        }
     except (DriverRefused, DriverFailed) as error:
         hosts.close()
         detail = error.detail if isinstance(error, DriverFailed) else ""
@@ -61,7 +66,7 @@ def source(arguments: str) -> DriverSource:
     except BaseException:
         hosts.close()
         raise
-    info = DriverInfo(f"python:{arguments}", version, declined)
+    info = DriverInfo(f"python:{arguments}", version, declined, absent)
 
     def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
         return _attempt(module_name, class_name, request, prefix)

@@ -38,6 +38,16 @@ _BLOCK: Final = 1 << 20
 _TEXT: Final = 64 << 10  # characters of an error that are kept
 
 
+_METHODS: Final = {
+    "metadata": "metadata",
+    "status": "status",
+    "diff": "diff",
+    "apply": "apply_diff",
+    "changes": "changes",
+    "diff-size": "diff_size",
+}
+
+
 class WrongType(Exception):
     """An answer of a driver has a type that its call does not have; the text says which, and what was expected."""
 
@@ -164,7 +174,15 @@ class _Host:
         if not isinstance(declined, Mapping):
             where = f"{self._module}.{self._name}.declined_capabilities"
             raise _Broken(f"{where} is a mapping of capabilities to reasons, not {_name_of(declined)}")
-        return {"version": _version_of(self._module), "declined": _words(declined)}
+        absent = _words(_absent(self._factory()))
+        return {"version": _version_of(self._module), "declined": _words(declined), "absent": absent}
+
+
+def _absent(factory: Any) -> dict[str, str]:
+    """The method that a capability needs, by the capability, where the class certainly has none."""
+    if not isinstance(factory, type) or hasattr(factory, "__getattr__"):
+        return {}
+    return {capability: method for capability, method in _METHODS.items() if not hasattr(factory, method)}
 
 
 def _version_of(module_name: str) -> str:
