@@ -271,7 +271,7 @@ class Scene:
         Whether a refused put was counted is the driver's choice, so it is made again first.
         """
         if isinstance(call, Put):
-            with suppress(DriverRefused):
+            with suppress(DriverRefused, DriverFailed):
                 self.driver.put(_LAYER)
         elif left := self._left_mounted():
             yield Deviation(f"'{describe(call)}' was refused, and {left}", requirements=(AGAIN,))
@@ -292,14 +292,14 @@ class Scene:
 
     def _again(self) -> Iterator[Deviation]:
         """The layer can be removed, and recreated; a process that opens the home again may have to do it."""
-        found = self._made_anew()
+        found = self._recreated()
         if found:
             self.reopen()
-            found = self._made_anew()
+            found = self._recreated()
         if found:
             yield Deviation(found, requirements=(AGAIN,))
 
-    def _made_anew(self) -> str:
+    def _recreated(self) -> str:
         """Why the layer cannot be removed and recreated, "" if it can; it is gone afterwards."""
         there = True
         try:
