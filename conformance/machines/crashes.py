@@ -12,7 +12,7 @@ import os
 import random
 import stat
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,7 +180,8 @@ def content_of(layer: Layer) -> list[archives.Entry]:
     """What an archive brings to a layer; it changes, adds and deletes."""
     number = _number(layer.id)
     below = f"d-{number}"
-    entries = [archives.file("common", b"%d" % number, 0o600), archives.directory(below)]
+    # Of another size in each layer: who compares trees may take a file of one size and time for unchanged.
+    entries = [archives.file("common", b"%d" % number * (number + 1), 0o600), archives.directory(below)]
     entries += [
         archives.file(f"{below}/f-{one}", b"%d of %d, " % (one, number) * 40 * one) for one in range(_FILES)
     ]
@@ -267,15 +268,15 @@ def _kept(driver: DriverUnderTest, settled: Mapping[str, State]) -> Iterator[Dev
         if isinstance(shown, DriverRefused):
             if state is not None:
                 yield Deviation(f"{layer} was synced, and is refused: {shown}", requirements=(KEPT,))
-        elif why := _differs(state, shown):
+        elif why := differs(state, shown):
             yield Deviation(f"{layer} was synced, and differs from its tree before:\n{why}", requirements=(KEPT,))
 
 
 def _never_wrong(driver: DriverUnderTest, last: Changing, allowed: Sequence[State]) -> Iterator[Deviation]:
     shown = look(driver, last.layer)
-    if isinstance(shown, DriverRefused) or any(not _differs(state, shown) for state in allowed):
+    if isinstance(shown, DriverRefused) or any(not differs(state, shown) for state in allowed):
         return
-    differing = [_differs(state, shown) for state in allowed if state is not None]
+    differing = [differs(state, shown) for state in allowed if state is not None]
     nearest = min(differing, key=len, default="it is there")
     said = f"'{describe(last)}' was interrupted or not synced, and {last.layer} shows a state that it never had:"
     yield Deviation(f"{said}\n{nearest}", requirements=(INTERRUPTED[type(last)],))
@@ -303,7 +304,7 @@ def _new_layer(
         yield Deviation(f"{what} cannot be made or removed: {refused}", requirements=(charged,))
     elif isinstance(shown, DriverRefused):
         yield Deviation(f"{what} is refused: {shown}", requirements=(charged,))
-    elif why := _differs(expected, shown):
+    elif why := differs(expected, shown):
         yield Deviation(f"{what} differs from its parent:\n{why}", requirements=(charged,))
 
 
@@ -316,13 +317,16 @@ def _answer(driver: DriverUnderTest, call: Changing | Exists) -> object:
 
 
 def _litter(driver: DriverUnderTest, removed: Sequence[str]) -> Iterator[Deviation]:
-    home = Path(driver.home)
+    if lost := left_behind(Path(driver.home), removed):
+        said = "the interrupted layers were removed, and these paths of them are still in the home"
+        yield Deviation(f"{said}: {', '.join(lost)}", requirements=(LITTER,))
+
+
+def left_behind(home: Path, removed: Iterable[str]) -> list[str]:
+    """The paths in a home that are of layers which were removed: dangling short links, and their directories."""
     links = home / "l"
     lost = [f"l/{one}" for one in os.listdir(links) if not (links / one).exists()] if links.is_dir() else []
-    lost += [layer for layer in removed if os.path.lexists(home / layer)]
-    if lost:
-        said = "the interrupted layers were removed, and these paths of them are still in the home"
-        yield Deviation(f"{said}: {', '.join(sorted(lost))}", requirements=(LITTER,))
+    return sorted([*lost, *(layer for layer in removed if os.path.lexists(home / layer))])
 
 
 def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:
@@ -341,7 +345,7 @@ def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:
         return refused
 
 
-def _differs(expected: State, shown: State) -> str:
+def differs(expected: State, shown: State) -> str:
     """In what a layer differs from a state, in words; "" if in nothing."""
     if expected is None or shown is None:
         return "" if expected is shown else ("it is there" if expected is None else "it is gone")
