@@ -20,7 +20,7 @@ from conformance.history.trace import example_heading
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import PROFILES
-from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver
+from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver, totals
 
 CONCLUSIONS: Final = {
     0: "conforms",
@@ -52,7 +52,9 @@ def print_summary(console: Console, part: Part, *, code: int, evidence: Path | N
     print_proposals(part)
     for note in _notes(part, results):
         say(f"note: {one_line(note)}")
-    counts = Counter(result.verdict for result in results)
+    counts: Counter[Verdict] = Counter()
+    for of_level in totals({one.requirement: one.verdict for one in results}, load_requirements()).values():
+        counts.update(of_level)
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
     where = f"on kernel {run.kernel}, {'+'.join(run.backings)}, privilege level {run.lane}"
     if part.outcomes:

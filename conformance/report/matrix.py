@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.report.records import Part, Run
 from conformance.spec import VARIES, Requirement
-from conformance.spec.verdicts import NOT_COUNTED, Share, TestOutcome, Verdict, judge, shares_of
+from conformance.spec.verdicts import NOT_COUNTED, Share, TestOutcome, Verdict, judge, shares_of, worst
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,6 +46,16 @@ class Matrix:
     columns: tuple[Column, ...]
     cells: Mapping[tuple[str, Column], Cell]
     runs: tuple[Run, ...]
+
+    def verdicts(self, columns: Iterable[Column]) -> dict[str, Verdict]:
+        """The verdict on each requirement that has a cell in one of the columns, over all of them."""
+        found: dict[str, list[Verdict]] = {}
+        for column in columns:
+            for one in self.requirements:
+                if cell := self.cells.get((one.id, column)):
+                    # Where one filesystem has no test of it, those of another decide.
+                    found.setdefault(one.id, []).extend([cell.verdict] if cell.outcomes else [])
+        return {name: worst(said) for name, said in found.items()}
 
     def counts(self, column: Column) -> dict[Verdict, int]:
         """How often each verdict is in a column."""

@@ -23,7 +23,7 @@ from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
 from conformance.selftest.alarms import Verdicts, summed_up
 from conformance.spec.references import in_words
-from conformance.spec.verdicts import TestOutcome, Verdict
+from conformance.spec.verdicts import TestOutcome, Verdict, totals
 
 _T = TypeVar("_T", bound=Hashable)
 _PLACE: Final = re.compile(r"\{\{(title|policy|data)\}\}")
@@ -135,10 +135,17 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
         "columns": [_plain(asdict(column)) for column in matrix.columns],
         "runs": [_run(run) for run in matrix.runs],
         "rows": rows,
+        "totals": _totals(matrix),
         "outcomes": list(tables.outcomes.numbers),
         "lists": list(tables.lists.numbers),
         "texts": list(tables.texts.numbers),
     }
+
+
+def _totals(matrix: Matrix) -> dict[str, dict[str, int]]:
+    """The counts of the head: each requirement once, as in the statement and on the terminal."""
+    found = totals(matrix.verdicts(matrix.columns), {one.id: one for one in matrix.requirements})
+    return {level: {one.value: count for one, count in counts.items()} for level, counts in found.items()}
 
 
 def _kills(report: KillReport | None) -> dict[str, Any] | None:

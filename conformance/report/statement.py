@@ -16,9 +16,9 @@ from typing import Final
 from conformance.history.printable import markdown
 from conformance.report.matrix import Column, Matrix
 from conformance.report.records import Run
-from conformance.spec import LEVELS, Capability, Requirement, is_core
+from conformance.spec import Capability, Requirement, is_core
 from conformance.spec.profiles import PARTIAL
-from conformance.spec.verdicts import Verdict
+from conformance.spec.verdicts import Verdict, totals
 
 FORMAT: Final = 1
 CONFORMANT: Final = "conformant"
@@ -42,7 +42,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``counts`` has, for each level, how many requirements have which verdict, the worst of all columns."""
+    """``counts`` has, for each level, how many of the selected requirements have which verdict over all columns."""
 
     format: int
     conclusion: str
@@ -77,14 +77,9 @@ def _statement(
 ) -> Statement:
     columns = [one for one in matrix.columns if (one.driver, one.version) == (name, version)]
     runs = [run for run in matrix.runs if (run.driver, run.version) == (name, version)]
-    worst = {one.id: _worst(one.id, columns, matrix) for one in requirements.values()}
-    counts = {
-        level: {
-            verdict.value: sum(worst[one.id] is verdict for one in requirements.values() if one.level == level)
-            for verdict in Verdict
-        }
-        for level in LEVELS
-    }
+    verdicts = matrix.verdicts(columns)
+    counts = totals(verdicts, requirements)
+    worst = {name: verdicts.get(name, Verdict.UNTESTED) for name in requirements}
     left_out = [
         left
         for one in requirements.values()
@@ -102,7 +97,7 @@ def _statement(
         tuple(sorted({column.profile for column in columns})),
         tuple(sorted({column.kernel for column in columns}, key=release_key)),
         tuple(sorted({column.backing for column in columns})),
-        {level: {key: value for key, value in found.items() if value} for level, found in counts.items()},
+        {level: {verdict.value: count for verdict, count in found.items()} for level, found in counts.items()},
         tuple(one for one, verdict in worst.items() if verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)),
         tuple(one for one, verdict in worst.items() if verdict is Verdict.XFAIL),
         tuple(left_out),
@@ -112,13 +107,6 @@ def _statement(
 def release_key(release: str) -> tuple[tuple[int, ...], str]:
     """What orders kernel releases: their numbers, not their letters."""
     return tuple(map(int, re.findall(r"\d+", release)[:3])), release
-
-
-def _worst(requirement: str, columns: list[Column], matrix: Matrix) -> Verdict:
-    found = {
-        matrix.cells[requirement, column].verdict for column in columns if (requirement, column) in matrix.cells
-    }
-    return next((verdict for verdict in Verdict if verdict in found), Verdict.UNTESTED)
 
 
 def _left_out(requirement: Requirement, columns: list[Column], matrix: Matrix, core: bool) -> list[LeftOut]:

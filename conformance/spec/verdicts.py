@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
+from conformance.spec import LEVELS, Requirement
 from conformance.spec.values import Key, RequirementId, Seconds
 
 
@@ -117,6 +118,24 @@ def shares_of(outcomes: Iterable[TestOutcome], counts: Mapping[str, int]) -> dic
     return {
         requirement: Share(len(found), max(counts[requirement], len(found)) if counts.get(requirement) else 0)
         for requirement, found in ran.items()
+    }
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of a requirement with several; UNTESTED if there is none."""
+    found = set(verdicts)
+    return next((one for one in _BY_WEIGHT if one in found), Verdict.UNTESTED)
+
+
+def totals(
+    verdicts: Mapping[str, Verdict], requirements: Mapping[str, Requirement]
+) -> dict[str, dict[Verdict, int]]:
+    """How many requirements of each level have which verdict, each once: what every report counts."""
+    found = {level: dict.fromkeys(Verdict, 0) for level in LEVELS}
+    for name, verdict in verdicts.items():
+        found[requirements[name].level][verdict] += 1
+    return {
+        level: {verdict: count for verdict, count in counts.items() if count} for level, counts in found.items()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from conformance.report.badge import badge
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.matrix import matrix_of
+from conformance.report.page import page
 from conformance.report.records import Part, Run, digest_of
 from conformance.report.statement import (
     CONFORMANT,
@@ -30,7 +32,8 @@ from conformance.report.statement import (
     statements,
 )
 from conformance.spec import is_core, load_capabilities, load_requirements
-from conformance.spec.verdicts import TestOutcome, Verdict
+from conformance.spec.profiles import PROFILES
+from conformance.spec.verdicts import TestOutcome, Verdict, totals
 
 KNOWN, CAPABILITIES = load_requirements(), load_capabilities()
 WHOLE = replace(RUN, backings=("host",), selected=tuple(KNOWN), specification=digest_of(KNOWN))
@@ -98,6 +101,24 @@ def test_the_statement_counts_by_level() -> None:
     counts = but(SHOULD, Verdict.FAIL).counts
     assert counts["SHOULD"]["FAIL"] == 1
     assert sum(counts["MUST"].values()) == sum(one.level == "MUST" for one in KNOWN.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(part=PARTS, profile=st.sampled_from(PROFILES))
+def test_the_terminal_the_statement_and_the_page_count_the_same(part: Part, profile: str) -> None:
+    # The name of a test ends with its filesystem.
+    outcomes = tuple(replace(one, test=f"{one.test}[{one.backing}]") for one in part.outcomes)
+    part = Part(replace(part.run, profile=profile), outcomes)
+    matrix = matrix_of([part], KNOWN)
+    on_the_terminal = totals({one.requirement: one.verdict for one in part.results()}, KNOWN)
+    words = {
+        level: {verdict.value: count for verdict, count in of.items()} for level, of in on_the_terminal.items()
+    }
+    (statement,) = statements(matrix, KNOWN, load_capabilities())
+    assert statement.counts == words
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page(matrix, {}), re.DOTALL)
+    assert data
+    assert json.loads(data[1])["totals"] == words
 
 
 def test_the_badge_names_profile_and_kernels_and_no_percentage() -> None:
