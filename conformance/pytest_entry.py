@@ -13,7 +13,9 @@ import pytest
 
 from conformance.spec.profiles import PROFILES
 
+_SUITE = "conformance"
 _PACKAGE = "conformance.suites."
+_NO_DRIVER = "the suite needs a driver: pytest --pyargs conformance --driver=python:refdriver:Driver"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from conformance.harness.plugin import start  # imported for a run only: it brings hypothesis and the lab
 
         start(config)
+    elif config.getoption("pyargs") and any(one.partition("::")[0].split(".")[0] == _SUITE for one in config.args):
+        raise pytest.UsageError(_NO_DRIVER)  # before anything is imported, so that this is all that is said
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -66,6 +70,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item for item in items if isinstance(item, pytest.Function) and item.module.__name__.startswith(_PACKAGE)
     ]
     if ours and not config.getoption("driver"):
-        raise pytest.UsageError(
-            "the suite needs a driver: pytest --pyargs conformance --driver=python:refdriver:Driver"
-        )
+        raise pytest.UsageError(_NO_DRIVER)

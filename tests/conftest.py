@@ -22,6 +22,9 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 # Of processes that tests start: plugins of hypothesis come with packages that only other tests need, such as trio.
 os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+# The examples that hypothesis keeps are no part of a checkout.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(_CACHE / "overlay-conformance" / "hypothesis"))
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

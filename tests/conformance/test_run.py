@@ -387,6 +387,8 @@ def test_it_is_a_pytest_plugin(scratch: Path) -> None:
     without = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=scratch)
     assert without.returncode == 4
     assert "--driver=python:refdriver:Driver" in without.stdout + without.stderr
+    assert len((without.stdout + without.stderr).strip().splitlines()) == 1
+    assert not list(scratch.iterdir())  # neither did the run before leave anything
 
 
 def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
