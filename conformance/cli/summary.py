@@ -18,7 +18,7 @@ from conformance.cli.base import say
 from conformance.cli.blocks import Blocks
 from conformance.harness.skips import NOT_APPLICABLE
 from conformance.history.printable import one_line
-from conformance.report.causes import EXPLAINED, causes_of
+from conformance.report.causes import EXPLAINED, Cause, causes_of
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import PROFILES
@@ -185,6 +185,12 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
     return list(found.values())
 
 
+def _script(cause: Cause, evidence: Path) -> Path | None:
+    """The first reproducer that shows a failure of this cause."""
+    folders = [evidence / Path(one.evidence).name for one in cause.outcomes if one.evidence]
+    return next((folder / "repro.sh" for folder in folders if (folder / "repro.sh").exists()), None)
+
+
 def _print_failures(failed: Sequence[TestOutcome], run: Run, blocks: Blocks, evidence: Path | None) -> None:
     """How many failures are like the one in a block, where the evidence is, and how to repeat one."""
     if not failed:
@@ -192,9 +198,12 @@ def _print_failures(failed: Sequence[TestOutcome], run: Run, blocks: Blocks, evi
     causes = sorted(causes_of(failed), key=lambda one: -len(one.outcomes))
     for cause in causes[:_MORE]:
         others = len(cause.outcomes) - 1
-        if others:
-            several = f", {len(cause.requirements)} requirements" if len(cause.requirements) > 1 else ""
-            say(f"[{blocks.number(cause.outcomes[0])}] {others} more like this{several}: {one_line(cause.words)}")
+        several = f", {len(cause.requirements)} requirements" if len(cause.requirements) > 1 else ""
+        said = [f"{others} more like this{several}: {one_line(cause.words)}"] if others else []
+        script = _script(cause, evidence) if evidence is not None else None
+        said += [f"reproducer: {one_line(str(script))}"] if script else []
+        if said:
+            say(f"[{blocks.number(cause.outcomes[0])}] {'; '.join(said)}")
     few = sum(len(cause.outcomes) > 1 for cause in causes[_MORE:])
     if few:
         say(f"{few} other causes have more than one failure; 'report' lists each of them")
