@@ -63,9 +63,15 @@ class LayerMounts:
         target = self.target(layer)
         label = label_option(mount_label)
         users = self.users(layer)
-        if not users and not is_overlay(target):
+        mounts = not users and not is_overlay(target)
+        if mounts:
             self._mount(layer, label)
-        self._counts.store(layer.layer_id, users + 1)
+        try:
+            self._counts.store(layer.layer_id, users + 1)
+        except OSError:
+            if mounts:  # uncounted, nobody would undo it
+                libc.umount(target, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
+            raise
         return target
 
     def put(self, layer: Layer) -> None:

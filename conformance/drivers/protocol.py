@@ -29,13 +29,15 @@ class DriverFailed(Exception):
     Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
     stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
-    that it took the whole limit of a call, so that nobody tries it again for a smaller example.
+    that it took the whole limit of a call, so that nobody tries it again for a smaller example. ``alone`` says that
+    the process that died served this call and no other.
     """
 
-    def __init__(self, text: str, detail: str = "", *, hangs: bool = False) -> None:
+    def __init__(self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False) -> None:
         super().__init__(text)
         self.detail = detail
         self.hangs = hangs
+        self.alone = alone
 
 
 class TimeUp(BaseException):
@@ -121,7 +123,8 @@ class OpenRequest:
     below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
     ``id_map`` maps users, and groups too unless there is a ``gid_map``; ``image_stores`` are what other stores call
     theirs. ``umask`` is that of the driver's process while it has the store open, None for the usual one
-    (DriverSource.sets_umask).
+    (DriverSource.sets_umask). ``prefix`` are words that stand before the command of the driver's process
+    (DriverSource.attempt).
     ``limit`` holds for opening, and for every call afterwards.
     """
 
@@ -131,6 +134,7 @@ class OpenRequest:
     gid_map: tuple[IdRange, ...] = ()
     image_stores: tuple[Path, ...] = ()
     umask: int | None = None
+    prefix: tuple[str, ...] = ()
     limit: CallLimit = field(default_factory=CallLimit)
 
 
@@ -268,7 +272,8 @@ class DriverSource:
     """How to open a driver under test.
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
-    in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none.
+    in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none, and
+    takes no OpenRequest.prefix.
     ``dialect`` is how a reproducer reaches it; None if there is no way. ``writable`` are directories
     outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
     whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a

@@ -234,8 +234,11 @@ class Bench(Protocol):
     def directory(self) -> AbstractContextManager[Path]:
         """An empty directory on the backing filesystem, gone afterwards with all that is mounted in it."""
 
-    def open_at(self, directory: Path) -> DriverUnderTest:
-        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused."""
+    def open_at(self, directory: Path, prefix: Sequence[str] = ()) -> DriverUnderTest:
+        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused.
+
+        With a ``prefix``, in a process behind these words; skips the test if it runs in one that is not ours.
+        """
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
@@ -266,6 +269,9 @@ class Bench(Protocol):
 
     def note(self, text: str) -> None:
         """A sentence for the trace."""
+
+    def record(self, what: str, seen: str) -> None:
+        """A fact for the result, where the requirements leave open what is seen."""
 
     def wait_a_second(self) -> None:
         """Wait until the clock shows another second, whether it is cut or rounded."""

@@ -327,18 +327,30 @@ class BackingBench:
                 )
             remove_tree(directory)
 
-    def open_at(self, directory: Path) -> DriverUnderTest:
-        self.history.add(Beyond("the store is on a disk whose power is cut"))
+    def record(self, what: str, seen: str) -> None:
+        self.history.record(what, seen)
+
+    def open_at(self, directory: Path, prefix: Sequence[str] = ()) -> DriverUnderTest:
+        if prefix:
+            self._starter()
+        what = "system calls of the driver fail" if prefix else "the store is on a disk whose power is cut"
+        self.history.add(Beyond(what))
+        request = OpenRequest(directory, prefix=tuple(prefix), limit=self._fixtures.session.limit)
         with self._fixtures.watch.in_driver():
-            driver = self._fixtures.source.open(OpenRequest(directory, limit=self._fixtures.session.limit))
+            driver = self._fixtures.source.open(request)
         return RecordedDriver(driver, self._fixtures.watch, self.history, "store")
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
-        if self._fixtures.source.attempt is None:
-            pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
+        start = self._starter()
         self.history.add(Beyond("the driver was opened in a process of its own, on a simulated kernel"))
         with self._fixtures.watch.in_driver():
-            return self._fixtures.source.attempt(replace(request, limit=self._fixtures.session.limit), prefix)
+            return start(replace(request, limit=self._fixtures.session.limit), prefix)
+
+    def _starter(self) -> Callable[[OpenRequest, Sequence[str]], Answer]:
+        """How a process of the driver is started; leaves the test where the harness starts none."""
+        if self._fixtures.source.attempt is None:
+            pytest.skip(DECLINED + "the driver runs in a process that the harness did not start")
+        return self._fixtures.source.attempt
 
 
 def _is_utf8(path: bytes) -> bool:

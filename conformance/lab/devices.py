@@ -46,7 +46,8 @@ def why_not() -> str:
         return "the device mapper needs real root; run as root (sudo)"
     if shutil.which("dmsetup") is None:
         return "power cuts need dmsetup; on Debian: apt-get install dmsetup"
-    missing = [name for name in _TARGETS if not _has_target(name)]
+    has_mapper = _has_mapper()
+    missing = [name for name in _TARGETS if not (has_mapper and _has_target(name))]
     if missing:
         return (
             f"power cuts need the device mapper's {' and '.join(missing)}, which this kernel does not have"
@@ -55,11 +56,14 @@ def why_not() -> str:
     return ""
 
 
-def _has_target(name: str) -> bool:
+def _has_mapper() -> bool:
+    """Without its node dmsetup would make it, and then wait for nobody."""
     if not os.path.exists("/dev/mapper/control") and shutil.which("modprobe"):
         subprocess.run(["modprobe", "-q", "dm_mod"], check=False, capture_output=True)
-    if not os.path.exists("/dev/mapper/control"):
-        return False  # dmsetup would make the node and then wait for nobody
+    return os.path.exists("/dev/mapper/control")
+
+
+def _has_target(name: str) -> bool:
     if name not in _targets() and shutil.which("modprobe"):
         subprocess.run(["modprobe", "-q", "dm_" + name.replace("-", "_")], check=False, capture_output=True)
     return name in _targets()

@@ -267,15 +267,15 @@ def _kept(driver: DriverUnderTest, settled: Mapping[str, State]) -> Iterator[Dev
         if isinstance(shown, DriverRefused):
             if state is not None:
                 yield Deviation(f"{layer} was synced, and is refused: {shown}", requirements=(KEPT,))
-        elif why := _differs(state, shown):
+        elif why := differs(state, shown):
             yield Deviation(f"{layer} was synced, and differs from its tree before:\n{why}", requirements=(KEPT,))
 
 
 def _never_wrong(driver: DriverUnderTest, last: Changing, allowed: Sequence[State]) -> Iterator[Deviation]:
     shown = look(driver, last.layer)
-    if isinstance(shown, DriverRefused) or any(not _differs(state, shown) for state in allowed):
+    if isinstance(shown, DriverRefused) or any(not differs(state, shown) for state in allowed):
         return
-    differing = [_differs(state, shown) for state in allowed if state is not None]
+    differing = [differs(state, shown) for state in allowed if state is not None]
     nearest = min(differing, key=len, default="it is there")
     said = f"'{describe(last)}' was interrupted or not synced, and {last.layer} shows a state that it never had:"
     yield Deviation(f"{said}\n{nearest}", requirements=(INTERRUPTED[type(last)],))
@@ -303,7 +303,7 @@ def _new_layer(
         yield Deviation(f"{what} cannot be made or removed: {refused}", requirements=(charged,))
     elif isinstance(shown, DriverRefused):
         yield Deviation(f"{what} is refused: {shown}", requirements=(charged,))
-    elif why := _differs(expected, shown):
+    elif why := differs(expected, shown):
         yield Deviation(f"{what} differs from its parent:\n{why}", requirements=(charged,))
 
 
@@ -341,7 +341,7 @@ def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:
         return refused
 
 
-def _differs(expected: State, shown: State) -> str:
+def differs(expected: State, shown: State) -> str:
     """In what a layer differs from a state, in words; "" if in nothing."""
     if expected is None or shown is None:
         return "" if expected is shown else ("it is there" if expected is None else "it is gone")

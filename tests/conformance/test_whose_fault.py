@@ -164,6 +164,7 @@ CAUGHT = ("Exception", "BaseException", "DriverFailed")
 # The handlers that may keep a call without an answer from the verdict, with the reason.
 KEEPING = {
     ("test_crash.py", "rest"): "the disk is gone under the driver, and nobody is to blame",
+    ("failing.py", "_attempt"): "it fails its requirement, unless a command that served this call alone crashed",
     ("fewest.py", "_fails"): "it is not the failure that is shrunk",
     ("processes.py", "in_child"): "its exit status says that it failed, which is a deviation",
     ("compare.py", "_said"): "that one driver gives no answer is what is compared",

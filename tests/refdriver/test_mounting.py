@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import build_chain, chain_content, everything_in, mounted_below, read, write
 
-from refdriver import Driver, errors
+from refdriver import Driver, errors, trees
 from refdriver.linux import libc
 from refdriver.mounts import PAGE_SIZE, MountRequest, option_data
 
@@ -117,6 +118,22 @@ def test_a_failed_mount_counts_nothing(driver: Driver, home: Path) -> None:
     (home / "aside").rename(home / "layer-1" / "diff")
     driver.get("layer-1")
     driver.put("layer-1")
+    assert mounted_below(home) == []
+
+
+def test_a_get_that_cannot_be_counted_mounts_nothing(
+    driver: Driver, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_chain(driver, 2)
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    # A file that is not there is removed without a disk; the suite makes the system call fail.
+    monkeypatch.setattr(trees, "remove_file", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        driver.get("layer-1")
+    monkeypatch.undo()
     assert mounted_below(home) == []
 
 

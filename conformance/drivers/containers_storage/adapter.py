@@ -163,7 +163,7 @@ class _ContainersStorage:
     def __init__(self, command: _Command, request: OpenRequest) -> None:
         self._root = request.directory / "graph"
         self._driver = command.driver
-        self._command = command.words(request)
+        self._command = [*request.prefix, *command.words(request)]
         self._request = request
         self._ask("status")  # so that a store that cannot be opened is refused when it is opened
 

@@ -59,7 +59,7 @@ def run(words: Sequence[str], limit: CallLimit, call: str, *, umask: int | None 
         raise DriverFailed(f"the command {how_it_ended(process.returncode)} in {call}", said)
     if process.returncode and b"goroutine " in stderr and any(one in stderr for one in _PANIC):
         first = next(line for line in said.splitlines() if line.startswith(("panic: ", "fatal error: ")))
-        raise DriverFailed(f"the command crashed in {call}: {first}", said)
+        raise DriverFailed(f"the command crashed in {call}: {first}", said, alone=True)
     return Done(process.returncode, stdout, stderr)
 
 

@@ -58,7 +58,9 @@ def source(arguments: str) -> DriverSource:
         )
     return DriverSource(
         info,
-        lambda request: _Plugin(Started(command, request.limit, umask=request.umask), request),
+        lambda request: _Plugin(
+            Started(command, request.limit, umask=request.umask, prefix=request.prefix), request
+        ),
         attempt=lambda request, prefix: _attempt(command, request, prefix),
         dialect=Plugin(command=tuple(command)),
         sets_umask=True,

@@ -66,9 +66,19 @@ def source(arguments: str) -> DriverSource:
     def attempt(request: OpenRequest, prefix: Sequence[str]) -> Answer:
         return _attempt(module_name, class_name, request, prefix)
 
+    def opened(request: OpenRequest) -> _Hosted:
+        if not request.prefix:
+            return _Hosted(hosts, numbers, request)
+        own = Hosts(lambda: Host(module_name, class_name, request.prefix))
+        try:
+            return _Hosted(own, numbers, request)
+        except BaseException:
+            own.close()
+            raise
+
     return DriverSource(
         info,
-        lambda request: _Hosted(hosts, numbers, request),
+        opened,
         close=hosts.close,
         attempt=attempt,
         dialect=_dialect(module_name, class_name),
@@ -247,7 +257,11 @@ class _Hosted:
         self.leave()
 
     def leave(self) -> None:
-        self._ask("leave")
+        try:
+            self._ask("leave")
+        finally:
+            if self._request.prefix:  # a process that no other opening uses
+                self._hosts.close()
 
 
 def _wrong(do: str, expected: str, value: object) -> DriverFailed:

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -47,7 +47,7 @@ def _limits() -> tuple[tuple[int, int], ...]:
 class Host:
     """One process. Calls of several threads are concurrent in it: each has a connection for as long as it takes."""
 
-    def __init__(self, module: str, name: str) -> None:
+    def __init__(self, module: str, name: str, prefix: Sequence[str] = ()) -> None:
         main, theirs = socket.socketpair()
         self._control, control = socket.socketpair()
         self._main = main
@@ -67,7 +67,10 @@ class Host:
         with theirs, control:
             try:
                 self.process = Supervised(
-                    Options(0, limits=_limits()), start=start, pass_fds=[theirs.fileno(), control.fileno()]
+                    Options(0, limits=_limits()),
+                    start=start,
+                    prefix=prefix,
+                    pass_fds=[theirs.fileno(), control.fileno()],
                 )
             except NotStarted as error:
                 self._close()

@@ -1,0 +1,90 @@
+"""Mutants of failing system calls."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from conformance.selftest.mutants.basis import Faithful
+from conformance.selftest.mutants.mutant import mutant
+
+_SOURCE = "behaviour#failing-system-calls"
+
+
+@mutant(breaks=("OVL-FAILING-REPORTED",), source=_SOURCE)
+class PutIgnoresFailures(Faithful):
+    """A put that cannot unmount reports success."""
+
+    def put(self, layer_id: str) -> None:
+        """Whatever happens."""
+        with suppress(OSError):
+            self.inner.put(layer_id)
+
+
+@mutant(breaks=("OVL-FAILING-REPORTED",), source=_SOURCE)
+class ChangesIgnoresUnreadableDirectories(Faithful):
+    """What cannot be read has no changes."""
+
+    def changes(self, layer_id: str, parent: str = "") -> Any:
+        """None instead of an error."""
+        try:
+            return self.inner.changes(layer_id, parent)
+        except Exception:
+            return []
+
+
+@mutant(breaks=("OVL-FAILING-REPORTED",), source=_SOURCE)
+class CreateIgnoresFailures(Faithful):
+    """A create that did not come to its end reports success, if the layer is there."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Without its parent, if it cannot be had."""
+        try:
+            self.inner.create(layer_id, parent)
+        except OSError:
+            if not self.inner.exists(layer_id):
+                self.inner.create(layer_id)
+
+
+@mutant(breaks=("OVL-FAILING-OTHERS",), source=_SOURCE)
+class FailedApplyClearsParent(Faithful):
+    """A failed apply deletes what it finds in the wrong layer."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> int:
+        """And cleans up."""
+        try:
+            return int(self.inner.apply_diff(layer_id, parent, archive))
+        except Exception:
+            for path in Path(self.home, parent, "diff").iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
+
+
+@mutant(breaks=("OVL-FAILING-AGAIN",), source=_SOURCE)
+class FailedCreateKeepsId(Faithful):
+    """The id of a layer whose creation failed is taken for good."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """Unless it failed before."""
+        taken = Path(self.home, f".failed-{layer_id}")
+        if taken.exists():
+            raise FileExistsError(f"layer {layer_id} is being created")
+        try:
+            self.inner.create(layer_id, parent)
+        except Exception:
+            taken.touch()
+            raise
+
+
+@mutant(breaks=("OVL-FAILING-SHOWN",), source=_SOURCE)
+class RemoveEmptiesTreeFirst(Faithful):
+    """The files of a layer are removed one by one, and the layer after them."""
+
+    def remove(self, layer_id: str) -> None:
+        """Where it fails, half of them are left."""
+        for path in sorted(Path(self.home, layer_id, "diff").glob("*/*")):
+            if not path.is_dir():
+                path.unlink()
+        self.inner.remove(layer_id)

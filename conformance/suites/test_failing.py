@@ -1,0 +1,72 @@
+"""Calls in which one system call of the driver fails: what they report, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from conformance.harness.bench import Bench
+from conformance.harness.deviation import Deviation
+from conformance.history.trace import describe
+from conformance.lab import namespace
+from conformance.lab.failing import Failing
+from conformance.machines.failing import CALLS, SHOWN, Changing, Failable, Scene, chosen
+
+_SHOWING = ("create", "remove")
+_NEEDS = ("diff", "changes", "diff-size")  # capabilities with the names of their calls
+
+
+@contextmanager
+def scene(bench: Bench) -> Iterator[Scene]:
+    """A store of a driver whose system calls can fail."""
+    bench.begin()
+    with bench.directory() as directory:
+        store, files = directory / "store", directory / "files"
+        store.mkdir()
+        files.mkdir()
+        failing = Failing(files)
+        made = Scene(
+            partial(bench.open_at, store, failing.prefix([store])),
+            failing,
+            files,
+            partial(namespace.mounts_below, store),
+        )
+        try:
+            yield made
+        finally:
+            made.leave()
+            failing.close()
+
+
+def judged(bench: Bench, made: Scene, call: Failable) -> Iterator[Deviation]:
+    """What is wrong after the call with some of its system calls failing, each in a turn of its own."""
+    most = max(1, bench.examples // 2 if isinstance(call, Changing) else bench.examples)
+    for outcome, found in made.judged(call, partial(chosen, most)):
+        failed = f"EIO for {outcome.failed}" if outcome.failed else "no failure"
+        where = f"'{describe(call)}', {failed} (system call {len(outcome.calls)})"
+        said = f"refused: {outcome.refused}" if outcome.refused else "success"
+        if outcome.crash and outcome.crash.alone:
+            bench.record("a command whose system call fails", "crashes")
+        bench.note(f"{where} -> {' '.join(said.split())[:300]}")
+        for one in found:
+            yield Deviation(f"{where}: {one}", requirements=one.requirements)
+
+
+@pytest.mark.drawn
+@pytest.mark.requirement("OVL-FAILING-REPORTED", "OVL-FAILING-OTHERS", "OVL-FAILING-AGAIN")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.requirement(SHOWN) if name in _SHOWING else ()) for name in CALLS],
+)
+def test_a_system_call_fails(bench: Bench, name: str) -> None:
+    if name in _NEEDS:
+        bench.need(name)
+    with scene(bench) as made:
+        found = list(judged(bench, made, CALLS[name]))
+    if found:
+        first = {one.requirements: str(one) for one in reversed(found)}
+        said = [*first.values(), *([f"({len(found)} deviations in all)"] if len(found) > len(first) else [])]
+        raise Deviation("\n".join(said), requirements=tuple(one for names in first for one in names))

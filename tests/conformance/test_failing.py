@@ -1,0 +1,118 @@
+"""System calls that fail: which are counted, which one fails, and what the suite draws of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance.lab import notified
+from conformance.lab.failing import Counted, Failing
+from conformance.machines.failing import chosen
+
+pytestmark = pytest.mark.skipif(bool(notified.why_not()), reason="needs seccomp user notification")
+
+MAKES = """
+import os
+os.chdir(os.environ["HOME_OF_TEST"])
+os.mkdir("by-cwd")
+fd = os.open(".", os.O_RDONLY)
+os.mkdir("by-descriptor", dir_fd=fd)
+with open(f"/proc/self/fd/{fd}/through-proc", "w") as file:
+    file.write("x")
+    file.flush()
+    os.fsync(file.fileno())
+os.setxattr("../elsewhere/file", "user.x", b"")
+os.symlink("target", "../elsewhere/../home/link")
+"""
+THERE = ["by-cwd", "by-descriptor", "link", "through-proc"]
+
+
+def run(scratch: Path, failing: Failing, number: int) -> tuple[int, str, Counted]:
+    """Run the program with one of its calls failing; its exit status, what it said, and what was counted."""
+    home = scratch / "home"
+    home.mkdir(exist_ok=True)
+    (scratch / "elsewhere").mkdir(exist_ok=True)
+    (scratch / "elsewhere/file").touch()
+    failing.count(number)
+    done = subprocess.run(
+        [*failing.prefix([home]), sys.executable, "-I", "-S", "-c", MAKES],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME_OF_TEST": str(home)},
+        timeout=60,
+    )
+    return done.returncode, done.stderr, failing.stop()
+
+
+def test_calls_below_the_home_are_counted_however_they_name_it(scratch: Path) -> None:
+    failing = Failing(scratch)
+    status, said, counted = run(scratch, failing, 0)
+    assert (status, said, counted.failed) == (0, "", "")
+    home = scratch / "home"
+    names = [call for call in counted.calls if not call.startswith(("fstat", "readlink"))]
+    assert names == [
+        f"mkdir of {home}/by-cwd",
+        f"openat of {home}",
+        f"mkdirat of {home}/by-descriptor",
+        f"openat of {home}/through-proc",
+        f"write of {home}/through-proc",
+        f"fsync of {home}/through-proc",
+        f"symlink of {home}/link",
+    ]
+    assert sorted(os.listdir(home)) == THERE
+    failing.close()
+    assert not (scratch / "failing").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "failed"), [(1, "mkdir"), (3, "mkdirat"), (5, "write"), (6, "fsync"), (7, "symlink")]
+)
+def test_the_chosen_call_fails_and_is_not_done(scratch: Path, number: int, failed: str) -> None:
+    failing = Failing(scratch)
+    status, said, counted = run(scratch, failing, number)
+    assert status == 1
+    assert f"[Errno {errno.EIO}]" in said
+    assert counted.failed == counted.calls[-1]
+    assert counted.failed.startswith(f"{failed} of ")
+    assert len(counted.calls) == number
+    done = THERE[:0] if number == 1 else [name for name in THERE if name != "link"][: 1 if number == 3 else 3]
+    assert sorted(os.listdir(scratch / "home")) == done
+
+
+def test_nothing_fails_while_nobody_counts(scratch: Path) -> None:
+    failing = Failing(scratch)
+    failing.count(1)
+    failing.stop()
+    home = scratch / "home"
+    home.mkdir()
+    assert subprocess.run([*failing.prefix([home]), "mkdir", home / "made"], timeout=60).returncode == 0
+    assert failing.stop() == Counted((), "")
+
+
+def test_a_descriptor_is_closed_when_the_command_closes_it(scratch: Path) -> None:
+    """The process in between keeps none of those that were inherited."""
+    reader, writer = os.pipe()
+    words = [*Failing(scratch).prefix([scratch]), "sh", "-c", f"exec {writer}>&-; cat"]
+    with subprocess.Popen(words, pass_fds=[writer], stdin=subprocess.PIPE) as process:
+        os.close(writer)
+        assert os.read(reader, 1) == b""  # and the command is still there
+        assert process.stdin is not None
+        assert process.poll() is None
+        process.stdin.close()
+    os.close(reader)
+
+
+def test_calls_of_one_kind_are_chosen_once() -> None:
+    calls = [f"write of /h/layer-2/diff/d-2/f-{number}" for number in range(20)]
+    calls += ["fsync of /h/l/AAAAAAAAAAAAAAAAAAAAAAAAAA", "fsync of /h/l/BBBBBBBBBBBBBBBBBBBBBBBBB2"]
+    for _ in range(20):
+        numbers = chosen(10, calls)
+        assert len(numbers) == 2
+        assert numbers[0] <= 20 < numbers[1] <= 22
+    assert len(chosen(1, calls)) == 1
+    assert chosen(5, []) == []
