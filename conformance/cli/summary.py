@@ -16,7 +16,6 @@ from rich.text import Text
 
 from conformance.cli.base import say
 from conformance.cli.blocks import Blocks
-from conformance.harness.skips import NOT_APPLICABLE
 from conformance.history.printable import one_line
 from conformance.report.causes import EXPLAINED, Cause, causes_of
 from conformance.report.records import Part, Run
@@ -45,6 +44,7 @@ _EACH: Final = 40  # requirements, of which each has a line
 _NARROW, _WIDE = 80, 140  # columns: the fewest, and those in a pipe
 _MORE: Final = 12  # causes of which the number of failures is said
 _FACTS: Final = 5
+LEFT_OUT: Final = "not applicable: "  # harness.skips has the same, and brings pytest
 _CHOSEN: Final = 3  # requirements that a command names
 
 
@@ -164,7 +164,7 @@ def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
         facts = {f"observed: {len(facts)} choices that the requirements leave open; they are in the result file"}
     notes = {*part.run.notes, *reasons, *kernel, *facts, _without_tests(part)} - {""}
     known = {*part.run.notes, *part.run.lacking.values()}
-    return sorted(one for one in notes if one.removeprefix(NOT_APPLICABLE) not in known or one in known)
+    return sorted(one for one in notes if one.removeprefix(LEFT_OUT) not in known or one in known)
 
 
 def _without_tests(part: Part) -> str:

@@ -65,7 +65,7 @@ class About:
     version: str
     suite: str
     kernel: str
-    seed: int
+    seed: int | str | None  # None where pytest chose it
     examples: int
     profile: str
 

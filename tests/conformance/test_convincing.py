@@ -120,3 +120,33 @@ def test_failures_become_a_file_of_pytest_that_fails_while_the_driver_deviates(t
     assert "AssertionError: OVL-DIFF-EMPTY: " in deviating.stdout
     conforming = done(*words, OVERLAY_CONFORMANCE_DRIVER="python:refdriver:Driver")
     assert conforming.returncode == 0, conforming.stdout
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("more", [[], ["-n", "2"], ["--conformance-evidence", ""]], ids=["one", "xdist", "none"])
+def test_a_run_by_pytest_leaves_the_same_evidence(tmp_path: Path, more: list[str]) -> None:
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "conformance", *more]
+    words += ["--driver=python:naive:Driver", "--requirement=OVL-DIFF-EMPTY", f"--conformance-scratch={scratch}"]
+    done = subprocess.run(
+        [sys.executable, *words, "--conformance-examples=1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    folders = sorted((tmp_path / "overlay-conformance-failures").glob("OVL-DIFF-EMPTY*"))
+    if "" in more:
+        assert not folders
+        return
+    assert "evidence: " in done.stdout
+    assert folders
+    assert {"case.json", "environment.json", "failure.md", "kernel.log"} <= {
+        one.name for one in folders[0].iterdir()
+    }
+    failure = (folders[0] / "failure.md").read_text()
+    assert "repro.sh` reproduces the failure" in failure, failure

@@ -371,6 +371,7 @@ def test_it_is_a_pytest_plugin(scratch: Path) -> None:
     without = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=scratch)
     assert without.returncode == 4
     assert "--driver=python:refdriver:Driver" in without.stdout + without.stderr
+    assert "warning" not in without.stdout
 
 
 def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:

@@ -20,8 +20,9 @@ from conformance.cli import progress
 from conformance.cli.base import say
 from conformance.cli.blocks import LINES, WIDTH, Blocks, block
 from conformance.cli.progress import Progress
-from conformance.cli.summary import print_summary
+from conformance.cli.summary import LEFT_OUT, print_summary
 from conformance.harness import events
+from conformance.harness.skips import NOT_APPLICABLE
 from conformance.report.brief import expected_and_actual, folded
 from conformance.report.causes import EXPLAINED, causes_of
 from conformance.report.records import Part, read
@@ -89,6 +90,12 @@ def test_each_failed_requirement_is_in_the_list_and_has_a_block(naive: Part, pri
 def test_all_verdicts_are_in_the_list(naive: Part, printed: list[str]) -> None:
     text = "\n".join(printed)
     assert all(re.search(rf"\b{one.requirement}\b", text) for one in naive.results())
+
+
+def test_a_note_does_not_repeat_another(printed: list[str]) -> None:
+    assert LEFT_OUT == NOT_APPLICABLE
+    notes = [line.removeprefix("note: ").removeprefix(LEFT_OUT) for line in printed if line.startswith("note: ")]
+    assert len(notes) == len(set(notes))
 
 
 def test_a_block_is_short_and_says_what_matters(naive: Part) -> None:

@@ -178,6 +178,17 @@ def test_the_command_merges_and_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / "no.jsonl").exists()
 
 
+def test_what_nobody_asked_for_is_no_difference() -> None:
+    runs = [replace(WHOLE, kernel=one) for one in ("6.1", "6.2")]
+    runs[1] = replace(runs[1], selected=(CORE[0],))
+    parts = [
+        Part(run, tuple(TestOutcome(f"test_{one}", (one,), Verdict.PASS, backing="host") for one in run.selected))
+        for run in runs
+    ]
+    differ = markdown(matrix_of(parts, KNOWN)).partition("## Differences between columns")[2].partition("##")[0]
+    assert "None: every requirement has one verdict everywhere." in differ
+
+
 @pytest.mark.parametrize(
     ("second", "said"),
     [
