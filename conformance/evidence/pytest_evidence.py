@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--conformance-evidence",
         metavar="DIRECTORY",
         default="overlay-conformance-failures",
-        help="directory for evidence folders of failures, or '' for none (overlay-conformance-failures)",
+        help="directory for evidence folders, '' to write none (overlay-conformance-failures)",
     )
 
 
