@@ -16,7 +16,7 @@ from rich.text import Text
 
 from conformance.cli.base import say
 from conformance.cli.blocks import Blocks
-from conformance.history.printable import one_line
+from conformance.history.printable import cut, one_line
 from conformance.report.causes import EXPLAINED, Cause, causes_of
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
@@ -45,6 +45,7 @@ _NARROW, _WIDE = 80, 140  # columns: the fewest, and those in a pipe
 _MORE: Final = 12  # causes of which the number of failures is said
 _FACTS: Final = 5
 LEFT_OUT: Final = "not applicable: "  # harness.skips has the same, and brings pytest
+_REASON: Final = 300  # characters of why a capability is missing
 _CHOSEN: Final = 3  # requirements that a command names
 
 
@@ -143,7 +144,8 @@ def _print_capabilities(console: Console, part: Part) -> None:
         return
     table = Table("capability", "declared", "probed", "effective", "reason", box=None, pad_edge=False)
     for one in rows:
-        said = (one.name, one.declared, one.probed, one.effective, one.reason)
+        first = cut(one.reason.partition("\n")[0], _REASON)  # the evidence has a traceback
+        said = (one.name, one.declared, one.probed, one.effective, first)
         table.add_row(*(Text(one_line(text)) for text in said))
     if console.is_terminal:
         console.print(table)

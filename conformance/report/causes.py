@@ -191,7 +191,7 @@ def _of_bug(first: str, detail: str) -> str:
         if not re.search(r"/conformance/|/lib/python3|site-packages|^<", file)
     ]
     where = f" in {frames[-1][1]} of {frames[-1][0].rpartition('/')[2]}" if frames else ""
-    return f"{_shape(first.partition(' (')[0])[:100]}{where}"
+    return f"{_PATH.sub('/', one_line(first.partition(' (')[0]))[:100]}{where}"
 
 
 def _accepted(first: str, outcome: TestOutcome) -> str:
