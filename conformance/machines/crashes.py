@@ -12,7 +12,7 @@ import os
 import random
 import stat
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,7 +180,8 @@ def content_of(layer: Layer) -> list[archives.Entry]:
     """What an archive brings to a layer; it changes, adds and deletes."""
     number = _number(layer.id)
     below = f"d-{number}"
-    entries = [archives.file("common", b"%d" % number, 0o600), archives.directory(below)]
+    # Of another size in each layer: who compares trees may take a file of one size and time for unchanged.
+    entries = [archives.file("common", b"%d" % number * (number + 1), 0o600), archives.directory(below)]
     entries += [
         archives.file(f"{below}/f-{one}", b"%d of %d, " % (one, number) * 40 * one) for one in range(_FILES)
     ]
@@ -316,13 +317,16 @@ def _answer(driver: DriverUnderTest, call: Changing | Exists) -> object:
 
 
 def _litter(driver: DriverUnderTest, removed: Sequence[str]) -> Iterator[Deviation]:
-    home = Path(driver.home)
+    if lost := left_behind(Path(driver.home), removed):
+        said = "the interrupted layers were removed, and these paths of them are still in the home"
+        yield Deviation(f"{said}: {', '.join(lost)}", requirements=(LITTER,))
+
+
+def left_behind(home: Path, removed: Iterable[str]) -> list[str]:
+    """The paths in a home that are of layers which were removed: dangling short links, and their directories."""
     links = home / "l"
     lost = [f"l/{one}" for one in os.listdir(links) if not (links / one).exists()] if links.is_dir() else []
-    lost += [layer for layer in removed if os.path.lexists(home / layer)]
-    if lost:
-        said = "the interrupted layers were removed, and these paths of them are still in the home"
-        yield Deviation(f"{said}: {', '.join(sorted(lost))}", requirements=(LITTER,))
+    return sorted([*lost, *(layer for layer in removed if os.path.lexists(home / layer))])
 
 
 def look(driver: DriverUnderTest, layer: str) -> State | DriverRefused:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from conformance.drivers.performing import perform
-from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
+from conformance.drivers.protocol import Change, DriverFailed, DriverRefused, DriverUnderTest
 from conformance.harness.deviation import Deviation
 from conformance.history.calls import (
     ApplyDiff,
@@ -35,7 +35,7 @@ from conformance.history.calls import (
 )
 from conformance.history.trace import describe
 from conformance.lab.failing import Failing
-from conformance.machines.crashes import History, State, Step, beginning, content_of, differs, do, look
+from conformance.machines.crashes import History, State, Step, beginning, content_of, differs, do, left_behind, look
 from conformance.operations import archives
 from conformance.operations.observe import observe
 from conformance.operations.readers import NotRead, by_tarfile
@@ -45,6 +45,7 @@ REPORTED: Final = "OVL-FAILING-REPORTED"
 OTHERS: Final = "OVL-FAILING-OTHERS"
 AGAIN: Final = "OVL-FAILING-AGAIN"
 SHOWN: Final = "OVL-FAILING-SHOWN"
+LITTER: Final = "OVL-FAILING-LITTER"
 
 Changing = Create | ApplyDiff | Remove
 Failable = Changing | Get | Put | Diff | Changes | DiffSize
@@ -182,7 +183,7 @@ class Scene:
                 return replace(outcome, answer=self._read())
             case Changes():
                 assert isinstance(answer, list), "it has that type"
-                return replace(outcome, answer=frozenset(f"{one.kind} {os.fsdecode(one.path)!r}" for one in answer))
+                return replace(outcome, answer=self._listed(answer))
             case DiffSize():
                 assert isinstance(answer, int), "it has that type"
                 return replace(outcome, answer=answer)
@@ -196,18 +197,36 @@ class Scene:
         return Outcome(refused, counted.failed, counted.calls)
 
     def _read(self) -> Answer:
-        """What the archive of a diff holds, but for the times of whiteouts, which nobody promises."""
+        """What the archive of a diff brings.
+
+        A driver may compare two trees where it cannot read its own notes, so the entries of directories, and the
+        metadata of whiteouts, may be others.
+        """
         try:
             said = by_tarfile((self._files / _ARCHIVE).read_bytes())
         except NotRead as error:
             return frozenset({str(error)})
-        digest = hashlib.sha256(said.contents).hexdigest()[:_DIGITS]
-        lines = (
-            f"{os.fsdecode(one.name)!r} ({one.kind}, {one.mode:o}, {one.uid}:{one.gid}, {one.size} bytes,"
-            f" {os.fsdecode(one.target)!r}, {one.device})"
-            for one in said.entries
+        lines, begin = set[str](), 0
+        for one in said.entries:
+            name, size = os.fsdecode(one.name), one.size if one.kind == "-" else 0
+            content, begin = said.contents[begin : begin + size], begin + size
+            if name.rpartition("/")[2].startswith(".wh."):
+                lines.add(f"the whiteout {name!r}")
+            elif one.kind != "d":
+                digest = hashlib.sha256(content + one.target).hexdigest()[:_DIGITS]
+                lines.add(
+                    f"{name!r} ({one.kind}, {one.mode:o}, {one.uid}:{one.gid}, {size} bytes, digest {digest})"
+                )
+        return frozenset(lines)
+
+    def _listed(self, changes: list[Change]) -> Answer:
+        """The changes, but for directories that are only modified, which some list for what is in them."""
+        directories = {b"/" + path for path, node in self._filled.nodes.items() if node.is_directory}
+        return frozenset(
+            f"{one.kind} {os.fsdecode(one.path)!r}"
+            for one in changes
+            if one.kind != "modify" or one.path not in directories
         )
-        return frozenset({*lines, f"contents with the digest {digest}"})
 
     def _judge(self, call: Failable, outcome: Outcome, usual: Answer) -> Iterator[Deviation]:
         """What is wrong with the call, which answers ``usual`` otherwise, and with its layer."""
@@ -230,6 +249,9 @@ class Scene:
     def _settled(self) -> Iterator[Deviation]:
         """What is wrong with the store afterwards; the layer is gone then."""
         yield from self._again()
+        if lost := left_behind(Path(self.driver.home), [_LAYER]):
+            said = f"{_LAYER} was removed, and these paths are still in the home: {', '.join(lost)}"
+            yield Deviation(said, requirements=(LITTER,))
         if why := self._differs(_PARENT, self._kept):
             yield Deviation(f"{_PARENT} differs from its tree before:\n{why}", requirements=(OTHERS,))
 

@@ -85,5 +85,5 @@ def explain(
 
 
 def _is_the_same(path: bytes, before: Snapshot, after: Snapshot) -> bool:
-    linked = any(path in group for group in after.link_groups)
+    linked = any(path in group and group not in before.link_groups for group in after.link_groups)
     return not linked and not after.nodes[path].is_directory and before.nodes[path] == after.nodes[path]

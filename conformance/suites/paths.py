@@ -146,6 +146,12 @@ _LINKS: Final[tuple[Layer, Layer]] = (
         ops.MakeHardLink(b"three-c", b"three"),
         _file(b"apart", b"apart"),
         ops.MakeSymlink(b"symlink", b"lower"),
+        _dir(b"kept"),
+        _file(b"kept/one", b"of two"),
+        ops.MakeHardLink(b"kept/two", b"kept/one"),
+        _dir(b"joined"),
+        *_at(b"joined/one", _TIME),
+        *_at(b"joined/two", _TIME),
     ),
     (
         _file(b"x", b"new"),
@@ -164,6 +170,9 @@ _LINKS: Final[tuple[Layer, Layer]] = (
         ops.Unlink(b"symlink"),
         _dir(b"symlink"),
         ops.MakeHardLink(b"symlink/one", b"made/one"),
+        # Nothing but the inode differs.
+        ops.Unlink(b"joined/two"),
+        ops.MakeHardLink(b"joined/two", b"joined/one"),
     ),
 )
 _KINDS: Final[tuple[Layer, Layer]] = (

@@ -28,6 +28,7 @@ from conformance.operations.strategies import chains
 from conformance.operations.trees import Snapshot
 from conformance.suites.comparable import brought, with_new_links
 from conformance.suites.fewest import check_fewest
+from conformance.suites.paths import DIFFERENCES, WAYS, build_ways
 from conformance.suites.whiteouts import deletes_what_is_gone
 
 _TRIES = 3  # for two diffs within half a second
@@ -189,6 +190,16 @@ def test_every_further_name_leads_to_the_first(bench: Bench) -> None:
     with bench.store() as store:
         store.build([[ops.MakeDirectory(b"d", 0o755), *linked]])
         check_entries(store, "layer-0", members(store.diff("layer-0")))
+
+
+@pytest.mark.requirement("OVL-DIFF-RELATIVE", "OVL-DIFF-LINKS")
+@pytest.mark.parametrize("what", ["links", "deletions"])
+def test_every_entry_is_well_formed_in_every_way(bench: Bench, what: str) -> None:
+    bench.need("apply")
+    with bench.store() as store:
+        build_ways(store, *DIFFERENCES[what])
+        for way in WAYS:
+            check_entries(store, way.layer, members(store.diff(way.layer, way.against)))
 
 
 def check_entries(store: Store, layer_id: str, found: list[tarfile.TarInfo]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,7 +13,7 @@ from conformance.harness.deviation import Deviation
 from conformance.history.trace import describe
 from conformance.lab import namespace
 from conformance.lab.failing import Failing
-from conformance.machines.failing import CALLS, SHOWN, Changing, Failable, Scene, chosen
+from conformance.machines.failing import CALLS, LITTER, SHOWN, Changing, Failable, Scene, chosen
 
 _SHOWING = ("create", "remove")
 _NEEDS = ("diff", "changes", "diff-size")  # capabilities with the names of their calls
@@ -65,7 +65,20 @@ def test_a_system_call_fails(bench: Bench, name: str) -> None:
     if name in _NEEDS:
         bench.need(name)
     with scene(bench) as made:
-        found = list(judged(bench, made, CALLS[name]))
+        report(one for one in judged(bench, made, CALLS[name]) if one.requirements != (LITTER,))
+
+
+@pytest.mark.drawn
+@pytest.mark.requirement(LITTER)
+@pytest.mark.parametrize("name", ["create", "apply", "remove"])
+def test_a_failed_system_call_leaves_nothing(bench: Bench, name: str) -> None:
+    with scene(bench) as made:
+        report(one for one in judged(bench, made, CALLS[name]) if one.requirements == (LITTER,))
+
+
+def report(deviations: Iterable[Deviation]) -> None:
+    """Raise a deviation from the requirements of all these, with the first for each."""
+    found = list(deviations)
     if found:
         first = {one.requirements: str(one) for one in reversed(found)}
         said = [*first.values(), *([f"({len(found)} deviations in all)"] if len(found) > len(first) else [])]

@@ -236,6 +236,29 @@ def test_processes_share_a_home(bench: Bench) -> None:
                 store.shows_names(f"p{number}-{layer}", {*store.expected("layer-0").nodes, b"own"})
 
 
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_who_has_read_a_layer_keeps_nobody_from_removing_it(bench: Bench) -> None:
+    """A driver may hold a layer while it reads it, and no longer."""
+    bench.need("diff")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"", 0o644)]])
+        store.diff("layer-2", "layer-0")
+        store.note("another process opens the home and removes layer-2, while the first is there")
+        status = os.waitstatus_to_exitcode(os.waitpid(in_child(lambda: removed(store, "layer-2")), 0)[1])
+        equal("exit status of the process (1: it was refused the removal, 2: another failure)", status, 0)
+        store.denies("layer-2")
+
+
+def removed(store: Store, layer_id: str) -> int:
+    """Remove a layer in this process: 0, or 1 if it is refused."""
+    with opened(store) as driver:
+        try:
+            driver.remove(layer_id)
+        except DriverRefused:
+            return 1
+        return 0
+
+
 def work(store: Store, number: int, gate: tuple[int, int]) -> int:
     """What one of the processes does, when nobody holds the other end of the pipe any more."""
     waiting, go = gate

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reading import records
 from rich.console import Console
@@ -198,6 +198,7 @@ _STATEMENTS = _EXPRESSIONS.flatmap(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(_STATEMENTS, min_size=1, max_size=4))
+@example(["return (a) and (True)", "return False or (a)"])
 def test_any_source_has_mutants_that_compile(statements: list[str]) -> None:
     source = "def é(a, b=1) -> bool:\n" + "".join(f"    {one}\n" for one in statements)
     tree = ast.dump(ast.parse(source))

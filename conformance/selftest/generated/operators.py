@@ -340,7 +340,8 @@ class _Walk:
         for left, right in pairwise(values):
             self._replace_token("boolean", left, right, old, new)
         for one in values:
-            self._replace("operand", one, neutral)
+            if ast.unparse(one) != neutral:
+                self._replace("operand", one, neutral)
 
     def _swapped(self, first: ast.expr, second: ast.expr) -> None:
         if isinstance(first, ast.Starred) or isinstance(second, ast.Starred):

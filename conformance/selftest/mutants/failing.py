@@ -88,3 +88,17 @@ class RemoveEmptiesTreeFirst(Faithful):
             if not path.is_dir():
                 path.unlink()
         self.inner.remove(layer_id)
+
+
+@mutant(breaks=("OVL-FAILING-LITTER",), source="moby/moby#23535")
+class FailedCreateLeavesShortLink(Faithful):
+    """The short link of a layer whose creation failed stays."""
+
+    def create(self, layer_id: str, parent: str = "") -> None:
+        """It was made first."""
+        try:
+            self.inner.create(layer_id, parent)
+        except Exception:
+            with suppress(FileExistsError):
+                Path(self.home, "l", "A" * 26).symlink_to(f"../{layer_id}/diff")
+            raise
