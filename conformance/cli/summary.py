@@ -208,7 +208,7 @@ def _print_failures(failed: Sequence[TestOutcome], run: Run, blocks: Blocks, evi
             say(f"[{blocks.number(cause.outcomes[0])}] {'; '.join(said)}")
     few = sum(len(cause.outcomes) > 1 for cause in causes[_MORE:])
     if few:
-        say(f"{few} other causes have more than one failure; 'report' lists each of them")
+        say(f"{few} other causes have more than one failure; 'report --html' lists them")
     if evidence is not None and any(one.evidence for one in failed):
         say(f"evidence: {one_line(str(evidence))}, a folder for each failure, with failure.md and repro.sh")
     ids = list(dict.fromkeys(one for outcome in failed for one in outcome.requirements))
