@@ -90,6 +90,7 @@ def test_no_word_of_a_driver_becomes_code_in_an_exported_file() -> None:
     assert called == [(case.as_json(), hostile)]
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 def test_failures_become_a_file_of_pytest_that_fails_while_the_driver_deviates(tmp_path: Path) -> None:
     path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
