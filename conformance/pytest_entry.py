@@ -8,14 +8,15 @@ profiles is imported, in whatever project this is installed.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from conformance.spec.profiles import PROFILES
 
 _SUITE = "conformance"
-_PACKAGE = "conformance.suites."
 _NO_DRIVER = "the suite needs a driver: pytest --pyargs conformance --driver=python:refdriver:Driver"
+_SUITES = Path(__file__).parent / "suites"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,10 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(_NO_DRIVER)  # before anything is imported, so that this is all that is said
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say what is missing when the suite was collected without a driver."""
-    ours = [
-        item for item in items if isinstance(item, pytest.Function) and item.module.__name__.startswith(_PACKAGE)
-    ]
-    if ours and not config.getoption("driver"):
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Say what is missing when the suite is collected without a driver, before pytest warns of its marks."""
+    ours = isinstance(collector, pytest.Module) and _SUITES in collector.path.parents
+    if ours and not collector.config.getoption("driver"):
         raise pytest.UsageError(_NO_DRIVER)

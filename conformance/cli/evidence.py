@@ -13,7 +13,7 @@ from conformance.cli.base import say_error
 from conformance.cli.progress import Progress
 from conformance.drivers.protocol import Dialect
 from conformance.drivers.registry import dialect_of
-from conformance.evidence.folder import About, write_folder, write_kernel_folder
+from conformance.evidence.folder import About, write_folder, write_kernel_folder, write_plain_folder
 from conformance.harness.interruption import Interrupted, Interruption
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, health, load_requirements
@@ -28,16 +28,18 @@ def with_evidence(
     console: Console,
     interruption: Interruption,
 ) -> Part:
-    """The part with an evidence folder for each failure; paths are relative to ``root``.
+    """The part with an evidence folder for each failure and error; paths are relative to ``root``.
 
     A folder that cannot be written is a note, no error.
     """
     about = _about(part.run)
     folders: dict[int, Path] = {}
     for outcome in part.outcomes:
-        if outcome.verdict is Verdict.FAIL and outcome.test == health.TEST:
+        if outcome.verdict is Verdict.ERROR or (outcome.verdict is Verdict.FAIL and not outcome.case):
+            of_kernel = outcome.verdict is Verdict.FAIL and outcome.test == health.TEST
+            write = write_kernel_folder if of_kernel else write_plain_folder
             try:
-                folders[id(outcome)] = write_kernel_folder(evidence, outcome, load_requirements(), about)
+                folders[id(outcome)] = write(evidence, outcome, load_requirements(), about)
             except Exception as error:
                 part = part.noting(_no_evidence(outcome, error))
     with_case = [outcome for outcome in part.outcomes if outcome.verdict is Verdict.FAIL and outcome.case]
@@ -75,7 +77,7 @@ def _folders(
         return {}, [f"no evidence was written: {type(error).__name__}: {error}"]
     folders: dict[int, Path] = {}
     notes: list[str] = []
-    with Progress(console, "writing evidence") as progress:
+    with Progress(console, "writing evidence", say_error) as progress:
         for number, outcome in enumerate(failed, 1):
             progress.say(f"evidence {number} of {len(failed)}: running the reproducer of {outcome.test}")
             about_outcome = (evidence, outcome, load_requirements(), about, dialect, scratch)

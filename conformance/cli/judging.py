@@ -15,7 +15,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from conformance.cli.base import interruption_of_verb
+from conformance.cli.base import interruption_of_verb, say_error
+from conformance.cli.blocks import Blocks
 from conformance.cli.events import Events, Together
 from conformance.cli.progress import Progress
 from conformance.harness import controller
@@ -27,7 +28,7 @@ from conformance.report import expectations
 from conformance.report.expectations import BadExpectations, Expectation
 from conformance.report.records import Part, Run, digest_of
 from conformance.spec import Requirement, load_requirements
-from conformance.spec.verdicts import PREFLIGHT
+from conformance.spec.verdicts import PREFLIGHT, TestOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def known_failures(file: Path | None) -> tuple[Expectation, ...]:
 
 
 def judge(
-    asked: Asked, directory: Path, console: Console, events: Events | None = None
+    asked: Asked, directory: Path, console: Console, blocks: Blocks, events: Events | None = None
 ) -> tuple[Part, Followed, list[str]]:
     """Run the worker; the part of a result file, what was told, and known failures that can match nothing."""
     applicable, cases = _applicable(asked)
@@ -85,8 +86,8 @@ def judge(
         max_failures=asked.max_failures,
         shrinks=asked.shrinks,
     )
-    with Progress(console, "opening the driver") as progress:
-        heard = Together(progress, events) if events else progress
+    with Progress(console, "opening the driver", say_error) as progress:
+        heard = Together(progress, blocks, *([events] if events else []))
         judged = controller.judge(task, heard, interruption_of_verb())
     told = judged.told
     opened = told.opened or Opened(asked.driver, "unknown", "none", (), {}, {}, ())
@@ -121,6 +122,13 @@ def judge(
         tests=told.inventory.of_suite,
     )
     return Part(run_of, tuple(applied.outcomes)), told, applied.matchless
+
+
+def settled(asked: Asked, outcome: TestOutcome, version: str) -> TestOutcome:
+    """An outcome as it counts while the run is under way: a known failure of this version is XFAIL."""
+    applicable, _ = _applicable(asked)
+    holding = [one for one in applicable if one.holds(platform.release(), version)]
+    return expectations.apply([one for one in holding if one.is_about(outcome)], [outcome]).outcomes[0]
 
 
 def _ended_early(told: Followed) -> list[str]:

@@ -1,10 +1,12 @@
-"""How far a run is: a line that changes, on a terminal; in a pipe nothing, or a line every half minute."""
+"""How far a run is: a line that changes, on a terminal; in a pipe a line now and then, on standard error."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,12 +20,14 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
 _EVERY: Final = 30.0  # seconds
+PULSE: Final = 10.0  # seconds, of a run in a pipe
 
 
 class Progress:
     """Follows a worker: how many tests there are, which is run, and what came of those that ended."""
 
-    def __init__(self, console: Console, doing: str) -> None:
+    def __init__(self, console: Console, doing: str, pulse: Callable[[str], None] | None = None) -> None:
+        """``pulse`` takes a line every ten seconds, where the console is no terminal."""
         self._bar = Bar(
             SpinnerColumn(),
             BarColumn(bar_width=24),
@@ -36,26 +40,48 @@ class Progress:
         )
         self._task = self._bar.add_task(doing, total=None)
         self._counts: Counter[Verdict] = Counter()
+        self._doing = doing
+        self._tests = 0
+        self._ended = 0
+        self._over = threading.Event()
+        self._pulse = None if console.is_terminal else pulse
+        # A thread, as a test may take longer than that, and tells nothing meanwhile.
+        self._thread = threading.Thread(target=self._pulses, daemon=True)
 
     def __enter__(self) -> Self:
         self._bar.start()
+        if self._pulse:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self._over.set()
+        if self._pulse:
+            self._thread.join()
+
+    def _pulses(self) -> None:
+        began = time.monotonic()
+        while self._pulse and not self._over.wait(PULSE):
+            ended = f"{self._ended} of {self._tests} tests, " if self._tests else ""
+            with suppress(OSError, ValueError):  # whoever read went away
+                self._pulse(f"{time.monotonic() - began:.0f} s, {ended}{self._doing}")
 
     def say(self, text: str) -> None:
         """What is done now."""
-        self._bar.update(self._task, description=one_line(text))
+        self._doing = one_line(text)
+        self._bar.update(self._task, description=self._doing)
 
     def hear(self, event: Event) -> None:
         """Show how many tests there are, which one runs, and what came of those that ended."""
         match event:
             case Collected():
                 self._bar.update(self._task, total=event.tests, completed=0)
+                self._tests, self._ended = event.tests, 0
             case TestOutcome():
+                self._ended += 1
                 self._counts[event.verdict] += 1
                 self._bar.advance(self._task)
             case Tried() | Judged():

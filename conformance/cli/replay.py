@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +13,9 @@ from conformance.cli.base import interruption_of_verb, main, say
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console
 from conformance.cli.progress import Progress
-from conformance.harness.following import follow
-from conformance.harness.task import Task
+from conformance.evidence.replaying import tried
 from conformance.history.case import BadCase, Case
-from conformance.lab.backing import HOST
 from conformance.lab.scratch import scratch_directory
-from conformance.spec.verdicts import PREFLIGHT, TestOutcome, Verdict
 
 _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 
@@ -47,52 +41,10 @@ def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
     # What depends on the moment may go well once; a driver that is right does right each time.
     for _ in range(times):
         with scratch_directory(scratch) as directory, Progress(console(), f"replaying {stored.test}") as progress:
-            told = follow(
-                "conformance.harness.worker",
-                _task(stored, driver, directory),
-                progress,
-                interruption=interruption_of_verb(),
-            )
-        verdict, reason = answer(told.outcomes, told.failure, stored)
+            verdict, reason = tried(stored, driver, directory, progress, interruption_of_verb())
         if verdict != "FIXED":
             break
     say(f"{verdict}: {', '.join(stored.requirements)} ({stored.test}) with {driver}")
     if reason:
         say("  " + reason.replace("\n", "\n  "))
     sys.exit(_CODES[verdict])
-
-
-def _task(stored: Case, driver: str, directory: Path) -> Task:
-    backings = () if stored.backing in ("", HOST) else (stored.backing,)
-    return Task(
-        driver,
-        str(directory),
-        os.getpid(),
-        stored.requirements,
-        "release",  # so that no test is left out; only the case's own is run
-        1,
-        int(datetime.datetime.now(datetime.UTC).timestamp()),  # nothing is drawn
-        backings,
-        replay={stored.test: stored.as_json()["drawn"]},
-        unshrunk=stored.requirements,
-        replay_only=True,
-    )
-
-
-def answer(outcomes: Sequence[TestOutcome], failure: str, stored: Case) -> tuple[str, str]:
-    """FIXED, STILL or ERROR, and why."""
-    if failure:
-        return "ERROR", failure
-    early = [one for one in outcomes if one.test == PREFLIGHT]
-    if early and not set(early[0].requirements) & set(stored.requirements):
-        return "ERROR", early[0].reason
-    if stored.test == PREFLIGHT and not early:
-        return "FIXED", ""
-    if not outcomes:
-        return "ERROR", f"this version of the suite has no test {stored.test}; use the version that wrote the case"
-    for outcome in outcomes:
-        if outcome.verdict is Verdict.FAIL:
-            return "STILL", outcome.reason
-        if outcome.verdict is not Verdict.PASS:
-            return "ERROR", outcome.reason
-    return "FIXED", ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from conformance.cli.base import main
 from conformance.report import generatedfile, killfile, records
 from conformance.report.badge import badge
+from conformance.report.causes import cause_of
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
@@ -19,6 +21,7 @@ from conformance.report.records import Part
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.values import as_plain
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -32,6 +35,12 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 @click.option("--markdown", "markdown_file", type=_FILE, help="Markdown, such as for a job summary.")
 @click.option("--badge", "badge_file", type=_FILE, help="An SVG badge.")
 @click.option("--kills", type=_FILES, help="Result file of 'selftest' to show in the HTML page.")
+@click.option(
+    "--export-pytest",
+    "pytest_file",
+    type=_FILE,
+    help="A pytest file with a test for each failure, for the driver's own test suite.",
+)
 @click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
 def report(
     results: tuple[Path, ...],
@@ -40,6 +49,7 @@ def report(
     markdown_file: Path | None,
     badge_file: Path | None,
     kills: Path | None,
+    pytest_file: Path | None,
     statement_file: Path | None,
 ) -> None:
     """Write reports from RESULTS, files of 'run --results'. Several files are merged first."""
@@ -51,14 +61,18 @@ def report(
         (junit_file, lambda: junit(matrix)),
         (markdown_file, lambda: markdown(matrix)),
         (badge_file, lambda: badge(_only(matrix, "--badge"))),
+        (pytest_file, lambda: _exported(parts, results)),
         (statement_file, lambda: _stated(matrix, statement_file)),
     ]
     if not any(path for path, _ in wanted):
         click.echo(markdown(matrix), nl=False)
-    for path, make in wanted:
-        if path:
-            _write(path, make())
-            click.echo(f"{path} written")
+    # Nothing is written if anything cannot be: no report of an earlier run is left beside one of this.
+    outputs = [path for path, _ in wanted if path]
+    for path in outputs:
+        _check_output(path, [*results, *([kills] if kills else [])], outputs)
+    for path, text in [(path, make()) for path, make in wanted if path]:
+        _write(path, text)
+        click.echo(f"{path} written")
 
 
 @main.command()
@@ -98,6 +112,45 @@ def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:
             if script.is_file() and script.stat().st_size <= _SCRIPT_LIMIT:
                 found[outcome.evidence] = script.read_text(errors="replace")
     return found
+
+
+def _exported(parts: Sequence[Part], results: Sequence[Path]) -> str:
+    """A pytest file with the failures that have evidence folders, one for each requirement and cause."""
+    from conformance.evidence.exporting import Exported, pytest_file
+
+    connections = sorted({part.run.connection for part in parts})
+    if len(connections) != 1:
+        raise click.UsageError(
+            f"--export-pytest needs results of one driver; these are of {', '.join(connections)}"
+        )
+    found: dict[tuple[str, tuple[str, ...]], Exported] = {}
+    failures = [one for part in parts for one in part.outcomes if one.verdict in (Verdict.FAIL, Verdict.XFAIL)]
+    for outcome in failures:
+        key = (cause_of(outcome), outcome.requirements)
+        file = _case(outcome, results) if outcome.evidence and key not in found else None
+        if file:
+            found[key] = Exported(json.loads(file.read_text()), key[0])
+    if failures and not found:
+        raise click.UsageError("--export-pytest needs the evidence folders of the run, and they are not there")
+    suite = ", ".join(sorted({part.run.suite for part in parts}))
+    return pytest_file(list(found.values()), connections[0], suite, load_requirements())
+
+
+def _case(outcome: TestOutcome, results: Sequence[Path]) -> Path | None:
+    files = [path.parent / outcome.evidence / "case.json" for path in results]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _check_output(path: Path, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Raise click.UsageError for a file that cannot be written, that is read, or that is named twice."""
+    if any(path.resolve() == one.resolve() for one in inputs):
+        raise click.UsageError(f"{path} is read, too; nothing was written")
+    if [one.resolve() for one in outputs].count(path.resolve()) > 1:
+        raise click.UsageError(f"{path} is named for two reports; nothing was written")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{path.parent} is not a directory; create it first, nothing was written")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.UsageError(f"{path} cannot be written; nothing was written")
 
 
 def _only(matrix: Matrix, option: str) -> Statement:

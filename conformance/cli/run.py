@@ -11,23 +11,27 @@ from pathlib import Path
 from typing import Final, Literal
 
 import click
+from rich.console import Console
 
 from conformance.cli import completion
-from conformance.cli.base import ONCE, Budget, main, say_error
+from conformance.cli.base import ONCE, Budget, main, say, say_error
+from conformance.cli.blocks import Blocks
 from conformance.cli.choosing import Named, selected
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.events import Events
 from conformance.cli.grouped import GroupedCommand
-from conformance.cli.judging import Asked, judge, known_failures
+from conformance.cli.judging import Asked, judge, known_failures, settled
 from conformance.cli.summary import print_summary
 from conformance.cli.trying import try_driver
 from conformance.harness.interruption import Interruption
+from conformance.history.printable import printable
 from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.records import Part, write
+from conformance.spec import load_requirements
 from conformance.spec.profiles import EXAMPLES, PROFILES
-from conformance.spec.verdicts import Verdict
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 # Hypothesis tries the simplest example first, so that the second one is the first that is drawn at random.
 _FEW: Final = 2
@@ -192,12 +196,13 @@ def run(
         not no_shrink,
     )
     console = new_console(highlight=False)
+    blocks = _blocks(console, asked, None if no_evidence else evidence)
     events = _events(events_to, asked)
     interruption = click.get_current_context().find_object(Interruption) or Interruption()
     with interruption.deferred():
         with scratch_directory(scratch) as directory:
-            part, told, matchless = judge(asked, directory, console, events)
-            if not no_evidence and any(one.verdict is Verdict.FAIL for one in part.outcomes):
+            part, told, matchless = judge(asked, directory, console, blocks, events)
+            if not no_evidence and any(one.verdict in (Verdict.FAIL, Verdict.ERROR) for one in part.outcomes):
                 from conformance.cli.evidence import with_evidence  # it brings every adapter
 
                 part = with_evidence(part, evidence, results_root(results_file), directory, console, interruption)
@@ -212,12 +217,36 @@ def run(
     if told.failure and not told.interrupted:
         say_error(told.complaint)
     if not told.of_driver:  # nothing was judged then, and the complaint has said why
-        print_summary(console, part, evidence=None if no_evidence else results_root(results_file), code=code)
+        print_summary(console, part, blocks, evidence=None if no_evidence else evidence, code=code)
     for line in matchless:
         say_error(f"{expectations_file}: {line}")
     if unwritten:
         say_error(unwritten)
     sys.exit(code)
+
+
+def _say_while_read(text: str = "") -> None:
+    """Print during a run. Nobody may read any more: the summary meets that again, after the results are written."""
+    with suppress(BrokenPipeError):
+        say(text)
+
+
+def _blocks(console: Console, asked: Asked, evidence: Path | None) -> Blocks:
+    def folder(outcome: TestOutcome) -> str:
+        from conformance.evidence.folder import folder_name  # it brings every adapter
+
+        written = evidence is not None and outcome.verdict in (Verdict.FAIL, Verdict.ERROR)
+        return str(evidence / folder_name(outcome)) if evidence is not None and written else ""
+
+    def on_terminal(line: str) -> None:
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+    return Blocks(
+        on_terminal if console.is_terminal else _say_while_read,
+        load_requirements(),
+        lambda outcome, version: settled(asked, outcome, version),
+        folder,
+    )
 
 
 def _written(results_file: Path, part: Part) -> str:

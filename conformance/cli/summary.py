@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.cli.base import say
+from conformance.cli.blocks import Blocks
 from conformance.cli.declining import print_proposals
-from conformance.history.printable import one_line
-from conformance.history.trace import example_heading
+from conformance.history.printable import cut, one_line
+from conformance.report.causes import EXPLAINED, Cause, causes_of
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import PROFILES
@@ -39,19 +41,30 @@ _COLOURS: Final = {
     Verdict.UNTESTED: "dim",
 }
 _SLOWEST: Final = 3  # tests to name
-_EXPLAINED: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
+_EACH: Final = 40  # requirements, of which each has a line
+_NARROW, _WIDE = 80, 140  # columns: the fewest, and those in a pipe
+_MORE: Final = 12  # causes of which the number of failures is said
+_FACTS: Final = 5
+LEFT_OUT: Final = "not applicable: "  # harness.skips has the same, and brings pytest
+_REASON: Final = 300  # characters of why a capability is missing
+_CHOSEN: Final = 3  # requirements that a command names
 
 
-def print_summary(console: Console, part: Part, *, code: int, evidence: Path | None = None) -> None:
-    """Everything, the conclusion last. ``evidence`` is what paths of evidence are relative to, None for none."""
+def print_summary(console: Console, part: Part, blocks: Blocks, *, code: int, evidence: Path | None = None) -> None:
+    """Everything, the conclusion last. ``evidence`` is the directory of the evidence folders, None for none.
+
+    ``blocks`` has printed the failures that it heard of; others are printed first.
+    """
     results, run = part.results(), part.run
-    _print_table(console, results, load_requirements(), _passes(part))
+    failed = _decisive(results)
+    for one in failed:
+        blocks.show(one)
+    _print_verdicts(console, results, load_requirements(), part, blocks)
     _print_capabilities(console, part)
-    for outcome in _decisive(results):
-        _print_outcome(outcome, run, evidence)
-    print_proposals(part)
     for note in _notes(part, results):
         say(f"note: {one_line(note)}")
+    _print_failures(failed, run, blocks, evidence)
+    print_proposals(part)
     counts: Counter[Verdict] = Counter()
     for of_level in totals({one.requirement: one.verdict for one in results}, load_requirements()).values():
         counts.update(of_level)
@@ -86,25 +99,49 @@ def _concluded(code: int, counts: Mapping[Verdict, int], run: Run) -> str:
     return CONCLUSIONS[code]
 
 
-def _print_table(
+def _print_verdicts(
     console: Console,
     results: Sequence[RequirementResult],
     requirements: Mapping[str, Requirement],
-    passes: Mapping[str, str],
+    part: Part,
+    blocks: Blocks,
 ) -> None:
-    if not console.is_terminal:
-        # In a pipe there is no width to fit in: one line a requirement, for grep and diff.
-        for result in results:
-            sentence = requirements[result.requirement].sentence
-            said = passes.get(result.requirement, "") if result.verdict is Verdict.PASS else ""
-            say(f"{result.verdict.value:15} {result.requirement:32} {sentence}{said}")
+    """A line for each requirement; of more than a screen of them, their ids by verdict."""
+    if len(results) > _EACH:
+        _print_ids(results, part, blocks, max(console.width, _NARROW) if console.is_terminal else _WIDE)
         return
+    passes = _passes(part)
     table = Table(box=None, pad_edge=False, show_header=False)
     for result in results:
-        verdict = Text(result.verdict.value, style=_COLOURS[result.verdict])
-        said = passes.get(result.requirement, "") if result.verdict is Verdict.PASS else ""
-        table.add_row(verdict, Text(result.requirement), Text(requirements[result.requirement].sentence + said))
-    console.print(table)
+        sentence = requirements[result.requirement].sentence
+        sentence += passes.get(result.requirement, "") if result.verdict is Verdict.PASS else ""
+        if console.is_terminal:
+            verdict = Text(result.verdict.value, style=_COLOURS[result.verdict])
+            table.add_row(verdict, Text(result.requirement), Text(sentence))
+        else:  # in a pipe there is no width to fit in: one line a requirement, for grep and diff
+            say(f"{result.verdict.value:15} {result.requirement:32} {sentence}")
+    if console.is_terminal:
+        console.print(table)
+
+
+def _print_ids(results: Sequence[RequirementResult], part: Part, blocks: Blocks, width: int) -> None:
+    """The ids by verdict: a failure with the numbers of its blocks, a PASS of some tests with their number."""
+    shares = part.shares()
+    for verdict in Verdict:
+        words = []
+        for result in (one for one in results if one.verdict is verdict):
+            share = shares.get(result.requirement)
+            numbers = sorted({blocks.number(one) for one in result.outcomes}) if verdict in EXPLAINED else []
+            partial = share if verdict is Verdict.PASS and share and share.ran < share.tests else None
+            after = f"[{','.join(map(str, numbers))}]" if numbers else ""
+            after = f"({partial.ran}/{partial.tests})" if partial else after
+            words.append(result.requirement + after)
+        if words:
+            about = " (passed/tests, where a profile leaves out tests)" if any("(" in one for one in words) else ""
+            about = " [number of the block]" if verdict in EXPLAINED else about
+            say(f"{verdict.value} {len(words)}{about}:")
+            for line in textwrap.wrap(" ".join(words), width, break_on_hyphens=False, break_long_words=False):
+                say(f"  {line}")
 
 
 def _print_capabilities(console: Console, part: Part) -> None:
@@ -113,7 +150,8 @@ def _print_capabilities(console: Console, part: Part) -> None:
         return
     table = Table("capability", "declared", "probed", "effective", "reason", box=None, pad_edge=False)
     for one in rows:
-        said = (one.name, one.declared, one.probed, one.effective, one.reason)
+        first = cut(one.reason.partition("\n")[0], _REASON)  # the evidence has a traceback
+        said = (one.name, one.declared, one.probed, one.effective, first)
         table.add_row(*(Text(one_line(text)) for text in said))
     if console.is_terminal:
         console.print(table)
@@ -124,12 +162,17 @@ def _print_capabilities(console: Console, part: Part) -> None:
 
 
 def _notes(part: Part, results: Sequence[RequirementResult]) -> list[str]:
+    """Each reason once: none that another note or a capability of the host has."""
     quiet = {Verdict.FAIL, Verdict.ERROR, Verdict.XPASS}
     reasons = {one.reason for result in results for one in result.outcomes if one.verdict not in quiet}
     said = Counter(line for outcome in part.outcomes for line in outcome.kernel)
     kernel = {f"the kernel logged {count} times: {line}" for line, count in said.items()}
     facts = {f"observed: {fact}" for outcome in part.outcomes for fact in outcome.facts}
-    return sorted({*part.run.notes, *reasons, *kernel, *facts, _without_tests(part)} - {""})
+    if len(facts) > _FACTS:
+        facts = {f"observed: {len(facts)} choices that the requirements leave open; they are in the result file"}
+    notes = {*part.run.notes, *reasons, *kernel, *facts, _without_tests(part)} - {""}
+    known = {*part.run.notes, *part.run.lacking.values()}
+    return sorted(one for one in notes if one.removeprefix(LEFT_OUT) not in known or one in known)
 
 
 def _without_tests(part: Part) -> str:
@@ -152,24 +195,39 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
     """The outcomes to explain, each once however many requirements it decided."""
     found: dict[str, TestOutcome] = {}
     for result in results:
-        if result.verdict in _EXPLAINED:
+        if result.verdict in EXPLAINED:
             found |= {outcome.test: outcome for outcome in result.outcomes}
     return list(found.values())
 
 
-def _print_outcome(outcome: TestOutcome, run: Run, evidence: Path | None) -> None:
-    say(f"\n{outcome.verdict.value} {', '.join(outcome.requirements)}  ({outcome.test})")
-    say("  " + outcome.reason.replace("\n", "\n  "))
-    if outcome.steps:
-        say(f"  {example_heading(minimal=run.shrinks)}")
-        for number, step in enumerate(outcome.steps, 1):
-            say(f"  {number:4}. {step}")
-    if outcome.evidence and evidence is not None:
-        folder = evidence / outcome.evidence
-        script = folder / "repro.sh"
-        say(f"  evidence: {script if script.exists() else folder / 'failure.md'}")
-    chosen = " ".join(f"--requirement {one}" for one in outcome.requirements)
-    limits = f"--seed {run.seed} --examples {run.examples}"
-    where = f" --backing {outcome.backing}" if outcome.backing not in ("", "host") else ""
+def _script(cause: Cause, evidence: Path) -> Path | None:
+    """The first reproducer that shows a failure of this cause."""
+    folders = [evidence / Path(one.evidence).name for one in cause.outcomes if one.evidence]
+    return next((folder / "repro.sh" for folder in folders if (folder / "repro.sh").exists()), None)
+
+
+def _print_failures(failed: Sequence[TestOutcome], run: Run, blocks: Blocks, evidence: Path | None) -> None:
+    """How many failures are like the one in a block, where the evidence is, and how to repeat one."""
+    if not failed:
+        return
+    causes = sorted(causes_of(failed), key=lambda one: -len(one.outcomes))
+    for cause in causes[:_MORE]:
+        others = len(cause.outcomes) - 1
+        several = f", {len(cause.requirements)} requirements" if len(cause.requirements) > 1 else ""
+        said = [f"{others} more like this{several}: {one_line(cause.words)}"] if others else []
+        script = _script(cause, evidence) if evidence is not None else None
+        said += [f"reproducer: {one_line(str(script))}"] if script else []
+        if said:
+            say(f"[{blocks.number(cause.outcomes[0])}] {'; '.join(said)}")
+    few = sum(len(cause.outcomes) > 1 for cause in causes[_MORE:])
+    if few:
+        say(f"{few} other causes have more than one failure; 'report --html' lists them")
+    if evidence is not None and any(one.evidence for one in failed):
+        say(f"evidence: {one_line(str(evidence))}, a folder for each failure, with failure.md and repro.sh")
+    ids = list(dict.fromkeys(one for outcome in failed for one in outcome.requirements))
+    chosen = " ".join(f"--requirement {one}" for one in ids) if len(ids) <= _CHOSEN else "--requirement ID"
+    backings = {one.backing for one in failed} - {"", "host"}
+    where = f" --backing {backings.pop()}" if len(backings) == 1 else ""
     profile = "" if run.profile == "standard" else f" --profile {run.profile}"
-    say(f"  again: overlay-conformance run {shlex.quote(run.connection)} {chosen} {limits}{profile}{where}\n")
+    limits = f"--seed {run.seed} --examples {run.examples}"
+    say(f"again: overlay-conformance run {shlex.quote(run.connection)} {chosen} {limits}{profile}{where}")

@@ -37,7 +37,7 @@ from conformance.operations.shell import NoScript
 from conformance.operations.trees import Node, Snapshot
 from conformance.spec import Requirement
 from conformance.spec.references import in_markdown
-from conformance.spec.verdicts import TestOutcome
+from conformance.spec.verdicts import TestOutcome, Verdict
 
 _LIMIT: Final = 300  # seconds for a script
 _TAIL: Final = 200  # lines of the kernel's log
@@ -66,7 +66,7 @@ class About:
     version: str
     suite: str
     kernel: str
-    seed: int
+    seed: int | str | None  # None where pytest chose it
     examples: int
     profile: str
     shrinks: bool = True
@@ -138,6 +138,26 @@ def write_kernel_folder(
     ]
     lines += ["", *fenced(outcome.reason), "", "`kernel.log` is the kernel log."]
     (folder / "failure.md").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_plain_folder(
+    directory: Path, outcome: TestOutcome, requirements: Mapping[str, Requirement], about: About
+) -> Path:
+    """Write the folder of an error of the harness, or of a failure that cannot be replayed: all its words."""
+    folder = directory / folder_name(outcome)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
+    (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
+    known = [requirements[one] for one in outcome.requirements if one in requirements]
+    lines = [f"# {', '.join(outcome.requirements)}", "", *(f"**{one.level}**: {one.sentence}" for one in known), ""]
+    if outcome.verdict is Verdict.ERROR:
+        lines += ["The harness failed in this test, which says nothing about the driver. Please report it.", ""]
+    lines += [*fenced(outcome.reason), ""]
+    if outcome.steps:
+        steps = "\n".join(f"{number:3}. {words}" for number, words in enumerate(outcome.steps, 1))
+        lines += ["Steps:", "", *fenced(steps), ""]
+    (folder / "failure.md").write_text("\n".join(lines))
     return folder
 
 

@@ -21,8 +21,11 @@ from conformance.spec.naming import suggestion
 from conformance.spec.profiles import EXAMPLES
 from conformance.spec.values import from_plain
 
-# Options of pytest, pytest-html, pytest-reportlog and pytest-json-report that name a file or a directory.
-_REPORTS: Final = ("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file")
+# Options that name a path: of pytest, of its plugins for HTML, report logs and JSON, and of the suite.
+_REPORTS: Final = (
+    *("xmlpath", "basetemp", "log_file", "htmlpath", "report_log", "json_report_file"),
+    "conformance_evidence",
+)
 
 
 def prepared(config: pytest.Config, stack: ExitStack) -> Session:

@@ -27,17 +27,16 @@ from conformance.drivers.protocol import (
 from conformance.harness.attribution import of_the_driver
 from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
-from conformance.harness.entries import entry_names
 from conformance.harness.invariants import Found, Invariants
+from conformance.harness.keeping import keep_archives
 from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Session
 from conformance.harness.skips import DECLINED, NOT_APPLICABLE, not_applicable
 from conformance.harness.store import RecordedStore
 from conformance.harness.timing import Stopwatch, Tries
-from conformance.history.calls import Diff
 from conformance.history.findings import Accepted, StillMounted
-from conformance.history.steps import Beyond, Called, History, Opened, Waited
+from conformance.history.steps import Beyond, History, Opened, Waited
 from conformance.lab import namespace
 from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
@@ -226,7 +225,7 @@ class BackingBench:
                 with of_the_driver(directory):
                     yield workbench
             except BaseException:
-                self._keep_names()
+                keep_archives(self.history)
                 self.history.stop()
                 # What was started to reach the driver has to end, whatever became of the test.
                 with suppress(DriverRefused, DriverFailed):
@@ -274,21 +273,6 @@ class BackingBench:
         invariants.stop()
         self.history.add(Beyond("a second driver opened the home concurrently"))
         return self._fixtures.source.open(request)
-
-    def _keep_names(self) -> None:
-        """Record the names in the last diff while its file exists."""
-        steps = self.history.steps
-        for number in reversed(range(len(steps))):
-            step = steps[number]
-            if (
-                isinstance(step, Called)
-                and isinstance(step.call, Diff)
-                and step.answer is None
-                and step.refused is None
-            ):
-                with suppress(Exception):  # what cannot be read has no names
-                    steps[number] = replace(step, answer=entry_names(self.history.file_of(step.call.archive)))
-                return
 
     def _opened(self, request: OpenRequest, directory: Path) -> DriverUnderTest:
         step = Opened(

@@ -34,12 +34,16 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A call of a driver; ``refused`` is the driver's complaint, ``answer`` what it gave, where that is short."""
+    """A call of a driver; ``refused`` is the driver's complaint, ``answer`` what it gave, where that is short.
+
+    ``listing`` has the entries of the archive that a diff wrote, a line each, where the example failed.
+    """
 
     store: str
     call: Call
     refused: str | None = None
     answer: Any = None
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ def _lines(step: Step) -> Iterator[str]:
             yield from _opened(step)
         case Called():
             yield describe(step.call) + _outcome(step)
+            yield from (f"  {words}" for words in step.listing)
         case Did():
             yield f"  {ops.describe(step.operation)}" + (f"  -> {step.error}" if step.error else "")
         case Archived():

@@ -156,7 +156,11 @@ def _enter_user_namespace() -> None:
 
 
 def mount_tmpfs(target: Path) -> None:
-    """Mount a tmpfs, for scratch where no other filesystem can be an upper."""
+    """Mount a tmpfs, for scratch where no other filesystem can be an upper; raises OSError.
+
+    The error of mount(2) names no path. If the target is missing, that of stat(2) says which.
+    """
+    target.stat()
     libc.mount("tmpfs", target, "tmpfs", data="mode=0700")
 
 

@@ -14,6 +14,7 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 
 _BAD: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
 _STEPS: Final = 40
+_NOT_SELECTED: Final = "-"
 
 
 def markdown(matrix: Matrix) -> str:
@@ -56,7 +57,7 @@ def _differences(matrix: Matrix) -> Iterator[str]:
     rows = []
     for requirement in matrix.requirements:
         found = [_verdict(matrix.cells.get((requirement.id, column))) for column in matrix.columns]
-        if len(set(found)) > 1:
+        if len(set(found) - {_NOT_SELECTED}) > 1:  # what nobody asked for differs from nothing
             rows.append(f"| {requirement.id} | {' | '.join(found)} |")
     yield "## Differences between columns"
     yield ""
@@ -71,7 +72,7 @@ def _differences(matrix: Matrix) -> Iterator[str]:
 
 
 def _verdict(cell: Cell | None) -> str:
-    return cell.verdict.value if cell else "-"
+    return cell.verdict.value if cell else _NOT_SELECTED
 
 
 def _failures(matrix: Matrix) -> Iterator[str]:

@@ -17,11 +17,14 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
-from conformance.history.printable import printable
+from conformance.history.printable import cut, printable
+from conformance.report.brief import expected_and_actual
+from conformance.report.causes import EXPLAINED, cause_of
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
 from conformance.selftest.alarms import Verdicts, summed_up
+from conformance.spec import LEVELS, Requirement
 from conformance.spec.references import in_words
 from conformance.spec.verdicts import TestOutcome, Verdict, totals
 
@@ -30,6 +33,9 @@ _PLACE: Final = re.compile(r"\{\{(title|policy|data)\}\}")
 _INLINE: Final = re.compile(r"<(script|style)>(.*?)</\1>", re.S)
 _VERDICTS: Final = {verdict: number for number, verdict in enumerate(Verdict)}
 _MARKUP: Final = {ord(one): f"\\u{ord(one):04x}" for one in "<>&"}
+ERRORS: Final = "ERROR"  # instead of a level
+_SEVERITY: Final = (*LEVELS, ERRORS)
+_BRIEF: Final = 300  # characters
 _OF_RUN: Final = (
     *("driver", "version", "connection", "kernel", "machine", "lane", "profile", "examples", "seed"),
     *("suite", "specification", "started", "seconds", "backings", "notes", "declined", "lacking", "failure"),
@@ -129,13 +135,14 @@ def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
     return {
         "verdicts": [verdict.value for verdict in Verdict],
         "requirements": [
-            _plain([one.id, one.family, one.level, one.sentence, in_words(one.source)])
+            _plain([one.id, one.family, one.level, one.sentence, in_words(one.source), _links(one)])
             for one in matrix.requirements
         ],
         "columns": [_plain(asdict(column)) for column in matrix.columns],
         "runs": [_run(run) for run in matrix.runs],
         "rows": rows,
         "totals": _totals(matrix),
+        "causes": _causes(matrix),
         "outcomes": list(tables.outcomes.numbers),
         "lists": list(tables.lists.numbers),
         "texts": list(tables.texts.numbers),
@@ -146,6 +153,55 @@ def _totals(matrix: Matrix) -> dict[str, dict[str, int]]:
     """The counts of the head: each requirement once, as in the statement and on the terminal."""
     found = totals(matrix.verdicts(matrix.columns), {one.id: one for one in matrix.requirements})
     return {level: {one.value: count for one, count in counts.items()} for level, counts in found.items()}
+
+
+def _links(requirement: Requirement) -> list[list[str]]:
+    """The sources that have an address, with it: no other scheme, and none that the page would complete."""
+    return [[one.target, one.address] for one in requirement.source if one.address.startswith("https://")]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known of a cause so far: the requirements and columns by number, and its tests."""
+
+    first: tuple[int, int]
+    outcome: TestOutcome
+    level: str
+    rows: list[int] = field(default_factory=list)
+    columns: set[int] = field(default_factory=set)
+    tests: set[tuple[str, str, int]] = field(default_factory=set)
+
+
+def _causes(matrix: Matrix) -> list[dict[str, Any]]:
+    """The causes of what failed, the severe and frequent ones first; errors of the harness are the last."""
+    found: dict[str, _Found] = {}
+    for row, requirement in enumerate(matrix.requirements):
+        for number, column in enumerate(matrix.columns):
+            cell = matrix.cells.get((requirement.id, column))
+            for outcome in cell.outcomes if cell and cell.verdict in EXPLAINED else ():
+                level = ERRORS if outcome.verdict is Verdict.ERROR else requirement.level
+                one = found.setdefault(cause_of(outcome), _Found((row, number), outcome, level))
+                one.level = min(one.level, level, key=_SEVERITY.index)
+                one.rows += [row] if row not in one.rows[-1:] else []
+                one.columns.add(number)
+                one.tests.add((outcome.test, outcome.backing, number))
+    ordered = sorted(found.items(), key=lambda item: (_SEVERITY.index(item[1].level), -len(item[1].tests)))
+    return [_cause(words, one) for words, one in ordered]
+
+
+def _cause(words: str, found: _Found) -> dict[str, Any]:
+    expected, actual = expected_and_actual(found.outcome)
+    said = {
+        "words": words,
+        "level": found.level,
+        "first": list(found.first),
+        "rows": found.rows,
+        "columns": len(found.columns),
+        "count": len(found.tests),
+        "expected": cut(expected, _BRIEF),
+        "actual": cut(actual, _BRIEF),
+    }
+    return {name: _plain(value) for name, value in said.items()}
 
 
 def _kills(report: KillReport | None) -> dict[str, Any] | None:

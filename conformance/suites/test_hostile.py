@@ -28,6 +28,8 @@ from conformance.suites.changes import changes_of, says
 SECRET = b"the host's own words"
 _SIZE_FIELD = 124  # offset in a header (tar(5))
 _CHECKSUM_FIELD = 148
+Seen = tuple[int, int, int, int, bytes]
+_SEEN = ("mode", "uid", "gid", "number of links", "content")
 
 
 class Outside:
@@ -44,7 +46,7 @@ class Outside:
         self._before = self._look()
         self._store = store
 
-    def _look(self) -> dict[str, tuple[int, int, int, int, bytes]]:
+    def _look(self) -> dict[str, Seen]:
         found = {}
         for path in (self.path, *sorted(self.path.rglob("*")), Path("/etc/passwd"), Path("/etc"), Path("/")):
             status = path.lstat()
@@ -54,10 +56,31 @@ class Outside:
         return found
 
     def check(self) -> None:
-        """It is as it was; raises Deviation."""
+        """It is as it was; raises Deviation that says which path changed, and how."""
         after = self._look()
-        changed = {path for path in self._before.keys() | after.keys() if self._before.get(path) != after.get(path)}
+        changed = [
+            f"{path}: {how}"
+            for path in sorted(self._before.keys() | after.keys())
+            if (how := _changed(self._before.get(path), after.get(path)))
+        ]
         nothing("changed paths of the host, outside of the layer", changed, OutsideChanged("outside"))
+
+
+def _changed(before: Seen | None, after: Seen | None) -> str:
+    """How a path of the host changed, "" if it did not."""
+    if before == after:
+        return ""
+    if before is None or after is None:
+        return "it was created" if before is None else "it was removed"
+    return ", ".join(
+        f"{what} {_shown(what, was)} became {_shown(what, now)}"
+        for what, was, now in zip(_SEEN, before, after, strict=True)
+        if was != now
+    )
+
+
+def _shown(what: str, value: object) -> str:
+    return stat.filemode(value) if what == "mode" and isinstance(value, int) else repr(value)[:60]
 
 
 @contextmanager

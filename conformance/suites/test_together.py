@@ -243,7 +243,7 @@ def test_who_has_read_a_layer_keeps_nobody_from_removing_it(bench: Bench) -> Non
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a")], [ops.CreateFile(b"new", b"", 0o644)]])
         store.diff("layer-2", "layer-0")
-        store.note("another process opens the home and removes layer-2, while the first is there")
+        store.beyond("another process opens the home and removes layer-2, while the first is there")
         status = os.waitstatus_to_exitcode(os.waitpid(in_child(lambda: removed(store, "layer-2")), 0)[1])
         equal("exit status of the process (1: it was refused the removal, 2: another failure)", status, 0)
         store.denies("layer-2")

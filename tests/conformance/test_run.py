@@ -389,6 +389,7 @@ def test_it_is_a_pytest_plugin(scratch: Path) -> None:
     assert "--driver=python:refdriver:Driver" in without.stdout + without.stderr
     assert len((without.stdout + without.stderr).strip().splitlines()) == 1
     assert not list(scratch.iterdir())  # neither did the run before leave anything
+    assert "warning" not in without.stdout
 
 
 def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:

@@ -141,6 +141,11 @@ class Samples:
         verdicts = {(name, "ext4"): Verdict.FAIL for name in (self.must[1], self.should[0])}
         return matrix_of([part_of(run, verdicts)], self.requirements)
 
+    def well(self, *drivers: str, **changes: Any) -> Matrix:
+        """Drivers of which nothing failed, alpha if none is named."""
+        runs = [run_of(one, "6.1", ("ext4",), tuple(self.requirements), **changes) for one in drivers or ("alpha",)]
+        return matrix_of([part_of(run, {}) for run in runs], self.requirements)
+
     def three(self) -> Matrix:
         """Two drivers: alpha on ext4 and xfs, and beta, which has every verdict and was not asked for must[9].
 

@@ -22,6 +22,8 @@ from making import RUN
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from conformance.cli.base import say
+from conformance.cli.blocks import Blocks
 from conformance.cli.summary import print_summary
 from conformance.evidence.folder import About, write_folder, write_kernel_folder
 from conformance.history.case import Case
@@ -223,13 +225,21 @@ def check_results(text: str) -> None:
     assert all(line.isascii() and line.isprintable() for line in lines)
 
 
+def blocks_for(console: Console) -> Blocks:
+    def on_terminal(line: str) -> None:
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+    where = on_terminal if console.is_terminal else say
+    return Blocks(where, KNOWN, lambda outcome, _: outcome, lambda outcome: outcome.evidence)
+
+
 def printed(text: str, *, terminal: bool) -> str:
     out = io.StringIO()
     console = Console(
         file=out, force_terminal=terminal, width=300, highlight=False, color_system=None, legacy_windows=False
     )
     with redirect_stdout(out):
-        print_summary(console, run_of(text), code=2, evidence=Path())
+        print_summary(console, run_of(text), blocks_for(console), code=2, evidence=Path())
     return out.getvalue()
 
 

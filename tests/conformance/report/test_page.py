@@ -94,6 +94,8 @@ def test_a_verdict_is_a_button_that_says_it_without_colour(window: Window, sampl
 
 def test_the_head_says_what_was_run_and_what_verdicts_mean(window: Window) -> None:
     window.open("three")
+    assert window.js("return $$('details[open]').length") == 0
+    window.js("for (const one of $$('details')) one.open = true")
     said = window.find("#runs .run").text
     for part in (
         "alpha 1.0",
@@ -231,7 +233,7 @@ def test_a_cell_opens_its_evidence_and_escape_closes_it(window: Window, samples:
     assert window.js("return $$('dialog .steps li').map((one) => one.textContent)") == ["make it", "break it"]
     assert window.find("dialog .reason").text == f"{asked.id}:\n  is not so"
     assert window.js("return document.querySelector('dialog .script').textContent") == samples.script
-    link = window.js("return document.querySelector('dialog a').getAttribute('href')")
+    link = window.js("return document.querySelector('dialog a:not(.source)').getAttribute('href')")
     assert link == f"./failures/alpha/xfs%20%231/{asked.id}"
     window.press(ESCAPE)
     window.until("!document.querySelector('dialog').open && location.hash === ''")
@@ -241,7 +243,7 @@ def test_a_cell_opens_its_evidence_and_escape_closes_it(window: Window, samples:
 def test_a_cell_without_evidence_has_no_link(window: Window, samples: Samples) -> None:
     window.open("three", f"#cell={samples.must[12]}.1")
     assert window.find("dialog h2").text.startswith(samples.must[12])
-    assert window.js("return $$('dialog a, dialog .script').length") == 0
+    assert window.js("return $$('dialog a:not(.source), dialog .script').length") == 0
 
 
 def test_cells_are_reached_with_the_keyboard(window: Window, samples: Samples) -> None:
@@ -256,9 +258,74 @@ def test_cells_are_reached_with_the_keyboard(window: Window, samples: Samples) -
 
 def test_the_script_can_be_copied(window: Window, samples: Samples) -> None:
     window.open("one", f"#cell={samples.must[1]}.1")
-    window.find("dialog .plain").click()
+    window.find("dialog .copy:has(+ .script) .plain").click()
     # Where the browser does not let a file write to the clipboard, it is selected for the keyboard.
-    window.until("/copied|selected/.test(document.querySelector('dialog [role=status]').textContent)")
+    said = "/copied|selected/.test(document.querySelector('dialog .copy:has(+ .script) [role=status]').textContent)"
+    window.until(said)
+
+
+def test_the_command_that_runs_a_requirement_again_can_be_copied(window: Window, samples: Samples) -> None:
+    window.open("three", f"#cell={samples.must[0]}.2")
+    assert window.find("dialog .command").text == (
+        f"overlay-conformance run python:alpha:Driver --requirement {samples.must[0]} --seed 7 --examples 60"
+        " --backing xfs"
+    )
+    window.find("dialog .copy:has(+ .command) .plain").click()
+    window.until("/copied|selected/.test(document.querySelector('dialog .copy [role=status]').textContent)")
+
+
+def test_the_evidence_links_the_sources_of_its_requirement(window: Window, samples: Samples) -> None:
+    asked = next(one for one in samples.requirements.values() if one.source[0].address.startswith("https://"))
+    window.open("one", f"#cell={asked.id}.1")
+    wanted = [one.address for one in asked.source if one.address.startswith("https://")]
+    assert window.js("return $$('dialog a.source').map((one) => one.getAttribute('href'))") == wanted
+
+
+def test_what_failed_comes_first_by_severity_and_opens_its_evidence(window: Window, samples: Samples) -> None:
+    window.open("three")
+    titles = window.js("return $$('#causes h3').map((one) => one.textContent)")
+    assert titles == ["MUST (3)", "SHOULD (1)", "Errors of the harness (1)"]
+    places = window.js(
+        "return ['#causes', '#about', '#matrix'].map((one) => document.querySelector(one).offsetTop)"
+    )
+    assert places == sorted(places)
+    assert places[2] < 900, "the matrix begins on the first screen"
+    first = window.js("return document.querySelector('#causes li').innerText")
+    assert samples.must[0] in first
+    assert "1 failure in 1 column" in first
+    assert "3 failures in 3 columns" in window.js(
+        "return document.querySelector('#causes h3 + ol + h3 + ol').innerText"
+    )
+    window.find("#causes .cause").click()
+    assert window.find("dialog h2").text.startswith(samples.must[0])
+    window.press(ESCAPE)
+    window.until("!document.querySelector('dialog').open")
+    assert window.js("return document.activeElement.className") == "cause"
+    window.press(ENTER)
+    window.until("document.querySelector('dialog').open")
+    assert window.js("return location.hash").startswith(f"#cell={samples.must[0]}.")
+
+
+def test_a_page_without_failures_has_no_causes(window: Window, samples: Samples) -> None:
+    (window.folder / "well.html").write_text(page(samples.well(), {}), encoding="ascii")
+    window.open("well")
+    assert not window.find("#causes").is_displayed()
+
+
+def test_a_lack_of_the_host_is_said_once(window: Window, samples: Samples) -> None:
+    lacks = {"selinux": "no SELinux in this kernel", "reset": "this needs a machine"}
+    matrix = samples.well("alpha", "beta", lacking=lacks, notes=(lacks["selinux"], "own"))
+    (window.folder / "lacks.html").write_text(page(matrix, {}), encoding="ascii")
+    window.open("lacks")
+    window.js("for (const one of $$('details')) one.open = true")
+    said = window.find("#runs").text
+    assert [said.count(one) for one in (*lacks.values(), "own")] == [1, 1, 2]
+
+
+def test_paper_shows_what_is_closed_on_a_screen(window: Window) -> None:
+    window.open("three")
+    window.js("dispatchEvent(new Event('beforeprint'))")
+    assert window.js("return $$('#about[open], #counts[open]').length") == 2
 
 
 def test_hostile_texts_come_out_as_text(window: Window, samples: Samples) -> None:
@@ -278,7 +345,9 @@ def test_hostile_texts_come_out_as_text(window: Window, samples: Samples) -> Non
             encoded = as_they_are.get(where, printable(text, lines=True)).encode("utf-16-le", "surrogatepass")
             units = [int.from_bytes(encoded[at : at + 2], "little") for at in range(0, len(encoded), 2)]
             assert window.js(shown, where) == units
-        assert window.js("return document.querySelector('dialog a').href").startswith(window.folder.as_uri())
+        assert window.js("return document.querySelector('dialog a:not(.source)').href").startswith(
+            window.folder.as_uri()
+        )
         assert window.js("return $$('img, b, script').length") == 2
         assert window.js("return document.title").startswith("</script><img")
         assert window.log("browser") == []

@@ -197,3 +197,37 @@ def test_the_command_merges_and_refuses(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "name each file once" in done.output
     assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_what_nobody_asked_for_is_no_difference() -> None:
+    runs = [replace(WHOLE, kernel=one) for one in ("6.1", "6.2")]
+    runs[1] = replace(runs[1], selected=(CORE[0],))
+    parts = [
+        Part(run, tuple(TestOutcome(f"test_{one}", (one,), Verdict.PASS, backing="host") for one in run.selected))
+        for run in runs
+    ]
+    differ = markdown(matrix_of(parts, KNOWN)).partition("## Differences between columns")[2].partition("##")[0]
+    assert "None: every requirement has one verdict everywhere." in differ
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (["--junit", "no-such/j.xml"], "is not a directory"),
+        (["--junit", "page.html"], "named for two reports"),
+        (["--junit", "r.jsonl"], "is read, too"),
+        (["--export-pytest", "test_it.py"], "evidence folders"),
+    ],
+)
+def test_nothing_is_written_if_one_output_cannot_be(
+    second: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failure = TestOutcome("test_x", (CORE[0],), Verdict.FAIL, "wrong", backing="host", evidence="gone")
+    records.write(Path("r.jsonl"), [Part(WHOLE, (failure,))])
+    before = Path("r.jsonl").read_bytes()
+    done = CliRunner().invoke(main, ["report", "r.jsonl", "--html", "page.html", *second])
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+    assert Path("r.jsonl").read_bytes() == before
