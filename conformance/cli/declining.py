@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from conformance.cli.base import say
 from conformance.drivers.connection import DECLINE, BadConnection, format_connection, parse
-from conformance.history.printable import counted
 from conformance.report.declining import REASON, Proposal, proposals
 from conformance.report.records import Part
 from conformance.spec import load_capabilities, load_requirements
+from conformance.spec.naming import counted
 
 _MOST = 8  # capabilities that are printed
 

@@ -99,10 +99,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """Who the driver is, and what it declines: a capability's name and the reason why it lacks it.
-
-    ``absent`` has capabilities that it does not decline and cannot have, and how that was seen.
-    """
+    """Who the driver is, what it declines, and what else it lacks (``absent``): capabilities with reasons."""
 
     name: str
     version: str

@@ -41,13 +41,14 @@ from conformance.harness.skips import UNTESTED
 from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
 from conformance.history.case import decoded_draws
-from conformance.history.printable import counted, cut, printable
+from conformance.history.printable import cut, printable
 from conformance.history.steps import History
 from conformance.history.trace import trace
 from conformance.lab import readonly
 from conformance.lab.kernellog import KernelLog
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.health import is_beyond_trust
+from conformance.spec.naming import counted
 from conformance.spec.values import as_plain, from_plain
 from conformance.spec.verdicts import (
     RequirementResult,

@@ -45,11 +45,6 @@ def cut(text: str, limit: int = LIMIT) -> str:
     return f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as "1 failure" and "2 failures"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def one_line(text: str) -> str:
     """A text as one printable line: line feeds become spaces."""
     return printable(text.replace("\n", " "))

@@ -1,4 +1,4 @@
-"""Names that a person types: families as slugs, and what was meant by a name that does not exist."""
+"""Names that a person types or reads: families as slugs, what was meant by an unknown name, numbers with a noun."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def slug(family: str) -> str:
 def family_named(word: str, known: Iterable[str]) -> str | None:
     """The family of this name or slug, in any case; None if there is none."""
     return next((one for one in known if slug(one) == slug(word.lower())), None)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 failure" and "2 failures"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
