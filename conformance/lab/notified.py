@@ -8,6 +8,7 @@ preloaded. A traced process would be slower, and could not be traced again.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import os
@@ -34,6 +35,8 @@ _RET_USER_NOTIF: Final = 0x7FC00000
 _CONTINUE: Final = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _RECEIVE: Final = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV, struct seccomp_notif of 80 bytes
 _SEND: Final = 0xC0182101  # SECCOMP_IOCTL_NOTIF_SEND, struct seccomp_notif_resp of 24 bytes
+_SET_FLAGS: Final = 0x40082104  # SECCOMP_IOCTL_NOTIF_SET_FLAGS (Linux 6.6)
+_SYNC_WAKE_UP: Final = 1  # the two processes take turns, and need one processor
 # Of each architecture: its number in audit.h, and that of seccomp(2).
 _ARCHITECTURES: Final = {"x86_64": (0xC000003E, 317), "aarch64": (0xC00000B7, 277)}
 
@@ -125,6 +128,8 @@ def _answer(listener: int, asked: Asked, child: int) -> int | None:
     Before Linux 6.11 a process keeps its filter until it is waited for, so the child is, as soon as it ends.
     """
     status = None
+    with contextlib.suppress(OSError):  # older kernels wake the other process as any other
+        fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(listener, select.POLLIN)
