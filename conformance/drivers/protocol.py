@@ -29,8 +29,8 @@ class DriverFailed(Exception):
     Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
     stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
-    that it took the whole limit of a call, so that nobody tries it again for a smaller example. ``alone`` says that
-    the process that died served this call and no other.
+    that it took the whole limit of a call, so that nobody tries it again for a smaller example; ``alone``, that the
+    process that died served no other call.
     """
 
     def __init__(self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False) -> None:
@@ -124,8 +124,7 @@ class OpenRequest:
     below it. ``options`` are ``KEY=VALUE`` words of the overlay driver without a prefix (``size=10g``);
     ``id_map`` maps users, and groups too unless there is a ``gid_map``; ``image_stores`` are what other stores call
     theirs. ``umask`` is that of the driver's process while it has the store open, None for the usual one
-    (DriverSource.sets_umask). ``prefix`` are words that stand before the command of the driver's process
-    (DriverSource.attempt).
+    (DriverSource.sets_umask); ``prefix`` stands before the command of that process (DriverSource.attempt).
     ``limit`` holds for opening, and for every call afterwards.
     """
 
@@ -273,8 +272,7 @@ class DriverSource:
     """How to open a driver under test.
 
     ``close`` ends what was started to reach it, such as a daemon. ``attempt`` opens the driver, and closes it,
-    in a process of its own that is started behind a command prefix; a driver that runs elsewhere has none, and
-    takes no OpenRequest.prefix.
+    in a process of its own that is started behind a command prefix; a driver that runs elsewhere takes none.
     ``dialect`` is how a reproducer reaches it; None if there is no way. ``writable`` are directories
     outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
     whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a

@@ -235,10 +235,7 @@ class Bench(Protocol):
         """An empty directory on the backing filesystem, gone afterwards with all that is mounted in it."""
 
     def open_at(self, directory: Path, prefix: Sequence[str] = ()) -> DriverUnderTest:
-        """The driver on a directory of the test's own, which it closes or leaves; raises DriverRefused.
-
-        With a ``prefix``, in a process behind these words; skips the test if it runs in one that is not ours.
-        """
+        """The driver on a directory of the test, behind a command prefix if it takes one; raises DriverRefused."""
 
     def attempt(self, request: OpenRequest, prefix: Sequence[str] = ()) -> Answer:
         """Open the driver in a process of its own; skips the test if it runs in one that is not ours."""
