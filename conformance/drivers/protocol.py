@@ -29,8 +29,7 @@ class DriverFailed(Exception):
     Its process died, it did not answer within the limit of a call, its answer has a wrong type, or an error of its
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
     stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
-    that it took the whole limit of a call, so that nobody tries it again for a smaller example; ``alone``, that the
-    process that died served no other call.
+    that it took the whole limit of a call, so that nobody tries it again; ``alone``, that it died serving no other.
     """
 
     def __init__(self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False) -> None:
