@@ -8,14 +8,15 @@ from typing import Final
 from conformance.harness.events import Event, Opened
 from conformance.history.printable import one_line
 from conformance.report.brief import expected_and_actual, folded
-from conformance.report.causes import EXPLAINED, cause_of
+from conformance.report.causes import EXPLAINED, cause_of, where_it_stood
 from conformance.spec import Requirement
 from conformance.spec.verdicts import TestOutcome
 
 LINES: Final = 12  # of a block, at most
 WIDTH: Final = 160  # of a line in a block
-_WHOLE: Final = 60  # lines of blocks; after these, a block has one line
+_WHOLE: Final = 40  # lines of blocks; after these, a block has one line
 _NAMED: Final = 4  # requirements in the first line of a block
+_WHERE: Final = 3  # lines of where a call stood that was not answered
 
 
 class Blocks:
@@ -83,11 +84,13 @@ def block(
     levels = "/".join(dict.fromkeys(one.level for one in known))
     expected, actual = expected_and_actual(outcome)
     own = cause.startswith(", ".join(outcome.requirements))
-    words = f"expected {expected}, found {actual}" if own and expected else actual if own else cause
+    where = where_it_stood(outcome)
+    words = f"expected {expected}, found {actual}" if own and expected else actual if own or where else cause
     lines = [f"[{number}] {outcome.verdict.value} {named} ({levels}): {words}"]
     lines += [f"    why: {one.sentence}" for one in known[:1]]
     lines += [f"    expected: {expected}"] if expected else []
     lines.append(f"    actual:   {actual}")
+    lines += [f"    {'         ' if index else 'in:      '} {one}" for index, one in enumerate(where[:_WHERE])]
     ending = [f"    evidence: {folder}"] if folder else [f"    test: {outcome.test}"]
     room = LINES - len(lines) - len(ending) - 1
     lines += _steps(folded(outcome.steps), room) + ending

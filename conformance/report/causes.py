@@ -25,6 +25,7 @@ _FIELD: Final = re.compile(
 )
 _ERRNO: Final = re.compile(r"\[Errno \d+\] ([A-Z][\w ,-]*)")
 _FRAME: Final = re.compile(r'^  File "([^"]+)", line \d+, in (\S+)$', re.M)
+_OF_OTHERS: Final = re.compile(r'/conformance/|/lib/python3|site-packages|^<|"<')
 _PATH: Final = re.compile(r"/[^ :;,()'\"`\]]*")
 _KINDS: Final = {
     "-": "file",
@@ -114,11 +115,25 @@ def cause_of(outcome: TestOutcome) -> str:
         return _of_bug(first, rest)
     if "expected a refusal, but the driver" in first or "expected it refused" in first:
         return _accepted(first, outcome)
-    if re.match(r"^the driver's process died|^the driver did not answer|^\w+ answered ", first):
+    if is_unanswered(outcome):
         return _shape(first.partition(": ")[0])
     if re.match(r"^b?['\"]", first):
         return _of_tree([first]) or own
     return next((words for like, words in _LIKE if like.search(first)), own)
+
+
+def is_unanswered(outcome: TestOutcome) -> bool:
+    """Whether a call has no answer, or one of a wrong type; the lines behind the first say where it stood."""
+    return bool(re.match(r"the driver's process died|the driver did not answer|\w+ answered ", outcome.reason))
+
+
+def where_it_stood(outcome: TestOutcome) -> list[str]:
+    """Of a call that is not answered, the frames of the driver; what the kernel knows where there are none."""
+    lines = (
+        [one.strip() for one in outcome.reason.splitlines()[1:] if one.strip()] if is_unanswered(outcome) else []
+    )
+    own = [one for one in lines if one.startswith("File ") and not _OF_OTHERS.search(one)]
+    return own or lines
 
 
 def _of_tree(lines: Iterable[str]) -> str:
@@ -185,11 +200,7 @@ def _verb(call: str) -> str:
 
 def _of_bug(first: str, detail: str) -> str:
     """The class of the exception, and the last function of the driver that it came through."""
-    frames = [
-        (file, function)
-        for file, function in _FRAME.findall(detail)
-        if not re.search(r"/conformance/|/lib/python3|site-packages|^<", file)
-    ]
+    frames = [(file, function) for file, function in _FRAME.findall(detail) if not _OF_OTHERS.search(file)]
     where = f" in {frames[-1][1]} of {frames[-1][0].rpartition('/')[2]}" if frames else ""
     return f"{_PATH.sub('/', one_line(first.partition(' (')[0]))[:100]}{where}"
 
