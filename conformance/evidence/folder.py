@@ -120,14 +120,20 @@ def write_folder(
     return folder
 
 
-def write_kernel_folder(
-    directory: Path, outcome: TestOutcome, requirements: Mapping[str, Requirement], about: About
-) -> Path:
-    """Write the folder of what the kernel had to tell of itself: its log, and where it was; no script shows it."""
+def _begun(directory: Path, outcome: TestOutcome, about: About) -> Path:
+    """A folder with what there is of every failure, and no script."""
     folder = directory / folder_name(outcome)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
     (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
+    return folder
+
+
+def write_kernel_folder(
+    directory: Path, outcome: TestOutcome, requirements: Mapping[str, Requirement], about: About
+) -> Path:
+    """Write the folder of what the kernel had to tell of itself: its log, and where it was; no script shows it."""
+    folder = _begun(directory, outcome, about)
     sentences = [f"**{requirements[one].level}**: {requirements[one].sentence}" for one in outcome.requirements]
     lines = [
         f"# {', '.join(outcome.requirements)}",
@@ -145,10 +151,7 @@ def write_plain_folder(
     directory: Path, outcome: TestOutcome, requirements: Mapping[str, Requirement], about: About
 ) -> Path:
     """Write the folder of an error of the harness, or of a failure that cannot be replayed: all its words."""
-    folder = directory / folder_name(outcome)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "environment.json").write_text(json.dumps(_environment(about, outcome), indent=1) + "\n")
-    (folder / "kernel.log").write_text(printable(_kernel_log(outcome), lines=True))
+    folder = _begun(directory, outcome, about)
     known = [requirements[one] for one in outcome.requirements if one in requirements]
     lines = [f"# {', '.join(outcome.requirements)}", "", *(f"**{one.level}**: {one.sentence}" for one in known), ""]
     if outcome.verdict is Verdict.ERROR:

@@ -14,7 +14,7 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Final, assert_never
 
 from conformance.drivers.performing import perform
 from conformance.drivers.protocol import Change, DriverFailed, DriverRefused, DriverUnderTest
-from conformance.harness.deviation import Deviation
+from conformance.harness.deviation import Deviation, charged_to
 from conformance.history.calls import (
     ApplyDiff,
     Changes,
@@ -55,7 +55,7 @@ _ARCHIVE: Final = "failing.tar"
 _NUMBERS: Final = re.compile(r"[0-9A-Z]{26}|[0-9]+")  # with the names of short links
 _DIGITS: Final = 12  # of a digest
 _MOST_LINES: Final = 3  # of a difference
-CALLS: Final[dict[str, Failable]] = {
+CALLS: Final[Mapping[str, Failable]] = {
     "create": Create(_LAYER, _PARENT),
     "apply": ApplyDiff(_LAYER, _PARENT, f"{_LAYER}.tar"),
     "remove": Remove(_LAYER),
@@ -164,7 +164,8 @@ class Scene:
         """Make the call with one of its system calls failing, none for 0; raises DriverFailed."""
         self._failing.count(number)
         try:
-            answer = self._perform(call)
+            with charged_to(REPORTED):
+                answer = self._perform(call)
         except DriverRefused as refused:
             return self._outcome(refused)
         except DriverFailed as crash:
@@ -178,7 +179,7 @@ class Scene:
         outcome = self._outcome(None)
         match call:
             case Get():
-                return replace(outcome, answer=observe(str(answer)))
+                return replace(outcome, answer=_observed(str(answer)))
             case Diff():
                 return replace(outcome, answer=self._read())
             case Changes():
@@ -290,7 +291,7 @@ class Scene:
     def _mounts_again(self, call: Get | Put) -> Iterator[Deviation]:
         """After a refused get or put, another get shows the tree, and a put unmounts it.
 
-        Whether a refused put was counted is the driver's choice, so it is made again first.
+        Whether a refused put was counted is the driver's choice, so it is repeated first.
         """
         if isinstance(call, Put):
             with suppress(DriverRefused, DriverFailed):
@@ -359,13 +360,27 @@ class Scene:
             return deviation
 
 
-def chosen(most: int, calls: Sequence[str]) -> list[int]:
-    """The numbers of at most so many calls, each of another kind of call on another kind of file."""
+def chosen(least: int, calls: Sequence[str]) -> list[int]:
+    """The numbers of calls to fail: one of each system call, and others until there are ``least`` kinds.
+
+    A kind is a system call on files whose paths differ in numbers, or in short links, only.
+    """
     kinds: dict[str, list[int]] = defaultdict(list)
     for number, call in enumerate(calls, 1):
         kinds[_NUMBERS.sub("#", call)].append(number)
-    drawn = random.sample(sorted(kinds), min(most, len(kinds)))
-    return sorted(random.choice(kinds[one]) for one in drawn)
+    drawn = random.sample(sorted(kinds), len(kinds))
+    first = {kind.partition(" ")[0]: kind for kind in reversed(drawn)}
+    others = [kind for kind in drawn if kind not in first.values()]
+    taken = [*first.values(), *others[: max(0, least - len(first))]]
+    return sorted(random.choice(kinds[one]) for one in taken)
+
+
+def _observed(root: str) -> Snapshot:
+    try:
+        return observe(root)
+    except OSError as error:
+        text = f"a get reports success, and its tree cannot be read: {error}"
+        raise Deviation(text, requirements=(REPORTED,)) from error
 
 
 def _tree_differs(expected: State, shown: State | DriverRefused | Deviation) -> str:

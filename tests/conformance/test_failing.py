@@ -111,8 +111,17 @@ def test_calls_of_one_kind_are_chosen_once() -> None:
     calls = [f"write of /h/layer-2/diff/d-2/f-{number}" for number in range(20)]
     calls += ["fsync of /h/l/AAAAAAAAAAAAAAAAAAAAAAAAAA", "fsync of /h/l/BBBBBBBBBBBBBBBBBBBBBBBBB2"]
     for _ in range(20):
-        numbers = chosen(10, calls)
-        assert len(numbers) == 2
-        assert numbers[0] <= 20 < numbers[1] <= 22
-    assert len(chosen(1, calls)) == 1
+        for least in (1, 10):
+            numbers = chosen(least, calls)
+            assert len(numbers) == 2
+            assert numbers[0] <= 20 < numbers[1] <= 22
     assert chosen(5, []) == []
+
+
+def test_each_system_call_is_chosen_and_then_other_kinds_of_files() -> None:
+    calls = [f"{name} of /h/{letter}" for name in ("read", "write", "fsync") for letter in "abcd"]
+    for _ in range(20):
+        assert {calls[number - 1].split()[0] for number in chosen(0, calls)} == {"read", "write", "fsync"}
+        assert len(chosen(0, calls)) == 3
+        assert len(chosen(7, calls)) == 7
+        assert chosen(50, calls) == list(range(1, 13))

@@ -23,6 +23,8 @@ from conformance.cli.progress import Progress
 from conformance.cli.summary import LEFT_OUT, print_summary
 from conformance.harness import events
 from conformance.harness.skips import NOT_APPLICABLE
+from conformance.operations import ops
+from conformance.operations.standard import STANDARD
 from conformance.report.brief import expected_and_actual, folded
 from conformance.report.causes import EXPLAINED, causes_of
 from conformance.report.records import Part, read
@@ -36,13 +38,7 @@ MOST = 250  # lines of a run of a driver of which nearly everything fails
 FIXTURE = (
     "create layer-0",
     "get layer-0",
-    "  CreateFile a content=b'a in the base' mode=0644",
-    "  MakeDirectory d mode=0755",
-    "  CreateFile d/a content=b'd/a in the base' mode=0644",
-    "  MakeDirectory d/d mode=2755",
-    "  CreateFile d/d/a content=b'd/d/a in the base' mode=0600",
-    "  MakeDirectory e mode=1777",
-    "  MakeSymlink b target=b'd'",
+    *(f"  {ops.describe(one)}" for one in STANDARD),
     "put layer-0",
 )
 

@@ -78,15 +78,42 @@ class FailedCreateKeepsId(Faithful):
             raise
 
 
+@mutant(breaks=("OVL-FAILING-AGAIN",), source="field-bugs#refused-get-stays-mounted")
+class RefusedGetStaysMounted(Faithful):
+    """A get that cannot write down that it mounted is refused, and its mount stays."""
+
+    def get(self, layer_id: str, *label: str) -> str:
+        """Mount, and then count."""
+        path = str(self.inner.get(layer_id, *label))
+        Path(self.home, ".gets").write_text("1")
+        return path
+
+
+@mutant(breaks=("OVL-FAILING-AGAIN",), source=_SOURCE)
+class ChangesRemembersFailures(Faithful):
+    """Changes that could not be listed once are none afterwards."""
+
+    def changes(self, layer_id: str, parent: str = "") -> Any:
+        """From a cache."""
+        failed = self.__dict__.setdefault("failed", set())
+        if layer_id in failed:
+            return []
+        try:
+            return self.inner.changes(layer_id, parent)
+        except Exception:
+            failed.add(layer_id)
+            raise
+
+
 @mutant(breaks=("OVL-FAILING-SHOWN",), source=_SOURCE)
 class RemoveEmptiesTreeFirst(Faithful):
-    """The files of a layer are removed one by one, and the layer after them."""
+    """A layer is removed where it is, file by file."""
 
     def remove(self, layer_id: str) -> None:
-        """Where it fails, half of them are left."""
-        for path in sorted(Path(self.home, layer_id, "diff").glob("*/*")):
-            if not path.is_dir():
-                path.unlink()
+        """Where it fails, what comes later is left."""
+        tree = Path(self.home, layer_id, "diff")
+        for path in sorted(tree.iterdir()) if tree.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.inner.remove(layer_id)
 
 
