@@ -85,7 +85,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 @click.option("--profile", type=click.Choice(PROFILES), help="Profile (default: from the matrix).")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the matrix).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples, the same in all cells.")
-@click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m (default: from the matrix).")
+@click.option("--budget", type=Duration(), help="Time for each cell, such as 3m (default: until all is judged).")
 @click.option("--machines", type=click.IntRange(1), help="Number of concurrent machines (default: as many as fit).")
 @click.option(
     "--output",
@@ -127,7 +127,7 @@ def run(
         asked = runner.Asked(
             profile or wanted.defaults.profile,
             examples or wanted.defaults.examples,
-            budget or float(wanted.defaults.budget),
+            wanted.defaults.limit,
             output,
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
@@ -138,6 +138,8 @@ def run(
             },
             Timings(output / "timings.json"),
             seed,
+            runner.slower_by(made.accelerator),
+            budget or wanted.defaults.budget,
         )
         todo = cells if again else runner.left_to_do(cells, asked)
         if len(todo) < len(cells):

@@ -19,6 +19,7 @@ from conformance.spec.profiles import PROFILES
 FORMAT: Final = 1
 FILE: Final = Path(__file__).with_name("matrix.yaml")
 PROVIDERS: Final = ("libvirt", "virtualbox", "uml")
+PRIVILEGES: Final = ("root", "user-namespace")
 ACCELERATORS: Final = ("auto", "kvm", "tcg")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _RELEASE: Final = re.compile(r"\d+\.\d+")
@@ -40,14 +41,19 @@ class BadMatrix(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """``budget`` is in seconds for each cell, ``memory`` in MiB for each machine."""
+    """``memory`` is in MiB for each machine.
+
+    ``limit`` is in seconds for each cell, after which its machine is lost; ``budget``, unless it is 0, those after
+    which a cell ends and what it did not reach is UNTESTED. Both are at the speed of the host.
+    """
 
     profile: str
     examples: int
-    budget: float
+    limit: float
     memory: int
     provider: str
     accelerator: str
+    budget: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,16 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class Privilege:
+    """Who runs the suite in a machine: root, or root of a user namespace; and where (none: everywhere)."""
+
+    name: str
+    backings: tuple[str, ...] = ()
+    overlay: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Driver:
     """A driver by its connection string, and where it is judged (none: everywhere)."""
 
@@ -132,6 +148,7 @@ class Matrix:
     backings: tuple[Backing, ...]
     overlay: tuple[Overlay, ...]
     drivers: tuple[Driver, ...]
+    privileges: tuple[Privilege, ...] = (Privilege("root"),)
 
     def under(self, provider: str) -> Matrix:
         """The same with a provider ("": the file's), and with the kernels that it has."""
@@ -217,7 +234,7 @@ class _Place:
 
 def _matrix(top: _Place) -> Matrix:
     keys = ("format", "defaults", "root", "kernels", "backings", "overlay", "drivers")
-    found = top.mapping(keys, ("boxes",))
+    found = top.mapping(keys, ("boxes", "privileges"))
     if found["format"].text() != str(FORMAT):
         raise found["format"].wrong(f"this version reads format {FORMAT}")
     kernels = _named(found["kernels"], _kernel)
@@ -225,7 +242,13 @@ def _matrix(top: _Place) -> Matrix:
     backings = _named(found["backings"], _backing)
     names = tuple(one.name for one in backings)
     overlay = _named(found["overlay"], lambda place: _overlay(place, names))
+    parameters = tuple(one.name for one in overlay)
     machines = (*(one.name for one in kernels), *(one.name for one in boxes))
+    drivers = _named(found["drivers"], lambda place: _driver(place, machines, names, parameters))
+    known = tuple(one.name for one in drivers)
+    privileges: tuple[Privilege, ...] = (Privilege("root"),)
+    if "privileges" in found:
+        privileges = _named(found["privileges"], lambda place: _privilege(place, names, parameters, known))
     return Matrix(
         _defaults(found["defaults"]),
         _root(found["root"]),
@@ -233,7 +256,8 @@ def _matrix(top: _Place) -> Matrix:
         boxes,
         backings,
         overlay,
-        _named(found["drivers"], lambda place: _driver(place, machines, names, tuple(o.name for o in overlay))),
+        drivers,
+        privileges,
     )
 
 
@@ -251,14 +275,16 @@ def _named(place: _Place, read: Callable[[_Place], _T]) -> tuple[_T, ...]:
 
 
 def _defaults(place: _Place) -> Defaults:
-    found = place.mapping(("profile", "examples", "budget", "memory", "provider", "accelerator"))
+    keys = ("profile", "examples", "limit", "memory", "provider", "accelerator")
+    found = place.mapping(keys, ("budget",))
     return Defaults(
         found["profile"].one_of(PROFILES),
         found["examples"].number(),
-        found["budget"].seconds(),
+        found["limit"].seconds(),
         found["memory"].number(),
         found["provider"].one_of(PROVIDERS),
         found["accelerator"].one_of(ACCELERATORS),
+        found["budget"].seconds() if "budget" in found else 0,
     )
 
 
@@ -307,6 +333,16 @@ def _overlay(place: _Place, backings: Sequence[str]) -> Overlay:
         found["name"].text(_NAME, "metacopy"),
         {name: value.one_of(("Y", "N")) for name, value in values.items()},
         _some(found, "backings", backings),
+    )
+
+
+def _privilege(place: _Place, backings: Sequence[str], overlay: Sequence[str], drivers: Sequence[str]) -> Privilege:
+    found = place.mapping(("name",), ("backings", "overlay", "drivers"))
+    return Privilege(
+        found["name"].one_of(PRIVILEGES),
+        _some(found, "backings", backings),
+        _some(found, "overlay", overlay),
+        _some(found, "drivers", drivers),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,34 +26,40 @@ from conformance.report.records import BadResults, Part, read, write
 from conformance.spec import health
 from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import Verdict
+from vm import commands, uml
 from vm import machines as vagrant
-from vm import uml
 from vm.crash import REQUIREMENT, reset_in_the_middle
 from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Machines, Place
-from vm.matrix import Overlay
 from vm.plan import Cell
 from vm.timings import Timings
 
-_PARAMETERS: Final = "/sys/module/overlay/parameters"
-_OUT: Final = "/var/tmp/overlay-conformance-cell"
 _INTERRUPTED: Final = (129, 130, 143)  # docs/exit-codes.md
+_OWN: Final = (
+    "/var/tmp/overlay-conformance-backing"  # of a cell in a user namespace: an image, and where it is mounted
+)
+_OWN_SIZE: Final = "3G"
 _GRACE: Final = 420  # seconds above a cell's budget: its start, the test that is under way, and its evidence
+# Seconds without a test that begins or ends, at the speed of the host, after which a machine is given up.
+_SILENT: Final = 600
+# Times as slow as the host, by the accelerator: computing is 10 to 17 times as slow, waiting is not.
+_SLOWER: Final = {"tcg": 6}
 _TOLD: Final = ("PASS", "FAIL", "ERROR", "XFAIL", "XPASS")
 _STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is the same for all cells. ``budget`` is in seconds for each.
+    """What is the same for all cells. ``limit`` and ``budget`` (0: none) are in seconds, at the speed of the host.
 
+    ``slower`` is how many times a machine takes as long as the host.
     The ``seed`` too: with other examples in each, a failure that is rare would look like one of a kernel.
     ``releases`` has what uname -r says of a kernel by its name, ``packages`` its package with the version.
     """
 
     profile: str
     examples: int
-    budget: float
+    limit: float
     output: Path
     specification: str
     suite: str
@@ -62,6 +67,13 @@ class Asked:
     packages: Mapping[str, str]
     timings: Timings
     seed: int = 1
+    slower: int = 1
+    budget: float = 0
+
+
+def slower_by(accelerator: str) -> int:
+    """How many times a machine with an accelerator takes as long as the host, at the most that is usual."""
+    return _SLOWER.get(accelerator, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +169,9 @@ def _run_kernel(
                     with _timed(asked, cell, "up"):
                         guest = machines_of(place).up(kernel, place)
                 left = ""
-                if REQUIREMENT in cell.requirements and asked.profile not in PARTIAL:  # these have no test of it
+                # A partial profile has no test of it, and a user namespace no machine to reset.
+                with_reset = asked.profile not in PARTIAL and cell.privilege == "root"
+                if REQUIREMENT in cell.requirements and with_reset:
                     guest, left = _reset(cell, guest, asked, place, tell)
                 well = _run_cell(cell, guest, asked, stop, tell, left)
                 (part,) = read(results_of(cell, asked))
@@ -219,7 +233,8 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
     ``left`` goes before its command, where a reset has left a store to look at.
     """
     with _timed(asked, cell, "prepare"):
-        before = _prepare(guest, cell.overlay)
+        said = guest.run(commands.preparing(cell)).decode().split()
+        before = dict(zip(cell.overlay.parameters, said, strict=True))
     began = time.monotonic()
     _run_suite(cell, guest, asked, stop, tell, left)
     took = time.monotonic() - began
@@ -233,18 +248,23 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
 
 def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> None:
     log = asked.output / "logs" / f"{cell.name}.log"
-    with log.open("wb") as output, guest.start(_command(cell, asked, left), output) as process:
-        last = [""]
+    with log.open("wb") as output, guest.start(commands.judging(cell, _options(asked), left), output) as process:
+        last = Last("", time.monotonic())
         to = log.with_suffix(".events")
         follower = threading.Thread(target=_follow, args=(process, cell, tell, to, last), daemon=True)
         follower.start()
-        deadline = time.monotonic() + asked.budget + _GRACE
+        limit = (asked.budget + _GRACE if asked.budget else asked.limit) * asked.slower
+        deadline = time.monotonic() + limit
         try:
             while process.poll() is None:
                 if stop.wait(0.2):
                     raise Stopped
-                if time.monotonic() > deadline:
-                    raise MachineFailed(f"{cell.name} was not done {_GRACE} s after its budget{last[0]}; see {log}")
+                now = time.monotonic()
+                if now > deadline:
+                    raise MachineFailed(f"{cell.name} was not done after {limit:.0f} s{last.at}; see {log}")
+                if now > last.heard + _SILENT * asked.slower:
+                    silent = now - last.heard
+                    raise MachineFailed(f"{cell.name} said nothing for {silent:.0f} s{last.at}; see {log}")
         finally:
             process.kill()
             process.wait()
@@ -253,11 +273,25 @@ def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, te
         raise MachineFailed(f"{cell.name}: a signal ended the run in the machine ({process.returncode}); see {log}")
     if process.returncode not in (0, 1, 2, 3):
         raise MachineFailed(
-            f"{cell.name}: the connection to the machine ended ({process.returncode}){last[0]}; see {log}"
+            f"{cell.name}: the connection to the machine ended ({process.returncode}){last.at}; see {log}"
         )
 
 
-def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, last: list[str]) -> None:
+def _options(asked: Asked) -> tuple[str, ...]:
+    """Options of ``run`` that are the same for all cells."""
+    words = ["--profile", asked.profile, "--examples", str(asked.examples), "--seed", str(asked.seed)]
+    return (*words, *(["--budget", f"{asked.budget * asked.slower:.0f}s"] if asked.budget else []))
+
+
+@dataclass(slots=True)
+class Last:
+    """What was heard last from a machine: the test that began, in words, and when something was heard."""
+
+    at: str
+    heard: float
+
+
+def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, last: Last) -> None:
     """Tell of each test that begins, from the events of the run in the machine, which are kept.
 
     ``last`` becomes what a lost machine was at.
@@ -268,6 +302,7 @@ def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, 
     with to.open("wb", buffering=0) as kept:
         for line in process.stdout:
             kept.write(line)
+            last.heard = time.monotonic()
             try:
                 event = json.loads(line)
             except ValueError:
@@ -281,29 +316,8 @@ def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, 
                     number = event["number"]
                     place = f"{number}/{total} tests" if number <= total else f"{number} tests"
                     said = [f"{counts[verdict]} {verdict}" for verdict in _TOLD if counts[verdict]]
-                    last[0] = f" at {event['test']}"
+                    last.at = f" at {event['test']}"
                     tell(cell.name, ", ".join([place, *said, event["test"]]))
-
-
-def _prepare(guest: Guest, overlay: Overlay) -> dict[str, str]:
-    """Make room, and set parameters of overlay; what these were before."""
-    words = [f"rm -rf {_OUT}", f"mkdir -p {_OUT}"]
-    for name, value in overlay.parameters.items():
-        file = f"{_PARAMETERS}/{name}"
-        words += [f"cat {file}", f"echo {value} >{file}"]
-    said = guest.run(" && ".join(words)).decode().split()
-    return dict(zip(overlay.parameters, said, strict=True))
-
-
-def _command(cell: Cell, asked: Asked, left: str) -> str:
-    words = ["overlay-conformance", "run", cell.driver.connection, "--backing", cell.backing.name]
-    words += ["--profile", asked.profile, "--examples", str(asked.examples), "--budget", f"{asked.budget:.0f}s"]
-    words += ["--seed", str(asked.seed)]
-    words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/results.jsonl", "--evidence", f"{_OUT}/evidence"]
-    for one in cell.requirements:
-        words += ["--requirement", one]
-    # Over ssh the output carries the events, and what is for people goes the other way.
-    return f"cd {_OUT} && {left}exec {shlex.join(words)} --events 3 3>&1 1>&2"
 
 
 def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:
@@ -311,9 +325,7 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
 
     Raises MachineFailed if there is no result.
     """
-    words = [f"echo {value} >{_PARAMETERS}/{name}" for name, value in before.items()]
-    words += [f"cd {_OUT}", "mkdir -p evidence", "dmesg -k -c >dmesg", "cat /proc/sys/kernel/tainted >tainted"]
-    archive = guest.run(" && ".join([*words, "tar -c results.jsonl evidence dmesg tainted"]), limit=300)
+    archive = guest.run(commands.fetching(cell, before), limit=300)
     target = results_of(cell, asked)
     shutil.rmtree(target.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent) as made:
