@@ -32,6 +32,8 @@ from vm.crash import REQUIREMENT, reset_in_the_middle
 from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.plan import Cell
+from vm.published import CELLS, RESULTS
+from vm.status import Question, state_of
 from vm.timings import Timings
 
 _INTERRUPTED: Final = (129, 130, 143)  # docs/exit-codes.md
@@ -66,9 +68,15 @@ class Asked:
     releases: Mapping[str, str]
     packages: Mapping[str, str]
     timings: Timings
+    provider: str
     seed: int = 1
     slower: int = 1
     budget: float = 0
+
+    @property
+    def question(self) -> Question:
+        """What results have to answer."""
+        return Question(self.suite, self.specification, self.profile, self.examples, self.seed)
 
 
 def slower_by(accelerator: str) -> int:
@@ -96,35 +104,30 @@ class Stopped(Exception):
 
 def results_of(cell: Cell, asked: Asked) -> Path:
     """Where the result file of a cell is."""
-    return asked.output / "cells" / cell.name / "results.jsonl"
+    return asked.output / CELLS / cell.name / RESULTS
 
 
 def left_to_do(cells: Sequence[Cell], asked: Asked) -> list[Cell]:
-    """Cells without a result that counts: none, one of other requirements, or of a machine that was lost."""
+    """Cells without a result that counts: none, one of another question or kernel, or of a machine that was lost.
+
+    Where a run has no budget, a cell with a requirement that is UNTESTED is left, too.
+    """
     return [cell for cell in cells if not _is_done(cell, asked)]
 
 
 def _is_done(cell: Cell, asked: Asked) -> bool:
-    try:
-        (part,) = read(results_of(cell, asked))
-    except (BadResults, ValueError):
+    state = state_of(cell, results_of(cell, asked), asked.question)
+    if state.kernel != asked.releases[cell.kernel.name]:
         return False
-    run = part.run
-    same_question = (run.specification, run.profile, run.examples, run.seed) == (
-        asked.specification,
-        asked.profile,
-        asked.examples,
-        asked.seed,
-    )
-    same_question = same_question and run.kernel == asked.releases[cell.kernel.name]
-    return same_question and set(run.selected) == set(cell.requirements) and not run.failure
+    untested = {Verdict.UNTESTED.value} if asked.budget else set()
+    return set(state.missing.values()) <= untested
 
 
 def run_all(
     cells: Sequence[Cell], asked: Asked, place: Place, machines: int, tell: Tell, ended: Callable[[Done], None]
 ) -> list[Done]:
     """Run cells, each kernel's in its order; ``ended`` hears of each. Machines are destroyed, also on Ctrl-C."""
-    for name in ("cells", "logs", "consoles"):
+    for name in (CELLS, "logs", "consoles"):
         (asked.output / name).mkdir(parents=True, exist_ok=True)
     by_kernel: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -341,7 +344,8 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
         if ill and not any(one.test == health.TEST and one.verdict is Verdict.FAIL for one in outcomes):
             # It came before the tests, or after them.
             outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
-        run = replace(part.run, notes=(*part.run.notes, f"kernel package {asked.packages[cell.kernel.name]}"))
+        about = (f"kernel package {asked.packages[cell.kernel.name]}", f"machine of {asked.provider}")
+        run = replace(part.run, notes=(*part.run.notes, *about))
         write(fetched / target.name, [Part(run, outcomes)])
         (fetched / "tainted").unlink()
         fetched.rename(target.parent)

@@ -84,7 +84,8 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
 def _by_driver(matrix: Matrix) -> dict[str, list[Column]]:
     found: dict[str, list[Column]] = {}
     for column in sorted(matrix.columns, key=lambda one: (one.driver, _in_order(one.kernel), one.backing)):
-        found.setdefault(f"{column.driver} {column.version}", []).append(column)
+        who = "" if column.lane == "root" else f", {column.lane.replace('-', ' ')}"
+        found.setdefault(f"{column.driver} {column.version}{who}", []).append(column)
     return found
 
 

@@ -349,6 +349,16 @@ def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> 
     assert set(os.listdir("/sys/block")) >= set(devices)
 
 
+@pytest.mark.slow
+def test_gates_of_kernels_are_judged_where_stores_are_on_btrfs(scratch: Path) -> None:
+    """A simulated kernel from before 4.7 is refused there, and rightly, so another filesystem is simulated too."""
+    words = ["--requirement", "OVL-GATE-KERNEL-OLD", "--requirement", "OVL-GATE-KERNEL-FORM", "--no-evidence"]
+    words += ["--requirement", "OVL-OPTION-BOOL", "--backing", "btrfs", "--scratch", str(scratch)]
+    done = run("run", "python:refdriver:Driver", *words)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert ("cannot be mounted" in done.stdout or "no btrfs" in done.stdout) is (done.returncode == 3)
+
+
 def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     results = scratch / "results.jsonl"
     words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "8s"]

@@ -42,7 +42,8 @@ def asked(output: Path, limit: float = 3600) -> Asked:
     kernels = {"k6-1": "6.1.0-50-cloud-amd64", "k7-3": "7.3.4-cloud-amd64"}
     packages = {name: f"{release} 1-1" for name, release in kernels.items()}
     digest = records.digest_of(REQUIREMENTS)
-    return Asked("standard", 5, limit, output, digest, "0", kernels, packages, Timings(output / "timings.json"))
+    times = Timings(output / "timings.json")
+    return Asked("standard", 5, limit, output, digest, "0", kernels, packages, times, "uml")
 
 
 def a_run(cell: Cell, kernel: str, **other: object) -> Run:
@@ -128,12 +129,16 @@ def test_what_is_left_to_do_is_what_has_no_answer_to_this_question(tmp_path: Pat
     assert left_to_do([cell], question) == [cell]
     file = results_of(cell, question)
     file.parent.mkdir()
-    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), ())])
+    outcomes = tuple(TestOutcome(f"test_{one}", (one,), Verdict.PASS, backing="xfs") for one in cell.requirements)
+    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), outcomes[1:])])
+    assert left_to_do([cell], question) == [cell]  # one is UNTESTED
+    assert left_to_do([cell], replace(question, budget=180)) == []
+    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), outcomes)])
     assert left_to_do([cell], question) == []
     done = a_run(cell, "6.1.0-50-cloud-amd64")
     others = [replace(done, kernel="6.1.0-51"), replace(done, examples=9), replace(done, seed=2)]
     for other in (*others, replace(done, failure="lost"), replace(done, selected=cell.requirements[1:])):
-        records.write(file, [Part(other, ())])
+        records.write(file, [Part(other, outcomes if len(other.selected) == len(outcomes) else outcomes[1:])])
         assert left_to_do([cell], question) == [cell], other
     file.write_text(file.read_text()[:-20])
     assert left_to_do([cell], question) == [cell]
