@@ -53,7 +53,7 @@ def build(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> 
     """The box, from the cache or made; needs root. Raises NotReady, OSError."""
     system = _system(root, suite, cache, say)
     key = _digest([system.name.encode(), *_harness()])
-    box = Box(f"{_DISTRIBUTION}-{key}", cache / "boxes" / f"{key}.box")
+    box = Box(f"{_DISTRIBUTION}-{root.name}-{key}", cache / "boxes" / f"{root.name}-{key}.box")
     if not box.file.exists():
         _pack(system, cache, box.file, say)
     return box
@@ -64,7 +64,7 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
     system = _system(root, suite, cache, say)
     may_enter = public_key.read_bytes()
     key = _digest([system.name.encode(), may_enter, *_harness()])
-    made = cache / "images" / f"{key}.raw"
+    made = cache / "images" / f"{root.name}-{key}.raw"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         work = made.with_suffix(f".{os.getpid()}")
@@ -73,14 +73,14 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
             _image(system, may_enter, cache, work, say).rename(made)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        for other in made.parent.glob("*.raw"):
+        for other in made.parent.glob(f"{root.name}-*.raw"):
             if other != made:
                 other.unlink()
     return made
 
 
 def add(box: Box, say: Callable[[str], None]) -> None:
-    """Tell Vagrant of a box, unless it knows it; boxes of other contents go, and their files."""
+    """Tell Vagrant of a box, unless it knows it; boxes of its system with other contents go, and their files."""
     known = [line.split()[0] for line in _said("vagrant", "box", "list").splitlines() if line.split()]
     if box.name in known:
         return
@@ -88,11 +88,11 @@ def add(box: Box, say: Callable[[str], None]) -> None:
     _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
     for name in known:
         # One that a machine by hand is made of stays: Vagrant refuses, as nobody is asked.
-        if name.startswith(f"{_DISTRIBUTION}-"):
+        if name.startswith(box.name.rpartition("-")[0] + "-"):
             subprocess.run(
                 ["vagrant", "box", "remove", name], capture_output=True, stdin=subprocess.DEVNULL, check=False
             )
-    for file in box.file.parent.glob("*.box"):
+    for file in box.file.parent.glob(f"{box.file.name.rpartition('-')[0]}-*.box"):
         if file != box.file:
             file.unlink()
 

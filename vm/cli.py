@@ -64,20 +64,20 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         click.echo(write(cells, chosen, provider or ""))
 
 
-@matrix.command("build", short_help="Build the box and the kernels of the cells.")
+@matrix.command("build", short_help="Build the boxes and the kernels of the cells.")
 @choosing
 def build_command(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
-    """Build the box and the kernels of the cells, unless they are in the cache."""
+    """Build the boxes and the kernels of the cells, unless they are in the cache."""
     with refusals():
         from vm import build
 
         wanted, cells = chosen_cells(matrix_file, provider, choice)
-        chosen = {cell.kernel.name for cell in cells}
+        machines = {cell.machine.name: cell.machine for cell in cells}
         began = time.monotonic()
         cache = build.cache_directory()
         alone(cache)
-        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, say)
-        click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
+        made = build.build(wanted, list(machines.values()), cache, say)
+        click.echo(f"{', '.join(machines)}, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
 @matrix.command(short_help="Run the cells, and merge their results.")
@@ -127,10 +127,9 @@ def run(
 
         wanted, cells = chosen_cells(matrix_file, provider, choice, shard)
         hosts.check(wanted.defaults.provider)
-        chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
         alone(cache)
-        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, say)
+        made = build.build(wanted, list({cell.machine.name: cell.machine for cell in cells}.values()), cache, say)
         output = output.absolute()
         asked = runner.Asked(
             profile or wanted.defaults.profile,
@@ -139,10 +138,10 @@ def run(
             output,
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
-            {name: files["release"] for name, files in made.kernels.items()},
+            {name: files["release"] for name, files in made.machines.items()},
             {
                 name: f"{files['release']} {files.get('version', '')}".strip()
-                for name, files in made.kernels.items()
+                for name, files in made.machines.items()
             },
             Timings(output / "timings.json"),
             wanted.defaults.provider + ("" if made.accelerator == "none" else f", {made.accelerator}"),
@@ -163,7 +162,7 @@ def run(
 
 
 @matrix.command(short_help="Remove machines that a killed run left.")
-@click.option("--all", "everything", is_flag=True, help="Remove the box and the kernels, too.")
+@click.option("--all", "everything", is_flag=True, help="Remove the boxes and the kernels, too.")
 def clean(everything: bool) -> None:
     """Remove the machines, volumes and processes that a killed run left."""
     from vm import build, cleaning

@@ -58,10 +58,15 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The system of all machines: a suite of Debian, and the packages in it."""
+    """The system of machines: a suite of Debian, by which it is named, and the packages in it."""
 
     suite: str
     packages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that drivers choose it by."""
+        return self.suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +133,17 @@ class Privilege:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A driver by its connection string, and where it is judged (none: everywhere)."""
+    """A driver by its connection string, and where it is judged (none: everywhere).
+
+    ``root`` is the suite of the system that it is judged in, "" for that of ``root`` in the file.
+    """
 
     name: str
     connection: str
     kernels: tuple[str, ...] = ()
     backings: tuple[str, ...] = ()
     overlay: tuple[str, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,11 @@ class Matrix:
     overlay: tuple[Overlay, ...]
     drivers: tuple[Driver, ...]
     privileges: tuple[Privilege, ...] = (Privilege("root"),)
+    roots: tuple[Root, ...] = ()
+
+    def root_of(self, driver: Driver) -> Root:
+        """The system that a driver is judged in."""
+        return next((one for one in self.roots if one.name == driver.root), self.root)
 
     def under(self, provider: str) -> Matrix:
         """The same with a provider ("": the file's), and with the kernels that it has."""
@@ -234,7 +248,7 @@ class _Place:
 
 def _matrix(top: _Place) -> Matrix:
     keys = ("format", "defaults", "root", "kernels", "backings", "overlay", "drivers")
-    found = top.mapping(keys, ("boxes", "privileges"))
+    found = top.mapping(keys, ("boxes", "privileges", "roots"))
     if found["format"].text() != str(FORMAT):
         raise found["format"].wrong(f"this version reads format {FORMAT}")
     kernels = _named(found["kernels"], _kernel)
@@ -244,20 +258,26 @@ def _matrix(top: _Place) -> Matrix:
     overlay = _named(found["overlay"], lambda place: _overlay(place, names))
     parameters = tuple(one.name for one in overlay)
     machines = (*(one.name for one in kernels), *(one.name for one in boxes))
-    drivers = _named(found["drivers"], lambda place: _driver(place, machines, names, parameters))
+    root = _root(found["root"], ())
+    roots: tuple[Root, ...] = ()
+    if "roots" in found:
+        roots = _named(found["roots"], lambda place: _root(place, root.packages))
+    suites = (root.suite, *(one.suite for one in roots))
+    drivers = _named(found["drivers"], lambda place: _driver(place, machines, names, parameters, suites))
     known = tuple(one.name for one in drivers)
     privileges: tuple[Privilege, ...] = (Privilege("root"),)
     if "privileges" in found:
         privileges = _named(found["privileges"], lambda place: _privilege(place, names, parameters, known))
     return Matrix(
         _defaults(found["defaults"]),
-        _root(found["root"]),
+        root,
         kernels,
         boxes,
         backings,
         overlay,
         drivers,
         privileges,
+        roots,
     )
 
 
@@ -288,9 +308,11 @@ def _defaults(place: _Place) -> Defaults:
     )
 
 
-def _root(place: _Place) -> Root:
-    found = place.mapping(("suite", "packages"))
-    return Root(found["suite"].text(), tuple(one.text() for one in found["packages"].items()))
+def _root(place: _Place, packages: tuple[str, ...]) -> Root:
+    """A system; one that names no packages has those of the first."""
+    found = place.mapping(("suite",), ("packages",)) if packages else place.mapping(("suite", "packages"))
+    own = tuple(one.text() for one in found["packages"].items()) if "packages" in found else packages
+    return Root(found["suite"].text(_NAME, "trixie"), own)
 
 
 def _kernel(place: _Place) -> Kernel:
@@ -346,14 +368,18 @@ def _privilege(place: _Place, backings: Sequence[str], overlay: Sequence[str], d
     )
 
 
-def _driver(place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str]) -> Driver:
-    found = place.mapping(("name", "connection"), ("kernels", "backings", "overlay"))
+def _driver(
+    place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str], suites: Sequence[str]
+) -> Driver:
+    found = place.mapping(("name", "connection"), ("kernels", "backings", "overlay", "root"))
+    root = found["root"].one_of(suites) if "root" in found else suites[0]
     return Driver(
         found["name"].text(_NAME, "refdriver"),
         found["connection"].text(re.compile(r"[a-z-]+:.*"), "python:refdriver:Driver"),
         _some(found, "kernels", kernels),
         _some(found, "backings", backings),
         _some(found, "overlay", overlay),
+        "" if root == suites[0] else root,
     )
 
 

@@ -54,6 +54,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """A kernel and the system on it, by its suite ("": the first of the matrix)."""
+
+    kernel: Kernel
+    root: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages, in the Vagrantfile and in the notes of what was made."""
+        return f"{self.kernel.name}-{self.root}" if self.root else self.kernel.name
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """A driver on a kernel, on a backing filesystem, with parameters of overlay; and the ids that it judges."""
 
@@ -63,6 +76,11 @@ class Cell:
     overlay: Overlay
     requirements: tuple[str, ...]
     privilege: str = "root"
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that it runs in."""
+        return Machine(self.kernel, self.driver.root)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Runs cells: one machine for each kernel, as many concurrently as this host has room for.
+"""Runs cells: one machine for each kernel and system, as many concurrently as this host has room for.
 
 A cell ends in one of three ways: with the result file of the suite; as lost, because its machine hung, crashed or
 did not start, which is a result file too, with what the machine said last; or not at all, when the run was ended,
@@ -56,7 +56,7 @@ class Asked:
 
     ``slower`` is how many times a machine takes as long as the host.
     The ``seed`` too: with other examples in each, a failure that is rare would look like one of a kernel.
-    ``releases`` has what uname -r says of a kernel by its name, ``packages`` its package with the version.
+    ``releases`` has what uname -r says in a machine by its name, ``packages`` its package with the version.
     """
 
     profile: str
@@ -117,7 +117,7 @@ def left_to_do(cells: Sequence[Cell], asked: Asked) -> list[Cell]:
 
 def _is_done(cell: Cell, asked: Asked) -> bool:
     state = state_of(cell, results_of(cell, asked), asked.question)
-    if state.kernel != asked.releases[cell.kernel.name]:
+    if state.kernel != asked.releases[cell.machine.name]:
         return False
     untested = {Verdict.UNTESTED.value} if asked.budget else set()
     return set(state.missing.values()) <= untested
@@ -126,16 +126,16 @@ def _is_done(cell: Cell, asked: Asked) -> bool:
 def run_all(
     cells: Sequence[Cell], asked: Asked, place: Place, machines: int, tell: Tell, ended: Callable[[Done], None]
 ) -> list[Done]:
-    """Run cells, each kernel's in its order; ``ended`` hears of each. Machines are destroyed, also on Ctrl-C."""
+    """Run cells, each machine's in its order; ``ended`` hears of each. Machines are destroyed, also on Ctrl-C."""
     for name in (CELLS, "logs", "consoles"):
         (asked.output / name).mkdir(parents=True, exist_ok=True)
-    by_kernel: dict[str, list[Cell]] = {}
+    by_machine: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_kernel.setdefault(cell.kernel.name, []).append(cell)
+        by_machine.setdefault(cell.machine.name, []).append(cell)
     stop = threading.Event()
     found: list[Done] = []
     with ThreadPoolExecutor(machines) as pool:
-        jobs = [pool.submit(_run_kernel, some, asked, place, stop, tell, ended) for some in by_kernel.values()]
+        jobs = [pool.submit(_run_machine, some, asked, place, stop, tell, ended) for some in by_machine.values()]
         try:
             for job in as_completed(jobs):
                 found += job.result()
@@ -147,7 +147,7 @@ def run_all(
     return found
 
 
-def _run_kernel(
+def _run_machine(
     cells: Sequence[Cell],
     asked: Asked,
     place: Place,
@@ -155,7 +155,7 @@ def _run_kernel(
     tell: Tell,
     ended: Callable[[Done], None],
 ) -> list[Done]:
-    kernel = cells[0].kernel.name
+    machine = cells[0].machine.name
     guest: Guest | None = None
     made = False
     found = []
@@ -170,7 +170,7 @@ def _run_kernel(
                     tell(cell.name, "starting its machine")
                     made = True
                     with _timed(asked, cell, "up"):
-                        guest = machines_of(place).up(kernel, place)
+                        guest = machines_of(place).up(machine, place)
                 left = ""
                 # A partial profile has no test of it, and a user namespace no machine to reset.
                 with_reset = asked.profile not in PARTIAL and cell.privilege == "root"
@@ -214,7 +214,7 @@ def _end(cell: Cell, asked: Asked, place: Place, tell: Tell) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
     tell(cell.name, "destroying its machine")
     with _timed(asked, cell, "destroy"), suppress(MachineFailed):
-        machines_of(place).destroy(cell.kernel.name, place)
+        machines_of(place).destroy(cell.machine.name, place)
 
 
 def machines_of(place: Place) -> Machines:
@@ -344,7 +344,7 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
         if ill and not any(one.test == health.TEST and one.verdict is Verdict.FAIL for one in outcomes):
             # It came before the tests, or after them.
             outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
-        about = (f"kernel package {asked.packages[cell.kernel.name]}", f"machine of {asked.provider}")
+        about = (f"kernel package {asked.packages[cell.machine.name]}", f"machine of {asked.provider}")
         run = replace(part.run, notes=(*part.run.notes, *about))
         write(fetched / target.name, [Part(run, outcomes)])
         (fetched / "tainted").unlink()
@@ -364,8 +364,8 @@ def _lose(cell: Cell, asked: Asked, place: Place, why: str) -> None:
         cell,
         suite=asked.suite,
         specification=asked.specification,
-        kernel=asked.releases[cell.kernel.name],
+        kernel=asked.releases[cell.machine.name],
         profile=asked.profile,
         examples=asked.examples,
     )
-    write_lost(run, results_of(cell, asked), place.consoles / f"{cell.kernel.name}.console", why)
+    write_lost(run, results_of(cell, asked), place.consoles / f"{cell.machine.name}.console", why)

@@ -59,6 +59,8 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
         ("name: k6-16,", "name: k5-10,", "name: k5-10, release: \"6.16\"", "the name 'k5-10' is there twice"),
         ('"6.18", suite: trixie-backports, ', '"6.18", ', "name: k6-18,", "kernels[4]: lacks suite"),
         ("backings: [ext4, xfs, btrfs]", "backings: [zfs]", "zfs", "drivers[1].backings[0]: 'zfs' is none of"),
+        ("    root: sid", "    root: woody", "root: woody", "drivers[2].root: 'woody' is none of bookworm, sid"),
+        ("  - {suite: sid}", "  - {suite: sid}\n  - {suite: sid, }", "sid, }", "the name 'sid' is there twice"),
         ("uml: {suite: trixie, package", "uml: {package", "uml: {package", "kernels[2].uml: lacks suite"),
         ("uml: {suite: sid, ", "uml: {sweet: sid, ", "sweet", "kernels[8].uml.sweet: no such key; there are suite"),
         ('metacopy: "Y"', 'metacopy: "maybe"', "maybe", "overlay[2].parameters.metacopy: 'maybe' is none of Y, N"),
