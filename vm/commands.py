@@ -43,7 +43,12 @@ def judging(cell: Cell, options: Sequence[str], first: str = "") -> str:
     for one in cell.requirements:
         words += ["--requirement", one]
     # Over ssh the output carries the events, and what is for people goes the other way.
-    return f"cd {_OUT} && {first}exec {shlex.join(words)} --events 3 3>&1 1>&2"
+    return f"cd {_OUT} && {first}echo $$ >pid && exec {shlex.join(words)} --events 3 3>&1 1>&2"
+
+
+def interrupting() -> str:
+    """Ends the run as a signal from a terminal does, so that it writes what it has judged."""
+    return f"kill -TERM $(cat {_OUT}/pid)"
 
 
 def fetching(cell: Cell, before: Mapping[str, str]) -> str:

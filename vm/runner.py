@@ -29,6 +29,7 @@ from conformance.spec.verdicts import Verdict
 from vm import commands, uml
 from vm import machines as vagrant
 from vm.crash import REQUIREMENT, reset_in_the_middle
+from vm.keeping import joined, keep_evidence, kept
 from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.plan import Cell
@@ -41,6 +42,7 @@ _OWN: Final = (
     "/var/tmp/overlay-conformance-backing"  # of a cell in a user namespace: an image, and where it is mounted
 )
 _OWN_SIZE: Final = "3G"
+_LAST_WORDS: Final = 30  # seconds, at the speed of the host, that an interrupted run has to write its results
 _GRACE: Final = 420  # seconds above a cell's budget: its start, the test that is under way, and its evidence
 # Seconds without a test that begins or ends, at the speed of the host, after which a machine is given up.
 _SILENT: Final = 600
@@ -238,14 +240,23 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
     with _timed(asked, cell, "prepare"):
         said = guest.run(commands.preparing(cell)).decode().split()
         before = dict(zip(cell.overlay.parameters, said, strict=True))
+    before_it = kept(results_of(cell, asked))
+    rest = cell
+    if before_it is not None:
+        names = set(before_it.run.selected)
+        # With nothing left, all of it runs again: a run without a requirement would judge every one.
+        others = tuple(one for one in cell.requirements if one not in names)
+        rest = replace(cell, requirements=others or cell.requirements)
     began = time.monotonic()
-    _run_suite(cell, guest, asked, stop, tell, left)
+    _run_suite(rest, guest, asked, stop, tell, left)
     took = time.monotonic() - began
     tell(cell.name, "fetching its results")
     with _timed(asked, cell, "fetch"):
-        well, suite = _fetch(cell, guest, asked, before)
+        well, suite = _fetch(cell, guest, asked, before, before_it)
     asked.timings.add(cell.name, "suite", suite)
     asked.timings.add(cell.name, "around", took - suite)
+    if stop.is_set():
+        raise Stopped
     return well
 
 
@@ -261,7 +272,8 @@ def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, te
         try:
             while process.poll() is None:
                 if stop.wait(0.2):
-                    raise Stopped
+                    _interrupt(guest, process, asked)
+                    break
                 now = time.monotonic()
                 if now > deadline:
                     raise MachineFailed(f"{cell.name} was not done after {limit:.0f} s{last.at}; see {log}")
@@ -272,12 +284,21 @@ def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, te
             process.kill()
             process.wait()
             follower.join()
-    if process.returncode in _INTERRUPTED:
+    if process.returncode in _INTERRUPTED and not stop.is_set():
         raise MachineFailed(f"{cell.name}: a signal ended the run in the machine ({process.returncode}); see {log}")
-    if process.returncode not in (0, 1, 2, 3):
+    if process.returncode not in (0, 1, 2, 3, *_INTERRUPTED):
         raise MachineFailed(
             f"{cell.name}: the connection to the machine ended ({process.returncode}){last.at}; see {log}"
         )
+
+
+def _interrupt(guest: Guest, process: subprocess.Popen[bytes], asked: Asked) -> None:
+    """Have the suite in a machine write what it has judged; raises Stopped if it does not in time."""
+    try:
+        guest.run(commands.interrupting(), limit=_LAST_WORDS * asked.slower)
+        process.wait(_LAST_WORDS * asked.slower)  # _follow reads its output meanwhile
+    except (MachineFailed, subprocess.TimeoutExpired) as failed:
+        raise Stopped from failed
 
 
 def _options(asked: Asked) -> tuple[str, ...]:
@@ -323,14 +344,15 @@ def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, 
                     tell(cell.name, ", ".join([place, *said, event["test"]]))
 
 
-def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:
+def _fetch(
+    cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str], earlier: Part | None
+) -> tuple[bool, float]:
     """The result file and the evidence folders; whether the kernel is well, and the suite's seconds.
 
-    Raises MachineFailed if there is no result.
+    ``earlier`` is what an interrupted run of the cell has judged. Raises MachineFailed if there is no result.
     """
     archive = guest.run(commands.fetching(cell, before), limit=300)
     target = results_of(cell, asked)
-    shutil.rmtree(target.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent) as made:
         fetched = Path(made) / "cell"
         fetched.mkdir()
@@ -346,8 +368,13 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
             outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
         about = (f"kernel package {asked.packages[cell.machine.name]}", f"machine of {asked.provider}")
         run = replace(part.run, notes=(*part.run.notes, *about))
-        write(fetched / target.name, [Part(run, outcomes)])
+        whole = Part(run, outcomes)
+        if earlier is not None:
+            keep_evidence(earlier, target.parent, fetched)
+            whole = joined(earlier, whole)
+        write(fetched / target.name, [whole])
         (fetched / "tainted").unlink()
+        shutil.rmtree(target.parent, ignore_errors=True)
         fetched.rename(target.parent)
     return not ill, part.run.seconds
 

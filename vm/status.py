@@ -9,6 +9,7 @@ from typing import Final
 
 from conformance.report.records import BadResults, Part, read
 from conformance.spec.verdicts import Verdict
+from vm.keeping import settled
 from vm.plan import Cell
 
 _OPEN: Final = (Verdict.UNTESTED, Verdict.ERROR)
@@ -52,6 +53,9 @@ def state_of(cell: Cell, file: Path, question: Question) -> State:
         return _none(cell, "not run")
     run = part.run
     asked = Question(run.suite, run.specification, run.profile, run.examples, run.seed)
+    if run.interrupted and asked == question:
+        left = set(cell.requirements) - settled(part)
+        return State(cell, {one: "interrupted" for one in cell.requirements if one in left}, run.kernel)
     if run.failure:
         return _none(cell, f"the machine was lost: {run.failure.splitlines()[0]}")
     if asked != question:

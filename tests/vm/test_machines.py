@@ -7,6 +7,7 @@ They take root, packages and minutes, so they are run when they are asked for: O
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -21,8 +22,10 @@ import pytest
 
 from conformance.report import records
 from conformance.report.records import Part
+from conformance.spec import health
 from conformance.spec.verdicts import Verdict
 from vm import build
+from vm.keeping import kept
 from vm.machines import MARK, PREFIX
 
 PROVIDER = os.environ.get("OVERLAY_CONFORMANCE_MACHINES", "")
@@ -194,7 +197,40 @@ def test_a_runner_that_is_ended_destroys_what_it_made(tmp_path: Path, number: in
         code, said = ended(runner)
     assert code == 130, said
     assert "goes on where this one stopped" in said
-    assert not (tmp_path / "cells" / FIRST / "results.jsonl").exists()
+    file = tmp_path / "cells" / FIRST / "results.jsonl"
+    if moment == "start":
+        assert not file.exists()
+    else:
+        assert part_of(tmp_path, FIRST).run.interrupted
+
+
+def test_an_interrupted_cell_keeps_what_it_has_judged(tmp_path: Path) -> None:
+    with started(run_of_two(tmp_path)) as runner:
+        when(lambda: outcomes_of(tmp_path, FIRST) > 3, runner)
+        runner.send_signal(signal.SIGTERM)
+        code, said = ended(runner)
+    assert code == 130, said
+    before = kept(tmp_path / "cells" / FIRST / "results.jsonl")
+    assert before is not None, said
+    with started(run_of_two(tmp_path)) as runner:
+        code, said = ended(runner)
+    assert code == 0, said
+    assert passed(tmp_path, FIRST)
+    again = {json.loads(line).get("test") for line in events_of(tmp_path, FIRST)}
+    assert not {one.test for one in before.outcomes if one.test != health.TEST} & again
+
+
+def events_of(directory: Path, cell: str) -> list[str]:
+    file = directory / "logs" / f"{cell}.events"
+    return (
+        [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if file.exists()
+        else []
+    )
+
+
+def outcomes_of(directory: Path, cell: str) -> int:
+    return sum('"event": "outcome"' in line for line in events_of(directory, cell))
 
 
 def a_machine() -> int | None:
