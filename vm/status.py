@@ -68,11 +68,12 @@ def _none(cell: Cell, why: str) -> State:
 
 
 def _missing(cell: Cell, part: Part) -> dict[str, str]:
+    """Without a verdict; a profile that is a choice of tests has no test of some requirements, which is no lack."""
     said = {one.requirement: one.verdict for one in part.results()}
     return {
         one: said[one].value if one in said else "not selected in its run"
         for one in cell.requirements
-        if said.get(one, Verdict.UNTESTED) in _OPEN
+        if (one in said or not part.run.is_partial) and said.get(one, Verdict.UNTESTED) in _OPEN
     }
 
 
