@@ -239,9 +239,10 @@ def as_github(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
 
 
 def as_gitlab(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
-    """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
-    jobs = {
+    """A child pipeline of GitLab: one job for each kernel, and one that joins their results. JSON is YAML."""
+    jobs: dict[str, object] = {
         f"matrix {one.name}": {"extends": ".matrix", "variables": {"OPTIONS": one.options}}
         for one in shards(cells, choice, provider)
     }
+    jobs["matrix results"] = {"extends": ".matrix-results"}
     return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)

@@ -35,6 +35,7 @@ from vm.machines import Guest, MachineFailed, Machines, Place
 from vm.plan import Cell
 from vm.published import CELLS, RESULTS
 from vm.status import Question, state_of
+from vm.table import MACHINE, PACKAGE
 from vm.timings import Timings
 
 _INTERRUPTED: Final = (129, 130, 143)  # docs/exit-codes.md
@@ -366,7 +367,7 @@ def _fetch(
         if ill and not any(one.test == health.TEST and one.verdict is Verdict.FAIL for one in outcomes):
             # It came before the tests, or after them.
             outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
-        about = (f"kernel package {asked.packages[cell.machine.name]}", f"machine of {asked.provider}")
+        about = (f"{PACKAGE}{asked.packages[cell.machine.name]}", f"{MACHINE}{asked.provider}")
         run = replace(part.run, notes=(*part.run.notes, *about))
         whole = Part(run, outcomes)
         if earlier is not None:

@@ -198,7 +198,7 @@ def a_table(tmp_path: Path) -> str:
             quota = Verdict.PASS if backing == "xfs" else Verdict.NOT_APPLICABLE
             found.append(TestOutcome("test_quota", ("OVL-QUOTA-ENFORCED",), quota, backing=backing))
             ids = ("OVL-MOUNT-ONCE", "OVL-QUOTA-ENFORCED", "OVL-MOUNT-AGAIN")
-            notes = (f"kernel package linux-image {release}",)
+            notes = (f"kernel package linux-image {release}", "machine of uml")
             run = a_run(cell, release, selected=ids, notes=notes, seed=len(parts))
             parts.append(Part(run, tuple(found)))
     times = Timings(tmp_path / "timings.json")
@@ -211,7 +211,7 @@ def a_table(tmp_path: Path) -> str:
     "line",
     [
         "## Results of 2026-01-02",
-        "| 6.1.0-50 | linux-image 6.1.0-50 |",
+        "| 6.1.0-50 | linux-image 6.1.0-50 | uml | 0.1 |",
         "### refdriver 0.3.0",
         "| kernel | ext4 | xfs |",
         "| 6.1 | 1 pass, 1 untested | 2 pass, 1 untested |",
