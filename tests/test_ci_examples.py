@@ -1,4 +1,4 @@
-"""The examples for CI systems, and what ``matrix plan`` writes for them, by the published schemas of these systems."""
+"""Examples for CI systems, and what ``matrix plan`` writes for them, by the schemas that these systems publish."""
 
 from __future__ import annotations
 
