@@ -23,16 +23,17 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from vm.debian import Suite
+from vm.debian import Suite, validity
 from vm.hosts import NotReady
 from vm.matrix import Root
 
 _DISTRIBUTION: Final = "overlay-conformance"
 _EXTRAS: Final = ("containerd",)
-_RECIPE: Final = b"4"  # what is made of the same packages and settings changes with this
+_RECIPE: Final = b"5"  # what is made of the same packages and settings changes with this
 _PARTS: Final = ("conformance", "refdriver")
 _GROUPS: Final = ("overlay_conformance.mutants", "overlay_conformance.variants")  # of entry points
 _HARNESS: Final = "opt/overlay-conformance"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DISK: Final = 16 << 30  # bytes that a machine sees; the file is sparse
 _SETTINGS: Final = Path(__file__).with_name("guest")
 # Without these files a system of packages alone is the same, and the smaller for it.
@@ -101,8 +102,8 @@ def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -
     """A directory with the system: the packages of the matrix and the settings of a machine."""
     if os.geteuid() != 0:
         raise NotReady("making a system of packages takes root; use sudo")
-    settings = [path.read_bytes() for path in sorted(_SETTINGS.iterdir())]
-    key = _digest([_RECIPE, root.suite.encode(), *(one.encode() for one in root.packages), *settings])
+    guest = [path.read_bytes() for path in sorted(_SETTINGS.iterdir())]
+    key = _digest([_RECIPE, root.suite.encode(), *(one.encode() for one in root.packages), *guest])
     made = cache / "systems" / key
     if made.is_dir():
         return made
@@ -112,7 +113,9 @@ def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -
         say(f"making a system of {root.suite} with {len(root.packages)} packages")
         packages = f"--include={','.join(root.packages)}"
         source = suite.directory / "sources.list"
-        _run("mmdebstrap", "--quiet", "--variant=minbase", packages, root.suite, str(work), str(source))
+        settings = [f"--aptopt={one}" for one in validity()]
+        words = ["--quiet", "--variant=minbase", packages, *settings]
+        _run("mmdebstrap", *words, root.suite, str(work), str(source))
         _settle(work)
         work.rename(made)
     finally:
@@ -140,7 +143,10 @@ def _settle(system: Path) -> None:
     # No password, and yet not locked: sshd lets nobody into an account that is.
     _run("chroot", str(system), "usermod", "--password", "*", "vagrant")
     (system / "etc/hosts").write_text(f"127.0.0.1 localhost {_DISTRIBUTION}\n")  # sudo looks up where it is
-    (system / "etc/sudoers.d/vagrant").write_text("vagrant ALL=(ALL) NOPASSWD: ALL\n")
+    # Newer systems' sudo does not look for commands in /usr/local.
+    (system / "etc/sudoers.d/vagrant").write_text(
+        f'Defaults secure_path="{_PATH}"\nvagrant ALL=(ALL) NOPASSWD: ALL\n'
+    )
     for key in system.glob("etc/ssh/ssh_host_*"):
         if "ed25519" not in key.name:
             key.unlink()
@@ -151,7 +157,7 @@ def _settle(system: Path) -> None:
 def _allow(system: Path, public_key: bytes) -> None:
     for home, owner in (("root", 0), ("home/vagrant", 1000)):
         keys = system / home / ".ssh"
-        keys.mkdir(mode=0o700)
+        keys.mkdir(mode=0o700, exist_ok=True)  # newer systems have that of root
         (keys / "authorized_keys").write_bytes(public_key)
         for path in (keys, keys / "authorized_keys"):
             os.chown(path, owner, owner)
