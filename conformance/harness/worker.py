@@ -226,6 +226,9 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         str(_SUITES),
         "-c",
         os.devnull,
+        # pytest lists each directory from here down to a suite. A directory above may refuse that (mode 0711).
+        "--confcutdir",
+        str(_SUITES),
         "--import-mode=importlib",
     ]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]
