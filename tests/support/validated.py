@@ -222,7 +222,7 @@ class CrashesWhenRepeated(Good):
         count = self.__dict__.setdefault("puts", {})
         count[layer_id] = count.get(layer_id, 0) + 1
         if count[layer_id] - self.__dict__.get("gets", {}).get(layer_id, 0) > 0:
-            {}["count"]
+            raise KeyError("count")
 
     def get(self, layer_id: str, label: str = "") -> Any:
         answer = super().get(layer_id, label)
@@ -354,18 +354,19 @@ class Mounts(Good):
 
     def get(self, layer_id: str, label: str = "") -> Any:
         path = super().get(layer_id, label)
-        if not os.path.ismount(path):
+        count = self.__dict__.setdefault("count", {})
+        if not count.get(path):
             subprocess.run([*self.command, path, path], check=True)
-        self.__dict__.setdefault("count", {}).setdefault(path, 0)
-        self.count[path] += 1  # type: ignore[attr-defined]
+        count[path] = count.get(path, 0) + 1
         return path
 
     def put(self, layer_id: str) -> None:
         path = super().get(layer_id)
         count = self.__dict__.setdefault("count", {})
-        count[path] = max(0, count.get(path, 0) - 1)
-        if not count[path] and os.path.ismount(path):
-            subprocess.run(["umount", path], check=True)
+        if count.get(path):
+            count[path] -= 1
+            if not count[path]:
+                subprocess.run(["umount", path], check=True)
 
 
 class ForgetsPuts(Mounts):
@@ -396,14 +397,19 @@ class MountsElsewhere(Good):
         shown.mkdir(exist_ok=True)
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(f"mount --bind {path} {shown} && echo done\n")
+        self.process.stdin.write(f"mount --bind {path} {shown}; echo done\n")
         self.process.stdin.flush()
         self.process.stdout.readline()
         return str(shown)
 
     def leave(self) -> None:
         super().leave()
-        self.process.communicate()
+        if self.process.poll() is None:
+            self.process.communicate()
+
+    def reopen(self) -> Any:
+        self.leave()
+        return super().reopen()
 
 
 class LeavesProcesses(Good):

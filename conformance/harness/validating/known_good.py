@@ -36,7 +36,7 @@ _METHODS: Final = sorted(name for name in vars(DriverUnderTest) if not name.star
 _KINDS: Final = ("add", "modify", "delete")
 _CALLS: Final = "calls"
 _TYPES: Final = "types of answers"
-_TREE: Final = "visible trees"
+TREE: Final = "visible trees"
 _PUT: Final = "unmounting"
 _NEEDS: Final[Mapping[str, type[Call]]] = {
     "status": Status,
@@ -150,12 +150,12 @@ class _Run:
                 if certain
                 else "look at the path that get answers while the layer is mounted; then do it by hand"
             )
-            yield subject.wrong(_TREE, seen.tree[0][0], following, certain=certain)
+            yield subject.wrong(TREE, seen.tree[0][0], following, certain=certain)
         elif seen.trees > 1:
             said = (
                 f"{counted(seen.trees, 'tree')} seen by this process, with what was written and what parents have"
             )
-            yield Check(_TREE, Result.OK, Whose.NOBODY, said)
+            yield Check(TREE, Result.OK, Whose.NOBODY, said)
         if seen.left:
             yield self._still_mounted(seen.left)
         elif seen.trees:
