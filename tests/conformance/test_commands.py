@@ -45,7 +45,7 @@ def says(text: str, status: int = 0) -> list[str]:
 
 
 def opened(scratch: Path, words: Sequence[str], **more: object) -> DriverUnderTest:
-    command = Command("sh", lambda store: ["true"], lambda store, call: words, **more)  # type: ignore[arg-type]
+    command = Command("sh", lambda _: ["true"], lambda _, __: words, **more)  # type: ignore[arg-type]
     return source_of(DriverInfo("c", "1"), command).open(OpenRequest(scratch))
 
 
@@ -126,7 +126,7 @@ def test_a_script_has_the_words_of_the_adapter() -> None:
         "driver ''\"$work\"'/other/a b' \"$work\"/store/x"
     )
     script.opened(Opened("store", options=("size=1", "it's=2")))
-    lines = {
+    lines: dict[Call, str] = {
         Create("-a", "b"): 'driver "$work"/store Create -a size=1 "$(printf \'it\\047s=2\')"',
         Diff("a", "", "store-a.tar"): 'driver "$work"/store a "$work"/store-a.tar',
         Reopen(): "# every command opens the store anew",
