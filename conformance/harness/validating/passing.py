@@ -140,18 +140,21 @@ def _accepted(subject: Subject, name: str, what: str, where: str, read: bool) ->
         )
     whose = Whose.DRIVER if subject.own else Whose.EITHER
     following = "try it by hand: if the driver refuses it, the adapter does not pass it on"
+    if subject.own:
+        following = "a run judges whether the driver may; if it takes no options, decline them"
     return Check(name, Result.UNCLEAR, whose, f"{what} was accepted", following)
 
 
 def layer_options_arrive(subject: Subject) -> Iterator[Check]:
     """An option of a layer that no driver knows is refused, for both kinds of layers."""
-    kinds = {"layer-options": True, "create-options": False}
+    if reason := subject.lacks("layer-options"):
+        yield Check(_LAYER_OPTIONS, Result.DECLINED, Whose.NOBODY, reason)
+        return
+    kinds = {"layer-options": True, "create-options": False}  # the second is about layers with options, too
     declined = [reason for one in kinds if (reason := subject.lacks(one))]
     if declined:
         yield Check(_LAYER_OPTIONS, Result.DECLINED, Whose.NOBODY, "; ".join(declined))
     asked = [read_write for name, read_write in kinds.items() if not subject.lacks(name)]
-    if not asked:
-        return
     with _opened(subject, "layer-options") as (store, outcome):
         if store is None:
             yield subject.not_answered(_LAYER_OPTIONS, "open a store", outcome)

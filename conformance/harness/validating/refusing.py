@@ -56,7 +56,8 @@ def refusals(subject: Subject, store: Opening) -> Iterator[Check]:
         yield subject.not_answered(_REFUSALS, f"{said_of(call)}, which should be refused,", found[call])
     if answered:
         said = f"{counts}, these succeed: {', '.join(map(said_of, answered))}"
-        following = "if the driver refuses them by hand, it is the adapter; a run judges the driver"
+        by_hand = "" if subject.own else "if the driver refuses them by hand, it is the adapter; "
+        following = f"{by_hand}a run judges the driver"
         yield Check(_REFUSALS, Result.UNCLEAR, _either(subject), said, following)
     if kept[Refused] and not any(one.text.strip() for one in found.values() if isinstance(one, Refused)):
         yield subject.wrong(_REFUSALS, "refusals have no text", _ORDER, certain=True)
