@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from conformance.harness.validating.known_good import TREE, known_good, lacking_methods
@@ -141,8 +142,9 @@ def _left_behind(subject: Subject, before: set[int]) -> Check:
     deadline = time.monotonic() + _PATIENCE
     while (left := descendants.children() - before) and time.monotonic() < deadline:
         for pid in left:
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                time.sleep(0.02)
+            with suppress(ChildProcessError):  # waited for since
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    time.sleep(0.02)
     said = [f"{counted(len(mounts), 'mount')}, such as {mounts[0].point}"] if mounts else []
     said += [f"processes that still run: {len(left)}"] if left else []
     if not said:
