@@ -53,6 +53,7 @@ def test_a_correct_adapter_has_no_fault(scratch: Path) -> None:
     assert {one.result for one in found} == {Result.OK}
     assert {one.name for one in found} == {
         *("opening", "calls", "types of answers", "visible trees", "unmounting", "refusals", "repeated calls"),
+        "leave and open again",
         *("two stores", "calls after close", "request of a store", "options", "options of a layer", "id maps"),
         "nothing left behind",
     }
@@ -75,6 +76,7 @@ def test_a_correct_adapter_has_no_fault(scratch: Path) -> None:
         ("AnswersAnotherRoot", "calls", "this cannot be resolved"),
         ("WritesNoArchive", "types of answers", "diff: expected a tar archive"),
         ("RemembersLayers", "two stores", "a layer of one store exists in another"),
+        ("CannotLeave", "leave and open again", "leave raised NotImplementedError: leave ("),
         ("DropsOptions", "request of a store", "request.options (capability options)"),
         ("DropsOptions", "options", "was accepted, and request.options was never read"),
         ("DropsLayerOptions", "options of a layer", "was accepted, and its content was never read"),
@@ -116,7 +118,10 @@ def test_what_cannot_be_told_is_not_said_to_be_the_adapters(scratch: Path) -> No
     unclear = [(one.name, one.whose) for one in found if one.result is not Result.OK]
     assert unclear == [("options", Whose.EITHER)]
     (scratch / "again").mkdir()
-    found = validate(scratch / "again", "Good", open=Refuses)
+    found = validate(scratch / "again", "RemovesWhatItLeaves")
+    assert wrong(found) == [("leave and open again", Whose.EITHER)]
+    (scratch / "refuses").mkdir()
+    found = validate(scratch / "refuses", "Good", open=Refuses)
     assert wrong(found) == [("calls", Whose.EITHER)]
     assert "open the home again was refused: busy" in found[1].said
     own = Subject(replace(validated.source("Good"), open=Refuses), True, scratch / "own", {})

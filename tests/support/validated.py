@@ -347,6 +347,24 @@ class LacksMethods:
         return getattr(self.good, name)
 
 
+class RemovesWhatItLeaves(Good):
+    def leave(self) -> None:
+        super().leave()
+        for one in self.driver.home.iterdir():
+            shutil.rmtree(one)
+
+    def close(self) -> None:
+        super().leave()
+
+
+class CannotLeave(Good):
+    def leave(self) -> None:
+        raise NotImplementedError("leave")
+
+    def close(self) -> None:
+        super().leave()
+
+
 class Mounts(Good):
     """A correct adapter, too: its trees are mounts."""
 

@@ -11,6 +11,7 @@ from typing import Final
 from conformance.harness.validating.known_good import TREE, known_good, lacking_methods
 from conformance.harness.validating.passing import (
     layer_options_arrive,
+    left_and_opened,
     maps_arrive,
     options_arrive,
     request_read,
@@ -78,6 +79,7 @@ def _checks(subject: Subject) -> Iterator[Check]:
         yield from repeated(subject, first)
         _time(subject, first)
         yield from two_stores(subject, first)
+        yield from left_and_opened(subject)
     else:
         said = "refusals, repeated calls, two stores and times need the calls above"
         yield Check("other checks", Result.UNCLEAR, Whose.NOBODY, f"not made: {said}", "repair that first")

@@ -23,6 +23,7 @@ from conformance.harness.validating.watch import (
 from conformance.history.calls import Call, Close, Create, Exists, Get, Put, Remove
 
 _STORES: Final = "two stores"
+_LEAVE: Final = "leave and open again"
 _REQUEST: Final = "request of a store"
 _OPTIONS: Final = "options"
 _LAYER_OPTIONS: Final = "options of a layer"
@@ -69,8 +70,10 @@ def two_stores(subject: Subject, first: Opening) -> Iterator[Check]:
         else:
             yield subject.not_answered(_STORES, f"{said_of(unlike.call)} beside a second store", unlike.outcome)
             said = None
+        second.do(Close())
     except OSError as error:
         said = f"a tree cannot be written: {error}"
+        second.do(Close())
     if said:
         yield subject.wrong(_STORES, said, "keep everything of a store below request.directory", certain=True)
     elif said == "":
@@ -93,6 +96,36 @@ def _shared(first: Opening, second: Opening) -> str:
     for layer in ("only-first", "same"):
         _must(first, Remove(layer))
     return "a file that was written in one store shows in another" if shown else ""
+
+
+def left_and_opened(subject: Subject) -> Iterator[Check]:
+    """An opening ends without cleanup, as its process would; another one of the same directory knows its layer."""
+    before, outcome, _ = subject.open("left")
+    if before is None:
+        yield subject.not_answered(_LEAVE, "open a store", outcome)
+        return
+    outcome = before.do(Create("base"))
+    if not isinstance(outcome, Answered):
+        yield subject.not_answered(_LEAVE, "create base", outcome)
+        return
+    outcome = subject.watch.call("leave", before.driver.leave)
+    after, opened, _ = subject.open("left")
+    if not isinstance(outcome, Answered) or after is None:
+        failed = opened if isinstance(outcome, Answered) else outcome
+        yield subject.not_answered(_LEAVE, "leave" if failed is outcome else "open after leave", failed)
+        return
+    try:
+        known = _must(after, Exists("base"))
+        for call in (Remove("base"), Close()) if known is True else (Close(),):
+            _must(after, call)
+    except _Unlike as unlike:
+        yield subject.not_answered(_LEAVE, f"{said_of(unlike.call)} after leave", unlike.outcome)
+        return
+    if known is True:
+        yield Check(_LEAVE, Result.OK, Whose.NOBODY, "a layer outlives its opening")
+    else:
+        said = "a layer is gone when the store was left and is opened again"
+        yield subject.wrong(_LEAVE, said, "leave ends what open began, and removes nothing of the store")
 
 
 def request_read(subject: Subject, request: WatchedRequest) -> Iterator[Check]:

@@ -49,7 +49,8 @@ def refusals(subject: Subject, store: Opening) -> Iterator[Check]:
     counts = f"of {len(found)} calls that cannot be done"
     if not kept[Refused] and (answered or kept[Failed]):
         said = f"{counts}, none is refused: {len(kept[Failed])} fail, and {len(found) - len(kept[Failed])} succeed"
-        yield subject.wrong(_REFUSALS, said, _ORDER, certain=True)
+        following = f"{_ORDER}; if the driver reports none by hand, it is the driver"
+        yield subject.wrong(_REFUSALS, said, following, certain=True)
         return
     if kept[Failed]:
         call = kept[Failed][0]
