@@ -1,7 +1,7 @@
 """What the author of an adapter says of a command: the words of each call.
 
-Both the adapter and the reproducer are made of them, so a failure has a script without another line of code. A word
-that names a file or a directory is made of the text that is given, unchanged: in a script it is a variable.
+Both the adapter and the reproducer are made of them, so a failure has a script without another line of code. The
+author passes on paths unchanged: in a script they begin with a variable.
 """
 
 from __future__ import annotations
