@@ -325,7 +325,7 @@ def test_a_call_of_an_opening_that_was_closed_is_refused(scratch: Path) -> None:
 
 
 def test_a_name_of_no_driver_is_no_answer(scratch: Path) -> None:
-    done = ran(scratch, "pyhton:refdriver:Driver")
+    done = ran(scratch, "pythonn:refdriver:Driver")
     assert done.returncode == 2
     assert "did you mean 'python'?" in done.stderr
     assert done.stdout == ""
