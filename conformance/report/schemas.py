@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.harness import events
-from conformance.report import generatedfile, killfile, records
+from conformance.report import generatedfile, killfile, records, trend
+from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
 
@@ -41,6 +42,13 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             "JSON lines: a line 'generated', a line 'mutant' for each mutant, and a line 'end', which the file of"
             " an interrupted run lacks. Within a format no field is renamed, removed or added, and none gets"
             " another meaning.",
+        ),
+        trend.SCHEMA: schema_of(
+            trend.Trend,
+            f"{_ID}trend:{trend.FORMAT}",
+            f"What 'overlay-conformance report --against OLD --trend FILE.json' writes, format {trend.FORMAT}",
+            "An object: what differs between the runs OLD and NEW, and each requirement that changed or fails."
+            " Within a format no field is renamed, removed or added, and none gets another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",

@@ -312,6 +312,24 @@ def test_a_page_without_failures_has_no_causes(window: Window, samples: Samples)
     assert not window.find("#causes").is_displayed()
 
 
+def test_a_page_with_a_trend_says_what_changed_and_opens_it(window: Window, samples: Samples) -> None:
+    (window.folder / "trend.html").write_text(samples.trend_page(), encoding="ascii")
+    window.open("trend", width=400)
+    assert window.find("#trend h2").text == "Trend: 1 NEW, 1 STILL"
+    assert window.js("return $$('#trend details[open] summary strong').map((one) => one.textContent)") == ["NEW 1"]
+    differs = window.js("return $$('#trend details')[0].textContent")
+    assert "version of the suite: 0.4.0 \u2192 0.5.0" in differs
+    assert "and not from the driver" in differs
+    assert window.js("return document.documentElement.scrollWidth") <= 400
+    window.find("#trend details[open] .ids button").click()
+    assert window.find("dialog h2").text.startswith(samples.must[0])
+
+
+def test_a_page_without_a_trend_shows_none(window: Window) -> None:
+    window.open("one")
+    assert not window.find("#trend").is_displayed()
+
+
 def test_a_lack_of_the_host_is_said_once(window: Window, samples: Samples) -> None:
     lacks = {"selinux": "no SELinux in this kernel", "reset": "this needs a machine"}
     matrix = samples.well("alpha", "beta", lacking=lacks, notes=(lacks["selinux"], "own"))
