@@ -18,7 +18,7 @@ from conformance.cli.base import say
 from conformance.cli.blocks import Blocks
 from conformance.cli.declining import print_proposals
 from conformance.history.printable import cut, one_line
-from conformance.report.causes import EXPLAINED, Cause, causes_of
+from conformance.report.causes import EXPLAINED, Failures, causes_of
 from conformance.report.records import Part, Run
 from conformance.spec import Requirement, load_requirements
 from conformance.spec.profiles import PROFILES
@@ -200,7 +200,7 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
     return list(found.values())
 
 
-def _script(cause: Cause, evidence: Path) -> Path | None:
+def _script(cause: Failures, evidence: Path) -> Path | None:
     """The first reproducer that shows a failure of this cause."""
     folders = [evidence / Path(one.evidence).name for one in cause.outcomes if one.evidence]
     return next((folder / "repro.sh" for folder in folders if (folder / "repro.sh").exists()), None)

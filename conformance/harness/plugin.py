@@ -20,6 +20,7 @@ import pytest
 from conformance.drivers.protocol import DriverSource, TimeUp
 from conformance.drivers.registry import UnknownDriver, connect
 from conformance.harness import stores as benches
+from conformance.harness.causing import cause_of
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.deviation import Deviation
@@ -415,6 +416,7 @@ class ConformancePlugin:
             history.facts(),
             case_of(item, self.session.driver, history, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
+            cause=cause_of(error, history.steps) if verdict is Verdict.FAIL else None,
         )
 
 

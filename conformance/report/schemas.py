@@ -25,7 +25,8 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             f"A line of a result file of overlay-conformance, format {records.FORMAT}",
             "A result file is JSON lines: for each run a line 'run', a line 'outcome' for each test, a line"
             " 'result' for each requirement, a line 'capability' for each capability, and a line 'end'. Fields are"
-            " never renamed or given another meaning within a format; a field more or less is another format.",
+            " never renamed, removed or given another meaning within a format; fields of later versions are"
+            " optional.",
         ),
         killfile.SCHEMA: killfile.LINES.schema(
             f"{_ID}kills:{killfile.FORMAT}",
