@@ -79,7 +79,10 @@ def report(
     matrix = matrix_of(parts, load_requirements())
     killed = killfile.read(kills) if kills else None
     wanted: list[tuple[Path | None, Callable[[], str]]] = [
-        (html, lambda: page(matrix, _scripts(parts, results), kills=killed, trend=trend)),
+        (
+            html,
+            lambda: page(matrix, _scripts(parts, results), kills=killed, trend=trend, stated=_statements(matrix)),
+        ),
         (junit_file, lambda: junit(matrix)),
         (markdown_file, lambda: (trend_markdown(trend) + "\n" if trend else "") + markdown(matrix)),
         (badge_file, lambda: badge(_only(matrix, "--badge"))),
@@ -197,8 +200,12 @@ def _check_output(path: Path, inputs: Sequence[Path], outputs: Sequence[Path]) -
         raise click.UsageError(f"{path} cannot be written; nothing was written")
 
 
+def _statements(matrix: Matrix) -> list[Statement]:
+    return statements(matrix, load_requirements(), load_capabilities())
+
+
 def _only(matrix: Matrix, option: str) -> Statement:
-    found = statements(matrix, load_requirements(), load_capabilities())
+    found = _statements(matrix)
     if len(found) != 1:
         names = ", ".join(f"{one.driver} {one.version}" for one in found)
         raise click.UsageError(f"{option} needs results of one driver; these are of {names}")

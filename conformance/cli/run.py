@@ -194,6 +194,7 @@ def run(
         expression,
         1 if first_only else max_failures or 0,
         not no_shrink,
+        budget if isinstance(budget, str) else f"{budget:g} s" if budget else "",
     )
     console = new_console(highlight=False)
     blocks = _blocks(console, asked, None if no_evidence else evidence)

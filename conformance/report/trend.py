@@ -324,6 +324,7 @@ _FACTS: Final = (
     _Fact("specification", lambda run: [run.specification]),
     _Fact("profile", lambda run: [run.profile]),
     _Fact("examples", lambda run: [str(run.examples)]),
+    _Fact("budget", lambda run: [run.budget] if run.budget else []),
     _Fact("seed", lambda run: [str(run.seed)]),
     _Fact("selected tests (-k)", lambda run: [run.expression] if run.expression else []),
     _Fact("limit of failures", lambda run: [run.stopped] if run.stopped else []),

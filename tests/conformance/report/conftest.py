@@ -15,8 +15,9 @@ import pytest
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part, Run
+from conformance.report.statement import statements
 from conformance.report.trend import compare
-from conformance.spec import Requirement, load_requirements
+from conformance.spec import Requirement, load_capabilities, load_requirements
 from conformance.spec.references import Kind, Reference
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -195,7 +196,8 @@ class Samples:
         old = part_of(replace(run, suite="0.4.0"), still)
         new = part_of(run, {**still, (self.must[0], "ext4"): Verdict.FAIL})
         trend = compare([old], [new], self.requirements)
-        return page(matrix_of([new], self.requirements), {}, trend=trend)
+        matrix = matrix_of([new], self.requirements)
+        return page(matrix, {}, trend=trend, stated=statements(matrix, self.requirements, load_capabilities()))
 
     def page(self, name: str) -> str:
         """The page of one of these, with a script for each evidence."""
