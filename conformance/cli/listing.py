@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import click
 
-from conformance.cli import completion
+from conformance.cli import completion, options
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.choosing import Named, capabilities_named, requirement_named, selected
-from conformance.lab.backing import BACKINGS, HOST
 from conformance.spec import (
     LEVELS,
     Capability,
@@ -25,7 +24,7 @@ from conformance.spec import (
     is_core,
     load_capabilities,
 )
-from conformance.spec.profiles import EXAMPLES, PROFILES
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.specification import VARIES_SAID
 from conformance.spec.verdicts import Verdict, judge
 
@@ -42,14 +41,7 @@ class Standing:
 
 
 @main.command("list")
-@click.option(
-    "--family",
-    "families",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.families,
-    help="Only this family, such as life-cycle (repeatable).",
-)
+@options.FAMILY
 @click.option("--level", type=Named(LEVELS, case_sensitive=False), help="Only this level.")
 @click.option("--core", is_flag=True, help="Only what every driver must meet to be called conformant.")
 @click.option(
@@ -67,22 +59,8 @@ class Standing:
     shell_complete=completion.connections,
     help="Say what would run for this driver on this host, and why the rest would not.",
 )
-@click.option(
-    "--profile",
-    type=Named(PROFILES),
-    metavar="NAME",
-    default="standard",
-    show_default=True,
-    help="Profile of --for.",
-)
-@click.option(
-    "--backing",
-    "backings",
-    multiple=True,
-    metavar="NAME",
-    type=Named([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Backing filesystem of --for (repeatable).",
-)
+@options.profile("Profile of --for.")
+@options.backing("Backing filesystem of --for (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_requirements(
     families: tuple[str, ...],

@@ -13,10 +13,10 @@ from typing import Final, Literal
 import click
 from rich.console import Console
 
-from conformance.cli import completion
+from conformance.cli import completion, options
 from conformance.cli.base import ONCE, Budget, main, say, say_error
 from conformance.cli.blocks import Blocks
-from conformance.cli.choosing import Named, selected
+from conformance.cli.choosing import selected
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.events import Events
@@ -26,11 +26,10 @@ from conformance.cli.summary import print_summary
 from conformance.cli.trying import try_driver
 from conformance.harness.interruption import Interruption
 from conformance.history.printable import printable
-from conformance.lab.backing import BACKINGS, HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.records import Part, write
 from conformance.spec import load_requirements
-from conformance.spec.profiles import EXAMPLES, PROFILES
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 # Hypothesis tries the simplest example first, so that the second one is the first that is drawn at random.
@@ -54,13 +53,7 @@ EVIDENCE = "overlay-conformance-failures"
     },
 )
 @click.argument("driver", shell_complete=connections)
-@click.option(
-    "--profile",
-    type=Named(PROFILES),
-    metavar="NAME",
-    default="standard",
-    help="Tests: smoke, quick, standard (default) or release.",
-)
+@options.profile("Tests: smoke, quick, standard or release.")
 @click.option(
     "--budget",
     type=Budget(),
@@ -78,14 +71,7 @@ EVIDENCE = "overlay-conformance-failures"
 @click.option(
     "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Number of concurrent tests."
 )
-@click.option(
-    "--backing",
-    "backings",
-    multiple=True,
-    metavar="NAME",
-    type=Named([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Backing filesystem (repeatable; default: host).",
-)
+@options.backing("Backing filesystem (repeatable; default: host).")
 @click.option(
     "--requirement",
     "ids",
@@ -94,14 +80,7 @@ EVIDENCE = "overlay-conformance-failures"
     shell_complete=completion.requirement_ids,
     help="Only this requirement (repeatable).",
 )
-@click.option(
-    "--family",
-    "families",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.families,
-    help="Only this family, such as life-cycle (repeatable).",
-)
+@options.FAMILY
 @click.option(
     "-k",
     "expression",
