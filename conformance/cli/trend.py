@@ -45,8 +45,8 @@ def _group(change: Change, group: Group) -> Iterator[str]:
     for line in textwrap.wrap(one_line(ids), _WIDTH, break_long_words=False, break_on_hyphens=False):
         yield f"    {line}"
     if change in _IN_FULL:
-        first = group.changed[0]
-        for name, said in (("expected", first.expected), ("actual", first.actual), ("now", group.reason)):
+        seen = group.seen
+        for name, said in (("expected", seen.expected), ("actual", seen.actual), ("now", group.reason)):
             if said:
                 yield f"    {one_line(cut(f'{name}: {said}', _WIDTH))}"
     if group.others:

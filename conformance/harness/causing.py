@@ -22,6 +22,7 @@ _ERROR: Final = 100  # characters
 _WHERE: Final = 3  # lines of where a call stood
 _LINE: Final = 300  # characters of each
 _PATH: Final = re.compile(r"/[^ :;,()'\"`\]]*")
+_ERRNO: Final = re.compile(r"\[Errno \d+\] ([A-Z][\w ,-]*)")
 _OF_OTHERS: Final = re.compile(r'/conformance/|/lib/python3|site-packages|^<|"<')
 _KINDS: Final = {
     stat.S_IFREG: "file",
@@ -40,7 +41,7 @@ def cause_of(error: BaseException | None, steps: Sequence[Step]) -> Cause:
         case Deviation():
             return error.cause or _of_finding(error)
         case DriverRefused():
-            words = [*([error.kind] if error.kind else []), *_letters(error.error or shape(str(error)))]
+            words = [*([error.kind] if error.kind else []), *_letters(error.error or _said(error))]
             return Cause(CauseKind.REFUSED, _refused_call(steps), ": ".join(words))
         case DriverFailed() if error.defect is not None:
             where = (error.defect,) if error.defect else ()
@@ -54,6 +55,13 @@ def shape(text: str, end: str = "\n") -> str:
     """A text of a driver, up to ``end``, without what is different in each run: paths, numbers, quoted names."""
     plain = _PATH.sub("/", one_line(text.partition("\n")[0].partition(end)[0]))
     return re.sub(r"\d+", "0", re.sub(r"'[^']*'", "''", plain)).strip()
+
+
+def _said(error: DriverRefused) -> str:
+    """What the driver said: the error of a system call if its words quote one, as those of shutil do."""
+    text = str(error).removeprefix(f"{error.kind}: ")
+    errno = _ERRNO.search(text)
+    return errno[1] if errno else shape(text)
 
 
 def _letters(said: str) -> list[str]:

@@ -63,6 +63,15 @@ CONCLUSIONS: Final[Mapping[int, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A cause of failures, with the first of them; the texts are short."""
+
+    cause: str
+    expected: str
+    actual: str
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """What became of one requirement in one place."""
 
@@ -76,14 +85,12 @@ class Changed:
     after: Annotated[
         Verdict | None, Key("The verdict in NEW; absent if the requirement was not selected.", omitted=True)
     ] = None
-    causes_before: Annotated[tuple[str, ...], Key("Causes of its failures in OLD.")] = ()
-    causes: Annotated[tuple[str, ...], Key("Causes of its failures in NEW.")] = ()
-    expected: Annotated[str, Key("Of the newest failure.")] = ""
-    actual: str = ""
+    causes_before: Annotated[tuple[Seen, ...], Key("Causes of its failures in OLD.")] = ()
+    causes: Annotated[tuple[Seen, ...], Key("Causes of its failures in NEW.")] = ()
     reason: Annotated[str, Key("Why it has no verdict, on that side where it has none.")] = ""
 
     @property
-    def shown(self) -> tuple[str, ...]:
+    def shown(self) -> tuple[Seen, ...]:
         """The causes that it is shown under: those of its failure, or of the failure that it had."""
         return self.causes or self.causes_before
 
@@ -116,19 +123,26 @@ class Trend:
     def groups(self, change: Change) -> list[Group]:
         """The requirements of one change by cause and level; severe and frequent causes first."""
         found: dict[str, list[Changed]] = {}
+        first: dict[str, Seen] = {}
         for one in self.changes:
-            for cause in (one.shown or ("",)) if one.change is change else ():
-                found.setdefault(cause, []).append(one)
-        groups = [Group(cause, tuple(same)) for cause, same in found.items()]
+            for seen in (one.shown or (_PASSED,)) if one.change is change else ():
+                found.setdefault(seen.cause, []).append(one)
+                first.setdefault(seen.cause, seen)
+        groups = [Group(first[cause], tuple(same)) for cause, same in found.items()]
         return sorted(groups, key=lambda one: (_rank(one.level), -len(one.changed)))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Requirements with the same change and cause; ``cause`` is "" for LOST and GAINED."""
+    """Requirements with the same change and cause, of which ``seen`` is the first; empty for LOST and GAINED."""
 
-    cause: str
+    seen: Seen
     changed: tuple[Changed, ...]
+
+    @property
+    def cause(self) -> str:
+        """The cause in words."""
+        return self.seen.cause
 
     @property
     def level(self) -> str:
@@ -151,8 +165,12 @@ class Group:
     @property
     def others(self) -> tuple[str, ...]:
         """Of a failure that is there STILL, the causes that only one side has."""
-        differing = [set(one.causes) ^ set(one.causes_before) for one in self.changed if one.change is Change.STILL]
+        sides = [(one.causes, one.causes_before) for one in self.changed if one.change is Change.STILL]
+        differing = [{one.cause for one in now} ^ {one.cause for one in before} for now, before in sides]
         return tuple(sorted(set().union(*differing) - {self.cause}))
+
+
+_PASSED: Final = Seen("", "", "")
 
 
 def _rank(level: str) -> int:
@@ -261,8 +279,6 @@ def _changes(
         change = _change(before, after)
         if change is None:
             continue
-        failure = after if _failing(after) else before if _failing(before) else None
-        expected, actual = expected_and_actual(failure.outcomes[0]) if failure and failure.outcomes else ("", "")
         without = next((one for one in (after, before) if one and not _judged(one)), None)
         yield Changed(
             change,
@@ -273,8 +289,6 @@ def _changes(
             after.verdict if after else None,
             _causes(before),
             _causes(after),
-            cut(expected, _BRIEF),
-            cut(actual, _BRIEF),
             _reason(without),
         )
 
@@ -293,15 +307,22 @@ def _change(before: Cell | None, after: Cell | None) -> Change | None:
     return Change.LOST if _judged(before) else Change.GAINED
 
 
-def _causes(cell: Cell | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(cause_of, cell.outcomes))) if cell and _failing(cell) else ()
+def _causes(cell: Cell | None) -> tuple[Seen, ...]:
+    found: dict[str, Seen] = {}
+    for outcome in cell.outcomes if cell and _failing(cell) else ():
+        cause = cause_of(outcome)
+        if cause not in found:
+            found[cause] = Seen(cause, *(cut(one, _BRIEF) for one in expected_and_actual(outcome)))
+    return tuple(found.values())
 
 
 def _reason(cell: Cell | None) -> str:
     if cell is None:
         return ""
     said = next((one.reason for one in cell.outcomes if one.reason), "no test of it ran")
-    return cut(f"{cell.verdict.value}: {short(said.partition(chr(10))[0])}", _BRIEF)
+    verdict = cell.verdict.value
+    said = short(said.partition("\n")[0]).removeprefix(f"{verdict.lower().replace('-', ' ')}: ")
+    return cut(f"{verdict}: {said}", _BRIEF)
 
 
 # ---- What else differs.

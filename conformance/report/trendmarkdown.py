@@ -68,8 +68,7 @@ def _table(change: Change, trend: Trend) -> Iterator[str]:
 
 
 def _row(group: Group) -> str:
-    first = group.changed[0]
     ids = "; ".join(f"{one} ({', '.join(places)})" if places else one for one, places in group.requirements.items())
     cause = group.cause + (f" (only on one side: {'; '.join(group.others)})" if group.others else "")
-    said = (group.level, cause or group.reason, ids, first.expected, first.actual)
+    said = (group.level, cause or group.reason, ids, group.seen.expected, group.seen.actual)
     return f"| {' | '.join(map(escaped, said))} |"

@@ -82,6 +82,14 @@ STEPS: tuple[Step, ...] = (
             Cause(CauseKind.REFUSED, "apply", "OSError: Input/output error"),
         ),
         (
+            DriverRefused("Error: [('/a/1', '/b/1', \"[Errno 2] No such file or directory: '/a/1'\")]", "Error"),
+            Cause(CauseKind.REFUSED, "apply", "Error: No such file or directory"),
+        ),
+        (
+            DriverRefused("BadOption: no option 'x' of 3", "BadOption"),
+            Cause(CauseKind.REFUSED, "apply", "BadOption: no option '' of 0"),
+        ),
+        (
             DriverRefused("creating layer 'a': open /x/17/diff: no such file"),
             Cause(CauseKind.REFUSED, "apply", "creating layer '': open /: no such file"),
         ),
