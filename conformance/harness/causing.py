@@ -45,7 +45,9 @@ def cause_of(error: BaseException | None, steps: Sequence[Step]) -> Cause:
             return Cause(CauseKind.REFUSED, _refused_call(steps), ": ".join(words))
         case DriverFailed() if error.defect is not None:
             where = (error.defect,) if error.defect else ()
-            return Cause(CauseKind.DEFECT, error=shape(str(error), " (")[:_ERROR], where=where)
+            # Names in quotes stay: they are names of the driver's code.
+            said = _PATH.sub("/", one_line(str(error).partition("\n")[0].partition(" (")[0]))
+            return Cause(CauseKind.DEFECT, error=said[:_ERROR], where=where)
         case DriverFailed():
             return Cause(CauseKind.UNANSWERED, error=shape(str(error), ": ")[:_ERROR], where=_stood(error.detail))
     return UNKNOWN

@@ -94,8 +94,8 @@ STEPS: tuple[Step, ...] = (
             Cause(CauseKind.REFUSED, "apply", "creating layer '': open /: no such file"),
         ),
         (
-            DriverFailed("remove raised TypeError: no (which is no refusal)", "a traceback", defect="f of d.py"),
-            Cause(CauseKind.DEFECT, error="remove raised TypeError: no", where=("f of d.py",)),
+            DriverFailed("get raised NameError: name 'x' is no name (which is no refusal)", "", defect="f of d.py"),
+            Cause(CauseKind.DEFECT, error="get raised NameError: name 'x' is no name", where=("f of d.py",)),
         ),
         (
             DriverFailed(
