@@ -21,6 +21,7 @@ from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part
+from conformance.report.schemas import VALIDATION
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.report.trend import Trend
 from conformance.report.trendmarkdown import trend_markdown
@@ -123,10 +124,16 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
 @click.option("--generated", is_flag=True, help="Print the schema for 'selftest --generated N --results'.")
 @click.option("--trend", is_flag=True, help="Print the schema for 'report --against OLD --trend FILE.json'.")
-def schema(kills: bool, generated: bool, trend: bool) -> None:
+@click.option("--validation", is_flag=True, help="Print the schema for 'validate-adapter --json'.")
+def schema(kills: bool, generated: bool, trend: bool, validation: bool) -> None:
     """Print the JSON schema of a line of a result file."""
-    others = trends.SCHEMA if trend else killfile.SCHEMA if kills else records.SCHEMA
-    file = generatedfile.SCHEMA if generated else others
+    files = (
+        (validation, VALIDATION),
+        (generated, generatedfile.SCHEMA),
+        (trend, trends.SCHEMA),
+        (kills, killfile.SCHEMA),
+    )
+    file = next((path for wanted, path in files if wanted), records.SCHEMA)
     click.echo(file.read_text(), nl=False)
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.harness import events
+from conformance.harness.validating import values as validation
 from conformance.report import generatedfile, killfile, records, trend
 from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
+VALIDATION = records.SCHEMA.with_name("validation.schema.json")
 
 
 def schemas() -> Mapping[Path, dict[str, Any]]:
@@ -50,6 +52,12 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             f"What 'overlay-conformance report --against OLD --trend FILE.json' writes, format {trend.FORMAT}",
             "An object: what differs between the runs OLD and NEW, and each requirement that changed or fails."
             " Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        VALIDATION: validation.LINES.schema(
+            f"{_ID}validation:{validation.FORMAT}",
+            f"A line of what 'overlay-conformance validate-adapter --json' prints, format {validation.FORMAT}",
+            "JSON lines: a line 'validation', a line 'check' for each check, a line 'timing' for each call, and a"
+            " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",
