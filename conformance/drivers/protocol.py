@@ -20,7 +20,16 @@ if TYPE_CHECKING:  # for a Dialect alone: a driver and its adapter need no steps
 
 
 class DriverRefused(Exception):
-    """The driver under test answered with an error; the text is the driver's own."""
+    """The driver under test answered with an error; the text is the driver's own.
+
+    ``kind`` is the class of its exception and ``error`` that of the system, such as "No such file or directory";
+    "" where an adapter cannot know them.
+    """
+
+    def __init__(self, text: str, kind: str = "", error: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.error = error
 
 
 class DriverFailed(Exception):
@@ -30,11 +39,16 @@ class DriverFailed(Exception):
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
     stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
     that it took the whole limit of a call, so that nobody tries it again; ``alone``, that it died serving no other.
+    ``defect`` is the place in the driver's code that an error came from, such as "remove of driver.py", "" if no
+    function of it was called; None for anything but an error of its code.
     """
 
-    def __init__(self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False, defect: str | None = None
+    ) -> None:
         super().__init__(text)
         self.detail = detail
+        self.defect = defect
         self.hangs = hangs
         self.alone = alone
 

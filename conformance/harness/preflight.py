@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.causing import cause_of
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.place import Place
 from conformance.harness.session import Session
@@ -152,6 +153,7 @@ def _outcome(fixtures: Fixtures, place: Place, steps: _Steps, deviation: Deviati
         round(in_driver, 4),
         facts=history.facts(),
         case=_as_json(case),
+        cause=cause_of(deviation, history.steps),
     )
 
 
