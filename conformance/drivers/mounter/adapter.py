@@ -40,7 +40,6 @@ _DECLINED: Final = {
     "ids-are-paths": f"{_HARNESS}, in directories with numbers",
     "processes": f"{_HARNESS}, for one process",
     "shared-home": f"{_HARNESS}, for one caller",
-    "compared-links": "the harness compares two trees, and a file that did not change is in none of them",
     "busy-parents": "an upper directory that is a lower of another mount is undefined behaviour (overlayfs.rst)",
     "changes": _NONE,
     "create-options": _NONE,

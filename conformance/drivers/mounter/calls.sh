@@ -90,11 +90,23 @@ attribute_of() {
         echo user.overlay.opaque
     fi
 }
+# packed FILE: the working directory as an archive
+packed() {
+    find . -mindepth 1 -printf '%P\0' | sort -z | tar --format=pax --xattrs --xattrs-include='user.*' \
+        --xattrs-include='security.capability' --xattrs-exclude='user.overlay.*' --numeric-owner --no-recursion \
+        --null -T - -cf "$1"
+}
 # diff_of STORE LAYER PARENT FILE: the upper directory as an archive, with the whiteouts of archives
 diff_of() {
     named "$1" "${3:-$2}" || return
     parent=${3:+$place}
     named "$1" "$2" || return
+    if [ -z "$3" ] && [ -s "$home/$place/lowers" ] && [ -n "$(cat "$home/$place/parent")" ]; then # the whole tree
+        get "$1" "$2" >/dev/null || return
+        (cd "$home/$place/merged" && packed "$4") || return
+        put "$1" "$2"
+        return
+    fi
     [ "$(cat "$home/$place/parent")" = "$parent" ] || { echo "a diff against another layer is not scripted"; return 1; }
     rm -rf "${home:?}/copy"
     cp -a "$home/$place/diff" "$home/copy"
@@ -115,8 +127,7 @@ diff_of() {
             for name in trusted.overlay.opaque trusted.overlay.origin trusted.overlay.impure user.overlay.opaque \
                 user.overlay.origin user.overlay.impure; do setfattr -h -x "$name" "$one" 2>/dev/null; done; true
         done' sh {} +
-        tar --format=pax --xattrs --xattrs-include='user.*' --xattrs-include='security.capability' \
-            --xattrs-exclude='user.overlay.*' --numeric-owner -cf "$4" --exclude=./. -C "$home/copy" .
+        packed "$4"
     )
     rm -rf "${home:?}/copy" "$home/stamp"
 }

@@ -57,11 +57,12 @@ def native(upper: Path, lowers: Sequence[Path], *, names_of_aufs: bool) -> list[
         deeper = []
         for name in names:
             entry = _join(path, name)
+            status = os.lstat(os.path.join(root, entry))
             if name.startswith(marks.PREFIX):
-                if names_of_aufs and name != marks.OPAQUE:
+                # A whiteout device of such a name deletes what no archive can name.
+                if names_of_aufs and name != marks.OPAQUE and stat.S_ISREG(status.st_mode):
                     found.append(Entry(entry))
                 continue
-            status = os.lstat(os.path.join(root, entry))
             if marks.has_content_elsewhere(os.path.join(root, entry)):
                 return None
             if marks.is_whiteout(status):
@@ -76,10 +77,43 @@ def native(upper: Path, lowers: Sequence[Path], *, names_of_aufs: bool) -> list[
 
 
 def compared(old: str, new: str) -> list[Entry]:
-    """The difference of two mounted trees, in the order of an archive; ``old`` is "" for an empty one."""
+    """The difference of two mounted trees, in the order of an archive; ``old`` is "" for an empty one.
+
+    All names of an inode are in it if one of them is, or if other names are linked than before.
+    """
     found: list[Entry] = []
     _compare(os.fsencode(old), os.fsencode(new), b"", found)
-    return found
+    entries = {one.path: one for one in found}
+    root = os.fsencode(new)
+    before, after = _groups(os.fsencode(old)) if old else {}, _groups(root)
+    for path, names in after.items():
+        linked_before = before.get(path, frozenset((path,)))
+        apart = (linked_before & after.keys()) - names
+        if apart or names - linked_before or names & entries.keys():
+            while path and path not in entries:
+                entries[path] = Entry(path, os.lstat(os.path.join(root, path)))
+                path = os.path.dirname(path)
+    return sorted(entries.values(), key=lambda one: one.path.split(b"/"))
+
+
+def _groups(root: bytes) -> dict[bytes, frozenset[bytes]]:
+    """All names of the same inode, by each of them; whatever st_nlink is, which FUSE may not know."""
+    inodes: dict[tuple[int, int], set[bytes]] = {}
+    pending = [b""]
+    while pending:
+        path = pending.pop()
+        for name in os.listdir(os.path.join(root, path)):
+            entry = _join(path, name)
+            status = os.lstat(os.path.join(root, entry))
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(entry)
+            elif not name.startswith(marks.PREFIX):
+                inodes.setdefault(_inode(status), set()).add(entry)
+    return {name: frozenset(names) for names in inodes.values() for name in names}
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _compare(old: bytes, new: bytes, path: bytes, found: list[Entry]) -> None:
@@ -96,11 +130,11 @@ def _compare(old: bytes, new: bytes, path: bytes, found: list[Entry]) -> None:
         is_new = name not in before or stat.S_IFMT(os.lstat(os.path.join(old, entry)).st_mode) != stat.S_IFMT(
             status.st_mode
         )
-        at = len(found)
+        size = len(found)
         if stat.S_ISDIR(status.st_mode):
             _compare(b"" if is_new else old, new, entry, found)
-        if is_new or len(found) > at or _differ(os.path.join(old, entry), os.path.join(new, entry), status):
-            found.insert(at, Entry(entry, status))
+        if is_new or len(found) > size or _differ(os.path.join(old, entry), os.path.join(new, entry), status):
+            found.append(Entry(entry, status))
 
 
 def _differ(old: bytes, new: bytes, status: os.stat_result) -> bool:
@@ -130,8 +164,8 @@ def write(root: str | Path, entries: Sequence[Entry], archive: Path) -> None:
                 continue
             path = os.path.join(base, entry.path)
             _describe(info, path, entry.status)
-            inode = entry.status.st_dev, entry.status.st_ino
-            if entry.status.st_nlink > 1 and not info.isdir():
+            inode = _inode(entry.status)
+            if not info.isdir():  # whatever st_nlink is, which FUSE may not know
                 if inode in first:
                     info.type, info.size, info.linkname = tarfile.LNKTYPE, 0, os.fsdecode(first[inode])
                 first.setdefault(inode, entry.path)
