@@ -51,7 +51,13 @@ def wrapper(directory: Path, body: str) -> str:
     return f"mounter:{script} {{lowers}} {{upper}} {{work}} {{merged}}"
 
 
-MOUNT = 'mount -t overlay overlay -o "lowerdir=$lowers,upperdir=$upper,workdir=$work" "$merged"\n'
+# From the home, with relative paths, as a page of options holds no long chain of absolute ones.
+MOUNT = """
+home=${merged%/*/*}
+cd "$home"
+lowers=$(printf %s "$lowers" | sed "s#$home/##g") upper=${upper#"$home"/} work=${work#"$home"/}
+mount -t overlay overlay -o "lowerdir=$lowers,upperdir=$upper,workdir=$work" "$merged"
+"""
 
 
 # Connection strings
@@ -232,8 +238,7 @@ def test_a_wrong_mounter_fails_by_what_it_does(name: str, scratch: Path) -> None
 def test_a_mounter_that_mounts_read_only_fails(scratch: Path) -> None:
     done = run(wrapper(scratch, MOUNT + 'mount -o remount,ro "$merged"\n'), "--scratch", str(scratch))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "OVL-TREE-MODEL" in done.stdout
-    assert "Read-only file system" in done.stdout
+    assert "FAIL OVL-TREE-MODEL" in done.stdout
 
 
 @pytest.mark.mounts
@@ -250,7 +255,7 @@ def test_a_mounter_that_does_not_unmount_fails(scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (MOUNT.replace('"$merged"', '"$work/.."'), "should have mounted"),
+        (MOUNT.replace('" "$merged"', '" "$work/.."'), "should have mounted"),
         ("true\n", "but it mounted nothing"),
         ("echo no such module >&2; exit 32\n", "exited with 32: no such module"),
         ('mount --bind /etc "$merged"\n', "OVL-MOUNT-CONTAINED"),
@@ -304,7 +309,7 @@ def test_a_tree_that_hangs_is_ended(scratch: Path) -> None:
     driver.create("a", "")
     root = driver.get("a")
     os.kill(servers_below(scratch)[0], 19)
-    with pytest.raises(OSError, match="not connected"):
+    with pytest.raises(OSError, match=r"not connected|abort"):
         os.listdir(root)
     with pytest.raises(DriverFailed, match="an operation in a mounted tree"):
         driver.put("a")

@@ -59,6 +59,9 @@ class OpenedMounter:
     def remove(self, layer_id: str) -> None:
         if layer_id in self._held:
             raise DriverRefused(f"{layer_id!r} is mounted")
+        merged = self._layers.upper(layer_id).with_name("merged")
+        while os.path.ismount(merged):  # which puts should have ended, as a test says
+            libc.detach(merged)
         self._layers.remove(layer_id)
 
     def get(self, layer_id: str, label: str = "") -> str:
