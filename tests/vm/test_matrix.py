@@ -119,7 +119,7 @@ def test_each_requirement_is_judged_once_for_each_combination_that_matters() -> 
         ),
         (
             Choice(kernels=("6.1",), privileges=("user*",), overlay=("default",), backings=("tmpfs", "f2fs")),
-            ["k6-1.refdriver.tmpfs.default.user-namespace"],
+            ["k6-1.refdriver.tmpfs.default.user-namespace", "k6-1.kernel.tmpfs.default.user-namespace"],
         ),
         (
             Choice(kernels=("k6-1*",), backings=("btrfs",), drivers=("containers-storage",)),
