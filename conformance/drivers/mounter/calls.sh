@@ -111,7 +111,7 @@ diff_of() {
     rm -rf "${home:?}/copy"
     cp -a "$home/$place/diff" "$home/copy"
     (
-        cd "$home/copy"
+        cd "$home/copy" || exit
         find . -mindepth 1 -type d -exec sh -c 'for one; do
             if getfattr -h -m "overlay.opaque\$" "$one" 2>/dev/null | grep -q opaque; then
                 touch -r "$one" ../stamp; : >"$one/.wh..wh..opq"; touch -r ../stamp "$one"
@@ -140,7 +140,7 @@ apply() {
     attribute=$(attribute_of)
     export attribute
     (
-        cd "$home/$place/diff"
+        cd "$home/$place/diff" || exit
         find . -name '.wh.*' -exec sh -c 'for one; do
             above=${one%/*}; name=${one##*/.wh.}; touch -r "$above" ../stamp; rm "$one"
             if [ "$name" = .wh..opq ]; then setfattr -n "$attribute" -v y "$above"

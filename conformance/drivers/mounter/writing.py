@@ -11,7 +11,7 @@ import filecmp
 import os
 import stat
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,10 +51,9 @@ def native(upper: Path, lowers: Sequence[Path], *, names_of_aufs: bool) -> list[
     while pending:
         path = pending.pop()
         directory = os.path.join(root, path)
-        names = sorted(os.listdir(directory))
+        names = os.listdir(directory)
         if path and marks.is_opaque(directory) and marks.kind_below(lowers, path) == "directory":
             found.append(Entry(_join(path, marks.OPAQUE)))
-        deeper = []
         for name in names:
             entry = _join(path, name)
             status = os.lstat(os.path.join(root, entry))
@@ -71,9 +70,8 @@ def native(upper: Path, lowers: Sequence[Path], *, names_of_aufs: bool) -> list[
             if not stat.S_ISSOCK(status.st_mode):
                 found.append(Entry(entry, status))
             if stat.S_ISDIR(status.st_mode):
-                deeper.append(entry)
-        pending += reversed(deeper)
-    return found
+                pending.append(entry)
+    return _in_order(found)
 
 
 def compared(old: str, new: str) -> list[Entry]:
@@ -93,7 +91,12 @@ def compared(old: str, new: str) -> list[Entry]:
             while path and path not in entries:
                 entries[path] = Entry(path, os.lstat(os.path.join(root, path)))
                 path = os.path.dirname(path)
-    return sorted(entries.values(), key=lambda one: one.path.split(b"/"))
+    return _in_order(entries.values())
+
+
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """By path, as the reproducers sort them, too: a directory comes before what is in it."""
+    return sorted(entries, key=lambda one: one.path)
 
 
 def _groups(root: bytes) -> dict[bytes, frozenset[bytes]]:
