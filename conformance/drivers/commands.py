@@ -30,7 +30,9 @@ class Done:
     stderr: bytes
 
 
-def run(words: Sequence[str], limit: CallLimit, call: str, *, umask: int | None = None) -> Done:
+def run(
+    words: Sequence[str], limit: CallLimit, call: str, *, umask: int | None = None, cwd: str | None = None
+) -> Done:
     """Run a command to its end; raises DriverFailed for a crash, too long a time or too long an output, and TimeUp.
 
     It has a process group of its own, which is killed when the limit is exceeded. What it starts may go on, as the
@@ -44,6 +46,7 @@ def run(words: Sequence[str], limit: CallLimit, call: str, *, umask: int | None 
         stderr=subprocess.PIPE,
         start_new_session=True,
         umask=-1 if umask is None else umask,
+        cwd=cwd,
     ) as process:
         try:
             stdout, stderr = _outputs(process, call, deadline)

@@ -30,13 +30,16 @@ from conformance.drivers.connection import (
 from conformance.drivers.containerd import adapter as containerd
 from conformance.drivers.containers_storage import adapter as containers_storage
 from conformance.drivers.graphdriver import adapter as graphdriver
+from conformance.drivers.mounter import adapter as mounter
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
 from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion
 
 GROUP: Final = "overlay_conformance.adapters"
-KINDS: Final = {one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND)}
+KINDS: Final = {
+    one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND, mounter.KIND)
+}
 
 
 class UnknownDriver(HarnessError):

@@ -140,6 +140,11 @@ def enter_private_mounts() -> str:
     return lane
 
 
+def in_user_namespace() -> bool:
+    """Whether this process is in a user namespace, so that overlay mounts need ``userxattr`` (overlayfs.rst)."""
+    return not _owns_the_machine()
+
+
 def _owns_the_machine() -> bool:
     try:
         return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]

@@ -119,13 +119,16 @@ def test_each_requirement_is_judged_once_for_each_combination_that_matters() -> 
         ),
         (
             Choice(kernels=("6.1",), privileges=("user*",), overlay=("default",), backings=("tmpfs", "f2fs")),
-            ["k6-1.refdriver.tmpfs.default.user-namespace"],
+            ["k6-1.refdriver.tmpfs.default.user-namespace", "k6-1.kernel.tmpfs.default.user-namespace"],
         ),
         (
             Choice(kernels=("k6-1*",), backings=("btrfs",), drivers=("containers-storage",)),
             ["k6-1.containers-storage.btrfs.default", "k6-12.containers-storage.btrfs.default"],
         ),
-        (Choice(kernels=("7.3",), overlay=("index",)), ["k7-3.refdriver.ext4.index"]),
+        (
+            Choice(kernels=("7.3",), overlay=("index",)),
+            ["k7-3.refdriver.ext4.index", "k7-3.kernel.ext4.index"],
+        ),
     ],
 )
 def test_cells_are_chosen_by_patterns(choice: Choice, expected: list[str]) -> None:

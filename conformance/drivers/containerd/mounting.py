@@ -7,8 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from conformance.drivers.containerd.formatting import Active, CannotMount, Direc
 from conformance.drivers.containerd.messages import Mount
 from conformance.lab import libc, mountinfo
 from conformance.lab.devices import DeviceFailed, loop_device
+from conformance.lab.elsewhere import in_directory
 
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
@@ -173,7 +173,7 @@ def _mount(mount: Mount, target: Path) -> None:
     else:
         # The kernel takes one page of option data. containerd's own clients are in the same need and do the same.
         directory, shorter = with_relative_lowers(data)
-        _in_directory(directory, lambda: _mount_one(mount, target, flags, shorter))
+        in_directory(directory, lambda: _mount_one(mount, target, flags, shorter))
     if flags & _BIND and flags & _RDONLY:
         # The first call makes the bind mount and ignores every other flag (mount(2), "Creating a bind mount").
         libc.mount("none", target, flags=_REMOUNT | _BIND | _RDONLY)
@@ -245,25 +245,3 @@ def with_relative_lowers(data: str) -> tuple[str, str]:
                 options[number] = "lowerdir=" + ":".join(os.path.relpath(lower, common) for lower in lowers)
                 return common, ",".join(options)
     return "/", data
-
-
-def _in_directory(directory: str, call: Callable[[], None]) -> None:
-    """Call in a thread that has a working directory of its own (unshare(2), CLONE_FS).
-
-    A child process would do as well, but gRPC's threads make a fork of this one unsafe.
-    """
-    errors: list[OSError] = []
-
-    def run() -> None:
-        try:
-            libc.unshare(libc.CLONE_FS)
-            os.chdir(directory)
-            call()
-        except OSError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
