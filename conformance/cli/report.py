@@ -18,6 +18,7 @@ from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part
+from conformance.report.schemas import VALIDATION
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.values import as_plain
@@ -93,9 +94,11 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @main.command()
 @click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
 @click.option("--generated", is_flag=True, help="Print the schema for 'selftest --generated N --results'.")
-def schema(kills: bool, generated: bool) -> None:
+@click.option("--validation", is_flag=True, help="Print the schema for 'validate-adapter --json'.")
+def schema(kills: bool, generated: bool, validation: bool) -> None:
     """Print the JSON schema of a line of a result file."""
     file = generatedfile.SCHEMA if generated else killfile.SCHEMA if kills else records.SCHEMA
+    file = VALIDATION if validation else file
     click.echo(file.read_text(), nl=False)
 
 

@@ -8,6 +8,7 @@ requirement, and the run ends with it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -114,7 +115,8 @@ def _in_words(fixtures: Fixtures, steps: _Steps, did: str, said: str, detail: st
     ]
     if detail.strip():
         lines += _indented("        ", "\n".join(detail.strip().splitlines()[-_DETAIL_LINES:]))
-    following = fixtures.source.next_step or "docs/adapters.md explains how to connect a driver"
+    driver = shlex.quote(fixtures.session.driver)
+    following = fixtures.source.next_step or f"overlay-conformance validate-adapter {driver}: adapter or driver?"
     return "\n".join([*lines, *_indented("  next: ", following)])
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from conformance.harness import events
+from conformance.harness.validating import values as validation
 from conformance.report import generatedfile, killfile, records
 
 _ID = "urn:overlay-conformance:"
+VALIDATION = records.SCHEMA.with_name("validation.schema.json")
 
 
 def schemas() -> Mapping[Path, dict[str, Any]]:
@@ -41,6 +43,12 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             "JSON lines: a line 'generated', a line 'mutant' for each mutant, and a line 'end', which the file of"
             " an interrupted run lacks. Within a format no field is renamed, removed or added, and none gets"
             " another meaning.",
+        ),
+        VALIDATION: validation.LINES.schema(
+            f"{_ID}validation:{validation.FORMAT}",
+            f"A line of what 'overlay-conformance validate-adapter --json' prints, format {validation.FORMAT}",
+            "JSON lines: a line 'validation', a line 'check' for each check, a line 'timing' for each call, and a"
+            " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",

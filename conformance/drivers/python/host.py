@@ -55,6 +55,10 @@ class WrongType(Exception):
         super().__init__(f"expected {expected}, got {_name_of(value)}")
 
 
+class _Closed(Exception):
+    """The call is about an opening that was closed."""
+
+
 class _Broken(Exception):
     """What the harness asked cannot be done, and the driver has no part in it."""
 
@@ -126,6 +130,8 @@ class _Host:
             return {"done": self._done(do, on, request)}
         except _Broken as error:
             return {"broken": str(error)}
+        except _Closed:
+            return {"refused": f"{do}: the store was closed"}
         except WrongType as error:
             return {"failed": f"{do} answered with a wrong type: {error}"}
         except BaseException as error:
@@ -159,6 +165,8 @@ class _Host:
                 if opening:
                     opening.leave()
                 return None
+        if on not in self._openings:
+            raise _Closed
         answer = self._calls[do](self._openings[on].driver, **arguments)
         return None if do in self._without_answer else answer
 
