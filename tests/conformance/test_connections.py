@@ -297,7 +297,18 @@ def test_a_string_that_names_no_driver_is_answered_with_every_form() -> None:
 @pytest.mark.parametrize(
     ("begun", "wanted"),
     [
-        ("", ["python:", "containers-storage:", "graphdriver:", "graphdriver:", "containerd:"]),
+        (
+            "",
+            [
+                "python:",
+                "containers-storage:",
+                "graphdriver:",
+                "graphdriver:",
+                "containerd:",
+                "unpacker:",
+                "unpacker:",
+            ],
+        ),
         ("cont", ["containers-storage:", "containerd:"]),
         ("containerd:overlayfs?b", ["containerd:overlayfs?binary="]),
         ("containerd:overlayfs?binary=x&wri", ["containerd:overlayfs?binary=x&writable="]),

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from conformance.drivers import commands
 from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
-from conformance.drivers.containers_storage import commands
 from conformance.drivers.containers_storage.script import ContainersStorage
 from conformance.drivers.protocol import (
     Answer,
