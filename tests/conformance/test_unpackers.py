@@ -150,6 +150,21 @@ def test_a_mutant_fails_what_it_breaks(tmp_path: Path, mutant: Mutant) -> None:
     assert done.returncode == 1
 
 
+def test_a_failure_has_a_reproducer(tmp_path: Path) -> None:
+    """It needs the tool, tar and a shell; the run has tried it."""
+    mutant = next(one for one in MUTANTS if one.name == "whiteouts_are_ignored")
+    program = tmp_path / "mutant.py"
+    program.write_text(NAIVE.read_text().replace(mutant.old, mutant.new))
+    driver = f"unpacker:{sys.executable} -IS {program} {ARGUMENTS}"
+    words = [sys.executable, "-m", "conformance", "run", driver, "--requirement", mutant.breaks, "-x"]
+    evidence = tmp_path / "evidence"
+    subprocess.run([*words, "--evidence", str(evidence)], capture_output=True, check=False, cwd=ROOT, timeout=900)
+    (script,) = evidence.glob("*/repro.sh")
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "conformance" not in done.stdout
+
+
 def test_mutants_break_known_requirements() -> None:
     assert {one.breaks for one in MUTANTS} <= load_requirements().keys()
     assert len({one.name for one in MUTANTS}) == len(MUTANTS) >= 20
