@@ -80,6 +80,7 @@ _DECLINED: Final = {
         _NO_STORE,
     ),
 }
+_OF_TAR: Final = {"user-xattrs": "GNU tar, which reads the result, decodes '%3D' in the names of attributes"}
 _EXTRACT: Final = ("tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*")
 _MASK: Final = 0o022
 _COMPLAINT: Final = 4000  # characters of what a command says that are kept
@@ -93,9 +94,8 @@ def source(arguments: str) -> DriverSource:
     if missing:
         how = f"; {tool.install}" if tool.install else ""
         raise OSError(f"there is no command {missing[0]!r}{how}")
-    info = DriverInfo(
-        f"unpacker:{arguments}", _version_of(tool), _DECLINED | dict(tool.decline) | declined_in(connection)
-    )
+    declined = _DECLINED | (_OF_TAR if tool.result == TAR else {}) | dict(tool.decline) | declined_in(connection)
+    info = DriverInfo(f"unpacker:{arguments}", _version_of(tool), declined)
     return DriverSource(
         info,
         lambda request: _Unpacker(tool, request),
@@ -227,7 +227,8 @@ class _Unpacker:
         try:
             self._run(self._command(image, archives, tree, printed))
             if self._tool.result == TAR:
-                self._run([*_EXTRACT, "-f", str(printed), "-C", str(tree)], "reading the archive that it printed")
+                # An archive that tar refuses is no tree: whoever unpacks it gets the same answer.
+                self._run([*_EXTRACT, "-f", str(printed), "-C", str(tree)])
         finally:
             namespace.unmount_below(self._work)
             remove_tree(self._work)
@@ -247,15 +248,13 @@ class _Unpacker:
         variables = [f"{name}={self._work / directory}" for name, directory in own.items()]
         return [*self._tool.prefix(), "env", "-C", str(self._work), *variables, "/bin/sh", "-ec", text]
 
-    def _run(self, words: Sequence[str], what: str = "get") -> None:
+    def _run(self, words: Sequence[str]) -> None:
         umask = _MASK if self._request.umask is None else self._request.umask
-        done = commands.run(words, self._request.limit, what, umask=umask)
+        done = commands.run(words, self._request.limit, "get", umask=umask)
         said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace").strip()[-_COMPLAINT:]
         if done.status > 128 and done.status - 128 in signal.valid_signals():
             name = signal.Signals(done.status - 128).name
-            raise DriverFailed(f"the command, or one that it ran, died of {name} in {what}", said, alone=True)
-        if done.status and what != "get":
-            raise DriverFailed(f"{what}: tar exited with status {done.status}", said)
+            raise DriverFailed(f"the command, or one that it ran, died of {name} in get", said, alone=True)
         if done.status:
             raise DriverRefused(said or f"the command exited with status {done.status}")
 

@@ -69,6 +69,11 @@ up_descriptor() {
     printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' \
         "$1" "${sum%% *}" "$(($(wc -c <"$2")))"
 }
+# up_extract: the tree of an archive that the command printed
+up_extract() {
+    [ "$result" != tar ] ||
+        tar -x -p --numeric-owner --xattrs '--xattrs-include=*' -f "$up_work/result.tar" -C "$up_tree"
+}
 # up_get STORE LAYER: the path of the tree; what the command refuses is taken back
 up_get() {
     store=$1
@@ -86,14 +91,13 @@ up_get() {
         # shellcheck disable=SC2086 # a list of paths without spaces
         set -- $archives
         up_image "$up_work" "$@"
-        if ! (umask 022 && up_command "$@") >&2; then
+        if ! (umask 022 && up_command "$@" && up_extract) >&2; then
             last=
             for one in "$place"/[0-9]*.tar; do [ ! -e "$one" ] || last=$one; done
             [ -z "$last" ] || rm -f "$last"
             rm -rf --one-file-system "$up_tree"
             return 1
         fi
-        [ "$result" != tar ] || tar -x -p --numeric-owner --xattrs '--xattrs-include=*' -f "$up_work/result.tar" -C "$up_tree"
         cat "$up_work/archives" >"$place/unpacked"
     fi
     case $result in '' | tar) echo "$up_tree" ;; *) echo "$up_tree/$result" ;; esac
