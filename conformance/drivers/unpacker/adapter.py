@@ -81,7 +81,15 @@ _DECLINED: Final = {
     ),
 }
 _OF_TAR: Final = {"user-xattrs": "GNU tar, which reads the result, decodes '%3D' in the names of attributes"}
-_EXTRACT: Final = ("tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*")
+_EXTRACT: Final = (
+    "tar",
+    "-x",
+    "-p",
+    "--numeric-owner",
+    "--delay-directory-restore",
+    "--xattrs",
+    "--xattrs-include=*",
+)
 _MASK: Final = 0o022
 _COMPLAINT: Final = 4000  # characters of what a command says that are kept
 

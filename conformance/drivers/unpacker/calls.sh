@@ -72,7 +72,8 @@ up_descriptor() {
 # up_extract: the tree of an archive that the command printed
 up_extract() {
     [ "$result" != tar ] ||
-        tar -x -p --numeric-owner --xattrs '--xattrs-include=*' -f "$up_work/result.tar" -C "$up_tree"
+        tar -x -p --numeric-owner --delay-directory-restore --xattrs '--xattrs-include=*' \
+            -f "$up_work/result.tar" -C "$up_tree"
 }
 # up_get STORE LAYER: the path of the tree; what the command refuses is taken back
 up_get() {
