@@ -23,16 +23,17 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from vm.debian import Suite
+from vm.debian import Suite, validity
 from vm.hosts import NotReady
 from vm.matrix import Root
 
 _DISTRIBUTION: Final = "overlay-conformance"
 _EXTRAS: Final = ("containerd",)
-_RECIPE: Final = b"4"  # what is made of the same packages and settings changes with this
+_RECIPE: Final = b"5"  # what is made of the same packages and settings changes with this
 _PARTS: Final = ("conformance", "refdriver")
 _GROUPS: Final = ("overlay_conformance.mutants", "overlay_conformance.variants")  # of entry points
 _HARNESS: Final = "opt/overlay-conformance"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DISK: Final = 16 << 30  # bytes that a machine sees; the file is sparse
 _SETTINGS: Final = Path(__file__).with_name("guest")
 # Without these files a system of packages alone is the same, and the smaller for it.
@@ -53,7 +54,7 @@ def build(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -> 
     """The box, from the cache or made; needs root. Raises NotReady, OSError."""
     system = _system(root, suite, cache, say)
     key = _digest([system.name.encode(), *_harness()])
-    box = Box(f"{_DISTRIBUTION}-{key}", cache / "boxes" / f"{key}.box")
+    box = Box(f"{_DISTRIBUTION}-{root.name}-{key}", cache / "boxes" / f"{root.name}-{key}.box")
     if not box.file.exists():
         _pack(system, cache, box.file, say)
     return box
@@ -64,7 +65,7 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
     system = _system(root, suite, cache, say)
     may_enter = public_key.read_bytes()
     key = _digest([system.name.encode(), may_enter, *_harness()])
-    made = cache / "images" / f"{key}.raw"
+    made = cache / "images" / f"{root.name}-{key}.raw"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         work = made.with_suffix(f".{os.getpid()}")
@@ -73,14 +74,14 @@ def image(root: Root, public_key: Path, suite: Suite, cache: Path, say: Callable
             _image(system, may_enter, cache, work, say).rename(made)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        for other in made.parent.glob("*.raw"):
+        for other in made.parent.glob(f"{root.name}-*.raw"):
             if other != made:
                 other.unlink()
     return made
 
 
 def add(box: Box, say: Callable[[str], None]) -> None:
-    """Tell Vagrant of a box, unless it knows it; boxes of other contents go, and their files."""
+    """Tell Vagrant of a box, unless it knows it; boxes of its system with other contents go, and their files."""
     known = [line.split()[0] for line in _said("vagrant", "box", "list").splitlines() if line.split()]
     if box.name in known:
         return
@@ -88,11 +89,11 @@ def add(box: Box, say: Callable[[str], None]) -> None:
     _run("vagrant", "box", "add", "--no-tty", "--name", box.name, "--provider", "libvirt", str(box.file))
     for name in known:
         # One that a machine by hand is made of stays: Vagrant refuses, as nobody is asked.
-        if name.startswith(f"{_DISTRIBUTION}-"):
+        if name.startswith(box.name.rpartition("-")[0] + "-"):
             subprocess.run(
                 ["vagrant", "box", "remove", name], capture_output=True, stdin=subprocess.DEVNULL, check=False
             )
-    for file in box.file.parent.glob("*.box"):
+    for file in box.file.parent.glob(f"{box.file.name.rpartition('-')[0]}-*.box"):
         if file != box.file:
             file.unlink()
 
@@ -101,8 +102,8 @@ def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -
     """A directory with the system: the packages of the matrix and the settings of a machine."""
     if os.geteuid() != 0:
         raise NotReady("making a system of packages takes root; use sudo")
-    settings = [path.read_bytes() for path in sorted(_SETTINGS.iterdir())]
-    key = _digest([_RECIPE, root.suite.encode(), *(one.encode() for one in root.packages), *settings])
+    guest = [path.read_bytes() for path in sorted(_SETTINGS.iterdir())]
+    key = _digest([_RECIPE, root.suite.encode(), *(one.encode() for one in root.packages), *guest])
     made = cache / "systems" / key
     if made.is_dir():
         return made
@@ -112,7 +113,9 @@ def _system(root: Root, suite: Suite, cache: Path, say: Callable[[str], None]) -
         say(f"making a system of {root.suite} with {len(root.packages)} packages")
         packages = f"--include={','.join(root.packages)}"
         source = suite.directory / "sources.list"
-        _run("mmdebstrap", "--quiet", "--variant=minbase", packages, root.suite, str(work), str(source))
+        settings = [f"--aptopt={one}" for one in validity()]
+        words = ["--quiet", "--variant=minbase", packages, *settings]
+        _run("mmdebstrap", *words, root.suite, str(work), str(source))
         _settle(work)
         work.rename(made)
     finally:
@@ -140,7 +143,10 @@ def _settle(system: Path) -> None:
     # No password, and yet not locked: sshd lets nobody into an account that is.
     _run("chroot", str(system), "usermod", "--password", "*", "vagrant")
     (system / "etc/hosts").write_text(f"127.0.0.1 localhost {_DISTRIBUTION}\n")  # sudo looks up where it is
-    (system / "etc/sudoers.d/vagrant").write_text("vagrant ALL=(ALL) NOPASSWD: ALL\n")
+    # Newer systems' sudo does not look for commands in /usr/local.
+    (system / "etc/sudoers.d/vagrant").write_text(
+        f'Defaults secure_path="{_PATH}"\nvagrant ALL=(ALL) NOPASSWD: ALL\n'
+    )
     for key in system.glob("etc/ssh/ssh_host_*"):
         if "ed25519" not in key.name:
             key.unlink()
@@ -151,7 +157,7 @@ def _settle(system: Path) -> None:
 def _allow(system: Path, public_key: bytes) -> None:
     for home, owner in (("root", 0), ("home/vagrant", 1000)):
         keys = system / home / ".ssh"
-        keys.mkdir(mode=0o700)
+        keys.mkdir(mode=0o700, exist_ok=True)  # newer systems have that of root
         (keys / "authorized_keys").write_bytes(public_key)
         for path in (keys, keys / "authorized_keys"):
             os.chown(path, owner, owner)

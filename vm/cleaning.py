@@ -66,7 +66,8 @@ def _volumes(cache: Path) -> Iterator[str]:
         hosts.delete_volume(name)
         yield f"volume {name}"
     if not in_use:
-        (cache / UPLOADED).unlink(missing_ok=True)
+        for mark in cache.glob(f"{UPLOADED}*"):
+            mark.unlink()
 
 
 def _boxes() -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,11 +16,11 @@ from rich.text import Text
 from conformance.cli.base import Duration
 from conformance.cli.consoles import console
 from conformance.spec.profiles import PROFILES
+from vm.collecting import collect, join, publish_command, status
 from vm.common import OUTPUT, alone, choice_of, choosing, chosen_cells, daemon, refusals, room, say
 from vm.mutants import selftest_command
 
 if TYPE_CHECKING:
-    from conformance.report.records import Part
     from vm.runner import Done
 
 
@@ -30,7 +29,8 @@ def matrix() -> None:
     """Test drivers on many kernels and backing filesystems, in virtual machines (docs/matrix.md)."""
 
 
-matrix.add_command(selftest_command)
+for _command in (selftest_command, status, collect, publish_command):
+    matrix.add_command(_command)
 
 
 @matrix.command("list")
@@ -64,20 +64,20 @@ def plan(matrix_file: Path | None, provider: str | None, form: str, **choice: tu
         click.echo(write(cells, chosen, provider or ""))
 
 
-@matrix.command("build", short_help="Build the box and the kernels of the cells.")
+@matrix.command("build", short_help="Build the boxes and the kernels of the cells.")
 @choosing
 def build_command(matrix_file: Path | None, provider: str | None, **choice: tuple[str, ...]) -> None:
-    """Build the box and the kernels of the cells, unless they are in the cache."""
+    """Build the boxes and the kernels of the cells, unless they are in the cache."""
     with refusals():
         from vm import build
 
         wanted, cells = chosen_cells(matrix_file, provider, choice)
-        chosen = {cell.kernel.name for cell in cells}
+        machines = {cell.machine.name: cell.machine for cell in cells}
         began = time.monotonic()
         cache = build.cache_directory()
         alone(cache)
-        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, say)
-        click.echo(f"{made.box}, {len(chosen)} kernels, {made.accelerator}: {time.monotonic() - began:.0f} s")
+        made = build.build(wanted, list(machines.values()), cache, say)
+        click.echo(f"{', '.join(machines)}, {made.accelerator}: {time.monotonic() - began:.0f} s")
 
 
 @matrix.command(short_help="Run the cells, and merge their results.")
@@ -85,7 +85,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 @click.option("--profile", type=click.Choice(PROFILES), help="Profile (default: from the matrix).")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the matrix).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples, the same in all cells.")
-@click.option("--budget", type=Duration(), help="Time for each cell, such as 60s or 3m (default: from the matrix).")
+@click.option("--budget", type=Duration(), help="Time for each cell, such as 3m (default: until all is judged).")
 @click.option("--machines", type=click.IntRange(1), help="Number of concurrent machines (default: as many as fit).")
 @click.option(
     "--output",
@@ -93,6 +93,12 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
     default=Path(OUTPUT),
     show_default=True,
     help="Directory for results; cells with a result are not run again.",
+)
+@click.option(
+    "--from",
+    "published",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of published results (docs/matrix); cells that are there are not run again.",
 )
 @click.option("--shard", default="", metavar="KERNEL", help="Only the cells of this job of 'matrix plan'.")
 @click.option("--again", is_flag=True, help="Run cells that have a result, too.")
@@ -105,6 +111,7 @@ def run(
     budget: float | None,
     machines: int | None,
     output: Path,
+    published: Path | None,
     shard: str,
     again: bool,
     **choice: tuple[str, ...],
@@ -115,30 +122,35 @@ def run(
         from conformance.spec import load_requirements
         from vm import build, hosts, runner
         from vm.machines import Place
+        from vm.published import take
         from vm.timings import Timings
 
         wanted, cells = chosen_cells(matrix_file, provider, choice, shard)
         hosts.check(wanted.defaults.provider)
-        chosen = {cell.kernel.name for cell in cells}
         cache = build.cache_directory()
         alone(cache)
-        made = build.build(wanted, [one for one in wanted.kernels if one.name in chosen], cache, say)
+        made = build.build(wanted, list({cell.machine.name: cell.machine for cell in cells}.values()), cache, say)
         output = output.absolute()
         asked = runner.Asked(
             profile or wanted.defaults.profile,
             examples or wanted.defaults.examples,
-            budget or float(wanted.defaults.budget),
+            wanted.defaults.limit,
             output,
             digest_of(load_requirements()),
             importlib.metadata.version("overlay-conformance"),
-            {name: files["release"] for name, files in made.kernels.items()},
+            {name: files["release"] for name, files in made.machines.items()},
             {
                 name: f"{files['release']} {files.get('version', '')}".strip()
-                for name, files in made.kernels.items()
+                for name, files in made.machines.items()
             },
             Timings(output / "timings.json"),
+            wanted.defaults.provider + ("" if made.accelerator == "none" else f", {made.accelerator}"),
             seed,
+            runner.slower_by(made.accelerator),
+            budget or wanted.defaults.budget,
         )
+        if published and (taken := take(published, output, [cell.name for cell in cells])):
+            say(f"{len(taken)} cells are in {published}")
         todo = cells if again else runner.left_to_do(cells, asked)
         if len(todo) < len(cells):
             say(f"{len(cells) - len(todo)} cells have a result already")
@@ -146,29 +158,11 @@ def run(
         with daemon(place.provider), _Table(len(todo)) as table:
             at_a_time = machines or room(wanted.defaults.memory)
             runner.run_all(todo, asked, place, at_a_time, table.tell, table.ended)
-        sys.exit(_collect([runner.results_of(cell, asked) for cell in cells], output))
-
-
-@matrix.command(short_help="Merge the results of the cells of a run.")
-@click.argument("output", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(OUTPUT))
-@click.option(
-    "--markdown",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write the table into this page, between its markers or at its end.",
-)
-def collect(output: Path, markdown: Path | None) -> None:
-    """Merge the results of cells in OUTPUT into results.jsonl, page.html and table.md."""
-    with refusals():
-        files = sorted((output / "cells").glob("*/results.jsonl"))
-        if not files:
-            raise click.UsageError(
-                f"no cell in {output} has a result; 'overlay-conformance matrix run' writes them"
-            )
-        sys.exit(_collect(files, output, markdown))
+        sys.exit(join([runner.results_of(cell, asked) for cell in cells], output))
 
 
 @matrix.command(short_help="Remove machines that a killed run left.")
-@click.option("--all", "everything", is_flag=True, help="Remove the box and the kernels, too.")
+@click.option("--all", "everything", is_flag=True, help="Remove the boxes and the kernels, too.")
 def clean(everything: bool) -> None:
     """Remove the machines, volumes and processes that a killed run left."""
     from vm import build, cleaning
@@ -225,44 +219,3 @@ class _Table:
             style=style if self._console.is_terminal else None,
             markup=False,
         )
-
-
-def _collect(files: list[Path], output: Path, markdown: Path | None = None) -> int:
-    """Write the joined results, their page and their table; the exit code of all cells together."""
-    from conformance.report import records
-    from conformance.report.matrix import matrix_of
-    from conformance.report.page import page
-    from conformance.spec import load_requirements
-    from vm import table, timings
-    from vm.lost import recognised
-
-    found = {str(file): _moved(records.read(file), file.parent, output) for file in files if file.exists()}
-    parts = records.merge(list(zip(found, recognised(list(found.values())), strict=True)))
-    records.write(output / "results.jsonl", parts)
-    folders = {outcome.evidence for part in parts for outcome in part.outcomes if outcome.evidence}
-    scripts = {one: output / one / "repro.sh" for one in folders}
-    texts = {one: path.read_text(errors="replace") for one, path in scripts.items() if path.is_file()}
-    matrix = matrix_of(parts, load_requirements())
-    (output / "page.html").write_text(page(matrix, texts))
-    made = table.as_markdown(matrix, timings.read(output / "timings.json"))
-    (output / "table.md").write_text(made)
-    click.echo(f"results.jsonl, page.html and table.md written in {output}")
-    if markdown:
-        markdown.write_text(table.between_markers(markdown.read_text() if markdown.exists() else "", made))
-        click.echo(f"{markdown} written")
-    codes = {part.exit_code for part in parts}
-    return next((code for code in (2, 1, 0) if code in codes), 3)
-
-
-def _moved(parts: list[Part], folder: Path, output: Path) -> list[Part]:
-    """The same with paths of evidence that are relative to the joined file."""
-    below = folder.relative_to(output)
-    return [
-        replace(
-            part,
-            outcomes=tuple(
-                replace(one, evidence=str(below / one.evidence)) if one.evidence else one for one in part.outcomes
-            ),
-        )
-        for part in parts
-    ]

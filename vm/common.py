@@ -32,6 +32,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def choosing(command: _F) -> _F:
     """The options that choose cells."""
     for name, what in (
+        ("privilege", "privilege levels: root, user-namespace"),
         ("driver", "drivers"),
         ("overlay", "parameters of overlay"),
         ("backing", "backing filesystems"),
@@ -82,7 +83,9 @@ def choice_of(words: dict[str, tuple[str, ...]], shard: str = "") -> Choice:
     """The same words as a choice."""
     from vm.plan import Choice
 
-    return Choice(words["kernels"], words["backings"], words["overlays"], words["drivers"], shard)
+    return Choice(
+        words["kernels"], words["backings"], words["overlays"], words["drivers"], words["privileges"], shard
+    )
 
 
 def alone(cache: Path) -> None:

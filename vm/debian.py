@@ -100,6 +100,16 @@ class Suite:
         return done.stdout
 
 
+def validity() -> tuple[str, ...]:
+    """What this host's apt was told of lists past their date, as a setting for another apt; none by default.
+
+    A mirror that keeps a state of a suite has lists that expire (apt.conf(5), Acquire::Check-Valid-Until).
+    """
+    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    name = "Acquire::Check-Valid-Until "
+    return tuple(line.rstrip(";") for line in done.stdout.splitlines() if line.startswith(name))
+
+
 def _numbers(name: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", name)))
 

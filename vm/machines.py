@@ -27,7 +27,7 @@ PREFIX: Final = "overlay-conformance-matrix-"
 MARK: Final = f"OVERLAY_CONFORMANCE_PREFIX={PREFIX}"
 # By this ``clean`` knows processes whose runner was killed.
 MARKED: Final = {**os.environ, **dict([MARK.split("=")])}
-UPLOADED: Final = "uploaded"  # in the cache: the box whose image libvirt has, whole
+UPLOADED: Final = "uploaded"  # in the cache, with the name of a box: libvirt has its image, whole
 _START_LIMIT: Final = 600  # seconds; a start takes 15 to 50 without KVM, on a host that does nothing else
 _END_LIMIT: Final = 180
 _RUBY: Final = re.compile(r"^\s+from |\.rb:\d+:in |^<internal:|^:\d+:in ")
@@ -206,7 +206,7 @@ def main() -> None:
 
 def _answer(machines: Any, verb: str, name: str, provider: str = "") -> None:
     if verb == "up":
-        with _alone_if_first(Path(os.environ["OVERLAY_CONFORMANCE_CACHE"])):
+        with _alone_if_first(name, Path(os.environ["OVERLAY_CONFORMANCE_CACHE"])):
             machines.up(vm_name=name, provider=provider)
         found = machines.conf(vm_name=name)
         said = {
@@ -221,22 +221,26 @@ def _answer(machines: Any, verb: str, name: str, provider: str = "") -> None:
 
 
 @contextmanager
-def _alone_if_first(cache: Path) -> Iterator[None]:
+def _alone_if_first(name: str, cache: Path) -> Iterator[None]:
     """Vagrant uploads a box with its first machine; another meanwhile would start from a half of it."""
-    box = notes.read(cache / "built.json", notes.Made).box
-    uploaded = cache / UPLOADED
+    machines = notes.read(cache / "built.json", notes.Made).machines
+    box = machines[name]["box"]
+    uploaded = cache / f"{UPLOADED}-{box}"
     with (cache / "uploading").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         there = hosts.volumes(f"{box}_")
-        if there and uploaded.exists() and uploaded.read_text() == box:
+        if there and uploaded.exists():
             fcntl.flock(lock, fcntl.LOCK_UN)
             yield
             return
         if not hosts.machines("overlay-conformance-"):
-            for name in hosts.volumes("overlay-conformance-"):  # of an upload that was killed, and of other boxes
-                hosts.delete_volume(name)
+            # What is left of an upload that was killed, and of boxes that no machine has any more.
+            whole = {one["box"] for one in machines.values() if (cache / f"{UPLOADED}-{one['box']}").exists()}
+            for volume in hosts.volumes("overlay-conformance-"):
+                if volume.rpartition("_vagrant_box_image")[0] not in whole:
+                    hosts.delete_volume(volume)
         yield
-        uploaded.write_text(box)
+        uploaded.touch()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from conformance.spec.profiles import PROFILES
 FORMAT: Final = 1
 FILE: Final = Path(__file__).with_name("matrix.yaml")
 PROVIDERS: Final = ("libvirt", "virtualbox", "uml")
+PRIVILEGES: Final = ("root", "user-namespace")
 ACCELERATORS: Final = ("auto", "kvm", "tcg")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _RELEASE: Final = re.compile(r"\d+\.\d+")
@@ -40,22 +41,32 @@ class BadMatrix(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """``budget`` is in seconds for each cell, ``memory`` in MiB for each machine."""
+    """``memory`` is in MiB for each machine.
+
+    ``limit`` is in seconds for each cell, after which its machine is lost; ``budget``, unless it is 0, those after
+    which a cell ends and what it did not reach is UNTESTED. Both are at the speed of the host.
+    """
 
     profile: str
     examples: int
-    budget: float
+    limit: float
     memory: int
     provider: str
     accelerator: str
+    budget: float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The system of all machines: a suite of Debian, and the packages in it."""
+    """The system of machines: a suite of Debian, by which it is named, and the packages in it."""
 
     suite: str
     packages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that drivers choose it by."""
+        return self.suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +122,28 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class Privilege:
+    """Who runs the suite in a machine: root, or root of a user namespace; and where (none: everywhere)."""
+
+    name: str
+    backings: tuple[str, ...] = ()
+    overlay: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Driver:
-    """A driver by its connection string, and where it is judged (none: everywhere)."""
+    """A driver by its connection string, and where it is judged (none: everywhere).
+
+    ``root`` is the suite of the system that it is judged in, "" for that of ``root`` in the file.
+    """
 
     name: str
     connection: str
     kernels: tuple[str, ...] = ()
     backings: tuple[str, ...] = ()
     overlay: tuple[str, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +157,12 @@ class Matrix:
     backings: tuple[Backing, ...]
     overlay: tuple[Overlay, ...]
     drivers: tuple[Driver, ...]
+    privileges: tuple[Privilege, ...] = (Privilege("root"),)
+    roots: tuple[Root, ...] = ()
+
+    def root_of(self, driver: Driver) -> Root:
+        """The system that a driver is judged in."""
+        return next((one for one in self.roots if one.name == driver.root), self.root)
 
     def under(self, provider: str) -> Matrix:
         """The same with a provider ("": the file's), and with the kernels that it has."""
@@ -217,7 +248,7 @@ class _Place:
 
 def _matrix(top: _Place) -> Matrix:
     keys = ("format", "defaults", "root", "kernels", "backings", "overlay", "drivers")
-    found = top.mapping(keys, ("boxes",))
+    found = top.mapping(keys, ("boxes", "privileges", "roots"))
     if found["format"].text() != str(FORMAT):
         raise found["format"].wrong(f"this version reads format {FORMAT}")
     kernels = _named(found["kernels"], _kernel)
@@ -225,15 +256,28 @@ def _matrix(top: _Place) -> Matrix:
     backings = _named(found["backings"], _backing)
     names = tuple(one.name for one in backings)
     overlay = _named(found["overlay"], lambda place: _overlay(place, names))
+    parameters = tuple(one.name for one in overlay)
     machines = (*(one.name for one in kernels), *(one.name for one in boxes))
+    root = _root(found["root"], ())
+    roots: tuple[Root, ...] = ()
+    if "roots" in found:
+        roots = _named(found["roots"], lambda place: _root(place, root.packages))
+    suites = (root.suite, *(one.suite for one in roots))
+    drivers = _named(found["drivers"], lambda place: _driver(place, machines, names, parameters, suites))
+    known = tuple(one.name for one in drivers)
+    privileges: tuple[Privilege, ...] = (Privilege("root"),)
+    if "privileges" in found:
+        privileges = _named(found["privileges"], lambda place: _privilege(place, names, parameters, known))
     return Matrix(
         _defaults(found["defaults"]),
-        _root(found["root"]),
+        root,
         kernels,
         boxes,
         backings,
         overlay,
-        _named(found["drivers"], lambda place: _driver(place, machines, names, tuple(o.name for o in overlay))),
+        drivers,
+        privileges,
+        roots,
     )
 
 
@@ -251,20 +295,24 @@ def _named(place: _Place, read: Callable[[_Place], _T]) -> tuple[_T, ...]:
 
 
 def _defaults(place: _Place) -> Defaults:
-    found = place.mapping(("profile", "examples", "budget", "memory", "provider", "accelerator"))
+    keys = ("profile", "examples", "limit", "memory", "provider", "accelerator")
+    found = place.mapping(keys, ("budget",))
     return Defaults(
         found["profile"].one_of(PROFILES),
         found["examples"].number(),
-        found["budget"].seconds(),
+        found["limit"].seconds(),
         found["memory"].number(),
         found["provider"].one_of(PROVIDERS),
         found["accelerator"].one_of(ACCELERATORS),
+        found["budget"].seconds() if "budget" in found else 0,
     )
 
 
-def _root(place: _Place) -> Root:
-    found = place.mapping(("suite", "packages"))
-    return Root(found["suite"].text(), tuple(one.text() for one in found["packages"].items()))
+def _root(place: _Place, packages: tuple[str, ...]) -> Root:
+    """A system; one that names no packages has those of the first."""
+    found = place.mapping(("suite",), ("packages",)) if packages else place.mapping(("suite", "packages"))
+    own = tuple(one.text() for one in found["packages"].items()) if "packages" in found else packages
+    return Root(found["suite"].text(_NAME, "trixie"), own)
 
 
 def _kernel(place: _Place) -> Kernel:
@@ -310,14 +358,28 @@ def _overlay(place: _Place, backings: Sequence[str]) -> Overlay:
     )
 
 
-def _driver(place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str]) -> Driver:
-    found = place.mapping(("name", "connection"), ("kernels", "backings", "overlay"))
+def _privilege(place: _Place, backings: Sequence[str], overlay: Sequence[str], drivers: Sequence[str]) -> Privilege:
+    found = place.mapping(("name",), ("backings", "overlay", "drivers"))
+    return Privilege(
+        found["name"].one_of(PRIVILEGES),
+        _some(found, "backings", backings),
+        _some(found, "overlay", overlay),
+        _some(found, "drivers", drivers),
+    )
+
+
+def _driver(
+    place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str], suites: Sequence[str]
+) -> Driver:
+    found = place.mapping(("name", "connection"), ("kernels", "backings", "overlay", "root"))
+    root = found["root"].one_of(suites) if "root" in found else suites[0]
     return Driver(
         found["name"].text(_NAME, "refdriver"),
         found["connection"].text(re.compile(r"[a-z-]+:.*"), "python:refdriver:Driver"),
         _some(found, "kernels", kernels),
         _some(found, "backings", backings),
         _some(found, "overlay", overlay),
+        "" if root == suites[0] else root,
     )
 
 

@@ -11,7 +11,7 @@ import click
 from conformance.cli.base import Duration
 from vm.common import OUTPUT, alone, chosen_cells, daemon, refusals, say
 
-_OTHERS: Final = ("backings", "overlays", "drivers")
+_OTHERS: Final = ("backings", "overlays", "drivers", "privileges")
 
 
 @click.command("selftest", short_help="Try mutants that need capabilities this host lacks, in a machine.")
@@ -61,9 +61,12 @@ def selftest_command(
         from conformance.report.killtable import kill_table
         from vm import build, selftest
         from vm.machines import Place
+        from vm.plan import Machine
 
         wanted, cells = chosen_cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
-        (kernel,) = {cell.kernel.name: cell.kernel for cell in cells}.values()
+        kernel, *others = {cell.kernel.name: cell.kernel for cell in cells}.values()
+        if others:
+            raise click.UsageError(f"--kernel {kernels} is several: {kernel.name}, {others[0].name}; name one")
         profile = "standard"
         parts = []
         if untried:
@@ -77,7 +80,7 @@ def selftest_command(
         else:
             cache = build.cache_directory()
             alone(cache)
-            build.build(wanted, [kernel], cache, say)
+            build.build(wanted, [Machine(kernel)], cache, say)
             asked = selftest.Asked(names, profile, seed, seeds, budget, output)
             with daemon(wanted.defaults.provider):
                 place = Place(cache, output / "consoles", wanted.defaults.provider)

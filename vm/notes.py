@@ -15,18 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the Vagrantfile reads: the box, each kernel's files and release, and the accelerator."""
+    """What the Vagrantfile reads: each machine's box, files of its kernel and release, and the accelerator."""
 
-    box: str
-    kernels: Mapping[str, Mapping[str, str]]
+    machines: Mapping[str, Mapping[str, str]]
     accelerator: str
 
 
 @dataclass(frozen=True, slots=True)
 class MadeUml(Made):
-    """The same of user-mode Linux: also the image, the key of its user, and the MiB of each machine."""
+    """The same of user-mode Linux, with images for boxes: also the key of its user, and the MiB of each machine."""
 
-    image: str
     key: str
     memory: int
 

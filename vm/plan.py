@@ -7,6 +7,7 @@ the first cell of each combination of these, and the reports tell the outcome of
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Final
 
 from conformance.spec import VARIES, Requirement
 from conformance.spec.values import as_plain
-from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay
+from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay, Privilege
 
 PLAN: Final = 1  # the version of the JSON that plan writes
 
@@ -35,6 +36,7 @@ class Choice:
     backings: tuple[str, ...] = ()
     overlay: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
+    privileges: tuple[str, ...] = ()
     shard: str = ""
 
     def of_shard(self, name: str) -> list[str]:
@@ -45,9 +47,23 @@ class Choice:
             ("backing", self.backings),
             ("overlay", self.overlay),
             ("driver", self.drivers),
+            ("privilege", self.privileges),
         ):
             words += [f"--{option} {shlex.quote(one)}" for one in patterns]
         return words
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A kernel and the system on it, by its suite ("": the first of the matrix)."""
+
+    kernel: Kernel
+    root: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages, in the Vagrantfile and in the notes of what was made."""
+        return f"{self.kernel.name}-{self.root}" if self.root else self.kernel.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +75,18 @@ class Cell:
     backing: Backing
     overlay: Overlay
     requirements: tuple[str, ...]
+    privilege: str = "root"
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that it runs in."""
+        return Machine(self.kernel, self.driver.root)
 
     @property
     def name(self) -> str:
         """Its name in messages, and the name of its files."""
-        return f"{self.kernel.name}.{self.driver.name}.{self.backing.name}.{self.overlay.name}"
+        parts = (self.kernel.name, self.driver.name, self.backing.name, self.overlay.name)
+        return ".".join(parts if self.privilege == "root" else (*parts, self.privilege))
 
 
 def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirement]) -> list[Cell]:
@@ -77,17 +100,17 @@ def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirem
     for kernel in matrix.kernels:
         if not _matches(choice.kernels, kernel.name, kernel.release):
             continue
-        for driver, overlay, backing in _places(matrix, kernel, choice):
+        for driver, privilege, overlay, backing in _places(matrix, kernel, choice):
             ids = []
             for one in requirements.values():
                 differing = (kernel.name, backing.name, overlay.name)
                 parts = (part for what, part in zip(VARIES, differing, strict=True) if what in one.varies)
-                key = (driver.name, one.id, *parts)
+                key = (driver.name, privilege.name, one.id, *parts)
                 if _concerns(one, backing) and key not in judged:
                     judged.add(key)
                     ids.append(one.id)
             if ids:
-                found.append(Cell(kernel, driver, backing, overlay, tuple(ids)))
+                found.append(Cell(kernel, driver, backing, overlay, tuple(ids), privilege.name))
     if not found:
         raise NothingChosen("the matrix has no such cell: " + _inventory(matrix))
     names = dict.fromkeys(cell.kernel.name for cell in found)
@@ -96,17 +119,20 @@ def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirem
     return [cell for cell in found if not choice.shard or cell.kernel.name == choice.shard]
 
 
-def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Driver, Overlay, Backing]]:
+def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Driver, Privilege, Overlay, Backing]]:
     for driver in matrix.drivers:
         if not _matches(choice.drivers, driver.name) or not _allows(driver.kernels, kernel.name):
             continue
-        for overlay in matrix.overlay:
-            if not _matches(choice.overlay, overlay.name) or not _allows(driver.overlay, overlay.name):
+        for privilege, overlay in itertools.product(matrix.privileges, matrix.overlay):
+            chosen = _matches(choice.privileges, privilege.name) and _matches(choice.overlay, overlay.name)
+            allowed = _allows(privilege.drivers, driver.name) and _allows(privilege.overlay, overlay.name)
+            if not chosen or not allowed or not _allows(driver.overlay, overlay.name):
                 continue
             for backing in matrix.backings:
                 chosen = _matches(choice.backings, backing.name) and _allows(driver.backings, backing.name)
-                if chosen and _allows(overlay.backings, backing.name):
-                    yield driver, overlay, backing
+                allowed = _allows(overlay.backings, backing.name) and _allows(privilege.backings, backing.name)
+                if chosen and allowed:
+                    yield driver, privilege, overlay, backing
 
 
 def _concerns(requirement: Requirement, backing: Backing) -> bool:
@@ -128,6 +154,7 @@ def _check(choice: Choice, matrix: Matrix) -> None:
         "backing": (choice.backings, [one.name for one in matrix.backings]),
         "overlay": (choice.overlay, [one.name for one in matrix.overlay]),
         "driver": (choice.drivers, [one.name for one in matrix.drivers]),
+        "privilege": (choice.privileges, [one.name for one in matrix.privileges]),
     }
     for what, (patterns, names) in known.items():
         for pattern in patterns:
@@ -160,6 +187,7 @@ class _PlannedCell:
     driver: str
     backing: str
     overlay: Mapping[str, str]
+    privilege: str
     requirements: tuple[str, ...]
 
 
@@ -196,6 +224,7 @@ def as_json(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
             cell.driver.connection,
             cell.backing.name,
             cell.overlay.parameters,
+            cell.privilege,
             cell.requirements,
         )
         for cell in cells
@@ -210,9 +239,10 @@ def as_github(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
 
 
 def as_gitlab(cells: Sequence[Cell], choice: Choice, provider: str = "") -> str:
-    """A child pipeline of GitLab: one job for each kernel, on the template ``.matrix``. JSON is YAML."""
-    jobs = {
+    """A child pipeline of GitLab: one job for each kernel, and one that joins their results. JSON is YAML."""
+    jobs: dict[str, object] = {
         f"matrix {one.name}": {"extends": ".matrix", "variables": {"OPTIONS": one.options}}
         for one in shards(cells, choice, provider)
     }
+    jobs["matrix results"] = {"extends": ".matrix-results"}
     return json.dumps({"include": [{"local": "docs/ci/gitlab-matrix.yml"}], **jobs}, indent=1)

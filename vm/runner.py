@@ -1,4 +1,4 @@
-"""Runs cells: one machine for each kernel, as many concurrently as this host has room for.
+"""Runs cells: one machine for each kernel and system, as many concurrently as this host has room for.
 
 A cell ends in one of three ways: with the result file of the suite; as lost, because its machine hung, crashed or
 did not start, which is a result file too, with what the machine said last; or not at all, when the run was ended,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,41 +26,65 @@ from conformance.report.records import BadResults, Part, read, write
 from conformance.spec import health
 from conformance.spec.profiles import PARTIAL
 from conformance.spec.verdicts import Verdict
+from vm import commands, uml
 from vm import machines as vagrant
-from vm import uml
 from vm.crash import REQUIREMENT, reset_in_the_middle
+from vm.keeping import joined, keep_evidence, kept
 from vm.lost import unheard, write_lost
 from vm.machines import Guest, MachineFailed, Machines, Place
-from vm.matrix import Overlay
 from vm.plan import Cell
+from vm.published import CELLS, RESULTS
+from vm.status import Question, state_of
+from vm.table import MACHINE, PACKAGE
 from vm.timings import Timings
 
-_PARAMETERS: Final = "/sys/module/overlay/parameters"
-_OUT: Final = "/var/tmp/overlay-conformance-cell"
 _INTERRUPTED: Final = (129, 130, 143)  # docs/exit-codes.md
+_OWN: Final = (
+    "/var/tmp/overlay-conformance-backing"  # of a cell in a user namespace: an image, and where it is mounted
+)
+_OWN_SIZE: Final = "3G"
+_LAST_WORDS: Final = 30  # seconds, at the speed of the host, that an interrupted run has to write its results
 _GRACE: Final = 420  # seconds above a cell's budget: its start, the test that is under way, and its evidence
+# Seconds without a test that begins or ends, at the speed of the host, after which a machine is given up.
+_SILENT: Final = 600
+# Times as slow as the host, by the accelerator: computing is 10 to 17 times as slow, waiting is not.
+_SLOWER: Final = {"tcg": 6}
 _TOLD: Final = ("PASS", "FAIL", "ERROR", "XFAIL", "XPASS")
 _STAMP: Final = re.compile(r"^(?:<\d+>)?\[ *[\d.]+\] ")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is the same for all cells. ``budget`` is in seconds for each.
+    """What is the same for all cells. ``limit`` and ``budget`` (0: none) are in seconds, at the speed of the host.
 
+    ``slower`` is how many times a machine takes as long as the host.
     The ``seed`` too: with other examples in each, a failure that is rare would look like one of a kernel.
-    ``releases`` has what uname -r says of a kernel by its name, ``packages`` its package with the version.
+    ``releases`` has what uname -r says in a machine by its name, ``packages`` its package with the version.
     """
 
     profile: str
     examples: int
-    budget: float
+    limit: float
     output: Path
     specification: str
     suite: str
     releases: Mapping[str, str]
     packages: Mapping[str, str]
     timings: Timings
+    provider: str
     seed: int = 1
+    slower: int = 1
+    budget: float = 0
+
+    @property
+    def question(self) -> Question:
+        """What results have to answer."""
+        return Question(self.suite, self.specification, self.profile, self.examples, self.seed)
+
+
+def slower_by(accelerator: str) -> int:
+    """How many times a machine with an accelerator takes as long as the host, at the most that is usual."""
+    return _SLOWER.get(accelerator, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +107,38 @@ class Stopped(Exception):
 
 def results_of(cell: Cell, asked: Asked) -> Path:
     """Where the result file of a cell is."""
-    return asked.output / "cells" / cell.name / "results.jsonl"
+    return asked.output / CELLS / cell.name / RESULTS
 
 
 def left_to_do(cells: Sequence[Cell], asked: Asked) -> list[Cell]:
-    """Cells without a result that counts: none, one of other requirements, or of a machine that was lost."""
+    """Cells without a result that counts: none, one of another question or kernel, or of a machine that was lost.
+
+    Where a run has no budget, a cell with a requirement that is UNTESTED is left, too.
+    """
     return [cell for cell in cells if not _is_done(cell, asked)]
 
 
 def _is_done(cell: Cell, asked: Asked) -> bool:
-    try:
-        (part,) = read(results_of(cell, asked))
-    except (BadResults, ValueError):
+    state = state_of(cell, results_of(cell, asked), asked.question)
+    if state.kernel != asked.releases[cell.machine.name]:
         return False
-    run = part.run
-    same_question = (run.specification, run.profile, run.examples, run.seed) == (
-        asked.specification,
-        asked.profile,
-        asked.examples,
-        asked.seed,
-    )
-    same_question = same_question and run.kernel == asked.releases[cell.kernel.name]
-    return same_question and set(run.selected) == set(cell.requirements) and not run.failure
+    untested = {Verdict.UNTESTED.value} if asked.budget else set()
+    return set(state.missing.values()) <= untested
 
 
 def run_all(
     cells: Sequence[Cell], asked: Asked, place: Place, machines: int, tell: Tell, ended: Callable[[Done], None]
 ) -> list[Done]:
-    """Run cells, each kernel's in its order; ``ended`` hears of each. Machines are destroyed, also on Ctrl-C."""
-    for name in ("cells", "logs", "consoles"):
+    """Run cells, each machine's in its order; ``ended`` hears of each. Machines are destroyed, also on Ctrl-C."""
+    for name in (CELLS, "logs", "consoles"):
         (asked.output / name).mkdir(parents=True, exist_ok=True)
-    by_kernel: dict[str, list[Cell]] = {}
+    by_machine: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_kernel.setdefault(cell.kernel.name, []).append(cell)
+        by_machine.setdefault(cell.machine.name, []).append(cell)
     stop = threading.Event()
     found: list[Done] = []
     with ThreadPoolExecutor(machines) as pool:
-        jobs = [pool.submit(_run_kernel, some, asked, place, stop, tell, ended) for some in by_kernel.values()]
+        jobs = [pool.submit(_run_machine, some, asked, place, stop, tell, ended) for some in by_machine.values()]
         try:
             for job in as_completed(jobs):
                 found += job.result()
@@ -132,7 +150,7 @@ def run_all(
     return found
 
 
-def _run_kernel(
+def _run_machine(
     cells: Sequence[Cell],
     asked: Asked,
     place: Place,
@@ -140,7 +158,7 @@ def _run_kernel(
     tell: Tell,
     ended: Callable[[Done], None],
 ) -> list[Done]:
-    kernel = cells[0].kernel.name
+    machine = cells[0].machine.name
     guest: Guest | None = None
     made = False
     found = []
@@ -155,9 +173,11 @@ def _run_kernel(
                     tell(cell.name, "starting its machine")
                     made = True
                     with _timed(asked, cell, "up"):
-                        guest = machines_of(place).up(kernel, place)
+                        guest = machines_of(place).up(machine, place)
                 left = ""
-                if REQUIREMENT in cell.requirements and asked.profile not in PARTIAL:  # these have no test of it
+                # A partial profile has no test of it, and a user namespace no machine to reset.
+                with_reset = asked.profile not in PARTIAL and cell.privilege == "root"
+                if REQUIREMENT in cell.requirements and with_reset:
                     guest, left = _reset(cell, guest, asked, place, tell)
                 well = _run_cell(cell, guest, asked, stop, tell, left)
                 (part,) = read(results_of(cell, asked))
@@ -197,7 +217,7 @@ def _end(cell: Cell, asked: Asked, place: Place, tell: Tell) -> None:
     """Destroy a machine. One that cannot be is no reason to lose other cells; ``clean`` finds it by its name."""
     tell(cell.name, "destroying its machine")
     with _timed(asked, cell, "destroy"), suppress(MachineFailed):
-        machines_of(place).destroy(cell.kernel.name, place)
+        machines_of(place).destroy(cell.machine.name, place)
 
 
 def machines_of(place: Place) -> Machines:
@@ -219,45 +239,84 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
     ``left`` goes before its command, where a reset has left a store to look at.
     """
     with _timed(asked, cell, "prepare"):
-        before = _prepare(guest, cell.overlay)
+        said = guest.run(commands.preparing(cell)).decode().split()
+        before = dict(zip(cell.overlay.parameters, said, strict=True))
+    before_it = kept(results_of(cell, asked))
+    rest = cell
+    if before_it is not None:
+        names = set(before_it.run.selected)
+        # With nothing left, all of it runs again: a run without a requirement would judge every one.
+        others = tuple(one for one in cell.requirements if one not in names)
+        rest = replace(cell, requirements=others or cell.requirements)
     began = time.monotonic()
-    _run_suite(cell, guest, asked, stop, tell, left)
+    _run_suite(rest, guest, asked, stop, tell, left)
     took = time.monotonic() - began
     tell(cell.name, "fetching its results")
     with _timed(asked, cell, "fetch"):
-        well, suite = _fetch(cell, guest, asked, before)
+        well, suite = _fetch(cell, guest, asked, before, before_it)
     asked.timings.add(cell.name, "suite", suite)
     asked.timings.add(cell.name, "around", took - suite)
+    if stop.is_set():
+        raise Stopped
     return well
 
 
 def _run_suite(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tell: Tell, left: str) -> None:
     log = asked.output / "logs" / f"{cell.name}.log"
-    with log.open("wb") as output, guest.start(_command(cell, asked, left), output) as process:
-        last = [""]
+    with log.open("wb") as output, guest.start(commands.judging(cell, _options(asked), left), output) as process:
+        last = Last("", time.monotonic())
         to = log.with_suffix(".events")
         follower = threading.Thread(target=_follow, args=(process, cell, tell, to, last), daemon=True)
         follower.start()
-        deadline = time.monotonic() + asked.budget + _GRACE
+        limit = (asked.budget + _GRACE if asked.budget else asked.limit) * asked.slower
+        deadline = time.monotonic() + limit
         try:
             while process.poll() is None:
                 if stop.wait(0.2):
-                    raise Stopped
-                if time.monotonic() > deadline:
-                    raise MachineFailed(f"{cell.name} was not done {_GRACE} s after its budget{last[0]}; see {log}")
+                    _interrupt(guest, process, asked)
+                    break
+                now = time.monotonic()
+                if now > deadline:
+                    raise MachineFailed(f"{cell.name} was not done after {limit:.0f} s{last.at}; see {log}")
+                if now > last.heard + _SILENT * asked.slower:
+                    silent = now - last.heard
+                    raise MachineFailed(f"{cell.name} said nothing for {silent:.0f} s{last.at}; see {log}")
         finally:
             process.kill()
             process.wait()
             follower.join()
-    if process.returncode in _INTERRUPTED:
+    if process.returncode in _INTERRUPTED and not stop.is_set():
         raise MachineFailed(f"{cell.name}: a signal ended the run in the machine ({process.returncode}); see {log}")
-    if process.returncode not in (0, 1, 2, 3):
+    if process.returncode not in (0, 1, 2, 3, *_INTERRUPTED):
         raise MachineFailed(
-            f"{cell.name}: the connection to the machine ended ({process.returncode}){last[0]}; see {log}"
+            f"{cell.name}: the connection to the machine ended ({process.returncode}){last.at}; see {log}"
         )
 
 
-def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, last: list[str]) -> None:
+def _interrupt(guest: Guest, process: subprocess.Popen[bytes], asked: Asked) -> None:
+    """Have the suite in a machine write what it has judged; raises Stopped if it does not in time."""
+    try:
+        guest.run(commands.interrupting(), limit=_LAST_WORDS * asked.slower)
+        process.wait(_LAST_WORDS * asked.slower)  # _follow reads its output meanwhile
+    except (MachineFailed, subprocess.TimeoutExpired) as failed:
+        raise Stopped from failed
+
+
+def _options(asked: Asked) -> tuple[str, ...]:
+    """Options of ``run`` that are the same for all cells."""
+    words = ["--profile", asked.profile, "--examples", str(asked.examples), "--seed", str(asked.seed)]
+    return (*words, *(["--budget", f"{asked.budget * asked.slower:.0f}s"] if asked.budget else []))
+
+
+@dataclass(slots=True)
+class Last:
+    """What was heard last from a machine: the test that began, in words, and when something was heard."""
+
+    at: str
+    heard: float
+
+
+def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, last: Last) -> None:
     """Tell of each test that begins, from the events of the run in the machine, which are kept.
 
     ``last`` becomes what a lost machine was at.
@@ -268,6 +327,7 @@ def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, 
     with to.open("wb", buffering=0) as kept:
         for line in process.stdout:
             kept.write(line)
+            last.heard = time.monotonic()
             try:
                 event = json.loads(line)
             except ValueError:
@@ -281,41 +341,19 @@ def _follow(process: subprocess.Popen[bytes], cell: Cell, tell: Tell, to: Path, 
                     number = event["number"]
                     place = f"{number}/{total} tests" if number <= total else f"{number} tests"
                     said = [f"{counts[verdict]} {verdict}" for verdict in _TOLD if counts[verdict]]
-                    last[0] = f" at {event['test']}"
+                    last.at = f" at {event['test']}"
                     tell(cell.name, ", ".join([place, *said, event["test"]]))
 
 
-def _prepare(guest: Guest, overlay: Overlay) -> dict[str, str]:
-    """Make room, and set parameters of overlay; what these were before."""
-    words = [f"rm -rf {_OUT}", f"mkdir -p {_OUT}"]
-    for name, value in overlay.parameters.items():
-        file = f"{_PARAMETERS}/{name}"
-        words += [f"cat {file}", f"echo {value} >{file}"]
-    said = guest.run(" && ".join(words)).decode().split()
-    return dict(zip(overlay.parameters, said, strict=True))
-
-
-def _command(cell: Cell, asked: Asked, left: str) -> str:
-    words = ["overlay-conformance", "run", cell.driver.connection, "--backing", cell.backing.name]
-    words += ["--profile", asked.profile, "--examples", str(asked.examples), "--budget", f"{asked.budget:.0f}s"]
-    words += ["--seed", str(asked.seed)]
-    words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/results.jsonl", "--evidence", f"{_OUT}/evidence"]
-    for one in cell.requirements:
-        words += ["--requirement", one]
-    # Over ssh the output carries the events, and what is for people goes the other way.
-    return f"cd {_OUT} && {left}exec {shlex.join(words)} --events 3 3>&1 1>&2"
-
-
-def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) -> tuple[bool, float]:
+def _fetch(
+    cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str], earlier: Part | None
+) -> tuple[bool, float]:
     """The result file and the evidence folders; whether the kernel is well, and the suite's seconds.
 
-    Raises MachineFailed if there is no result.
+    ``earlier`` is what an interrupted run of the cell has judged. Raises MachineFailed if there is no result.
     """
-    words = [f"echo {value} >{_PARAMETERS}/{name}" for name, value in before.items()]
-    words += [f"cd {_OUT}", "mkdir -p evidence", "dmesg -k -c >dmesg", "cat /proc/sys/kernel/tainted >tainted"]
-    archive = guest.run(" && ".join([*words, "tar -c results.jsonl evidence dmesg tainted"]), limit=300)
+    archive = guest.run(commands.fetching(cell, before), limit=300)
     target = results_of(cell, asked)
-    shutil.rmtree(target.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent) as made:
         fetched = Path(made) / "cell"
         fetched.mkdir()
@@ -329,9 +367,15 @@ def _fetch(cell: Cell, guest: Guest, asked: Asked, before: Mapping[str, str]) ->
         if ill and not any(one.test == health.TEST and one.verdict is Verdict.FAIL for one in outcomes):
             # It came before the tests, or after them.
             outcomes = (*(one for one in outcomes if one.test != health.TEST), outcome)
-        run = replace(part.run, notes=(*part.run.notes, f"kernel package {asked.packages[cell.kernel.name]}"))
-        write(fetched / target.name, [Part(run, outcomes)])
+        about = (f"{PACKAGE}{asked.packages[cell.machine.name]}", f"{MACHINE}{asked.provider}")
+        run = replace(part.run, notes=(*part.run.notes, *about))
+        whole = Part(run, outcomes)
+        if earlier is not None:
+            keep_evidence(earlier, target.parent, fetched)
+            whole = joined(earlier, whole)
+        write(fetched / target.name, [whole])
         (fetched / "tainted").unlink()
+        shutil.rmtree(target.parent, ignore_errors=True)
         fetched.rename(target.parent)
     return not ill, part.run.seconds
 
@@ -348,8 +392,8 @@ def _lose(cell: Cell, asked: Asked, place: Place, why: str) -> None:
         cell,
         suite=asked.suite,
         specification=asked.specification,
-        kernel=asked.releases[cell.kernel.name],
+        kernel=asked.releases[cell.machine.name],
         profile=asked.profile,
         examples=asked.examples,
     )
-    write_lost(run, results_of(cell, asked), place.consoles / f"{cell.kernel.name}.console", why)
+    write_lost(run, results_of(cell, asked), place.consoles / f"{cell.machine.name}.console", why)

@@ -18,6 +18,8 @@ from vm.timings import STEPS, overhead
 
 BEGIN: Final = "<!-- made by: overlay-conformance matrix collect --markdown -->"
 END: Final = "<!-- until here -->"
+PACKAGE: Final = "kernel package "  # how notes of a run begin
+MACHINE: Final = "machine of "
 _BAD: Final = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS)
 _SHOWN: Final = (Verdict.PASS, Verdict.XFAIL, Verdict.UNTESTED)
 _SHORT: Final = {Verdict.PASS: "pass", Verdict.XFAIL: "known", Verdict.UNTESTED: "untested"}
@@ -71,20 +73,26 @@ def _about(runs: Sequence[Run]) -> Iterator[str]:
     yield "The numbers count requirements. Requirements that are not applicable or that the driver declines are not"
     yield "counted; requirements that did not run within the time of a cell are untested."
     yield ""
-    yield "| kernel | package |"
-    yield "|---|---|"
-    packages: dict[str, str] = {}
+    yield "| kernel | package | machine | hours of tests |"
+    yield "|---|---|---|--:|"
+    rows: dict[tuple[str, str, str], float] = {}
     for run in runs:
-        packages[run.kernel] = next((one for one in run.notes if one.startswith("kernel package")), "")
-    for kernel in sorted(packages, key=_in_order):
-        yield f"| {kernel} | {packages[kernel].removeprefix('kernel package ')} |"
+        row = (run.kernel, _noted(run, PACKAGE), _noted(run, MACHINE))
+        rows[row] = rows.get(row, 0.0) + run.seconds / 3600
+    for row in sorted(rows, key=lambda one: (_in_order(one[0]), one)):
+        yield f"| {' | '.join(row)} | {rows[row]:.1f} |"
     yield ""
+
+
+def _noted(run: Run, what: str) -> str:
+    return next((one.removeprefix(what) for one in run.notes if one.startswith(what)), "")
 
 
 def _by_driver(matrix: Matrix) -> dict[str, list[Column]]:
     found: dict[str, list[Column]] = {}
     for column in sorted(matrix.columns, key=lambda one: (one.driver, _in_order(one.kernel), one.backing)):
-        found.setdefault(f"{column.driver} {column.version}", []).append(column)
+        who = "" if column.lane == "root" else f", {column.lane.replace('-', ' ')}"
+        found.setdefault(f"{column.driver} {column.version}{who}", []).append(column)
     return found
 
 

@@ -48,7 +48,7 @@ def up(name: str, place: Place) -> Guest:
     note = notes.read(place.cache / NOTE, MadeUml)
     _home(name, place).mkdir(parents=True)
     done = subprocess.run(
-        ["cp", "--reflink=auto", "--sparse=always", note.image, str(_home(name, place) / "disk")],
+        ["cp", "--reflink=auto", "--sparse=always", note.machines[name]["image"], str(_home(name, place) / "disk")],
         capture_output=True,
         text=True,
         env=MARKED,
@@ -77,7 +77,7 @@ def _home(name: str, place: Place) -> Path:
 
 def _start(name: str, place: Place) -> Guest:
     note = notes.read(place.cache / NOTE, MadeUml)
-    home, files = _home(name, place), note.kernels[name]
+    home, files = _home(name, place), note.machines[name]
     script = _START.format(
         here=_HERE,
         root=shlex.quote(files["root"]),

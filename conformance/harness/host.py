@@ -176,7 +176,12 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 def _place(kind: Backing, directory: Path, lane: str) -> Place:
     if kind.make and lane != "root":
-        raise NoBacking(f"{kind.name}: loop devices need real root; run as root (sudo)")
+        if not backing.is_on(kind, directory.parent):
+            raise NoBacking(
+                f"{kind.name}: loop devices need real root; run as root (sudo), or with --scratch on {kind.name}"
+            )
+        directory.mkdir()
+        return Place(kind.name, str(directory), kind.unfit, _no_user_xattrs(kind.name, directory))
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
     return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))

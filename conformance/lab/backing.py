@@ -93,6 +93,15 @@ def mount_backing(backing: Backing, directory: Path) -> Path:
     return target
 
 
+def is_on(backing: Backing, directory: Path) -> bool:
+    """Whether a directory is on a filesystem of a kind, mounted with its quota or without (proc(5), mountinfo)."""
+    over = mountinfo.covering(mountinfo.mounts(), os.path.realpath(directory))
+    if over is None or over.fstype != backing.fstype or backing.unfit:
+        return False
+    # xfs and ext4 list the option pquota as prjquota.
+    return ("prjquota" in over.super_options) == (backing.options in ("pquota", "prjquota"))
+
+
 def has_project_quota(directory: Path) -> bool:
     """Whether a directory is on xfs that enforces project quota (proc(5), mountinfo: prjquota)."""
     device = os.stat(directory).st_dev

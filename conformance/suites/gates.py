@@ -60,6 +60,7 @@ MAGICS: Final = {
     "zfs": 0x2FC12FC1,
     "unknown": 0x12345678,
 }
+PLAIN: Final = "extfs"  # where nothing but the kernel is asked about: on btrfs, the true one may be too old
 _REFUSED: Final = frozenset({"aufs", "zfs", "overlayfs", "ecryptfs"})
 _FIRST: Final = (4, 0)
 _FIRST_ON_BTRFS: Final = (4, 7)
@@ -121,8 +122,8 @@ def cells(*, full: bool) -> Iterator[Cell]:
     if full:
         yield from (Cell(release, name, on) for release in releases for name in MAGICS for on in (False, True))
         return
-    yield from (Cell(release, "") for release in releases)
+    yield from (Cell(release, PLAIN) for release in releases)
     yield from (Cell("", name) for name in MAGICS)
-    yield from (Cell(release, "", True) for release in ("3.18", "2.6.32", "unknown"))
+    yield from (Cell(release, PLAIN, True) for release in ("3.18", "2.6.32", "unknown"))
     yield from (Cell(release, "btrfs", on) for release in ("4.6", "4.7-rc1", "3.16") for on in (False, True))
     yield from (Cell("3.16", name, True) for name in sorted(_REFUSED))

@@ -19,7 +19,7 @@ from conformance.harness.assertions import equal, nothing, same_bytes, same_entr
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import content_of, entry_names, members
-from conformance.harness.skips import UNTESTED
+from conformance.harness.skips import not_applicable
 from conformance.history.calls import Get, Put
 from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
@@ -345,7 +345,7 @@ def same_as_from_a_twin(bench: Bench, chain: Sequence[Iterable[ops.Operation]]) 
 )
 def test_one_change_is_the_same_from_an_equal_layer(bench: Bench, change: ops.Operation) -> None:
     if isinstance(change, ops.Chown) and not bench.privileged:
-        pytest.skip(UNTESTED + "foreign owners need root")
+        not_applicable("foreign owners need root")
     base = [*STANDARD, ops.CreateFile(b"e-", b"beside 'e/'", 0o644), ops.CreateFile(b"e/f", b"", 0o644)]
     same_as_from_a_twin(bench, [base, [change]])
 

@@ -13,7 +13,7 @@ from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
 from conformance.history.calls import Status
 from conformance.lab.pretend import Pretence
-from conformance.suites.gates import MAGICS, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
+from conformance.suites.gates import MAGICS, PLAIN, RELEASES, UNPARSABLE, VENDOR_FORMS, Cell, cells, gate_of, wanted
 from conformance.suites.openings import FALSE_WORDS, TRUE_WORDS
 
 _AT_A_TIME = 4  # most of the time is the start of processes
@@ -60,7 +60,9 @@ def _word(opened: bool) -> str:
 @pytest.mark.place_free
 @pytest.mark.requirement("OVL-GATE-KERNEL-OLD")
 def test_kernels_by_their_release(bench: Bench) -> None:
-    judge(bench, (Cell(release, "", on) for release in ("2.6.32", "3.18", *RELEASES[4:]) for on in (False, True)))
+    judge(
+        bench, (Cell(release, PLAIN, on) for release in ("2.6.32", "3.18", *RELEASES[4:]) for on in (False, True))
+    )
 
 
 @pytest.mark.place_free
@@ -77,7 +79,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     def attempt(word: str) -> Answer:
         with bench.directory() as directory:
             request = OpenRequest(directory, (f"override_kernel_check={word}",))
-            return bench.attempt(request, Pretence("3.18", None, ()).prefix())
+            return bench.attempt(request, Pretence("3.18", MAGICS[PLAIN], (str(directory),)).prefix())
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         answers = list(pool.map(lambda one: attempt(one[0]), words))
@@ -94,7 +96,7 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
 @pytest.mark.place_free
 @pytest.mark.requirement("OVL-GATE-KERNEL-FORM")
 def test_forms_of_releases(bench: Bench) -> None:
-    judge(bench, (Cell(release, "") for release in (*VENDOR_FORMS, *UNPARSABLE)))
+    judge(bench, (Cell(release, PLAIN) for release in (*VENDOR_FORMS, *UNPARSABLE)))
 
 
 @pytest.mark.place_free

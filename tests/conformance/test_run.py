@@ -240,6 +240,33 @@ def test_the_user_namespace_lane_says_what_it_leaves_out(scratch: Path) -> None:
     assert re.search("^PASS +OVL-LIFE-CREATE", done.stdout, re.M)
 
 
+def test_without_root_a_backing_filesystem_is_that_of_the_scratch_directory(scratch: Path) -> None:
+    results = scratch / "results.jsonl"
+    words = ["run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE", "--results", str(results)]
+    words += ["--scratch", str(scratch / "mounted"), "--backing", "ext4", "--backing", "ext4-prjquota"]
+    script = """
+set -eu
+cd "$1"
+mkdir mounted
+truncate --size 64M image
+mkfs.ext4 -q -F image
+mount -o loop image mounted
+shift
+exec unshare --user --map-root-user --mount "$@"
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(scratch), *COMMAND, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (began,) = records(results, "run")
+    assert (began["backings"], began["lane"]) == (["ext4"], "user-namespace")
+    assert "ext4-prjquota: loop devices need real root" in " ".join(began["notes"])
+    assert {one["verdict"] for one in records(results, "outcome")} == {"PASS"}
+
+
 def test_where_nothing_can_be_mounted_nothing_is_judged(scratch: Path) -> None:
     words = ["run", "python:refdriver:Driver", "--scratch", str(scratch)]
     # A user without a user namespace of its own, as in a container without privileges.
@@ -320,6 +347,16 @@ def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> 
     busy = subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=True).stdout
     assert str(scratch) not in busy
     assert set(os.listdir("/sys/block")) >= set(devices)
+
+
+@pytest.mark.slow
+def test_gates_of_kernels_are_judged_where_stores_are_on_btrfs(scratch: Path) -> None:
+    """A simulated kernel from before 4.7 is refused there, and rightly, so another filesystem is simulated too."""
+    words = ["--requirement", "OVL-GATE-KERNEL-OLD", "--requirement", "OVL-GATE-KERNEL-FORM", "--no-evidence"]
+    words += ["--requirement", "OVL-OPTION-BOOL", "--backing", "btrfs", "--scratch", str(scratch)]
+    done = run("run", "python:refdriver:Driver", *words)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert ("cannot be mounted" in done.stdout or "no btrfs" in done.stdout) is (done.returncode == 3)
 
 
 def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:

@@ -7,6 +7,7 @@ They take root, packages and minutes, so they are run when they are asked for: O
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -21,8 +22,10 @@ import pytest
 
 from conformance.report import records
 from conformance.report.records import Part
+from conformance.spec import health
 from conformance.spec.verdicts import Verdict
 from vm import build
+from vm.keeping import kept
 from vm.machines import MARK, PREFIX
 
 PROVIDER = os.environ.get("OVERLAY_CONFORMANCE_MACHINES", "")
@@ -81,7 +84,7 @@ def matrix(verb: str, *words: str) -> list[str]:
 
 def run_of_two(output: Path) -> list[str]:
     chosen = ["--kernel", KERNEL, "--driver", "refdriver", "--overlay", "default"]
-    chosen += ["--backing", "ext4", "--backing", "tmpfs", "--provider", PROVIDER]
+    chosen += ["--backing", "ext4", "--backing", "tmpfs", "--privilege", "root", "--provider", PROVIDER]
     return matrix("run", *chosen, "--profile", "quick", "--output", str(output))
 
 
@@ -194,7 +197,37 @@ def test_a_runner_that_is_ended_destroys_what_it_made(tmp_path: Path, number: in
         code, said = ended(runner)
     assert code == 130, said
     assert "goes on where this one stopped" in said
-    assert not (tmp_path / "cells" / FIRST / "results.jsonl").exists()
+    file = tmp_path / "cells" / FIRST / "results.jsonl"
+    if moment == "start":
+        assert not file.exists()
+    else:
+        assert part_of(tmp_path, FIRST).run.interrupted
+
+
+def test_an_interrupted_cell_keeps_what_it_has_judged(tmp_path: Path) -> None:
+    with started(run_of_two(tmp_path)) as runner:
+        when(lambda: len(outcomes_of(tmp_path, FIRST)) > 3 or None, runner)
+        runner.send_signal(signal.SIGTERM)
+        code, said = ended(runner)
+    assert code == 130, said
+    before = kept(tmp_path / "cells" / FIRST / "results.jsonl")
+    assert before is not None, said
+    with started(run_of_two(tmp_path)) as runner:
+        code, said = ended(runner)
+    assert code == 0, said
+    assert passed(tmp_path, FIRST)
+    of_one = {one.test for one in before.outcomes if len(one.requirements) == 1 and one.test != health.TEST}
+    assert not of_one & set(outcomes_of(tmp_path, FIRST))
+
+
+def outcomes_of(directory: Path, cell: str) -> list[str]:
+    """The tests that have ended in a cell, by its events."""
+    try:
+        lines = (directory / "logs" / f"{cell}.events").read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    events = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event["test"] for event in events if event["event"] == "outcome"]
 
 
 def a_machine() -> int | None:

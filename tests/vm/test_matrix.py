@@ -51,19 +51,21 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
     ("before", "after", "line_of", "complaint"),
     [
         ("format: 1", "format: 9", "format: 9", "format: this version reads format 1"),
-        ("  budget: 3m", "  budget: soon", "soon", "defaults.budget: 'soon' is not a duration"),
-        ("  budget: 3m", "  budget: 3m\n  bugdet: 3m", "bugdet", "defaults.bugdet: no such key; there are"),
+        ("  limit: 1h", "  limit: soon", "soon", "defaults.limit: 'soon' is not a duration"),
+        ("  limit: 1h", "  limit: 1h\n  bugdet: 3m", "bugdet", "defaults.bugdet: no such key; there are"),
         ("  memory: 1024", "  memory: much", "memory: much", "defaults.memory: 'much' has to be a whole number"),
         ("  provider: libvirt", "  provider: cloud", "cloud", "'cloud' is none of libvirt, virtualbox, uml"),
         ('release: "6.1"', 'release: "six"', '"six"', "kernels[1].release: 'six' is not of the form of 6.12"),
         ("name: k6-16,", "name: k5-10,", "name: k5-10, release: \"6.16\"", "the name 'k5-10' is there twice"),
         ('"6.18", suite: trixie-backports, ', '"6.18", ', "name: k6-18,", "kernels[4]: lacks suite"),
         ("backings: [ext4, xfs, btrfs]", "backings: [zfs]", "zfs", "drivers[1].backings[0]: 'zfs' is none of"),
+        ("    root: sid", "    root: woody", "root: woody", "drivers[2].root: 'woody' is none of bookworm, sid"),
+        ("  - {suite: sid}", "  - {suite: sid}\n  - {suite: sid, }", "sid, }", "the name 'sid' is there twice"),
         ("uml: {suite: trixie, package", "uml: {package", "uml: {package", "kernels[2].uml: lacks suite"),
         ("uml: {suite: sid, ", "uml: {sweet: sid, ", "sweet", "kernels[8].uml.sweet: no such key; there are suite"),
         ('metacopy: "Y"', 'metacopy: "maybe"', "maybe", "overlay[2].parameters.metacopy: 'maybe' is none of Y, N"),
         ("  - {name: tmpfs, type: tmpfs}", "  - tmpfs", "  - tmpfs", "backings[7]: has to be a mapping"),
-        ("drivers:", "drivers: nobody\nothers:", "nobody", "drivers: has to be a list"),
+        ("\ndrivers:", "\ndrivers: nobody\nothers:", "nobody", "drivers: has to be a list"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_line_and_key(
@@ -97,8 +99,9 @@ def test_each_requirement_is_judged_once_for_each_combination_that_matters() -> 
     wanted = set()
     for cell in cells:
         place = (cell.kernel.name, cell.backing.name, cell.overlay.name)
+        who = cell.privilege
         for one in REQUIREMENTS.values():
-            key = (one.id, *(part for what, part in zip(VARIES, place, strict=True) if what in one.varies))
+            key = (who, one.id, *(part for what, part in zip(VARIES, place, strict=True) if what in one.varies))
             if not one.backing or cell.backing.name in one.backing:
                 wanted.add(key)
             if one.id in cell.requirements:
@@ -110,7 +113,14 @@ def test_each_requirement_is_judged_once_for_each_combination_that_matters() -> 
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
-        (Choice(kernels=("6.1",), backings=("xfs",), drivers=("refdriver",)), ["k6-1.refdriver.xfs.default"]),
+        (
+            Choice(kernels=("6.1",), backings=("xfs",), drivers=("refdriver",)),
+            ["k6-1.refdriver.xfs.default", "k6-1.refdriver.xfs.default.user-namespace"],
+        ),
+        (
+            Choice(kernels=("6.1",), privileges=("user*",), overlay=("default",), backings=("tmpfs", "f2fs")),
+            ["k6-1.refdriver.tmpfs.default.user-namespace"],
+        ),
         (
             Choice(kernels=("k6-1*",), backings=("btrfs",), drivers=("containers-storage",)),
             ["k6-1.containers-storage.btrfs.default", "k6-12.containers-storage.btrfs.default"],

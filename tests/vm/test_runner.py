@@ -19,7 +19,7 @@ from vm import table, timings
 from vm.lost import recognised, unheard, write_lost
 from vm.matrix import load
 from vm.plan import Cell, Choice, cells_of
-from vm.runner import Asked, _follow, left_to_do, results_of
+from vm.runner import Asked, Last, _follow, left_to_do, results_of
 from vm.timings import Timings
 
 REQUIREMENTS = load_requirements()
@@ -33,16 +33,17 @@ PANIC = """\
 
 
 def a_cell(kernel: str = "6.1", backing: str = "xfs") -> Cell:
-    (cell,) = cells_of(load(), Choice((kernel,), (backing,), ("default",), ("refdriver",)), REQUIREMENTS)
+    (cell,) = cells_of(load(), Choice((kernel,), (backing,), ("default",), ("refdriver",), ("root",)), REQUIREMENTS)
     return cell
 
 
-def asked(output: Path, budget: float = 180) -> Asked:
+def asked(output: Path, limit: float = 3600) -> Asked:
     (output / "cells").mkdir(exist_ok=True)
     kernels = {"k6-1": "6.1.0-50-cloud-amd64", "k7-3": "7.3.4-cloud-amd64"}
     packages = {name: f"{release} 1-1" for name, release in kernels.items()}
     digest = records.digest_of(REQUIREMENTS)
-    return Asked("standard", 5, budget, output, digest, "0", kernels, packages, Timings(output / "timings.json"))
+    times = Timings(output / "timings.json")
+    return Asked("standard", 5, limit, output, digest, "0", kernels, packages, times, "uml")
 
 
 def a_run(cell: Cell, kernel: str, **other: object) -> Run:
@@ -128,12 +129,16 @@ def test_what_is_left_to_do_is_what_has_no_answer_to_this_question(tmp_path: Pat
     assert left_to_do([cell], question) == [cell]
     file = results_of(cell, question)
     file.parent.mkdir()
-    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), ())])
+    outcomes = tuple(TestOutcome(f"test_{one}", (one,), Verdict.PASS, backing="xfs") for one in cell.requirements)
+    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), outcomes[1:])])
+    assert left_to_do([cell], question) == [cell]  # one is UNTESTED
+    assert left_to_do([cell], replace(question, budget=180)) == []
+    records.write(file, [Part(a_run(cell, "6.1.0-50-cloud-amd64"), outcomes)])
     assert left_to_do([cell], question) == []
     done = a_run(cell, "6.1.0-50-cloud-amd64")
     others = [replace(done, kernel="6.1.0-51"), replace(done, examples=9), replace(done, seed=2)]
     for other in (*others, replace(done, failure="lost"), replace(done, selected=cell.requirements[1:])):
-        records.write(file, [Part(other, ())])
+        records.write(file, [Part(other, outcomes if len(other.selected) == len(outcomes) else outcomes[1:])])
         assert left_to_do([cell], question) == [cell], other
     file.write_text(file.read_text()[:-20])
     assert left_to_do([cell], question) == [cell]
@@ -153,10 +158,11 @@ def test_progress_is_told_from_the_events_of_the_machine(tmp_path: Path) -> None
     text = "".join(json.dumps(event) + "\n" for event in events) + '{"event": "te'
     told: list[tuple[str, str]] = []
     with subprocess.Popen([sys.executable, "-c", f"print({text!r}, end='')"], stdout=subprocess.PIPE) as process:
-        last = [""]
+        last = Last("", 0)
         _follow(process, a_cell(), lambda cell, what: told.append((cell, what)), tmp_path / "events", last)
     assert (tmp_path / "events").read_text() == text
-    assert last == [" at test_b"]
+    assert last.at == " at test_b"
+    assert last.heard > 0
     assert {cell for cell, _ in told} == {"k6-1.refdriver.xfs.default"}
     assert [what for _, what in told] == [
         "starting the suite",
@@ -192,7 +198,7 @@ def a_table(tmp_path: Path) -> str:
             quota = Verdict.PASS if backing == "xfs" else Verdict.NOT_APPLICABLE
             found.append(TestOutcome("test_quota", ("OVL-QUOTA-ENFORCED",), quota, backing=backing))
             ids = ("OVL-MOUNT-ONCE", "OVL-QUOTA-ENFORCED", "OVL-MOUNT-AGAIN")
-            notes = (f"kernel package linux-image {release}",)
+            notes = (f"kernel package linux-image {release}", "machine of uml")
             run = a_run(cell, release, selected=ids, notes=notes, seed=len(parts))
             parts.append(Part(run, tuple(found)))
     times = Timings(tmp_path / "timings.json")
@@ -205,7 +211,7 @@ def a_table(tmp_path: Path) -> str:
     "line",
     [
         "## Results of 2026-01-02",
-        "| 6.1.0-50 | linux-image 6.1.0-50 |",
+        "| 6.1.0-50 | linux-image 6.1.0-50 | uml | 0.1 |",
         "### refdriver 0.3.0",
         "| kernel | ext4 | xfs |",
         "| 6.1 | 1 pass, 1 untested | 2 pass, 1 untested |",
@@ -235,7 +241,7 @@ def test_the_table_replaces_the_one_that_was_there(tmp_path: Path) -> None:
 def test_what_ran_apart_is_joined_as_if_it_had_run_together(tmp_path: Path) -> None:
     """Two shards of a plan, collected where they ran and merged: the file of the run of both."""
     releases = {"k6-1": "6.1.0-50-cloud-amd64", "k7-3": "7.3.4-cloud-amd64"}
-    choice = Choice(tuple(releases), ("ext4", "xfs"), drivers=("refdriver",))
+    choice = Choice(tuple(releases), ("ext4", "xfs"), drivers=("refdriver",), privileges=("root",))
     places: dict[str, list[Cell]] = {"both": cells_of(load(), choice, REQUIREMENTS)}
     for name in releases:
         places[name] = cells_of(load(), replace(choice, shard=name), REQUIREMENTS)

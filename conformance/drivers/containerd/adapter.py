@@ -53,6 +53,8 @@ _DECLINED = {
     "metadata": "containerd does not say where a snapshot's directories are",
     "options": "containerd's snapshotters are configured by the daemon's file, not by KEY=VALUE words",
 }
+# Of shims, whatever directory of state a containerd is configured to.
+_SOCKETS = "/run/containerd"
 # Snapshotters whose mounts are a bind mount or the kernel's overlay, which every host of the suite makes.
 _PLAIN_MOUNTS = frozenset({"overlayfs", "native", "btrfs"})
 _NO_OVERLAY = {
@@ -111,6 +113,10 @@ class _Opener:
         # One that runs already has layers that a script has no business with.
         dialect = None if self._address or setup.proxy else _dialect(setup)
         following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
+        if not self._address and not Path(_SOCKETS).is_dir():
+            following = (
+                f"containerd 2 makes {_SOCKETS} at its start, and a run may not: sudo mkdir -m 711 {_SOCKETS}"
+            )
         writable = _roots_at(self._address, setup.snapshotter) if self._address else ()
         return DriverSource(
             info,
