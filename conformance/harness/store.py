@@ -302,6 +302,12 @@ class RecordedStore:
             raise
         return actual
 
+    def stays(self, layer_id: str) -> None:
+        if self._manner.filled:  # nothing keeps its tree, and what the driver loses of metadata has its own tests
+            self.shows_names(layer_id, self.expected(layer_id).nodes)
+        else:
+            self.shows_model(layer_id)
+
     def may_show(self, layer_id: str) -> Snapshot | None:
         try:
             return self.observed(layer_id)

@@ -104,7 +104,7 @@ def try_to_apply(store: Store, layer_id: str, entries: Sequence[Entry]) -> bool:
 def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
     """The layers below are as they were, and the driver goes on."""
     for layer_id in layer_ids:
-        store.shows_model(layer_id)
+        store.stays(layer_id)
     store.create("later", "base")
     store.applied("later", [archives.file("later")])
 
