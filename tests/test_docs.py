@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,10 +137,24 @@ def test_what_is_typed_works(place: Path, document: Path, part: list[Block]) -> 
     for block in blocks(document):
         if block.file:
             (place / block.file).write_text(block.text)
+        if block.file == "pyproject.toml":
+            write_metadata(place, block.text)
     for block in part:
         lines = [line for line in block.text.splitlines() if not (program := lacking(line)) or must_have(program)]
         done = run(Block("sh", "\n".join(lines), block.note), place)
         assert done.returncode == block.exit_code, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def write_metadata(place: Path, text: str) -> None:
+    """What pip writes when it installs the package of a document, so that its entry points are found."""
+    project = tomllib.loads(text)["project"]
+    metadata = place / f"{project['name']}-{project['version']}.dist-info"
+    metadata.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(head)
+    groups = project["entry-points"].items()
+    lines = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in of.items()) for group, of in groups]
+    (metadata / "entry_points.txt").write_text("".join(lines))
 
 
 def lacking(line: str) -> str:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from conformance.cli.base import Duration
+from conformance.cli.choosing import Named
 from conformance.cli.consoles import console
 from conformance.spec.profiles import PROFILES
 from vm.collecting import collect, join, publish_command, status
@@ -48,7 +49,7 @@ def list_cells(matrix_file: Path | None, provider: str | None, **choice: tuple[s
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["json", "github", "gitlab"]),
+    type=Named(["json", "github", "gitlab"]),
     default="json",
     show_default=True,
     help="Output format: plain JSON, or for a CI system.",
@@ -82,7 +83,7 @@ def build_command(matrix_file: Path | None, provider: str | None, **choice: tupl
 
 @matrix.command(short_help="Run the cells, and merge their results.")
 @choosing
-@click.option("--profile", type=click.Choice(PROFILES), help="Profile (default: from the matrix).")
+@click.option("--profile", type=Named(PROFILES), metavar="NAME", help="Profile (default: from the matrix).")
 @click.option("--examples", type=click.IntRange(1), help="Examples for each property (default: from the matrix).")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples, the same in all cells.")
 @click.option("--budget", type=Duration(), help="Time for each cell, such as 3m (default: until all is judged).")

@@ -140,6 +140,8 @@ def refusals() -> Iterator[None]:
             signal.signal(one, signal.default_int_handler)
     try:
         yield
+    except BrokenPipeError:  # the reader of the output has enough; the command itself says so
+        raise
     except (BadKills, BadResults, BadMatrix, NothingChosen, NotReady, NoPackage, MachineFailed, OSError) as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.spec import VARIES, Requirement
+from conformance.spec.naming import suggestion
 from conformance.spec.values import as_plain
 from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay, Privilege
 
@@ -115,7 +116,8 @@ def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirem
         raise NothingChosen("the matrix has no such cell: " + _inventory(matrix))
     names = dict.fromkeys(cell.kernel.name for cell in found)
     if choice.shard and choice.shard not in names:
-        raise NothingChosen(f"--shard {choice.shard} is none of {', '.join(names)}")
+        meant = suggestion(choice.shard, names)
+        raise NothingChosen(f"--shard {choice.shard} is none of {', '.join(names)}{meant}")
     return [cell for cell in found if not choice.shard or cell.kernel.name == choice.shard]
 
 
@@ -159,7 +161,9 @@ def _check(choice: Choice, matrix: Matrix) -> None:
     for what, (patterns, names) in known.items():
         for pattern in patterns:
             if not any(_matches((pattern,), name) for name in names):
-                raise NothingChosen(f"--{what} {pattern} is none of the matrix: {', '.join(names)}")
+                raise NothingChosen(
+                    f"--{what} {pattern} is none of the matrix{suggestion(pattern, names)}: {', '.join(names)}"
+                )
 
 
 def _inventory(matrix: Matrix) -> str:

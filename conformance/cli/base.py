@@ -27,6 +27,9 @@ _WORK: Final = "Work on the suite"
 VERBS: Final = {
     "run": Verb("conformance.cli.run", "Test a driver.", _JUDGE),
     "doctor": Verb("conformance.cli.doctor", "Show what this host can test, and what to install for more.", _JUDGE),
+    "validate-adapter": Verb(
+        "conformance.cli.validating", "Check an adapter: is it the adapter or the driver?", _JUDGE
+    ),
     "replay": Verb("conformance.cli.replay", "Replay a stored case: FIXED, STILL or ERROR.", _JUDGE),
     "compare": Verb(
         "conformance.cli.verbs", "Run the same operations on two drivers: in what do they differ?", _JUDGE

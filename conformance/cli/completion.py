@@ -50,7 +50,7 @@ def capabilities(context: click.Context, parameter: click.Parameter, incomplete:
 def connections(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Kinds of drivers that begin so, and after a ``?`` or ``&`` the keys of the kind."""
     del context, parameter
-    from conformance.drivers.registry import KINDS, keys_of  # adapters, which no other completion needs
+    from conformance.drivers.registry import keys_of, kinds  # adapters, which no other completion needs
 
     before, mark, begun = re.fullmatch(r"(?s)(.*?)(?:([?&])([^?&=]*))?", incomplete).groups()  # type: ignore[union-attr]
     if mark:
@@ -58,7 +58,7 @@ def connections(context: click.Context, parameter: click.Parameter, incomplete: 
         return [CompletionItem(f"{before}{mark}{one.name}=", help=one.meaning) for one in keys]
     return [
         CompletionItem(f"{kind.name}:", help=form)
-        for kind in KINDS.values()
+        for kind in kinds().values()
         for form, _ in kind.forms
         if kind.name.startswith(incomplete)
     ]

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ def doctor(driver: str | None, as_json: bool, scratch: Path | None) -> None:
 def _lane(prefix: Sequence[str], scratch: Path | None, progress: Progress) -> Examined:
     from conformance.harness.diagnosis import Diagnosis  # it brings pytest
 
+    if prefix:
+        nothing = [*prefix, sys.executable, "-c", ""]
+        done = subprocess.run(nothing, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            return Examined("none", {"mounts": done.stderr.strip() or f"{prefix[0]} failed"}, {}, {})
     with scratch_directory(scratch) as directory:
         # A prefix that forks would be another process's parent; unshare without --fork becomes the command.
         told = follow(
@@ -121,9 +127,8 @@ def _of_lanes(lanes: Mapping[str, Examined]) -> Iterator[Finding]:
         if who == "this user":
             root = lane.lane == "root"
             reason = "" if root else "device nodes, foreign owners, file capabilities and quota are not tested"
-            yield Finding(
-                "lanes", "everything that needs real root", root, reason, "" if root else "run it with sudo"
-            )
+            remedy = "" if os.geteuid() == 0 else "run it with sudo"
+            yield Finding("lanes", "everything that needs real root", root, reason, remedy)
 
 
 def _of_the_kernel(lane: Examined) -> Iterator[Finding]:
@@ -143,7 +148,9 @@ def _of_filesystems(lane: Examined) -> Iterator[Finding]:
         )
     for name, reason in lane.missing.items():
         before, _, remedy = reason.partition("; ")
-        if "apt-get" in remedy or "sudo" in remedy:
+        if reason == lane.lacking.get("mounts"):
+            yield Finding("filesystems", f"--backing {name}", False, "nothing can be mounted, see privilege levels")
+        elif "apt-get" in remedy or "sudo" in remedy:
             yield Finding("filesystems", f"--backing {name}", False, before, remedy.removeprefix("on Debian: "))
         else:
             yield Finding("filesystems", f"--backing {name}", False, reason)
@@ -179,4 +186,4 @@ def _print(found: Sequence[Finding], smoke: bool) -> None:
     if smoke:
         click.echo("\nThis host can test drivers: overlay-conformance run python:refdriver:Driver --profile smoke")
     else:
-        click.echo("\nThis host cannot test drivers: no overlay can be mounted. Use sudo, and kernel 4.0 or later.")
+        click.echo("\nThis host cannot test drivers: no overlay can be mounted. The first line says why.")

@@ -37,6 +37,7 @@ from conformance.selftest.generated.mutants import (
 from conformance.selftest.generated.trials import Attempt, Attempts
 from conformance.spec import load_requirements
 from conformance.spec.errors import HarnessError
+from conformance.spec.naming import suggestion
 from conformance.spec.profiles import EXAMPLES
 
 BUDGET: Final = 900.0  # seconds for a trial
@@ -111,7 +112,8 @@ def _chosen(wanted: Wanted, everything: Sequence[GeneratedMutant]) -> list[Gener
     for name in wanted.names:
         named = [one for one in everything if one.id.startswith(name)]
         if not named:
-            raise click.UsageError(f"no generated mutant {name}; the result file has the ids")
+            meant = suggestion(name, (one.id for one in everything))
+            raise click.UsageError(f"no generated mutant {name}{meant}; the result file has the ids")
         found += named
     return list(dict.fromkeys(found))
 

@@ -49,6 +49,7 @@ class Asked:
     expression: str = ""
     max_failures: int = 0
     shrinks: bool = True
+    effort: str = ""  # the option --budget, in words
 
 
 def known_failures(file: Path | None) -> tuple[Expectation, ...]:
@@ -116,6 +117,7 @@ def judge(
         seconds=judged.seconds,
         failure=told.failure,
         expression=asked.expression,
+        budget=asked.effort,
         shrinks=asked.shrinks,
         stopped=stopped,
         overlay=overlaymodule.parameters(),

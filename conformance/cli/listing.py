@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from conformance.cli import completion
+from conformance.cli import completion, options
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.choosing import Named, capabilities_named, requirement_named, selected
-from conformance.lab.backing import BACKINGS, HOST
 from conformance.spec import (
     LEVELS,
     Capability,
@@ -25,11 +25,13 @@ from conformance.spec import (
     is_core,
     load_capabilities,
 )
-from conformance.spec.profiles import EXAMPLES, PROFILES
+from conformance.spec.profiles import EXAMPLES
 from conformance.spec.specification import VARIES_SAID
 from conformance.spec.verdicts import Verdict, judge
 
 FORMAT: Final = 1  # of the JSON that list writes
+_INDEX: Final = Path(__file__).parents[1] / "selftest" / "about.json"
+_MUTANTS: Final = "overlay_conformance.mutants"
 _EXPLAINED: Final = 60  # seconds for the process that imports tests and mutants
 
 
@@ -42,14 +44,7 @@ class Standing:
 
 
 @main.command("list")
-@click.option(
-    "--family",
-    "families",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.families,
-    help="Only this family, such as life-cycle (repeatable).",
-)
+@options.FAMILY
 @click.option("--level", type=Named(LEVELS, case_sensitive=False), help="Only this level.")
 @click.option("--core", is_flag=True, help="Only what every driver must meet to be called conformant.")
 @click.option(
@@ -67,22 +62,8 @@ class Standing:
     shell_complete=completion.connections,
     help="Say what would run for this driver on this host, and why the rest would not.",
 )
-@click.option(
-    "--profile",
-    type=Named(PROFILES),
-    metavar="NAME",
-    default="standard",
-    show_default=True,
-    help="Profile of --for.",
-)
-@click.option(
-    "--backing",
-    "backings",
-    multiple=True,
-    metavar="NAME",
-    type=Named([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Backing filesystem of --for (repeatable).",
-)
+@options.profile("Profile of --for.")
+@options.backing("Backing filesystem of --for (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_requirements(
     families: tuple[str, ...],
@@ -211,13 +192,7 @@ def explain(requirement_id: str, driver: str) -> None:
 
 
 def _explain_tests(requirement: Requirement, driver: str) -> None:
-    """Say what another process finds in the suites and among the mutants (conformance.selftest.about)."""
-    command = [sys.executable, "-m", "conformance.selftest.about", requirement.id]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPLAINED)
-    if done.returncode:
-        say_error(f"the tests and mutants cannot be listed:\n{done.stderr}")
-        sys.exit(2)
-    found = json.loads(done.stdout)[requirement.id]
+    found = _about(requirement)
     for one in found["tests"]:
         profile = "" if one["profile"] == "standard" else f", from profile {one['profile']} on"
         profile = ", profile release only" if one["profile"] == "release" else profile
@@ -226,6 +201,26 @@ def _explain_tests(requirement: Requirement, driver: str) -> None:
         click.echo(f"  broken by the mutant {one['name']}: {one['sentence']}")
     for title, line in _commands(requirement, driver, found["tests"]):
         click.echo(f"  {title}: {line}")
+
+
+def _about(requirement: Requirement) -> Mapping[str, Any]:
+    """The tests and mutants of a requirement, from the index, or from a process if other packages have some.
+
+    The index is read as a file, because the packages of tests and mutants bring pytest and hypothesis.
+    """
+    from importlib.metadata import entry_points  # it brings the email package, which most verbs do not need
+
+    said = json.loads(_INDEX.read_text(encoding="utf-8"))
+    if {one.value for one in entry_points(group=_MUTANTS)} <= {*said["packages"]}:
+        of_index: Mapping[str, Any] = said["requirements"][requirement.id]
+        return of_index
+    command = [sys.executable, "-m", "conformance.selftest.about", requirement.id]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPLAINED)
+    if done.returncode:
+        say_error(f"the tests and mutants cannot be listed:\n{done.stderr}")
+        sys.exit(2)
+    of_process: Mapping[str, Any] = json.loads(done.stdout)[requirement.id]
+    return of_process
 
 
 def _commands(requirement: Requirement, driver: str, tests: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:

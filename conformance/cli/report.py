@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from conformance.cli.base import main
+from conformance.cli.trend import print_trend
 from conformance.report import generatedfile, killfile, records
+from conformance.report import trend as trends
 from conformance.report.badge import badge
 from conformance.report.causes import cause_of
 from conformance.report.junit import junit
@@ -18,7 +21,10 @@ from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part
+from conformance.report.schemas import VALIDATION
 from conformance.report.statement import Statement, statement_markdown, statements
+from conformance.report.trend import Trend
+from conformance.report.trendmarkdown import trend_markdown
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
@@ -42,6 +48,15 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
     help="A pytest file with a test for each failure, for the driver's own test suite.",
 )
 @click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
+@click.option(
+    "--against",
+    "old",
+    multiple=True,
+    type=_FILES,
+    metavar="OLD",
+    help="Result file of an earlier run to compare with (repeatable): what is NEW, GONE, FIXED or STILL failing?",
+)
+@click.option("--trend", "trend_file", type=_FILE, help="What changed since --against: .json, or Markdown.")
 def report(
     results: tuple[Path, ...],
     html: Path | None,
@@ -51,28 +66,43 @@ def report(
     kills: Path | None,
     pytest_file: Path | None,
     statement_file: Path | None,
+    old: tuple[Path, ...],
+    trend_file: Path | None,
 ) -> None:
-    """Write reports from RESULTS, files of 'run --results'. Several files are merged first."""
-    parts = _merged(results)
+    """Write reports from RESULTS, files of 'run --results'. Several files are merged first.
+
+    With --against, the command prints what changed since the results OLD, and the exit status is 1 if a failure is
+    new (docs/exit-codes.md).
+    """
+    if trend_file and not old:
+        raise click.UsageError("--trend needs --against OLD")
+    parts, trend = _compared(results, old) if old else (_merged(results), None)
     matrix = matrix_of(parts, load_requirements())
     killed = killfile.read(kills) if kills else None
     wanted: list[tuple[Path | None, Callable[[], str]]] = [
-        (html, lambda: page(matrix, _scripts(parts, results), kills=killed)),
+        (
+            html,
+            lambda: page(matrix, _scripts(parts, results), kills=killed, trend=trend, stated=_statements(matrix)),
+        ),
         (junit_file, lambda: junit(matrix)),
-        (markdown_file, lambda: markdown(matrix)),
+        (markdown_file, lambda: (trend_markdown(trend) + "\n" if trend else "") + markdown(matrix)),
         (badge_file, lambda: badge(_only(matrix, "--badge"))),
         (pytest_file, lambda: _exported(parts, results)),
         (statement_file, lambda: _stated(matrix, statement_file)),
+        (trend_file, lambda: _changed(trend, trend_file)),
     ]
-    if not any(path for path, _ in wanted):
+    if not trend and not any(path for path, _ in wanted):
         click.echo(markdown(matrix), nl=False)
     # Nothing is written if anything cannot be: no report of an earlier run is left beside one of this.
     outputs = [path for path, _ in wanted if path]
     for path in outputs:
-        _check_output(path, [*results, *([kills] if kills else [])], outputs)
+        _check_output(path, [*results, *old, *([kills] if kills else [])], outputs)
     for path, text in [(path, make()) for path, make in wanted if path]:
         _write(path, text)
         click.echo(f"{path} written")
+    if trend:
+        print_trend(trend)
+        sys.exit(trend.exit_code)
 
 
 @main.command()
@@ -93,14 +123,38 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @main.command()
 @click.option("--kills", is_flag=True, help="Print the schema for 'selftest --results'.")
 @click.option("--generated", is_flag=True, help="Print the schema for 'selftest --generated N --results'.")
-def schema(kills: bool, generated: bool) -> None:
+@click.option("--trend", is_flag=True, help="Print the schema for 'report --against OLD --trend FILE.json'.")
+@click.option("--validation", is_flag=True, help="Print the schema for 'validate-adapter --json'.")
+def schema(kills: bool, generated: bool, trend: bool, validation: bool) -> None:
     """Print the JSON schema of a line of a result file."""
-    file = generatedfile.SCHEMA if generated else killfile.SCHEMA if kills else records.SCHEMA
+    files = (
+        (validation, VALIDATION),
+        (generated, generatedfile.SCHEMA),
+        (trend, trends.SCHEMA),
+        (kills, killfile.SCHEMA),
+    )
+    file = next((path for wanted, path in files if wanted), records.SCHEMA)
     click.echo(file.read_text(), nl=False)
 
 
 def _merged(results: Sequence[Path]) -> list[Part]:
     return records.merge([(str(path), records.read(path)) for path in results])
+
+
+def _compared(results: Sequence[Path], old: Sequence[Path]) -> tuple[list[Part], Trend]:
+    """The new parts, and what changed; raises click.UsageError, as the exit status 1 says that a failure is new."""
+    try:
+        parts = _merged(results)
+        return parts, trends.compare(_merged(old), parts, load_requirements())
+    except records.BadResults as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _changed(trend: Trend | None, path: Path | None) -> str:
+    assert trend is not None, "--trend needs --against"
+    if path and path.suffix == ".json":
+        return json.dumps(as_plain(trend), indent=1) + "\n"
+    return trend_markdown(trend)
 
 
 def _scripts(parts: Sequence[Part], results: Sequence[Path]) -> dict[str, str]:
@@ -153,8 +207,12 @@ def _check_output(path: Path, inputs: Sequence[Path], outputs: Sequence[Path]) -
         raise click.UsageError(f"{path} cannot be written; nothing was written")
 
 
+def _statements(matrix: Matrix) -> list[Statement]:
+    return statements(matrix, load_requirements(), load_capabilities())
+
+
 def _only(matrix: Matrix, option: str) -> Statement:
-    found = statements(matrix, load_requirements(), load_capabilities())
+    found = _statements(matrix)
     if len(found) != 1:
         names = ", ".join(f"{one.driver} {one.version}" for one in found)
         raise click.UsageError(f"{option} needs results of one driver; these are of {names}")

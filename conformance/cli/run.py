@@ -1,40 +1,17 @@
-"""``run``: judge a driver, tell people, and leave a result file and the evidence of failures."""
+"""``run``: its command line. What it does is in conformance.cli.running."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import random
-import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any
 
 import click
-from rich.console import Console
 
-from conformance.cli import completion
-from conformance.cli.base import ONCE, Budget, main, say, say_error
-from conformance.cli.blocks import Blocks
-from conformance.cli.choosing import Named, selected
+from conformance.cli import completion, options
+from conformance.cli.base import Budget, main
 from conformance.cli.completion import connections
-from conformance.cli.consoles import console as new_console
-from conformance.cli.events import Events
 from conformance.cli.grouped import GroupedCommand
-from conformance.cli.judging import Asked, judge, known_failures, settled
-from conformance.cli.summary import print_summary
-from conformance.cli.trying import try_driver
-from conformance.harness.interruption import Interruption
-from conformance.history.printable import printable
-from conformance.lab.backing import BACKINGS, HOST
-from conformance.lab.scratch import scratch_directory
-from conformance.report.records import Part, write
-from conformance.spec import load_requirements
-from conformance.spec.profiles import EXAMPLES, PROFILES
-from conformance.spec.verdicts import TestOutcome, Verdict
 
-# Hypothesis tries the simplest example first, so that the second one is the first that is drawn at random.
-_FEW: Final = 2
 EVIDENCE = "overlay-conformance-failures"
 
 
@@ -54,13 +31,7 @@ EVIDENCE = "overlay-conformance-failures"
     },
 )
 @click.argument("driver", shell_complete=connections)
-@click.option(
-    "--profile",
-    type=Named(PROFILES),
-    metavar="NAME",
-    default="standard",
-    help="Tests: smoke, quick, standard (default) or release.",
-)
+@options.profile("Tests: smoke, quick, standard or release.")
 @click.option(
     "--budget",
     type=Budget(),
@@ -78,14 +49,7 @@ EVIDENCE = "overlay-conformance-failures"
 @click.option(
     "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Number of concurrent tests."
 )
-@click.option(
-    "--backing",
-    "backings",
-    multiple=True,
-    metavar="NAME",
-    type=Named([HOST, *(one.name for one in BACKINGS), "all"]),
-    help="Backing filesystem (repeatable; default: host).",
-)
+@options.backing("Backing filesystem (repeatable; default: host).")
 @click.option(
     "--requirement",
     "ids",
@@ -94,14 +58,7 @@ EVIDENCE = "overlay-conformance-failures"
     shell_complete=completion.requirement_ids,
     help="Only this requirement (repeatable).",
 )
-@click.option(
-    "--family",
-    "families",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.families,
-    help="Only this family, such as life-cycle (repeatable).",
-)
+@options.FAMILY
 @click.option(
     "-k",
     "expression",
@@ -146,149 +103,9 @@ EVIDENCE = "overlay-conformance-failures"
 @click.option("--no-evidence", is_flag=True, help="Do not write evidence folders.")
 @click.option("--preflight-only", is_flag=True, help="Only say whether the driver can be judged.")
 @click.option("--events", "events_to", metavar="FD|FILE", help="Write progress events there (JSON lines).")
-def run(
-    driver: str,
-    profile: str,
-    budget: float | Literal["once"] | None,
-    call_timeout: float,
-    jobs: int,
-    backings: tuple[str, ...],
-    ids: tuple[str, ...],
-    families: tuple[str, ...],
-    expression: str,
-    first_only: bool,
-    max_failures: int | None,
-    no_shrink: bool,
-    examples: int | None,
-    seed: int | None,
-    expectations_file: Path | None,
-    scratch: Path | None,
-    results_file: Path | None,
-    evidence: Path,
-    no_evidence: bool,
-    preflight_only: bool,
-    events_to: str | None,
-) -> None:
+def run(**given: Any) -> None:
     """Test DRIVER, named by KIND:ARGUMENTS, such as python:refdriver:Driver."""
-    _check_jobs(jobs)
-    _check_expression(expression)
-    if results_file and not results_file.parent.is_dir():
-        raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
-    if preflight_only:
-        if results_file or events_to:
-            raise click.UsageError("--preflight-only judges nothing, so it has no --results and no --events")
-        sys.exit(try_driver(driver, scratch, backings, call_timeout))
-    known = known_failures(expectations_file)
-    asked = Asked(
-        driver,
-        profile,
-        budget if isinstance(budget, float) else 0.0,
-        jobs,
-        backings,
-        selected(ids, families),
-        examples or (min(_FEW, EXAMPLES[profile]) if budget == ONCE else EXAMPLES[profile]),
-        random.SystemRandom().randrange(2**32) if seed is None else seed,
-        known,
-        expectations_file,
-        call_timeout,
-        expression,
-        1 if first_only else max_failures or 0,
-        not no_shrink,
-    )
-    console = new_console(highlight=False)
-    blocks = _blocks(console, asked, None if no_evidence else evidence)
-    events = _events(events_to, asked)
-    interruption = click.get_current_context().find_object(Interruption) or Interruption()
-    with interruption.deferred():
-        with scratch_directory(scratch) as directory:
-            part, told, matchless = judge(asked, directory, console, blocks, events)
-            if not no_evidence and any(one.verdict in (Verdict.FAIL, Verdict.ERROR) for one in part.outcomes):
-                from conformance.cli.evidence import with_evidence  # it brings every adapter
+    # It brings rich, the harness and the reports, which neither the help nor completion needs.
+    from conformance.cli.running import run_asked
 
-                part = with_evidence(part, evidence, results_root(results_file), directory, console, interruption)
-        if events and events.lost:
-            part = part.noting(events.lost)
-        unwritten = _written(results_file, part) if results_file else ""
-        # What was judged before a signal came is worth a summary, and is no conclusion.
-        code = 128 + interruption.signal if interruption.signal else part.exit_code or (1 if matchless else 0)
-        code = 2 if unwritten and code in (0, 1, 3) else code
-        if events:
-            events.end(code)
-    if told.failure and not told.interrupted:
-        say_error(told.complaint)
-    if not told.of_driver:  # nothing was judged then, and the complaint has said why
-        print_summary(console, part, blocks, evidence=None if no_evidence else evidence, code=code)
-    for line in matchless:
-        say_error(f"{expectations_file}: {line}")
-    if unwritten:
-        say_error(unwritten)
-    sys.exit(code)
-
-
-def _say_while_read(text: str = "") -> None:
-    """Print during a run. Nobody may read any more: the summary meets that again, after the results are written."""
-    with suppress(BrokenPipeError):
-        say(text)
-
-
-def _blocks(console: Console, asked: Asked, evidence: Path | None) -> Blocks:
-    def folder(outcome: TestOutcome) -> str:
-        from conformance.evidence.folder import folder_name  # it brings every adapter
-
-        written = evidence is not None and outcome.verdict in (Verdict.FAIL, Verdict.ERROR)
-        return str(evidence / folder_name(outcome)) if evidence is not None and written else ""
-
-    def on_terminal(line: str) -> None:
-        console.print(printable(line), markup=False, soft_wrap=True)
-
-    return Blocks(
-        on_terminal if console.is_terminal else _say_while_read,
-        load_requirements(),
-        lambda outcome, version: settled(asked, outcome, version),
-        folder,
-    )
-
-
-def _written(results_file: Path, part: Part) -> str:
-    """Write the result file; why it could not be written, "" if it was."""
-    try:
-        write(results_file, [part])
-    except OSError as error:
-        return f"{results_file} could not be written: {error.strerror}; the verdicts are above"
-    return ""
-
-
-def results_root(results_file: Path | None) -> Path:
-    """The directory that paths of evidence are relative to."""
-    return results_file.parent if results_file else Path()
-
-
-def _events(where: str | None, asked: Asked) -> Events | None:
-    if where is None:
-        return None
-    try:
-        events = Events(where)
-    except OSError as error:
-        raise click.UsageError(f"--events {where}: {error.strerror}") from error
-    events.begin(asked.driver, asked.profile, len(asked.requirements))
-    return events
-
-
-def _check_jobs(jobs: int) -> None:
-    if jobs > 1 and importlib.util.find_spec("xdist") is None:
-        raise click.UsageError("--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'")
-
-
-def _check_expression(expression: str) -> None:
-    """Refuse what pytest would refuse when everything is set up."""
-    if not expression:
-        return
-    with suppress(ImportError):  # pytest has no public name for it; a version without this one says it itself
-        from _pytest.mark.expression import Expression
-
-        try:
-            Expression.compile(expression)
-        except Exception as error:  # of another class in pytest 8
-            raise click.UsageError(
-                f"-k {expression!r}: {error}; write names with 'and', 'or', 'not' and brackets"
-            ) from error
+    run_asked(**given)

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.base import Duration, interruption_of_verb, main, say_error
+from conformance.cli.choosing import Named
 from conformance.cli.consoles import console
 from conformance.cli.events import Together
 from conformance.cli.generated import BUDGET, Wanted, print_generated
@@ -40,6 +41,7 @@ from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.selftest.variants.variant import Variant
 from conformance.spec import load_requirements
 from conformance.spec.errors import HarnessError
+from conformance.spec.naming import suggestion
 from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
@@ -94,7 +96,8 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option(
     "--needs",
     multiple=True,
-    type=click.Choice(sorted({one.needs for one in MUTANTS if one.needs})),
+    type=Named(sorted({one.needs for one in MUTANTS if one.needs})),
+    metavar="NAME",
     help="Only mutants that need this capability of the host (repeatable).",
 )
 @click.option(
@@ -120,10 +123,11 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",
-    type=click.Choice(("quick", "standard")),
+    type=Named(("quick", "standard")),
+    metavar="NAME",
     default="standard",
     show_default=True,
-    help="Which tests to run, with how many examples.",
+    help="Which tests to run, with how many examples: quick or standard.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of concurrent trials.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
@@ -313,7 +317,7 @@ def _chosen(
     known = {one.name for one in catalogue}
     for name in names:
         if name not in known:
-            raise click.UsageError(f"no {kind} {name}; docs/kill-matrix.md lists them all")
+            raise click.UsageError(f"no {kind} {name}{suggestion(name, known)}; docs/kill-matrix.md lists them all")
     return tuple(one for one in catalogue if one.name in names or (all_of_them and not names))
 
 

@@ -18,9 +18,11 @@ from conformance.cli.base import say
 from conformance.cli.blocks import Blocks
 from conformance.cli.declining import print_proposals
 from conformance.history.printable import cut, one_line
-from conformance.report.causes import EXPLAINED, Cause, causes_of
+from conformance.report.causes import EXPLAINED, Failures, causes_of
+from conformance.report.matrix import matrix_of
 from conformance.report.records import Part, Run
-from conformance.spec import Requirement, load_requirements
+from conformance.report.statement import CONFORMANT, NOT_CONFORMANT, UNDETERMINED, Statement, statements
+from conformance.spec import Requirement, load_capabilities, load_requirements
 from conformance.spec.profiles import PROFILES
 from conformance.spec.verdicts import RequirementResult, TestOutcome, Verdict, share_in_driver, totals
 
@@ -74,11 +76,15 @@ def print_summary(console: Console, part: Part, blocks: Blocks, *, code: int, ev
         slowest = sorted(part.outcomes, key=lambda one: -one.seconds)[:_SLOWEST]
         say("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
         say(f"{share_in_driver(part.outcomes):.0%} of the test time was spent in the driver or the kernel")
+    statement = _statement(part)
+    if statement:
+        because = statement.because.partition(": ")[0]
+        say(one_line(f"statement: {statement.conclusion}, as {because} ({statement.effort})"))
     version = "" if run.version == "unknown" else f" {run.version}"
     say(
         one_line(
             f"{run.connection}{version} {where}, profile {run.profile}, seed {run.seed}:"
-            f" {said or 'nothing ran'} -> {_concluded(code, counts, run)}"
+            f" {said or 'nothing ran'} -> {_concluded(code, counts, run, statement)}"
         )
     )
 
@@ -89,13 +95,30 @@ def _passes(part: Part) -> dict[str, str]:
     return {one: f"  ({said})" for one, said in words.items() if said}
 
 
-def _concluded(code: int, counts: Mapping[Verdict, int], run: Run) -> str:
+def _statement(part: Part) -> Statement | None:
+    """What can be claimed after this run alone; None if nothing was judged."""
+    requirements = load_requirements()
+    if not part.outcomes or any(
+        one not in requirements for outcome in part.outcomes for one in outcome.requirements
+    ):
+        return None
+    (found,) = statements(matrix_of([part], requirements), requirements, load_capabilities())
+    return found
+
+
+def _concluded(code: int, counts: Mapping[Verdict, int], run: Run, statement: Statement | None) -> str:
+    """The conclusion: "conforms" only where the statement says so; the exit status alone is no claim."""
     if run.interrupted or code not in CONCLUSIONS:
         return f"{run.failure or 'interrupted'}; this is not a conclusion"
     if run.stopped:
         return f"{CONCLUSIONS[code]}; {run.stopped}" if code == 1 else f"{run.stopped}; this is not a conclusion"
-    if code == 0 and (counts[Verdict.UNTESTED] or run.expression):
+    claimed = statement.conclusion if statement else UNDETERMINED
+    if code == 0 and claimed == NOT_CONFORMANT:
+        return "no deviation besides known failures; not conformant"
+    if code == 0 and (claimed != CONFORMANT or counts[Verdict.UNTESTED]):
         return "no deviation in the tested requirements"
+    if code == 1 and claimed != NOT_CONFORMANT:
+        return "does not conform to requirements of level SHOULD" if counts[Verdict.FAIL] else CONCLUSIONS[1]
     return CONCLUSIONS[code]
 
 
@@ -200,7 +223,7 @@ def _decisive(results: Sequence[RequirementResult]) -> list[TestOutcome]:
     return list(found.values())
 
 
-def _script(cause: Cause, evidence: Path) -> Path | None:
+def _script(cause: Failures, evidence: Path) -> Path | None:
     """The first reproducer that shows a failure of this cause."""
     folders = [evidence / Path(one.evidence).name for one in cause.outcomes if one.evidence]
     return next((folder / "repro.sh" for folder in folders if (folder / "repro.sh").exists()), None)

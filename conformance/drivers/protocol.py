@@ -20,7 +20,16 @@ if TYPE_CHECKING:  # for a Dialect alone: a driver and its adapter need no steps
 
 
 class DriverRefused(Exception):
-    """The driver under test answered with an error; the text is the driver's own."""
+    """The driver under test answered with an error; the text is the driver's own.
+
+    ``kind`` is the class of its exception and ``error`` that of the system, such as "No such file or directory";
+    "" where an adapter cannot know them.
+    """
+
+    def __init__(self, text: str, kind: str = "", error: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.error = error
 
 
 class DriverFailed(Exception):
@@ -30,11 +39,16 @@ class DriverFailed(Exception):
     code (NameError, TypeError, ...) came instead of a refusal. ``detail`` is for the evidence: a traceback, the
     stack of a call that did not return, or the last output of a process; "" where there is none. ``hangs`` says
     that it took the whole limit of a call, so that nobody tries it again; ``alone``, that it died serving no other.
+    ``defect`` is the place in the driver's code that an error came from, such as "remove of driver.py", "" if no
+    function of it was called; None for anything but an error of its code.
     """
 
-    def __init__(self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, text: str, detail: str = "", *, hangs: bool = False, alone: bool = False, defect: str | None = None
+    ) -> None:
         super().__init__(text)
         self.detail = detail
+        self.defect = defect
         self.hangs = hangs
         self.alone = alone
 
@@ -138,7 +152,11 @@ class OpenRequest:
 
 
 class DriverUnderTest(Protocol):
-    """One driver opened on one home. Every method may raise DriverRefused and DriverFailed."""
+    """One driver opened on one home. Every method may raise DriverRefused and DriverFailed, and nothing else.
+
+    What the driver declines (DriverInfo.declined) is never called, but the methods are there. An adapter passes
+    calls and answers on, and judges nothing; ``overlay-conformance validate-adapter`` looks whether it does.
+    """
 
     @property
     def home(self) -> str:
@@ -153,6 +171,8 @@ class DriverUnderTest(Protocol):
     ) -> None:
         """Make an empty layer; ``parent`` is "" for a base layer.
 
+        An id that exists, or a parent that does not, is refused.
+
         Without ``options`` it is a layer of an image. ``options`` are those of a read-write layer, or of a layer of
         an image if not ``read_write``.
         """
@@ -161,10 +181,14 @@ class DriverUnderTest(Protocol):
         """Remove a layer."""
 
     def get(self, layer_id: str, label: str = "") -> str:
-        """The path of the layer's tree, with an SELinux label if there is one."""
+        """The path of the layer's tree, with an SELinux label if there is one.
+
+        This process sees the tree there, with what is mounted: the driver runs in the same mount namespace. The
+        path is absolute and below the directory of the request.
+        """
 
     def put(self, layer_id: str) -> None:
-        """Give a tree back."""
+        """Give a tree back; after the last put of a driver that mounts, nothing is mounted there."""
 
     def exists(self, layer_id: str) -> bool:
         """Whether there is such a layer."""
@@ -176,7 +200,7 @@ class DriverUnderTest(Protocol):
         """What the driver says about a layer."""
 
     def diff(self, layer_id: str, parent: str, archive: Path) -> None:
-        """Write the difference from ``parent`` ("" for the whole tree) to a file."""
+        """Write the difference from ``parent`` ("" for the whole tree) to a file, as a tar archive."""
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         """Apply an archive; the size that the driver reports, if it does."""
@@ -188,13 +212,13 @@ class DriverUnderTest(Protocol):
         """What the layer changes in ``parent``."""
 
     def reopen(self) -> DriverUnderTest:
-        """The same home, opened by a driver that knows nothing but what is on disk."""
+        """The same home, opened by a driver that knows nothing but what is on disk. The old one is used no more."""
 
     def leave(self) -> None:
         """End this opening as a process that ends would; layers, and the driver's own mounts, stay as they are."""
 
     def close(self) -> None:
-        """Let go of the home, with nothing left mounted."""
+        """Let go of the home, with nothing left mounted and no process left. Calls that come later are refused."""
 
 
 class ProcessOfDriver(Protocol):

@@ -9,8 +9,8 @@ arguments but ``writable=PATH`` and gives a DriverSource.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,8 @@ def connect(connection: str) -> DriverSource:
     name, _, arguments = connection.partition(":")
     kind = kind_of(name)
     if kind is None:
-        raise UnknownDriver(f"{connection!r} names no driver{suggestion(name, KINDS)}; write {_forms()}")
+        known = kinds()
+        raise UnknownDriver(f"{connection!r} names no driver{suggestion(name, known)}; write {_forms(known)}")
     try:
         if kind.keys is None:
             arguments, writable = _without_writable(arguments)
@@ -104,20 +105,42 @@ def keys_of(name: str) -> tuple[Key, ...]:
 
 
 def kind_of(name: str) -> Kind | None:
-    """The kind of this name, of this package or of another one; None if there is none."""
+    """The kind of this name, of this package or of another one; None if there is none.
+
+    Raises UnknownDriver for one of another package that cannot be imported.
+    """
     if name in KINDS:
         return KINDS[name]
     for entry in importlib.metadata.entry_points(group=GROUP, name=name):
-        found: Kind | Callable[[str], DriverSource] = entry.load()
-        return found if isinstance(found, Kind) else Kind(name, (("...", "..."),), found, None)
+        return _loaded(name, entry)
     return None
 
 
-def _forms() -> str:
+def kinds() -> dict[str, Kind]:
+    """All kinds by name: those of this package, and those of others that can be imported."""
+    found = dict(KINDS)
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        with suppress(UnknownDriver):
+            found.setdefault(entry.name, _loaded(entry.name, entry))
+    return found
+
+
+def _loaded(name: str, entry: importlib.metadata.EntryPoint) -> Kind:
+    try:
+        found: Kind | Callable[[str], DriverSource] = entry.load()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UnknownDriver(
+            f"the adapter {name!r} ({entry.value}) cannot be imported: {said}; repair or remove its package"
+        ) from error
+    return found if isinstance(found, Kind) else Kind(name, (("...", "..."),), found, None)
+
+
+def _forms(known: Mapping[str, Kind]) -> str:
     """What to write, kind by kind, with examples."""
     said = [
         f"{kind.name}:{form} (such as {kind.name}:{example})"
-        for kind in KINDS.values()
+        for kind in known.values()
         for form, example in kind.forms
     ]
     return f"{', '.join(said[:-1])} or {said[-1]}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.harness.deviation import Deviation
+from conformance.spec.causes import Cause, CauseKind
 
 # What a test reads in a store and cannot parse: archives of diffs, and text in the driver's own files.
 UNREADABLE: Final = (UnicodeDecodeError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
@@ -39,7 +40,8 @@ def of_the_driver(directory: Path) -> Iterator[None]:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
         raise Deviation(
             f"the driver's file {path} cannot be used as a test does it: expected it to be there, and got {name}"
-            f" ({error.strerror})"
+            f" ({error.strerror})",
+            cause=Cause(CauseKind.LAYOUT),
         ) from error
     except UNREADABLE as error:
         raise Deviation(f"what the driver wrote cannot be read: {type(error).__name__}: {error}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from conformance.harness.collected import Inventory
+from conformance.harness.validating.values import Check, Timing
 from conformance.spec.lines import Form, Lines
 from conformance.spec.profiles import PROFILES
 from conformance.spec.values import Count, Key, RequirementId, Seconds
@@ -182,7 +183,20 @@ class End:
     exit_code: Annotated[int, Key("docs/exit-codes.md")]
 
 
-Event = Opened | Collected | Testing | TestOutcome | Tried | Judged | Examined | Compared | Finished | Failed
+Event = (
+    Opened
+    | Collected
+    | Testing
+    | TestOutcome
+    | Tried
+    | Judged
+    | Examined
+    | Compared
+    | Check
+    | Timing
+    | Finished
+    | Failed
+)
 CHANNEL: Final[Lines[Event]] = Lines(
     "event",
     (
@@ -194,6 +208,8 @@ CHANNEL: Final[Lines[Event]] = Lines(
         Form("judged", Judged),
         Form("examined", Examined),
         Form("compared", Compared),
+        Form("check", Check),
+        Form("timing", Timing),
         Form("finished", Finished),
         Form("failed", Failed),
     ),

@@ -34,6 +34,7 @@ from conformance.harness.events import (
     Tried,
 )
 from conformance.harness.interruption import Interruption
+from conformance.harness.validating.values import Check, Timing
 from conformance.history.printable import cut, printable
 from conformance.lab import descendants
 from conformance.spec.values import BadValue, as_plain
@@ -60,8 +61,8 @@ class Followed:
 
     The failure is the driver's, and not the harness's, with ``of_driver``: it cannot be reached or used.
 
-    ``interrupted`` is the signal that ended it, for people, "" if none did. ``tried``, ``examined`` and
-    ``compared`` are the answers of the workers of single verbs.
+    ``interrupted`` is the signal that ended it, for people, "" if none did. ``tried``, ``examined``, ``compared``,
+    ``checks`` and ``timings`` are the answers of the workers of single verbs.
     """
 
     outcomes: list[TestOutcome] = field(default_factory=list)
@@ -71,6 +72,8 @@ class Followed:
     tried: list[Tried] = field(default_factory=list)
     examined: Examined | None = None
     compared: Compared | None = None
+    checks: list[Check] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
     inventory: Inventory = field(default_factory=Inventory)
     begun: set[str] = field(default_factory=set)
     finished: Finished | None = None
@@ -149,6 +152,10 @@ def _take(event: Event, told: Followed, progress: Listener) -> None:
             told.examined = event
         case Compared():
             told.compared = event
+        case Check():
+            told.checks.append(event)
+        case Timing():
+            told.timings.append(event)
         case Finished():
             told.finished = event
         case Failed():

@@ -20,6 +20,7 @@ import pytest
 from conformance.drivers.protocol import DriverSource, TimeUp
 from conformance.drivers.registry import UnknownDriver, connect
 from conformance.harness import stores as benches
+from conformance.harness.causing import cause_of
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.deviation import Deviation
@@ -379,9 +380,9 @@ class ConformancePlugin:
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
         if self._inventory is None or (not ended and code != 1):
             return "the harness failed"
-        if code == 0 and any(result.verdict is Verdict.UNTESTED and result.outcomes for result in results):
-            return "no deviation in the tested requirements"
-        return {0: "conforms", 1: "does not conform", 2: "the harness failed", 3: "nothing applicable ran"}[code]
+        # A claim needs the statement of a result file (conformance.report.statement), which pytest does not write.
+        said = {0: "no deviation in the tested requirements", 1: "does not conform", 2: "the harness failed"}
+        return said.get(code, "nothing applicable ran")
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = declared = requirements_of(item)
@@ -415,6 +416,7 @@ class ConformancePlugin:
             history.facts(),
             case_of(item, self.session.driver, history, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
+            cause=cause_of(error, history.steps) if verdict is Verdict.FAIL else None,
         )
 
 

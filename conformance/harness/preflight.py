@@ -8,11 +8,13 @@ requirement, and the run ends with it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
+from conformance.harness.causing import cause_of
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.place import Place
 from conformance.harness.session import Session
@@ -122,7 +124,8 @@ def _in_words(fixtures: Fixtures, steps: _Steps, did: str, said: str, detail: st
     ]
     if detail.strip():
         lines += _indented("        ", "\n".join(detail.strip().splitlines()[-_DETAIL_LINES:]))
-    following = fixtures.source.next_step or "docs/adapters.md explains how to connect a driver"
+    driver = shlex.quote(fixtures.session.driver)
+    following = fixtures.source.next_step or f"overlay-conformance validate-adapter {driver}: adapter or driver?"
     return "\n".join([*lines, *_indented("  next: ", following)])
 
 
@@ -159,6 +162,7 @@ def _outcome(fixtures: Fixtures, place: Place, steps: _Steps, deviation: Deviati
         round(in_driver, 4),
         facts=history.facts(),
         case=_as_json(case),
+        cause=cause_of(deviation, history.steps),
     )
 
 

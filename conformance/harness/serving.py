@@ -6,13 +6,17 @@ A worker is started by ``python -m MODULE`` (conformance.harness.following), and
 
 from __future__ import annotations
 
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Protocol, TypeVar
 
-from conformance.drivers.registry import UnknownDriver
+from conformance.drivers.registry import UnknownDriver, writable_of
 from conformance.harness.channel import Channel, opened
 from conformance.harness.events import Failed
+from conformance.harness.host import confine
 from conformance.harness.preflight import Unusable
 from conformance.lab import namespace
 from conformance.spec.values import from_plain
@@ -43,3 +47,25 @@ def serve(kind: type[T], run: Callable[[T, Channel], None]) -> None:
         channel.tell(Failed(str(error), of_driver=True))
     except BaseException:
         channel.tell(Failed(traceback.format_exc()))
+
+
+def isolated(driver: str, scratch: Path, parent: int) -> None:
+    """Go on in a PID namespace and in mounts of this process's own, where only a driver's directories are writable.
+
+    Nothing that is started from here on outlives this process. Raises UnknownDriver.
+    """
+    outside = namespace.enter_pid_namespace()
+    with suppress(namespace.NoNamespace):  # the run says so when it is prepared
+        confine([scratch, *writable_of(driver)])
+    if outside:
+        namespace.die_with_parent(parent)  # a change of user namespace made the kernel forget it
+
+
+@contextmanager
+def logged(scratch: Path) -> Iterator[None]:
+    """What is printed, by this process and by what it starts, goes to a file."""
+    with (scratch / "log").open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with redirect_stdout(file), redirect_stderr(file):
+            yield

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
-from conformance.harness.assertions import equal, in_path, same_names, same_tree
+from conformance.harness.assertions import equal, in_path, names_of_diff, same_names, same_tree
 from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
@@ -34,6 +34,7 @@ from conformance.history.calls import (
     Put,
     Reopen,
     Status,
+    verb,
 )
 from conformance.history.findings import Accepted, Unreadable, WrongAnswer, WrongOutcome
 from conformance.history.steps import Archived, Beyond, Did, History, Looked, Tampered
@@ -47,6 +48,7 @@ from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.tarforms import Tarred, archive_of
 from conformance.operations.trees import Node, Snapshot
+from conformance.spec.causes import Cause, CauseKind
 
 _LISTED: Final = 20  # entries of an archive that a trace lists
 
@@ -167,7 +169,8 @@ class RecordedStore:
         except DriverRefused as refused:
             return str(refused)
         self._history.stop()
-        raise Deviation(f"{describe(call)}: expected a refusal, but the driver did it", Accepted())
+        said = f"{describe(call)}: expected a refusal, but the driver did it"
+        raise Deviation(said, Accepted(), cause=Cause(CauseKind.ACCEPTED, verb(call)))
 
     def confirms(self, *layer_ids: str) -> None:
         for layer_id in layer_ids:
@@ -266,7 +269,8 @@ class RecordedStore:
                     raise
                 raise Deviation(
                     f"a test changes the driver's files ({ops.describe(operation)}): expected them as the layout"
-                    f" of a home has them, and got: {error}"
+                    f" of a home has them, and got: {error}",
+                    cause=Cause(CauseKind.LAYOUT),
                 ) from error
             self._history.add(Tampered(self._store, where, operation))
 
@@ -339,7 +343,7 @@ class RecordedStore:
 
     def diff_holds(self, layer_id: str, *expected: str) -> Path:
         archive = self.diff(layer_id)
-        equal(f"the names in the diff of {layer_id}", set(entry_names(archive)), set(expected), WrongAnswer())
+        names_of_diff(layer_id, set(entry_names(archive)), set(expected))
         return archive
 
     def tells_links(self, layer_id: str) -> bool:

@@ -42,6 +42,7 @@ from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
 from conformance.operations import ops
 from conformance.spec import Capability, Requirement
+from conformance.spec.causes import Cause, CauseKind
 from conformance.spec.errors import HarnessError
 
 
@@ -250,7 +251,7 @@ class BackingBench:
                 self.history.stop()
                 left = sorted(os.listdir(store.home))
                 said = f"open a home with the options {list(options)}: expected a refusal, but the driver opened it"
-                raise Deviation(f"{said}; it holds {left}", Accepted())
+                raise Deviation(f"{said}; it holds {left}", Accepted(), cause=Cause(CauseKind.ACCEPTED, "open"))
         except DriverRefused as refused:
             return str(refused)
 

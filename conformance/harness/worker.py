@@ -10,24 +10,21 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from conformance.drivers.registry import connect, writable_of
+from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
 from conformance.harness.channel import Teller
 from conformance.harness.collected import Inventory
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.events import Collected, Failed, Finished, Opened, Testing
-from conformance.harness.host import confine
-from conformance.harness.serving import serve
+from conformance.harness.serving import isolated, logged, serve
 from conformance.harness.session import Replay
 from conformance.harness.task import Task
-from conformance.lab import namespace
 from conformance.spec import load_stems
 from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
@@ -128,17 +125,10 @@ def main() -> None:
 
 def _confined(task: Task, events: Teller) -> None:
     """Run the task in namespaces of its own, with what is printed in a file."""
-    outside = namespace.enter_pid_namespace()  # so that nothing outlives it
-    with suppress(namespace.NoNamespace):  # the run says so when it is prepared
-        confine([Path(task.scratch), *writable_of(task.driver)])
-    if outside:
-        namespace.die_with_parent(task.parent)  # a change of user namespace made the kernel forget it
+    isolated(task.driver, Path(task.scratch), task.parent)
     connect(task.driver).close()  # so that a wrong name is refused before anything is made
-    with (Path(task.scratch) / "log").open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        with redirect_stdout(file), redirect_stderr(file):
-            _run(task, events)
+    with logged(Path(task.scratch)):
+        _run(task, events)
 
 
 def _run(task: Task, events: Teller) -> None:
@@ -226,6 +216,9 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
         str(_SUITES),
         "-c",
         os.devnull,
+        # pytest lists each directory from here down to a suite. A directory above may refuse that (mode 0711).
+        "--confcutdir",
+        str(_SUITES),
         "--import-mode=importlib",
     ]
     words += [f"--driver={task.driver}", f"--conformance-profile={task.profile}"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.lab import libc, mountinfo
+from conformance.lab.nonamespace import confinement, remedy
 from conformance.spec.errors import HarnessError
 
 TMPFS: Final = 0x01021994  # magics of statfs(2)
@@ -132,10 +133,9 @@ def enter_private_mounts() -> str:
             with suppress(OSError):
                 libc.mount("proc", "/proc", "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     except OSError as error:
+        number = error.errno or errno.EPERM
         raise NoNamespace(
-            f"cannot make a mount namespace: {os.strerror(error.errno or errno.EPERM)}; run as root (sudo), or"
-            " allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces,"
-            " kernel.apparmor_restrict_unprivileged_userns=0; in a container: --privileged)"
+            f"cannot make a mount namespace: {os.strerror(number)}; {remedy(confinement(), number)}"
         ) from error
     return lane
 

@@ -1,4 +1,4 @@
-"""A badge in SVG: the profile and the kernels that it is about, and never a bare percentage."""
+"""A badge in SVG: the profile, examples and kernels that it is about, and never a bare percentage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 from conformance.history.printable import one_line
 from conformance.report.statement import CONFORMANT, NOT_CONFORMANT, Statement, span
+from conformance.spec.naming import counted
 
 _COLOURS: Final = {CONFORMANT: "#2e7d32", NOT_CONFORMANT: "#b3261e"}
 _UNDETERMINED: Final = "#5f6368"
@@ -18,7 +19,8 @@ _PADDING: Final = 10
 def badge(statement: Statement) -> str:
     """The badge of one statement."""
     kernels = span(tuple(re.sub(r"^(\d+\.\d+).*", r"\1", one) for one in statement.kernels))
-    left = one_line(f"overlay {'+'.join(statement.profiles)}, Linux {kernels}")
+    examples = counted(min(statement.examples, default=0), "example")
+    left = one_line(f"overlay {'+'.join(statement.profiles)}, {examples}, Linux {kernels}")
     right = statement.conclusion
     if statement.conclusion == NOT_CONFORMANT:
         failed = len(statement.failed) + len(statement.known)

@@ -152,6 +152,7 @@ def _failure_of(run: Run) -> str:
         return f"; **the run failed**: {escaped(run.failure.split(chr(10), 1)[0])}"
     said = [f"**partial, {escaped(run.stopped)}**: what did not run is UNTESTED"] if run.stopped else []
     said += [f"**partial**: only tests that match -k {escaped(run.expression)}"] if run.expression else []
+    said += [f"budget {escaped(run.budget)}"] if run.budget else []
     said += [] if run.shrinks else ["examples of failures are not shrunk"]
     return "".join(f"; {one}" for one in said)
 

@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
@@ -23,6 +23,8 @@ from conformance.report.causes import EXPLAINED, cause_of
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
+from conformance.report.statement import Statement
+from conformance.report.trend import CONCLUSIONS, MEANING, Change, Group, Trend
 from conformance.selftest.alarms import Verdicts, summed_up
 from conformance.spec import LEVELS, Requirement
 from conformance.spec.references import in_words
@@ -37,7 +39,7 @@ ERRORS: Final = "ERROR"  # instead of a level
 _SEVERITY: Final = (*LEVELS, ERRORS)
 _BRIEF: Final = 300  # characters
 _OF_RUN: Final = (
-    *("driver", "version", "connection", "kernel", "machine", "lane", "profile", "examples", "seed"),
+    *("driver", "version", "connection", "kernel", "machine", "lane", "profile", "examples", "budget", "seed"),
     *("suite", "specification", "started", "seconds", "backings", "notes", "declined", "lacking", "failure"),
 )
 
@@ -48,10 +50,13 @@ def page(
     *,
     title: str = "overlay-conformance",
     kills: KillReport | None = None,
+    trend: Trend | None = None,
+    stated: Sequence[Statement] = (),
 ) -> str:
     """One page, of ASCII only; ``scripts`` are the texts to show by the ``evidence`` of the outcomes they repeat.
 
-    With ``kills``, the tables of mutants and variants come before the verdicts.
+    With ``kills``, the tables of mutants and variants come before the verdicts; with ``trend``, what changed since
+    other results comes first; with ``stated``, the conclusions of these statements are in the head.
     Links to evidence are relative, so the page belongs beside the result file.
     """
     template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -60,7 +65,14 @@ def page(
     said = {
         "title": heading,
         "policy": _policy(template),
-        "data": _embedded({**_data(matrix, scripts), "kills": _plain(_kills(kills))}),
+        "data": _embedded(
+            {
+                **_data(matrix, scripts),
+                "kills": _plain(_kills(kills)),
+                "trend": _plain(_trend(trend, matrix)),
+                "statements": _plain(_stated(stated)),
+            }
+        ),
     }
     return _PLACE.sub(lambda found: said[found[1]], template)
 
@@ -202,6 +214,47 @@ def _cause(words: str, found: _Found) -> dict[str, Any]:
         "actual": cut(actual, _BRIEF),
     }
     return {name: _plain(value) for name, value in said.items()}
+
+
+def _stated(statements: Sequence[Statement]) -> list[list[str]]:
+    """The driver, what can be claimed, why, and on how many examples that rests."""
+    return [[f"{one.driver} {one.version}", one.conclusion, one.because, one.effort] for one in statements]
+
+
+def _trend(trend: Trend | None, matrix: Matrix) -> dict[str, Any] | None:
+    """What changed: the runs, what differs, and for each change its causes with requirements."""
+    if trend is None:
+        return None
+    rows = {one.id: number for number, one in enumerate(matrix.requirements)}
+    changes = [
+        {
+            "name": change.value,
+            "meaning": MEANING[change],
+            "count": trend.counts[change],
+            "groups": [_group(one, rows) for one in trend.groups(change)],
+        }
+        for change in Change
+        if trend.counts[change]
+    ]
+    return {
+        "old": trend.old,
+        "new": trend.new,
+        "compared": trend.compared,
+        "conclusion": CONCLUSIONS[trend.exit_code],
+        "differences": [[one.what, one.old, one.new, one.of_driver] for one in trend.differences],
+        "changes": changes,
+    }
+
+
+def _group(group: Group, rows: Mapping[str, int]) -> dict[str, Any]:
+    """A cause; each requirement with the number of its row, -1 for one that is in OLD only."""
+    return {
+        "level": group.level,
+        "cause": group.cause,
+        "others": group.others,
+        "reason": group.reason,
+        "requirements": [[one, rows.get(one, -1), ", ".join(of)] for one, of in group.requirements.items()],
+    }
 
 
 def _kills(report: KillReport | None) -> dict[str, Any] | None:

@@ -90,6 +90,9 @@ class Run:
         Key("Empty unless the harness failed, or a signal ended the run: then it begins with 'interrupted by'."),
     ] = ""
     expression: Annotated[str, Key("The option -k, which left out tests; absent without it.", omitted=True)] = ""
+    budget: Annotated[
+        str, Key("The option --budget, as a duration or 'once'; absent without it.", omitted=True)
+    ] = ""
     shrinks: Annotated[
         bool, Key("False with --no-shrink: examples are not minimal; else absent.", omitted=True)
     ] = True
@@ -373,7 +376,7 @@ def _joined(one: Part, other: Part, first: str, second: str) -> Part:
         for backing in sorted({*one.run.tests, *other.run.tests})
     }
     changes["failure"] = "\n".join(text for text in (one.run.failure, other.run.failure) if text)
-    for name in ("expression", "stopped"):
+    for name in ("expression", "stopped", "budget"):
         changes[name] = "; ".join(
             dict.fromkeys(text for text in (getattr(one.run, name), getattr(other.run, name)) if text)
         )

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.harness import events
-from conformance.report import generatedfile, killfile, records
+from conformance.harness.validating import values as validation
+from conformance.report import generatedfile, killfile, records, trend
+from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
+VALIDATION = records.SCHEMA.with_name("validation.schema.json")
 
 
 def schemas() -> Mapping[Path, dict[str, Any]]:
@@ -24,7 +27,8 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             f"A line of a result file of overlay-conformance, format {records.FORMAT}",
             "A result file is JSON lines: for each run a line 'run', a line 'outcome' for each test, a line"
             " 'result' for each requirement, a line 'capability' for each capability, and a line 'end'. Fields are"
-            " never renamed or given another meaning within a format; a field more or less is another format.",
+            " never renamed, removed or given another meaning within a format; fields of later versions are"
+            " optional.",
         ),
         killfile.SCHEMA: killfile.LINES.schema(
             f"{_ID}kills:{killfile.FORMAT}",
@@ -41,6 +45,19 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             "JSON lines: a line 'generated', a line 'mutant' for each mutant, and a line 'end', which the file of"
             " an interrupted run lacks. Within a format no field is renamed, removed or added, and none gets"
             " another meaning.",
+        ),
+        trend.SCHEMA: schema_of(
+            trend.Trend,
+            f"{_ID}trend:{trend.FORMAT}",
+            f"What 'overlay-conformance report --against OLD --trend FILE.json' writes, format {trend.FORMAT}",
+            "An object: what differs between the runs OLD and NEW, and each requirement that changed or fails."
+            " Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        VALIDATION: validation.LINES.schema(
+            f"{_ID}validation:{validation.FORMAT}",
+            f"A line of what 'overlay-conformance validate-adapter --json' prints, format {validation.FORMAT}",
+            "JSON lines: a line 'validation', a line 'check' for each check, a line 'timing' for each call, and a"
+            " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",

@@ -2,7 +2,8 @@
 
 A driver is called conformant only if every core requirement (conformance.spec.is_core) passed in every column, and
 none of level MUST failed, known failures included. What was left out is listed with its reason. A run of the
-profile smoke or quick, or one with core requirements left out, determines nothing.
+profile smoke or quick, one with fewer examples than the profile standard has, or one with core requirements left
+out, determines nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from conformance.history.printable import markdown
 from conformance.report.matrix import Column, Matrix
 from conformance.report.records import Run
 from conformance.spec import Capability, Requirement, is_core
-from conformance.spec.profiles import PARTIAL
+from conformance.spec.naming import counted
+from conformance.spec.profiles import EXAMPLES, PARTIAL
 from conformance.spec.verdicts import Verdict, totals
 
 FORMAT: Final = 1
 CONFORMANT: Final = "conformant"
 NOT_CONFORMANT: Final = "not conformant"
 UNDETERMINED: Final = "not determined"
+_NEEDED: Final = "standard"  # the profile whose examples a claim needs
 _LEFT_OUT: Final = (Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED)
 _BROKEN: Final = (Verdict.FAIL, Verdict.XFAIL)
 
@@ -42,7 +45,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``counts`` has, for each level, how many of the selected requirements have which verdict over all columns."""
+    """``counts`` has, for each level, how many of the selected requirements have which verdict over all columns.
+
+    ``examples`` are those of each property, ``budgets`` what --budget said, of all runs.
+    """
 
     format: int
     conclusion: str
@@ -58,6 +64,15 @@ class Statement:
     failed: tuple[str, ...]
     known: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
+    examples: tuple[int, ...] = ()
+    budgets: tuple[str, ...] = ()
+
+    @property
+    def effort(self) -> str:
+        """How many examples the claim rests on, such as "10 examples for each property"."""
+        least, most = min(self.examples, default=0), max(self.examples, default=0)
+        said = counted(most, "example") if least == most else f"{least} to {most} examples"
+        return f"{said} for each property" + "".join(f", budget {one}" for one in self.budgets)
 
 
 def statements(
@@ -101,6 +116,8 @@ def _statement(
         tuple(one for one, verdict in worst.items() if verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)),
         tuple(one for one, verdict in worst.items() if verdict is Verdict.XFAIL),
         tuple(left_out),
+        tuple(sorted({run.examples for run in runs})),
+        tuple(sorted({run.budget for run in runs if run.budget})),
     )
 
 
@@ -151,6 +168,10 @@ def _conclusion(
     partial = sorted({column.profile for column in columns} & set(PARTIAL))
     if partial:
         return UNDETERMINED, f"the profile {partial[0]} leaves out tests of most requirements"
+    few = min(run.examples for run in runs)
+    if few < EXAMPLES[_NEEDED]:
+        needed = f"a claim needs the {EXAMPLES[_NEEDED]} of the profile {_NEEDED}"
+        return UNDETERMINED, f"a run tried {counted(few, 'example')} for each property only: {needed}"
     return CONFORMANT, "every core requirement passed, and none of level MUST failed"
 
 
@@ -163,7 +184,8 @@ def statement_markdown(statement: Statement) -> str:
         f"{statement.because[0].upper()}{statement.because[1:]}.",
         "",
         f"Judged by overlay-conformance {', '.join(statement.suite)} (specification"
-        f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)}, on Linux"
+        f" {', '.join(statement.specification)}), profile {', '.join(statement.profiles)},"
+        f" {markdown(statement.effort)}, on Linux"
         f" {markdown(kernels)}, backing filesystems {markdown(', '.join(statement.backings))}.",
         "",
     ]

@@ -1,7 +1,9 @@
-"""Which tests judge a requirement, and which mutants break it: a process that imports both, and prints JSON.
+"""Which tests judge a requirement, and which mutants break it: a process that imports both.
 
-``explain`` starts it as ``python -m conformance.selftest.about ID...``. Only modules whose text can name the
-requirement are imported, so that it takes a second.
+``python -m conformance.selftest.about --write`` writes about.json, the index that ``explain`` reads; a test
+compares it with what is imported. Where another distribution has mutants, ``explain`` starts ``python -m
+conformance.selftest.about ID...``, which prints the same as JSON. Only modules whose text can name the
+requirement are imported then, so that it takes a second.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from typing import Any, Final
 from conformance.harness.worker import suites_of
 from conformance.selftest.mutants.mutant import MUTANT, Mutant
 from conformance.selftest.registered import classes_of, packages_of
+from conformance.spec import load_requirements
 from conformance.spec.values import as_plain
 
+INDEX: Final = Path(__file__).with_name("about.json")
 # As in conformance.selftest.mutants.catalogue, which imports every mutant.
 _GROUP: Final = "overlay_conformance.mutants"
 _OWN: Final = "conformance.selftest.mutants"
@@ -106,5 +110,15 @@ def _modules_naming(requirement: str) -> Iterator[str]:
                 yield one.name
 
 
+def index() -> str:
+    """The content of about.json: a line for each requirement."""
+    lines = [f" {json.dumps(one)}: {json.dumps(as_plain(about(one)))}" for one in load_requirements()]
+    packages = json.dumps(packages_of(_GROUP, _OWN)[1:])
+    return f'{{"packages": {packages},\n"requirements": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({one: as_plain(about(one)) for one in sys.argv[1:]}))
+    if sys.argv[1:] == ["--write"]:
+        INDEX.write_text(index())
+    else:
+        sys.stdout.write(json.dumps({one: as_plain(about(one)) for one in sys.argv[1:]}))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from conformance.spec.causes import UNKNOWN
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 REQUIREMENT: Final = "OVL-KERNEL-WELL"
@@ -49,14 +50,23 @@ def judged(log: Sequence[str], mask: int, outcomes: Iterable[TestOutcome], backi
             return unknown("no test came to run")
         return TestOutcome(TEST, (REQUIREMENT,), Verdict.PASS, backing=backing)
     reason = [f"it tainted itself: {one}" for one in bits] + _telling(trace)
-    return TestOutcome(TEST, (REQUIREMENT,), Verdict.FAIL, "; ".join(reason), backing=backing, kernel=tuple(trace))
+    return TestOutcome(
+        TEST, (REQUIREMENT,), Verdict.FAIL, "; ".join(reason), backing=backing, kernel=tuple(trace), cause=UNKNOWN
+    )
 
 
 def broken(trace: Sequence[str], backing: str, evidence: str) -> TestOutcome:
     """The outcome where the kernel broke down, with what it wrote; ``evidence`` is a folder with more."""
     reason = "; ".join(_telling(trace))
     return TestOutcome(
-        TEST, (REQUIREMENT,), Verdict.FAIL, reason, backing=backing, kernel=tuple(trace), evidence=evidence
+        TEST,
+        (REQUIREMENT,),
+        Verdict.FAIL,
+        reason,
+        backing=backing,
+        kernel=tuple(trace),
+        evidence=evidence,
+        cause=UNKNOWN,
     )
 
 

@@ -75,6 +75,13 @@ class Lines(Generic[T]):
         }
 
 
+def schema_of(kind: type, name: str, title: str, description: str) -> dict[str, Any]:
+    """The schema of a file that is one value."""
+    others: dict[str, Any] = {}
+    found = _of_object(kind, others)
+    return {"$schema": _DIALECT, "$id": name, "title": title, **found, "description": description, "$defs": others}
+
+
 def _of_form(key: str, form: Form, others: dict[str, Any], *, strict: bool) -> dict[str, Any]:
     first = {key: {"const": form.tag}, **{name: _of(hint, others) for name, hint in form.before.items()}}
     found = _of_object(form.kind, others, form.has)

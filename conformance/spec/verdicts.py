@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from conformance.spec import LEVELS, Requirement
+from conformance.spec.causes import Cause
 from conformance.spec.values import Key, RequirementId, Seconds
 
 
@@ -74,6 +75,10 @@ class TestOutcome:
         Key("Folder with the evidence of a failure, relative to the result file; empty if there is none."),
     ] = ""
     cut: tuple[str, ...] = ()
+    cause: Annotated[
+        Cause | None,
+        Key("The kind of a failure; absent elsewhere, and in files of earlier versions.", omitted=True),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

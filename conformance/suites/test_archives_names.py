@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from conformance.harness.assertions import equal, same_tree
+from conformance.harness.assertions import equal, names_of_diff, same_tree
 from conformance.harness.bench import Bench
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
@@ -25,7 +25,7 @@ def test_a_directory_of_many_names_is_whole(bench: Bench) -> None:
         store.applied("base", [archives.directory("d"), *(archives.file(name, b"") for name in names)])
         found = entry_names(store.diff("base"))
         with charged_to("OVL-DIFF-TAR"):
-            equal("the names in the diff of base, sorted", sorted(found), sorted(["d", *names]), WrongAnswer())
+            names_of_diff("base, sorted", sorted(found), sorted(["d", *names]))
         store.create("child", "base")
         root = store.do(Get("child"))
         try:
@@ -39,7 +39,7 @@ def test_a_directory_of_many_names_is_whole(bench: Bench) -> None:
         found = sorted(set(entry_names(store.diff("child"))) - {"d"})
         wanted = sorted(f"d/.wh.{name.removeprefix('d/')}" for name in gone)
         with charged_to("OVL-WHITEOUT-IN-DIFF"):
-            equal("the names in the diff of child, sorted", found, wanted, WrongAnswer())
+            names_of_diff("child, sorted", found, wanted)
 
 
 _LONG: Final = (b"n" * 101, b"d" * 155 + b"/" + b"n" * 101, b"d" * 156 + b"/n", b"/".join([b"d" * 120] * 3))

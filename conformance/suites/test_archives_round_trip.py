@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.assertions import names_of_diff, nothing, same_tree
 from conformance.harness.bench import Bench
 from conformance.harness.entries import entry_names
-from conformance.history.findings import TreeDiffers, WrongAnswer
+from conformance.history.findings import TreeDiffers
 from conformance.operations import ops
 from conformance.operations.comparing import compared
 from conformance.operations.standard import STANDARD
@@ -150,7 +150,7 @@ def test_the_diff_of_what_was_applied_names_the_same(bench: Bench, data: st.Data
         for layer_id in store.build(chain):
             archive = copy.bring(store, layer_id)
             first, second = named(entry_names(archive)), named(entry_names(copy.diff(layer_id)))
-            equal(f"the names in the diff of {layer_id} in the copy", second, first, WrongAnswer())
+            names_of_diff(f"{layer_id} in the copy", second, first)
 
 
 def named(names: list[str]) -> set[str]:

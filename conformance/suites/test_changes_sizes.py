@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.harness.assertions import equal
+from conformance.harness.assertions import equal, size_of_diff
 from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import members
 from conformance.history.calls import DiffSize, Get, Put
-from conformance.history.findings import WrongAnswer
 from conformance.operations import ops
 from conformance.operations.lattice import SPARSE
 from conformance.operations.standard import STANDARD
@@ -28,7 +27,7 @@ from conformance.suites.images import store_with_images
 def says(store: Store, layer_id: str, wanted: int) -> None:
     """The driver says this size; raises Deviation."""
     said = store.do(DiffSize(layer_id, store.parent_of(layer_id)))
-    equal(f"the size of the diff of {layer_id}", said, wanted, WrongAnswer())
+    size_of_diff(layer_id, said, wanted)
 
 
 @pytest.mark.smoke
@@ -68,7 +67,7 @@ def test_the_size_against_any_layer_below_is_that_of_its_diff(bench: Bench, data
             brought = sum(one.size for one in entries if one.isreg())
             brought += sum(len(os.fsencode(one.linkname)) for one in entries if one.issym())
             said = store.do(DiffSize(top, against))
-            equal(f"the size of the diff of {top} against {against}", said, brought, WrongAnswer())
+            size_of_diff(f"{top} against {against}", said, brought)
 
 
 def size_of(tree: Snapshot) -> int:

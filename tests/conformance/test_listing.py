@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from conformance.cli import main
 from conformance.cli.base import VERBS
 from conformance.cli.run import run as run_verb
+from conformance.selftest.variants.catalogue import VARIANTS
 from conformance.spec import is_core, load_capabilities, load_requirements
 from conformance.spec.naming import family_named, slug, suggestion
 
@@ -182,3 +183,28 @@ def test_the_help_has_every_command_and_option_once_in_a_group() -> None:
     for one in run_verb.params:
         if isinstance(one, click.Option):
             assert sum(line.startswith(f"  {one.opts[0]} ") for line in text.splitlines()) == 1, one.opts
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("selftest", "--mutant", "diffomitsdeletion"), "DiffOmitsDeletions"),
+        (("selftest", "--variant", "{}"), "{}"),
+        (("selftest", "--profile", "quik"), "quick"),
+        (("selftest", "--profile", "x"), ""),
+        (("matrix", "list", "--driver", "refdrivr"), "refdriver"),
+        (("matrix", "list", "--backing", "etx4"), "ext4"),
+        (("matrix", "list", "--kernel", "k6_12"), "k6-12"),
+        (("run", "python:x:Y", "--backing", "etx4"), "ext4"),
+        (("list", "--profile", "standart"), "standard"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_a_name_that_is_not_known_says_what_is_meant(words: tuple[str, ...], meant: str) -> None:
+    name = VARIANTS[0].name
+    words = tuple(one.replace("{}", f"{name}x") for one in words)
+    told = said(*words)
+    assert told.exit_code == 2
+    text = " ".join(told.output.split())
+    assert ("did you mean" in text) == bool(meant)
+    assert not meant or f"(did you mean {meant.replace('{}', name)!r}?)" in text

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from conformance.report.records import Part, Run
 from conformance.spec import load_requirements
+from conformance.spec.causes import Cause, CauseKind, TreeDifference
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 REQUIREMENTS = tuple(load_requirements())
@@ -25,6 +26,14 @@ RUN = Run(
     selected=tuple(sorted(REQUIREMENTS[:4])),
     started="2026-11-24T00:00:00+00:00",
 )
+CAUSES = st.builds(
+    Cause,
+    st.sampled_from(CauseKind),
+    st.sampled_from(("", "create")),
+    st.sampled_from(("", "OSError: Input/output error")),
+    st.lists(st.text(), max_size=2).map(tuple),
+    st.none() | st.sampled_from(TreeDifference),
+)
 OUTCOMES = st.builds(
     TestOutcome,
     st.sampled_from([f"test_{number}" for number in range(6)]),
@@ -36,6 +45,7 @@ OUTCOMES = st.builds(
     st.floats(0, 100),
     st.floats(0, 100),
     st.lists(st.text()).map(tuple),
+    cause=st.none() | CAUSES,
 )
 PARTS = st.lists(OUTCOMES, max_size=12, unique_by=lambda one: (one.test, one.backing)).map(
     lambda outcomes: Part(RUN, tuple(outcomes))

@@ -210,6 +210,27 @@ def test_the_verb_lists_the_cells() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("verb", ["list", "plan"])
+def test_cells_are_shown_without_the_packages_of_machines(verb: str) -> None:
+    """The first command of the README installs neither python-vagrant nor Vagrant."""
+    code = "import sys; sys.modules['vagrant'] = None; from conformance.cli import main; main()"
+    command = [sys.executable, "-c", code, "matrix", verb, "--kernel", "6.1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": ""})
+    assert done.returncode == 0, done.stderr
+    assert "k6-1.refdriver.xfs.default" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_plan_that_is_not_read_to_its_end_is_no_mistake() -> None:
+    command = [sys.executable, "-m", "conformance", "matrix", "plan"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.slow
 def test_one_matrix_at_a_time_on_a_host(tmp_path: Path) -> None:
     """Also with a cache of its own, as names of machines are the host's."""
     command = [sys.executable, "-m", "conformance", "matrix", "clean"]

@@ -55,6 +55,7 @@ class Client:
         self._ended = ended
         self._stack = stack
         self._grpc = load_grpc()
+        self._closed = False
         self._metadata = (("containerd-namespace", namespace),)
         self._channel = self._grpc.insecure_channel(f"unix:{address}", options=_OPTIONS)
 
@@ -80,6 +81,8 @@ class Client:
     @contextmanager
     def _answered(self, method: str) -> Iterator[float]:
         """The seconds that a call may take; what it raises otherwise becomes what a driver may say."""
+        if self._closed:
+            raise Refused("UNAVAILABLE", f"{method}: the store was closed")
         seconds = self._limit.left()
         began = time.monotonic()
         try:
@@ -96,7 +99,8 @@ class Client:
             raise Refused(code, error.details()) from error
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; calls that come later are refused."""
+        self._closed = True
         self._channel.close()
 
 

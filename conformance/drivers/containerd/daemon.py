@@ -135,7 +135,12 @@ class Daemon:
         return self._fd >= 0
 
     def stop(self) -> None:
-        """End the daemon, unmount what it or its store left, and remove what only a running one needs."""
+        """End the daemon, unmount what it or its store left, and remove what only a running one needs.
+
+        To do it again changes nothing.
+        """
+        if not self.running:
+            return
         self._process.end(_STOP_LIMIT)
         os.close(self._fd)
         self._fd = -1

@@ -19,6 +19,7 @@ import importlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ MOST: Final = 64 << 20  # bytes of an answer
 STACK: Final = signal.SIGUSR2  # prints the stacks of all threads, also while C code holds the interpreter's lock
 LOST: Final = 121  # exit status: the driver closed the descriptors through which it is called
 _BLOCK: Final = 1 << 20
+_OF_OTHERS: Final = re.compile(r"/conformance/|/lib/python3|site-packages|^<")  # files that are not the driver's
 _TEXT: Final = 64 << 10  # characters of an error that are kept
 
 
@@ -53,6 +55,10 @@ class WrongType(Exception):
 
     def __init__(self, expected: str, value: object) -> None:
         super().__init__(f"expected {expected}, got {_name_of(value)}")
+
+
+class _Closed(Exception):
+    """The call is about an opening that was closed."""
 
 
 class _Broken(Exception):
@@ -126,13 +132,17 @@ class _Host:
             return {"done": self._done(do, on, request)}
         except _Broken as error:
             return {"broken": str(error)}
+        except _Closed:
+            return {"refused": f"{do}: the store was closed"}
         except WrongType as error:
             return {"failed": f"{do} answered with a wrong type: {error}"}
         except BaseException as error:
             said = f"{_name_of(error)}: {_text_of(error)}"
             if is_refusal(error) or (do == "describe" and isinstance(error, Exception)):
-                return {"refused": said}  # a module that cannot be imported is not judged
-            return {"failed": f"{do} raised {said} (which is no refusal)", "detail": _traceback()}
+                # A module that cannot be imported is not judged.
+                return {"refused": said, "kind": _name_of(error), "error": _system_error(error)}
+            said = f"{do} raised {said} (which is no refusal)"
+            return {"failed": said, "detail": _traceback(), "defect": _place_of(error)}
 
     def changed_variables(self) -> list[str]:
         """The variables of the environment that are not as they were when the process began."""
@@ -159,6 +169,8 @@ class _Host:
                 if opening:
                     opening.leave()
                 return None
+        if on not in self._openings:
+            raise _Closed
         answer = self._calls[do](self._openings[on].driver, **arguments)
         return None if do in self._without_answer else answer
 
@@ -281,6 +293,21 @@ def _text_of(error: BaseException) -> str:
         return str(error)[:_TEXT]
     except BaseException as other:
         return f"(its text cannot be had: {_name_of(other)})"
+
+
+def _system_error(error: BaseException) -> str:
+    """The text of the error of a system call; "" for any other exception."""
+    try:
+        return os.strerror(error.errno) if isinstance(error, OSError) and type(error.errno) is int else ""
+    except BaseException:  # an attribute of a class of the driver's own
+        return ""
+
+
+def _place_of(error: BaseException) -> str:
+    """The last function of the driver that an exception came through, and its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not _OF_OTHERS.search(one.filename)]
+    return f"{own[-1].name} of {os.path.basename(own[-1].filename)}"[:_TEXT] if own else ""
 
 
 def _traceback() -> str:

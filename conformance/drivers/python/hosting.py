@@ -35,6 +35,12 @@ _BLOCK: Final = 1 << 16
 _REPORT_LIMIT: Final = 5.0  # seconds to hear how a process ended that closed its end of the socket
 
 
+def _text(answer: dict[str, Any], key: str) -> str:
+    """A text of an answer; "" for whatever else a driver may have sent."""
+    found = answer.get(key)
+    return found if isinstance(found, str) else ""
+
+
 def _limits() -> tuple[tuple[int, int], ...]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (
@@ -114,10 +120,11 @@ class Host:
             case {"done": done}:
                 return done
             case {"refused": str(text)}:
-                raise DriverRefused(text)
+                raise DriverRefused(text, _text(answer, "kind"), _text(answer, "error"))
             case {"failed": str(text)}:
-                detail = answer.get("detail", "")
-                raise DriverFailed(text, detail if isinstance(detail, str) else "")
+                raise DriverFailed(
+                    text, _text(answer, "detail"), defect=_text(answer, "defect") if "defect" in answer else None
+                )
             case {"broken": str(text)}:
                 raise OSError(text)
         raise self._babbles(do, "an object without an answer")

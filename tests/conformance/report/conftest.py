@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -15,7 +15,9 @@ import pytest
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part, Run
-from conformance.spec import Requirement, load_requirements
+from conformance.report.statement import statements
+from conformance.report.trend import compare
+from conformance.spec import Requirement, load_capabilities, load_requirements
 from conformance.spec.references import Kind, Reference
 from conformance.spec.verdicts import TestOutcome, Verdict
 
@@ -186,6 +188,16 @@ class Samples:
             for one, text in zip(found, texts, strict=True)
         ]
         return matrix_of([Part(run, tuple(outcomes))], {one.id: one for one in found})
+
+    def trend_page(self) -> str:
+        """The page of a run with its trend: must[1] fails still, must[0] is new."""
+        run = run_of("alpha", "6.1", ("ext4",), tuple(self.requirements))
+        still = {(self.must[1], "ext4"): Verdict.FAIL}
+        old = part_of(replace(run, suite="0.4.0"), still)
+        new = part_of(run, {**still, (self.must[0], "ext4"): Verdict.FAIL})
+        trend = compare([old], [new], self.requirements)
+        matrix = matrix_of([new], self.requirements)
+        return page(matrix, {}, trend=trend, stated=statements(matrix, self.requirements, load_capabilities()))
 
     def page(self, name: str) -> str:
         """The page of one of these, with a script for each evidence."""

@@ -17,7 +17,7 @@ from conformance.report.page import page
 from conformance.selftest.alarms import Alarm, Choice, Hearing, Standing
 from conformance.selftest.kills import Fate, KillMatrix, Specimen, Trial
 from conformance.spec.references import in_words
-from conformance.spec.verdicts import Verdict
+from conformance.spec.verdicts import Verdict, totals
 
 if TYPE_CHECKING:
     from tests.conformance.report.conftest import Samples, Window
@@ -116,11 +116,13 @@ def test_verdicts_are_counted_by_level_and_by_column(window: Window, samples: Sa
     window.open("three")
     heads, *counts = window.js("return $$('#totals tr').map((row) => [...row.cells].map((one) => one.textContent))")
     assert heads == ["", "PASS", "FAIL", "XFAIL", "XPASS", "DECL", "N/A", "?", "ERR"]
+    matrix = samples.three()
+    found = totals(matrix.verdicts(matrix.columns), samples.requirements)
     assert [line[:3] for line in counts[:3]] == [
-        ["MUST, all columns", str(3 * len(samples.must) - 9), "2"],
-        ["SHOULD, all columns", str(3 * len(samples.should) - 3), "3"],
-        ["MAY, all columns", "0", "0"],
+        [f"{level}, all columns", *(str(of.get(one, 0)) for one in (Verdict.PASS, Verdict.FAIL))]
+        for level, of in found.items()
     ]
+    assert [sum(map(int, line[1:])) for line in counts[:2]] == [len(samples.must), len(samples.should)]
     assert counts[-1] == [
         "beta 1.0, kernel 6.12, ext4, privilege level root, profile standard",
         *(str(len(samples.requirements) - 9), "2", "1", "1", "1", "1", "1", "1"),
@@ -310,6 +312,26 @@ def test_a_page_without_failures_has_no_causes(window: Window, samples: Samples)
     (window.folder / "well.html").write_text(page(samples.well(), {}), encoding="ascii")
     window.open("well")
     assert not window.find("#causes").is_displayed()
+
+
+def test_a_page_with_a_trend_says_what_changed_and_opens_it(window: Window, samples: Samples) -> None:
+    (window.folder / "trend.html").write_text(samples.trend_page(), encoding="ascii")
+    window.open("trend", width=400)
+    assert window.find("#trend h2").text == "Trend: 1 NEW, 1 STILL"
+    said = "alpha 1.0: not conformant (2 requirements of level MUST failed; 60 examples for each property)"
+    assert window.find("#stated").text == said
+    assert window.js("return $$('#trend details[open] summary strong').map((one) => one.textContent)") == ["NEW 1"]
+    differs = window.js("return $$('#trend details')[0].textContent")
+    assert "version of the suite: 0.4.0 \u2192 0.5.0" in differs
+    assert "and not from the driver" in differs
+    assert window.js("return document.documentElement.scrollWidth") <= 400
+    window.find("#trend details[open] .ids button").click()
+    assert window.find("dialog h2").text.startswith(samples.must[0])
+
+
+def test_a_page_without_a_trend_shows_none(window: Window) -> None:
+    window.open("one")
+    assert not window.find("#trend").is_displayed()
 
 
 def test_a_lack_of_the_host_is_said_once(window: Window, samples: Samples) -> None:

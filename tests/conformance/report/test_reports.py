@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import OUTCOMES, PARTS, RUN
+from rich.console import Console
 
 from conformance.cli import main
+from conformance.cli.blocks import Blocks
+from conformance.cli.summary import print_summary
 from conformance.report import records
 from conformance.report.badge import badge
 from conformance.report.junit import junit
@@ -32,7 +37,7 @@ from conformance.report.statement import (
     statements,
 )
 from conformance.spec import is_core, load_capabilities, load_requirements
-from conformance.spec.profiles import PROFILES
+from conformance.spec.profiles import EXAMPLES, PROFILES
 from conformance.spec.verdicts import TestOutcome, Verdict, totals
 
 KNOWN, CAPABILITIES = load_requirements(), load_capabilities()
@@ -93,6 +98,55 @@ def test_a_run_of_some_tests_determines_nothing(profile: str) -> None:
     assert stated(run=replace(WHOLE, profile=profile)).conclusion == UNDETERMINED
 
 
+@pytest.mark.parametrize("examples", [1, 2, EXAMPLES["standard"] - 1])
+def test_a_run_with_few_examples_determines_nothing(examples: int) -> None:
+    found = stated(run=replace(WHOLE, examples=examples, budget="once"))
+    assert found.conclusion == UNDETERMINED
+    assert f"{examples} example" in found.because
+
+
+def test_a_statement_says_with_what_effort() -> None:
+    found = stated(run=replace(WHOLE, examples=40, budget="600 s", shrinks=False))
+    assert found.conclusion == CONFORMANT
+    assert found.effort == "40 examples for each property, budget 600 s"
+    assert found.effort in statement_markdown(found)
+    assert "40 examples" in badge(found)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "changes", "code", "said"),
+    [
+        ({}, {}, 0, "conforms"),
+        ({}, {"shrinks": False}, 0, "conforms"),
+        ({}, {"examples": 1}, 0, "no deviation in the tested requirements"),
+        ({}, {"profile": "smoke"}, 0, "no deviation in the tested requirements"),
+        ({}, {"expression": "x"}, 0, "no deviation in the tested requirements"),
+        ({CORE[0]: Verdict.DECLINED}, {}, 0, "no deviation in the tested requirements"),
+        ({CORE[0]: Verdict.FAIL}, {"examples": 1}, 1, "does not conform"),
+        ({CORE[0]: Verdict.XFAIL}, {}, 0, "no deviation besides known failures; not conformant"),
+        ({SHOULD: Verdict.FAIL}, {}, 1, "does not conform to requirements of level SHOULD"),
+    ],
+)
+def test_the_terminal_concludes_as_the_statement_does(
+    verdicts: Mapping[str, Verdict],
+    changes: Mapping[str, Any],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = replace(WHOLE, **changes)
+    outcomes = [
+        TestOutcome(f"test_{one}", (one,), verdicts.get(one, Verdict.PASS), "the reason", backing="host")
+        for one in KNOWN
+    ]
+    blocks = Blocks(lambda _: None, KNOWN, lambda outcome, _: outcome, lambda _: "")
+    print_summary(Console(file=io.StringIO()), Part(run, tuple(outcomes)), blocks, code=code)
+    *_, statement, last = capsys.readouterr().out.splitlines()
+    assert last.rpartition(" -> ")[2] == said
+    assert statement.startswith(f"statement: {stated(verdicts, run).conclusion}, as ")
+    assert (said == "conforms") == (statement.startswith("statement: conformant") and code == 0)
+
+
 def test_a_failure_of_the_harness_determines_nothing() -> None:
     assert stated(run=replace(WHOLE, failure="it broke")).conclusion == UNDETERMINED
 
@@ -125,7 +179,7 @@ def test_the_badge_names_profile_and_kernels_and_no_percentage() -> None:
     for statement in (stated(), but(CORE[0], Verdict.FAIL), but(CORE[0], Verdict.DECLINED)):
         text = badge(statement)
         ET.fromstring(text)
-        assert "standard, Linux 6.1" in text
+        assert "standard, 10 examples, Linux 6.1" in text
         assert "%" not in text
     assert "1 requirement fails" in badge(but(CORE[0], Verdict.FAIL))
     assert ">not determined<" in badge(but(CORE[0], Verdict.DECLINED))
