@@ -22,6 +22,7 @@ from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
 from conformance.cli.progress import Progress
 from conformance.cli.trying import try_driver
+from conformance.drivers.unpacker.tool import presets
 from conformance.harness.events import Examined
 from conformance.harness.following import follow
 from conformance.history.printable import printable
@@ -85,6 +86,7 @@ def doctor(driver: str | None, as_json: bool, scratch: Path | None) -> None:
         *_of_the_kernel(lanes["this user"]),
         *_of_filesystems(lanes["this user"]),
         *_of_programs(),
+        *_of_unpackers(),
     ]
     smoke = any("mounts" not in lane.lacking for lane in lanes.values())
     if as_json:
@@ -161,6 +163,12 @@ def _of_programs() -> Iterator[Finding]:
     for name, use, remedy in _MODULES:
         there = importlib.util.find_spec(name) is not None
         yield Finding("programs", f"Python's {name}", there, use, "" if there else remedy)
+
+
+def _of_unpackers() -> Iterator[Finding]:
+    for name, tool in presets().items():
+        there = all(map(shutil.which, tool.needs))
+        yield Finding("unpackers", f"unpacker:{name}", there, ", ".join(tool.needs), "" if there else tool.install)
 
 
 def _print(found: Sequence[Finding], smoke: bool) -> None:

@@ -298,8 +298,10 @@ class DriverSource:
     in a process of its own that is started behind a command prefix; a driver that runs elsewhere takes none.
     ``dialect`` is how a reproducer reaches it; None if there is no way. ``writable`` are directories
     outside of all stores that it writes to, such as the root of a daemon that runs already. ``sets_umask`` says
-    whether OpenRequest.umask is heeded. ``next_step`` says what to try when the driver cannot be used, such as a
-    command; "" if there is nothing to say.
+    whether OpenRequest.umask is heeded. ``late`` says that an archive is read when its layer is got, and not when
+    it is applied: then ``get`` refuses it, and the layer is without it afterwards. ``unprivileged`` says why the
+    driver has not the privileges of the run, "" where it has. ``next_step`` says what to try when the driver cannot
+    be used, such as a command; "" if there is nothing to say.
     """
 
     info: DriverInfo
@@ -309,4 +311,6 @@ class DriverSource:
     dialect: Dialect | None = None
     writable: tuple[Path, ...] = ()
     sets_umask: bool = False
+    late: bool = False
+    unprivileged: str = ""
     next_step: str = ""

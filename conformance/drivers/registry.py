@@ -33,12 +33,21 @@ from conformance.drivers.graphdriver import adapter as graphdriver
 from conformance.drivers.mounter import adapter as mounter
 from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
+from conformance.drivers.unpacker import adapter as unpacker
 from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion
 
 GROUP: Final = "overlay_conformance.adapters"
 KINDS: Final = {
-    one.name: one for one in (python.KIND, containers_storage.KIND, graphdriver.KIND, containerd.KIND, mounter.KIND)
+    one.name: one
+    for one in (
+        python.KIND,
+        containers_storage.KIND,
+        graphdriver.KIND,
+        containerd.KIND,
+        mounter.KIND,
+        unpacker.KIND,
+    )
 }
 
 

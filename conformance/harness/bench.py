@@ -100,6 +100,9 @@ class Store(Protocol):
     def observed(self, layer_id: str) -> Snapshot:
         """The tree as the driver shows it."""
 
+    def stays(self, layer_id: str) -> None:
+        """The layer shows what the model says; its names, where it is unpacked anew from archives."""
+
     def may_show(self, layer_id: str) -> Snapshot | None:
         """The tree as the driver shows it, None if it refuses to: that of a layer that may be incomplete."""
 

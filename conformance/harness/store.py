@@ -10,7 +10,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -41,14 +41,30 @@ from conformance.history.steps import Archived, Beyond, Did, History, Looked, Ta
 from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
+from conformance.operations.layering import layer_entries
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
 from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
+from conformance.operations.tarforms import Tarred, archive_of
 from conformance.operations.trees import Node, Snapshot
 from conformance.spec.causes import Cause, CauseKind
 
 _LISTED: Final = 20  # entries of an archive that a trace lists
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What the harness does for a driver that lacks it.
+
+    ``filled`` layers get archives of the harness where a test changes their trees; ``archived`` layers are written
+    as archives by the harness where the driver writes no diffs. A driver that is ``late`` reads an archive when its
+    layer is got, so each one is followed by a get.
+    """
+
+    filled: bool = False
+    archived: bool = False
+    late: bool = False
 
 
 class _Seen(dict[bytes, Node]):
@@ -75,8 +91,10 @@ class RecordedStore:
         left_out: Callable[[ops.Operation], bool] = lambda _: False,
         *,
         privileged: bool = True,
+        manner: Manner = Manner(),
     ) -> None:
         self.driver = driver
+        self._manner = manner
         self._left_out = left_out  # what the driver declines to carry, so that nobody asks for it by the way
         self._another = another
         self.directory = directory
@@ -125,7 +143,7 @@ class RecordedStore:
     @overload
     def do(self, call: Call) -> Any: ...
     def do(self, call: Call) -> Any:
-        answer = self.driver.do(call)
+        answer = self._asked(call)
         match call:
             case Create() if call.parent in self._trees:
                 self._trees[call.layer] = self._trees[call.parent].child()
@@ -138,9 +156,16 @@ class RecordedStore:
                 self.driver = answer
         return answer
 
+    def _asked(self, call: Call) -> Any:
+        answer = self.driver.do(call)
+        if self._manner.late and isinstance(call, ApplyDiff):
+            self.driver.do(Get(call.layer))
+            self.driver.do(Put(call.layer))
+        return answer
+
     def refuses(self, call: Call) -> str:
         try:
-            self.driver.do(call)
+            self._asked(call)
         except DriverRefused as refused:
             return str(refused)
         self._history.stop()
@@ -183,12 +208,31 @@ class RecordedStore:
         return ids
 
     def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
+        if self._manner.filled:
+            self._fill(layer_id, operations)
+            return
         root = self.do(Get(layer_id))
         try:
             for operation in operations:
                 self._do(layer_id, root, operation)
         finally:
             self.do(Put(layer_id))
+
+    def _fill(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
+        """Apply an archive of what the operations do that succeed; nothing, if they do nothing."""
+        tree = self._trees[layer_id]
+        before = tree.copy()
+        for operation in operations:
+            if not self._left_out(operation) and tree.permits(operation):
+                tree.apply(operation)
+        entries = layer_entries(before, tree)
+        if entries:
+            # What is wrong in it is seen where the layer is looked at.
+            self.driver.do(self.applying(layer_id, self._of_harness(entries)))
+
+    def _of_harness(self, entries: Sequence[Tarred]) -> Path:
+        words = [entry.describe() for entry in entries[:_LISTED]]
+        return self._written(archive_of(entries), [*words, *_and_more(len(entries))])
 
     def _do(self, layer_id: str, root: str, operation: ops.Operation) -> None:
         if self._left_out(operation):
@@ -252,13 +296,21 @@ class RecordedStore:
 
     def shows_model(self, layer_id: str) -> Snapshot:
         links = self.tells_links(layer_id)
-        actual = self.observed(layer_id)
+        actual, expected, times = self.observed(layer_id), self.expected(layer_id), "known"
+        if self._manner.filled:  # by archives, of which a driver may decline the fractions of times
+            expected, times = expected.without_directory_times(), "files"
         try:
-            same_tree(f"the tree of {layer_id}", self.expected(layer_id), actual, links=links)
+            same_tree(f"the tree of {layer_id}", expected, actual, times=times, links=links)
         except Deviation:
             self._history.stop()
             raise
         return actual
+
+    def stays(self, layer_id: str) -> None:
+        if self._manner.filled:  # nothing keeps its tree, and what the driver loses of metadata has its own tests
+            self.shows_names(layer_id, self.expected(layer_id).nodes)
+        else:
+            self.shows_model(layer_id)
 
     def may_show(self, layer_id: str) -> Snapshot | None:
         try:
@@ -307,6 +359,9 @@ class RecordedStore:
             not_applicable("nobody can tell when the driver is done with a diff that is given up")
 
     def diff(self, layer_id: str, parent: str | None = None, *, piece: int = 0, most: int = -1) -> Path:
+        if self._manner.archived:
+            below = self._trees[self._parents[layer_id] if parent is None else parent]
+            return self._of_harness(layer_entries(below, self._trees[layer_id]))
         call = replace(self.diffing(layer_id, parent), piece=piece, most=most)
         self.do(call)
         return self._history.file_of(call.archive)
@@ -327,9 +382,7 @@ class RecordedStore:
     def archive(self, entries: Iterable[archives.Entry], form: int = tarfile.PAX_FORMAT) -> Path:
         listed = list(entries)
         words = [entry.describe() for entry in listed[:_LISTED]]
-        if len(listed) > _LISTED:
-            words.append(f"and {len(listed) - _LISTED} more")
-        return self._written(archives.archive(listed, form), words)
+        return self._written(archives.archive(listed, form), [*words, *_and_more(len(listed))])
 
     def bytes_of_archive(self, data: bytes, what: str, *entries: str) -> Path:
         return self._written(data, [f"{what}, {len(data)} bytes", *entries])
@@ -358,6 +411,10 @@ class RecordedStore:
 
     def applying(self, layer_id: str, archive: Path) -> ApplyDiff:
         return ApplyDiff(layer_id, self._parents[layer_id], self.label(archive))
+
+
+def _and_more(number: int) -> list[str]:
+    return [f"and {number - _LISTED} more"] if number > _LISTED else []
 
 
 def _names_of(errors: Iterable[int]) -> str:

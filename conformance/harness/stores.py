@@ -33,7 +33,7 @@ from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Session
 from conformance.harness.skips import DECLINED, NOT_APPLICABLE, not_applicable
-from conformance.harness.store import RecordedStore
+from conformance.harness.store import Manner, RecordedStore
 from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.findings import Accepted, StillMounted
 from conformance.history.steps import Beyond, History, Opened, Waited
@@ -113,7 +113,7 @@ class BackingBench:
         self._directory = Path(place.directory) / name
         self._made = 0
         self.hung: DriverFailed | None = None  # of an earlier example of this test
-        self.privileged = fixtures.session.privileged
+        self.privileged = fixtures.session.privileged and not fixtures.source.unprivileged
         self.history = fixtures.history
         self.tries = fixtures.tries
         self.examples = fixtures.session.examples
@@ -219,6 +219,7 @@ class BackingBench:
                 lambda: self._beside(request, invariants),
                 self._left_out,
                 privileged=self.privileged,
+                manner=self._manner(),
             )
             if umask is not None:
                 workbench.note(f"the umask of the driver's process is {umask:03o}")
@@ -239,6 +240,10 @@ class BackingBench:
             if left:
                 said = f"expected nothing mounted after the driver was closed, found {', '.join(left)}"
                 raise Leak(said, StillMounted())
+
+    def _manner(self) -> Manner:
+        declined = self.info.declined
+        return Manner("writable-layers" in declined, "diff" in declined, self._fixtures.source.late)
 
     def refuses(self, options: Sequence[str] = ()) -> str:
         try:
@@ -367,11 +372,18 @@ def lacks(fixtures: Fixtures, needs: Sequence[str], place: Place) -> str:
     for need in needs:
         if need in fixtures.source.info.declined:
             return DECLINED + fixtures.source.info.declined[need]
+        if need == "root" and fixtures.source.unprivileged:
+            return NOT_APPLICABLE + fixtures.source.unprivileged
         if need in fixtures.session.lacking:
             return NOT_APPLICABLE + fixtures.session.lacking[need]
         if need == "user-xattrs" and place.no_user_xattrs:
             return NOT_APPLICABLE + place.no_user_xattrs
     return ""
+
+
+def _of_host(fixtures: Fixtures) -> tuple[str, ...]:
+    """What every test needs: mounts, unless nobody mounts layers."""
+    return () if "layer-store" in fixtures.source.info.declined else ("mounts",)
 
 
 def _triples(ranges: Iterable[IdRange]) -> tuple[tuple[int, int, int], ...]:
@@ -382,7 +394,7 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
     """Why a test of these requirements cannot be judged on this host and filesystem; "" if it can."""
     wanted = [fixtures.requirements[one] for one in ids]
     for requirement in wanted:
-        needs = ("mounts", *requirement.needs, *(("root",) if requirement.privileges == "root" else ()))
+        needs = (*_of_host(fixtures), *requirement.needs, *(("root",) if requirement.privileges == "root" else ()))
         if requirement.kernel and not at_least(requirement.kernel):
             return f"{NOT_APPLICABLE}this needs kernel {requirement.kernel} or later"
         if reason := lacks(fixtures, needs, place):

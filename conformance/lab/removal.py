@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,10 @@ def remove_tree(directory: Path) -> None:
     """Remove a directory with all that is in it; raises OSError."""
     try:
         shutil.rmtree(directory)
+    except RecursionError:  # an archive made directories deeper than a call of Python may nest
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", directory], check=False)
+        if os.path.lexists(directory):
+            raise
     except OSError as error:
         if error.errno != errno.EROFS or not make_subvolumes_writable(directory):
             raise

@@ -305,6 +305,21 @@ class Tree:
         """Every path but the root."""
         return (path for path in self._names if path)
 
+    def inode(self, path: bytes) -> int | None:
+        """The number of what a path names, the same in all trees that came of one; None if there is none."""
+        return self._names.get(path)
+
+    def node(self, path: bytes) -> Node:
+        """What a path names; raises KeyError."""
+        return self._nodes[self._names[path]]
+
+    def names(self) -> dict[int | None, set[bytes]]:
+        """All names of each inode."""
+        found: dict[int | None, set[bytes]] = {}
+        for path, inode in self._names.items():
+            found.setdefault(inode, set()).add(path)
+        return found
+
 
 def _without_set_ids(mode: int) -> int:
     """Without setuid, and without setgid unless the group may not execute, as inode(7) has it."""

@@ -55,7 +55,8 @@ def test_an_attribute_without_a_value_harms_no_other(bench: Bench) -> None:
     ]
     with bench.store("origin") as store, bench.store("copy") as copy:
         store.build([made])
-        store.shows_model("layer-0")
+        if bench.has("writable-layers"):
+            store.shows_model("layer-0")
         copy.bring(store, "layer-0")
         found = dict(copy.observed("layer-0").nodes[b"f"].xattrs)
         copy.record(

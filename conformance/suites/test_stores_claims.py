@@ -106,6 +106,8 @@ def _busy_parents(_: Bench, store: Store) -> bool:
 
 
 CLAIMS: dict[str, Claim] = {
+    "layer-store": lambda _, store: store.do(Exists("layer-1")),
+    "writable-layers": lambda _, store: b"new" in store.observed("layer-1").nodes,
     "overlay": _mounts,
     "kernel-overlay": _kernel_mounts,
     "home-layout": _home_layout,

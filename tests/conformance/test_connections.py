@@ -307,6 +307,8 @@ def test_a_string_that_names_no_driver_is_answered_with_every_form() -> None:
                 "containerd:",
                 "mounter:",
                 "mounter:",
+                "unpacker:",
+                "unpacker:",
             ],
         ),
         ("cont", ["containers-storage:", "containerd:"]),

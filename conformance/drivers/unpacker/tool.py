@@ -1,0 +1,107 @@
+"""What a connection string says of an unpacker: the command, what it is given and where its result is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Final
+
+from conformance.drivers.connection import BadConnection, Connection, absolute_command
+
+LAYOUT: Final = "layout"
+DOCKER_ARCHIVE: Final = "docker-archive"
+SOURCES: Final = (LAYOUT, DOCKER_ARCHIVE)
+TAR: Final = "tar"
+_PLACE: Final = re.compile(r"(?<!\$)\{(layout|tag|directory|layers|work)\}")
+_ORDINARY: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A command of sh(1) with placeholders.
+
+    ``{layout}`` is an OCI image layout, or a docker-archive if ``source`` says so; ``{tag}`` the tag of its image;
+    ``{layers}`` the archives of the layers, the base first, as words; ``{directory}`` an empty directory for the
+    tree; ``{work}`` an empty directory for the tool's own files. ``result`` is where the tree is: "" for the
+    directory itself, a path below it, "tar" for an archive on standard output. ``root`` says whether the command
+    has the privileges of the run. ``version`` is a command that prints one. ``needs`` are the commands that have to
+    be there, ``install`` what to do where they are not.
+    """
+
+    command: str
+    source: str = LAYOUT
+    result: str = ""
+    root: bool = True
+    version: str = ""
+    needs: tuple[str, ...] = ()
+    install: str = ""
+    decline: Mapping[str, str] = field(default_factory=dict)
+
+    def filled(self, values: Mapping[str, Sequence[str]]) -> str:
+        """The command with words for its placeholders, each quoted."""
+        return _PLACE.sub(lambda match: shlex.join(values[match[1]]), self.command)
+
+    def in_script(self, places: Mapping[str, str]) -> str:
+        """The command with words of shell for its placeholders, as they are."""
+        return _PLACE.sub(lambda match: places[match[1]], self.command)
+
+    def prefix(self) -> tuple[str, ...]:
+        """What stands before the shell that runs it."""
+        return () if self.root else _ORDINARY
+
+
+def presets() -> dict[str, Tool]:
+    """The tools that are known by a name, from presets.toml."""
+    text = files("conformance.drivers.unpacker").joinpath("presets.toml").read_text(encoding="utf-8")
+    found = {}
+    for name, said in tomllib.loads(text).items():
+        fields = {**said, "needs": tuple(said.get("needs", ())), "command": said["command"].strip()}
+        fields["source"] = fields.pop("from", LAYOUT)
+        found[name] = Tool(**fields)
+    return found
+
+
+def _by_hand(command: str) -> Tool:
+    """A command that is no preset. It runs elsewhere, so a relative path at its beginning is made absolute."""
+    first, space, rest = command.partition(" ")
+    first = absolute_command(first)
+    return Tool(first + space + rest, needs=(first,))
+
+
+def tool_of(connection: Connection) -> Tool:
+    """The tool of a connection string; raises BadConnection, which says what to write."""
+    command = connection.name.strip()
+    known = presets()
+    if not command:
+        raise BadConnection(f"name a command, or one of {', '.join(known)}")
+    tool = known.get(command) or _by_hand(command)
+    if not {"layout", "layers"} & set(_PLACE.findall(tool.command)):
+        raise BadConnection(
+            f"the command {command!r} names no image: write {{layout}} or {{layers}} where it goes,"
+            f" or one of {', '.join(known)}"
+        )
+    source = connection.value("from", tool.source)
+    if source not in SOURCES:
+        raise BadConnection(f"from={source}: write from={' or from='.join(SOURCES)}")
+    result = connection.value("result", tool.result)
+    if result.startswith("/") or ".." in result.split("/"):
+        raise BadConnection(f"result={result}: write a path below the directory, or 'tar'")
+    if result != TAR and "directory" not in _PLACE.findall(tool.command):
+        raise BadConnection(f"the command {command!r} names no {{directory}}, and its result is no 'tar'")
+    root = connection.value("root", "yes" if tool.root else "no")
+    if root not in ("yes", "no"):
+        raise BadConnection(f"root={root}: write root=yes or root=no")
+    return Tool(
+        tool.command,
+        source,
+        result,
+        root == "yes",
+        tool.version,
+        tool.needs,
+        tool.install,
+        tool.decline,
+    )

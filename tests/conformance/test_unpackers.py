@@ -1,0 +1,170 @@
+"""Unpackers: a correct one conforms, and each mutant of it fails the requirement that it breaks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from reading import verdicts
+
+from conformance.spec import load_requirements
+
+pytestmark = [pytest.mark.mounts, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = "{layout} {tag} {directory}"
+NAIVE = ROOT / "tests" / "support" / "naive_unpacker.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The text that is replaced, and the requirement that has to notice."""
+
+    name: str
+    breaks: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("follows_symlinks", "OVL-HOSTILE-SYMLINK", "not path.is_symlink() and path.is_dir()", "path.is_dir()"),
+    Mutant("goes_up", "OVL-HOSTILE-DOTDOT", 'if ".." in parts:', "if False:"),
+    Mutant("takes_absolute_names", "OVL-HOSTILE-ABSOLUTE", "root.joinpath(*parts)", "root.joinpath(name)"),
+    Mutant(
+        "links_to_absolute_paths",
+        "OVL-HOSTILE-HARD-LINK",
+        "inside(entry.linkname) if entry.islnk()",
+        "Path(root, entry.linkname) if entry.islnk()",
+    ),
+    Mutant(
+        "links_through_symlinks",
+        "OVL-HOSTILE-HARD-LINK",
+        "(is_reached(target) and os.path.lexists(target))",
+        "os.path.lexists(target)",
+    ),
+    Mutant("replaces_the_root", "OVL-HOSTILE-DOT", "if path == root:", "if path == root and entry.isdir():"),
+    Mutant("whiteouts_of_dots_delete", "OVL-HOSTILE-WHITEOUT-DOTS", 'if name in ("", ".", ".."):', "if False:"),
+    Mutant("whiteouts_follow_symlinks", "OVL-HOSTILE-WHITEOUT-OUT", "if is_reached(path):", "if True:"),
+    Mutant("opaque_follows_symlinks", "OVL-HOSTILE-OPAQUE-OUT", "if is_reached(path):", "if path.parent.is_dir():"),
+    Mutant("takes_damaged_archives", "OVL-HOSTILE-CHECKSUM", '.strip(b"\\0"):', ".strip() == b'damaged':"),
+    Mutant("takes_negative_sizes", "OVL-HOSTILE-SIZE", "if len(content) != entry.size:", "if False:"),
+    Mutant("whiteouts_are_ignored", "OVL-WHITEOUT-HIDES", "hide(one, own)", "pass"),
+    Mutant("whiteouts_are_files", "OVL-APPLY-WHITEOUT-UNSEEN", 'elif path.name.startswith(".wh."):', "elif False:"),
+    Mutant("whiteouts_delete_their_own_layer", "OVL-APPLY-WHITEOUT-AFTER", "if path not in own:", "if True:"),
+    Mutant(
+        "missing_whiteouts_are_errors",
+        "OVL-APPLY-WHITEOUT-MISSING",
+        "    if path not in own:\n        remove(path)",
+        "    if path not in own:\n        path.lstat()\n        remove(path)",
+    ),
+    Mutant("opaque_is_ignored", "OVL-OPAQUE-PRESERVED", "list(path.parent.iterdir())", "[]"),
+    Mutant(
+        "opaque_is_the_first_entry",
+        "OVL-APPLY-OPAQUE-ORDER",
+        "hide(one, own)",
+        'hide(one, own if name[0] != "." else set())',
+    ),
+    Mutant(
+        "aufs_names_delete",
+        "OVL-APPLY-OTHER-MARKS",
+        'or not name.startswith(".wh.") else []',
+        "or not sys.exit(1) else []",
+    ),
+    Mutant("parents_are_not_made", "OVL-APPLY-PARENTS", "above.mkdir(0o755)", "sys.exit(1)"),
+    Mutant(
+        "directories_are_replaced",
+        "OVL-APPLY-KINDS",
+        "not (entry.isdir() and is_directory(path))",
+        "path != target",
+    ),
+    Mutant(
+        "files_are_written_through",
+        "OVL-APPLY-KINDS",
+        "        remove(path)\n    if entry.islnk():",
+        "        path.is_file() or remove(path)\n    if entry.islnk():",
+    ),
+    Mutant(
+        "links_are_copies",
+        "OVL-APPLY-HARD-LINKS",
+        "os.link(target, path, follow_symlinks=False)",
+        "shutil.copy2(target, path, follow_symlinks=False)",
+    ),
+    Mutant(
+        "directories_have_the_time_of_the_last_entry",
+        "OVL-APPLY-DIRECTORY-TIMES",
+        "for path in filter(is_directory, times):",
+        "for path in ():",
+    ),
+    Mutant("modes_are_those_of_the_umask", "OVL-META-MODES", "entry.mode & 0o7777", "entry.mode & 0o7755"),
+    Mutant("special_bits_are_lost", "OVL-META-SPECIAL-BITS", "entry.mode & 0o7777", "entry.mode & 0o777"),
+    Mutant("owners_are_lost", "OVL-META-OWNERS", "os.chown(path, entry.uid, entry.gid", "os.chown(path, 0, 0"),
+    Mutant(
+        "owner_after_mode",
+        "OVL-META-OWNERS-AND-BITS",
+        "            if not entry.islnk():\n",
+        "            os.lchown(path, entry.uid, entry.gid)\n            if not entry.islnk():\n",
+    ),
+    Mutant("attributes_are_lost", "OVL-META-XATTRS", '"SCHILY.xattr.user.", ', ""),
+    Mutant("capabilities_are_lost", "OVL-META-CAPABILITY", ', "SCHILY.xattr.security."', ""),
+    Mutant("times_are_rounded_up", "OVL-META-TIMES-DOWN", "* 10**9)\n", "+ 1) * 10**9\n"),
+    Mutant("minor_numbers_have_8_bits", "OVL-META-DEVICES", "entry.devminor)", "entry.devminor & 255)"),
+    Mutant("pipes_are_files", "OVL-META-FIFOS", "tarfile.FIFOTYPE: stat.S_IFIFO, ", ""),
+    Mutant("names_have_no_case", "OVL-NAMES-CASE", 'in name.split("/")', 'in name.lower().split("/")'),
+    Mutant("names_are_utf_8", "OVL-NAMES-BYTES", 'encoding="utf-8"', 'encoding="utf-8", errors="replace"'),
+)
+
+
+def run(program: Path, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [
+        sys.executable,
+        "-m",
+        "conformance",
+        "run",
+        f"unpacker:{sys.executable} -IS {program} {{layout}} {{tag}} {{directory}}",
+    ]
+    fixed = ["--no-evidence", "--results", str(results), "--scratch", str(results.parent)]
+    return subprocess.run(
+        [*words, *fixed, *options], capture_output=True, text=True, check=False, cwd=ROOT, timeout=900
+    )
+
+
+def test_the_unpacker_conforms(tmp_path: Path) -> None:
+    done = run(NAIVE, tmp_path / "results", "--budget", "once")
+    assert done.returncode == 0, done.stdout[-3000:]
+    found = verdicts(tmp_path / "results")
+    assert list(found.values()).count("PASS") > 70
+    assert found["OVL-APPLY-FORMATS"] == found["OVL-HOSTILE-SYMLINK"] == "PASS"
+    assert found["OVL-TREE-MODEL"] == found["OVL-LIFE-CREATE"] == found["OVL-DIFF-TAR"] == "DECLINED"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_fails_what_it_breaks(tmp_path: Path, mutant: Mutant) -> None:
+    text = NAIVE.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.old!r} is there {text.count(mutant.old)} times"
+    program = tmp_path / "mutant.py"
+    program.write_text(text.replace(mutant.old, mutant.new))
+    done = run(program, tmp_path / "results", "--requirement", mutant.breaks, "--no-shrink", "-x")
+    assert verdicts(tmp_path / "results").get(mutant.breaks) == "FAIL", done.stdout[-3000:] + done.stderr[-1000:]
+    assert done.returncode == 1
+
+
+def test_a_failure_has_a_reproducer(tmp_path: Path) -> None:
+    """It needs the tool, tar and a shell; the run has tried it."""
+    mutant = next(one for one in MUTANTS if one.name == "whiteouts_are_ignored")
+    program = tmp_path / "mutant.py"
+    program.write_text(NAIVE.read_text().replace(mutant.old, mutant.new))
+    driver = f"unpacker:{sys.executable} -IS {program} {ARGUMENTS}"
+    words = [sys.executable, "-m", "conformance", "run", driver, "--requirement", mutant.breaks, "-x"]
+    evidence = tmp_path / "evidence"
+    subprocess.run([*words, "--evidence", str(evidence)], capture_output=True, check=False, cwd=ROOT, timeout=900)
+    (script,) = evidence.glob("*/repro.sh")
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "conformance" not in done.stdout
+
+
+def test_mutants_break_known_requirements() -> None:
+    assert {one.breaks for one in MUTANTS} <= load_requirements().keys()
+    assert len({one.name for one in MUTANTS}) == len(MUTANTS) >= 20
