@@ -11,8 +11,8 @@ from rich.console import Console
 
 from conformance.cli.base import say_error
 from conformance.cli.progress import Progress
-from conformance.drivers.protocol import Dialect
 from conformance.drivers.registry import dialect_of
+from conformance.drivers.source import Dialect
 from conformance.evidence.folder import About, write_folder, write_kernel_folder, write_plain_folder
 from conformance.harness.interruption import Interrupted, Interruption
 from conformance.report.records import Part, Run

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote_plus
 
-from conformance.drivers.protocol import Dialect, DriverSource
+from conformance.drivers.source import Dialect, DriverSource
 from conformance.spec import load_capabilities
 from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion

@@ -31,8 +31,8 @@ from conformance.drivers.containerd import adapter as containerd
 from conformance.drivers.containers_storage import adapter as containers_storage
 from conformance.drivers.graphdriver import adapter as graphdriver
 from conformance.drivers.mounter import adapter as mounter
-from conformance.drivers.protocol import Dialect, DriverSource
 from conformance.drivers.python import adapter as python
+from conformance.drivers.source import Dialect, DriverSource
 from conformance.drivers.unpacker import adapter as unpacker
 from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.drivers.protocol import Dialect
+from conformance.drivers.source import Dialect
 from conformance.evidence.reproducer import DEVIATES, Heading, script
 from conformance.history.case import Case
 from conformance.history.findings import TreeDiffers

@@ -10,23 +10,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from conformance.drivers.protocol import Dialect
+from conformance.drivers.source import Dialect
 from conformance.evidence.refusals import plain
 from conformance.evidence.tree_look import SHOWN, TREE, tree_lines
 from conformance.history.calls import Changes, Diff, DiffSize, Exists, Get, Put
 from conformance.history.findings import (
     Accepted,
+    BadLayout,
     BytesDiffer,
     DiffDisagrees,
     FilesDiffer,
     Finding,
     InWords,
     MountedTwice,
+    NamesOfDiff,
     NotContained,
     NotDone,
     OutsideChanged,
     RefusalLacks,
     RootReplaced,
+    SizeOfDiff,
     StillMounted,
     TreeDiffers,
     TreeGone,
@@ -70,7 +73,7 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return _outcome(finding, steps)
         case OutsideChanged():
             return _outside(finding, steps)
-        case WrongAnswer():
+        case WrongAnswer() | NamesOfDiff() | SizeOfDiff():
             return _answer(steps)
         case Unreadable():
             return Look(_last_get(steps), lambda _: _unreadable())
@@ -78,7 +81,7 @@ def last_look(finding: Finding, steps: Sequence[Step]) -> Look:
             return Look(_last_get(steps), lambda _: _root(finding))
         case WrongChange():
             return Look(_last(steps, Called), lambda _: _change(finding))
-        case InWords():
+        case InWords() | BadLayout():
             raise NoScript("the deviation is described in words only")
         case _:
             return _look_at_the_end(finding, steps)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from conformance.drivers.protocol import Dialect
+from conformance.drivers.source import Dialect
 from conformance.evidence.last_look import Look, last_look, stores_of
 from conformance.evidence.refusals import as_shell as as_function
 from conformance.evidence.tree_look import TREE

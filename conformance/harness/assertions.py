@@ -9,28 +9,25 @@ from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 from conformance.harness.deviation import Deviation
-from conformance.history.findings import BytesDiffer, Finding, RefusalLacks, TreeDiffers, WrongAnswer
+from conformance.history.findings import BytesDiffer, Finding, NamesOfDiff, RefusalLacks, SizeOfDiff, TreeDiffers
 from conformance.operations.comparing import Difference, compared, differences, names_differ
 from conformance.operations.trees import Snapshot
-from conformance.spec.causes import Cause, CauseKind
 
 
-def equal(
-    what: str, seen: object, expected: object, finding: Finding | None = None, cause: Cause | None = None
-) -> None:
+def equal(what: str, seen: object, expected: object, finding: Finding | None = None) -> None:
     """What was seen is what was expected."""
     if seen != expected:
-        raise Deviation(f"{what}: expected {_listed(expected)}, found {_listed(seen)}", finding, cause=cause)
+        raise Deviation(f"{what}: expected {_listed(expected)}, found {_listed(seen)}", finding)
 
 
 def names_of_diff(of: str, seen: object, expected: object) -> None:
     """The last answer, a diff, has the expected names; ``of`` says which."""
-    equal(f"the names in the diff of {of}", seen, expected, WrongAnswer(), Cause(CauseKind.DIFF_NAMES))
+    equal(f"the names in the diff of {of}", seen, expected, NamesOfDiff())
 
 
 def size_of_diff(of: str, seen: object, expected: object) -> None:
     """The last answer is the expected size of a diff; ``of`` says which."""
-    equal(f"the size of the diff of {of}", seen, expected, WrongAnswer(), Cause(CauseKind.DIFF_SIZE))
+    equal(f"the size of the diff of {of}", seen, expected, SizeOfDiff())
 
 
 def nothing(what: str, found: Sized | int, finding: Finding | None = None) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.harness.deviation import Deviation
-from conformance.spec.causes import Cause, CauseKind
+from conformance.history.findings import BadLayout
 
 # What a test reads in a store and cannot parse: archives of diffs, and text in the driver's own files.
 UNREADABLE: Final = (UnicodeDecodeError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
@@ -41,7 +41,7 @@ def of_the_driver(directory: Path) -> Iterator[None]:
         raise Deviation(
             f"the driver's file {path} cannot be used as a test does it: expected it to be there, and got {name}"
             f" ({error.strerror})",
-            cause=Cause(CauseKind.LAYOUT),
+            BadLayout(),
         ) from error
     except UNREADABLE as error:
         raise Deviation(f"what the driver wrote cannot be read: {type(error).__name__}: {error}") from error

@@ -9,10 +9,10 @@ from typing import Final
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.deviation import Deviation
-from conformance.history.calls import verb
-from conformance.history.findings import OutsideChanged, TreeDiffers
+from conformance.history.findings import Accepted, BadLayout, NamesOfDiff, OutsideChanged, SizeOfDiff, TreeDiffers
 from conformance.history.printable import one_line
 from conformance.history.steps import Called, Opened, Step
+from conformance.history.verbs import verb
 from conformance.operations.comparing import Difference
 from conformance.operations.trees import Node
 from conformance.spec.causes import UNKNOWN, Cause, CauseKind, TreeDifference
@@ -39,7 +39,7 @@ def cause_of(error: BaseException | None, steps: Sequence[Step]) -> Cause:
     """The cause of a failed test; ``steps`` are of its minimal example."""
     match error:
         case Deviation():
-            return error.cause or _of_finding(error)
+            return _of_finding(error, steps)
         case DriverRefused():
             words = [*([error.kind] if error.kind else []), *_letters(error.error or _said(error))]
             return Cause(CauseKind.REFUSED, _refused_call(steps), ": ".join(words))
@@ -81,6 +81,16 @@ def _refused_call(steps: Sequence[Step]) -> str:
     return ""
 
 
+def _last_call(steps: Sequence[Step]) -> str:
+    for step in reversed(steps):
+        match step:
+            case Called():
+                return verb(step.call)
+            case Opened():
+                return "open"
+    return ""
+
+
 def _stood(detail: str) -> tuple[str, ...]:
     """The frames of the driver; what the kernel knows, or a process printed, where there are none."""
     lines = [line.strip() for line in detail.splitlines() if line.strip()]
@@ -91,7 +101,7 @@ def _stood(detail: str) -> tuple[str, ...]:
 # ---- Trees.
 
 
-def _of_finding(deviation: Deviation) -> Cause:
+def _of_finding(deviation: Deviation, steps: Sequence[Step]) -> Cause:
     match deviation.finding:
         case TreeDiffers() as finding:
             found = sorted(
@@ -100,6 +110,14 @@ def _of_finding(deviation: Deviation) -> Cause:
             return found[0] if found else UNKNOWN
         case OutsideChanged():
             return Cause(CauseKind.HOST_CHANGED)
+        case Accepted():
+            return Cause(CauseKind.ACCEPTED, _last_call(steps))
+        case NamesOfDiff():
+            return Cause(CauseKind.DIFF_NAMES)
+        case SizeOfDiff():
+            return Cause(CauseKind.DIFF_SIZE)
+        case BadLayout():
+            return Cause(CauseKind.LAYOUT)
     return UNKNOWN
 
 

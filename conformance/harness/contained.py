@@ -13,14 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformance.drivers.performing import in_pieces
-from conformance.drivers.protocol import (
-    Change,
-    DriverSource,
-    DriverUnderTest,
-    OpenRequest,
-    ProcessOfDriver,
-    ReaderInPieces,
-)
+from conformance.drivers.protocol import Change, DriverUnderTest, OpenRequest, ProcessOfDriver, ReaderInPieces
+from conformance.drivers.source import DriverSource
 from conformance.harness.deviation import Deviation
 from conformance.history.findings import Finding, InWords, NotContained
 from conformance.lab import mountinfo

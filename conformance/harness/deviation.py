@@ -6,28 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conformance.history.findings import Finding, InWords
-from conformance.spec.causes import Cause
 
 
 class Deviation(AssertionError):
     """The driver does something else than a requirement says; the text is expected against actual.
 
     ``finding`` is the same as a value, from which a script is made; without one there is no script.
-    ``requirements`` are those that say so, where a test looks at more; () for all that it looks at. ``cause`` is
-    what failures of other requirements can have in common with it, where the finding does not say so.
+    ``requirements`` are those that say so, where a test looks at more; () for all that it looks at.
     """
 
     requirements: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        text: str,
-        finding: Finding | None = None,
-        requirements: tuple[str, ...] = (),
-        cause: Cause | None = None,
-    ) -> None:
+    def __init__(self, text: str, finding: Finding | None = None, requirements: tuple[str, ...] = ()) -> None:
         super().__init__(text)
-        self.cause = cause
         self.finding: Finding = finding or InWords()
         self.requirements = requirements or self.requirements
 

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import pytest
 
-from conformance.drivers.protocol import DriverSource, TimeUp
+from conformance.drivers.protocol import TimeUp
 from conformance.drivers.registry import UnknownDriver, connect
+from conformance.drivers.source import DriverSource
 from conformance.harness import stores as benches
 from conformance.harness.causing import cause_of
 from conformance.harness.collected import Collected, Inventory, without_outcome

@@ -34,9 +34,8 @@ from conformance.history.calls import (
     Put,
     Reopen,
     Status,
-    verb,
 )
-from conformance.history.findings import Accepted, Unreadable, WrongAnswer, WrongOutcome
+from conformance.history.findings import Accepted, BadLayout, Unreadable, WrongAnswer, WrongOutcome
 from conformance.history.steps import Archived, Beyond, Did, History, Looked, Tampered
 from conformance.history.trace import describe
 from conformance.operations import archives, ops
@@ -48,7 +47,6 @@ from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.tarforms import Tarred, archive_of
 from conformance.operations.trees import Node, Snapshot
-from conformance.spec.causes import Cause, CauseKind
 
 _LISTED: Final = 20  # entries of an archive that a trace lists
 
@@ -170,7 +168,7 @@ class RecordedStore:
             return str(refused)
         self._history.stop()
         said = f"{describe(call)}: expected a refusal, but the driver did it"
-        raise Deviation(said, Accepted(), cause=Cause(CauseKind.ACCEPTED, verb(call)))
+        raise Deviation(said, Accepted())
 
     def confirms(self, *layer_ids: str) -> None:
         for layer_id in layer_ids:
@@ -270,7 +268,7 @@ class RecordedStore:
                 raise Deviation(
                     f"a test changes the driver's files ({ops.describe(operation)}): expected them as the layout"
                     f" of a home has them, and got: {error}",
-                    cause=Cause(CauseKind.LAYOUT),
+                    BadLayout(),
                 ) from error
             self._history.add(Tampered(self._store, where, operation))
 

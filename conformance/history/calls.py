@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,36 +127,3 @@ Call = (
     | Reopen
     | Close
 )
-
-
-def verb(call: Call) -> str:
-    """What is called, in the word that a trace begins with."""
-    match call:
-        case Create():
-            return "create"
-        case Remove():
-            return "remove"
-        case Get():
-            return "get"
-        case Put():
-            return "put"
-        case Exists():
-            return "exists"
-        case Status():
-            return "status"
-        case Metadata():
-            return "metadata"
-        case Diff():
-            return "diff"
-        case ApplyDiff():
-            return "apply"
-        case DiffSize():
-            return "diff-size"
-        case Changes():
-            return "changes"
-        case Reopen():
-            return "open"
-        case Close():
-            return "close"
-        case _:
-            assert_never(call)

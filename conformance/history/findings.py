@@ -118,6 +118,21 @@ class WrongAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesOfDiff:
+    """The last answer, a diff, has other names than it should; otherwise as WrongAnswer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOfDiff:
+    """The last answer is another size of a diff than it should be; otherwise as WrongAnswer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadLayout:
+    """A file of the driver cannot be used as its layout says; described in words only."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotContained:
     """The last get answered no path of a directory below the store's own."""
 
@@ -145,5 +160,8 @@ Finding = (
     | BytesDiffer
     | DiffDisagrees
     | NotContained
+    | NamesOfDiff
+    | SizeOfDiff
+    | BadLayout
     | InWords
 )

@@ -25,8 +25,9 @@ from conformance.drivers.connection import (
     format_connection,
     parse,
 )
-from conformance.drivers.protocol import DriverInfo, DriverSource
+from conformance.drivers.protocol import DriverInfo
 from conformance.drivers.registry import GROUP, KINDS, UnknownDriver, connect, keys_of, writable_of
+from conformance.drivers.source import DriverSource
 from conformance.spec import load_capabilities
 
 KNOWN = (Key("binary", "a command"), Key("storage-opt", "an option", repeatable=True))

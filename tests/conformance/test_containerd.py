@@ -29,7 +29,8 @@ from snapshotting import (
 from conformance.drivers import registry
 from conformance.drivers.containerd import client, messages, mounting, wire
 from conformance.drivers.containerd.daemon import Daemon, Setup
-from conformance.drivers.protocol import DriverRefused, DriverSource, DriverUnderTest, IdRange, OpenRequest
+from conformance.drivers.protocol import DriverRefused, DriverUnderTest, IdRange, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.spec import conventions, load_capabilities, load_requirements
 
 Open = Callable[[str], DriverUnderTest]

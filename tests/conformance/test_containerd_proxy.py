@@ -26,7 +26,8 @@ from snapshotting import (
 from conformance.drivers import registry
 from conformance.drivers.containerd.daemon import Daemon, Setup, unused_plugins
 from conformance.drivers.containerd.messages import Mount
-from conformance.drivers.protocol import DriverRefused, DriverSource, OpenRequest
+from conformance.drivers.protocol import DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this machine has no /dev/fuse")
 

@@ -14,14 +14,8 @@ from pathlib import Path
 import pytest
 from reading import records, verdicts
 
-from conformance.drivers.protocol import (
-    DriverFailed,
-    DriverInfo,
-    DriverRefused,
-    DriverSource,
-    DriverUnderTest,
-    OpenRequest,
-)
+from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, DriverUnderTest, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.harness.channel import event_of, new_token
 from conformance.harness.events import Tried
 from conformance.harness.place import Place

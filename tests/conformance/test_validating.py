@@ -19,8 +19,9 @@ from click.testing import CliRunner
 from snapshotting import needs_containerd
 
 from conformance.cli import main
-from conformance.drivers.protocol import CallLimit, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.drivers.protocol import CallLimit, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.registry import connect
+from conformance.drivers.source import DriverSource
 from conformance.harness.validating.checks import checks
 from conformance.harness.validating.subject import Subject
 from conformance.harness.validating.values import Check, Result, Whose

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from conformance import machines, suites
 from conformance.cli.progress import Progress
-from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverSource
+from conformance.drivers.protocol import DriverFailed, DriverInfo
+from conformance.drivers.source import DriverSource
 from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
 from conformance.harness.deviation import Deviation

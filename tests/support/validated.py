@@ -15,14 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from conformance.drivers.connection import Kind
-from conformance.drivers.protocol import (
-    Change,
-    DriverFailed,
-    DriverInfo,
-    DriverRefused,
-    DriverSource,
-    OpenRequest,
-)
+from conformance.drivers.protocol import Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 
 
 class Refusal(Exception):

@@ -11,15 +11,8 @@ from typing import Final
 from conformance.drivers import commands
 from conformance.drivers.command.script import CommandScript
 from conformance.drivers.command.words import Command, CommandStore, Unsupported
-from conformance.drivers.protocol import (
-    Answer,
-    Change,
-    DriverFailed,
-    DriverInfo,
-    DriverRefused,
-    DriverSource,
-    OpenRequest,
-)
+from conformance.drivers.protocol import Answer, Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.history.calls import (
     ApplyDiff,
     Call,

@@ -15,7 +15,7 @@ _WORK: Final = "@work@"  # stands for $work until the word is quoted
 
 
 class CommandScript:
-    """A conformance.drivers.protocol.Dialect. It knows what each store was opened with: a call needs that, too."""
+    """A conformance.drivers.source.Dialect. It knows what each store was opened with: a call needs that, too."""
 
     def __init__(self, command: Command) -> None:
         self._command = command

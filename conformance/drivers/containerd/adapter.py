@@ -19,7 +19,8 @@ from conformance.drivers.containerd.driver import OpenedSnapshotter
 from conformance.drivers.containerd.formatting import CannotMount
 from conformance.drivers.containerd.script import Containerd
 from conformance.drivers.containerd.services import plugin_of
-from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.lab.removal import remove_tree
 
 _OUTSIDE = "the home belongs to a process outside of the store's directory"

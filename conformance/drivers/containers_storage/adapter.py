@@ -16,15 +16,8 @@ from typing import Final
 from conformance.drivers import commands
 from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
 from conformance.drivers.containers_storage.script import ContainersStorage
-from conformance.drivers.protocol import (
-    Answer,
-    Change,
-    DriverFailed,
-    DriverInfo,
-    DriverRefused,
-    DriverSource,
-    OpenRequest,
-)
+from conformance.drivers.protocol import Answer, Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 
 _CHANGE = re.compile(r'(Add|Modify|Delete) "(.*)"')
 KEYS: Final = (

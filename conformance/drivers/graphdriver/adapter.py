@@ -27,10 +27,10 @@ from conformance.drivers.protocol import (
     DriverFailed,
     DriverInfo,
     DriverRefused,
-    DriverSource,
     OpenRequest,
     ProcessOfDriver,
 )
+from conformance.drivers.source import DriverSource
 
 _T = TypeVar("_T")
 _KINDS: Final = {0: "modify", 1: "add", 2: "delete"}

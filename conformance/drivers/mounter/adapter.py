@@ -20,7 +20,8 @@ from conformance.drivers.mounter.driver import OpenedMounter
 from conformance.drivers.mounter.mounters import PLACEHOLDERS, Command, Kernel, Mounter
 from conformance.drivers.mounter.probe import declined_by_probe
 from conformance.drivers.mounter.script import MounterScript
-from conformance.drivers.protocol import DriverInfo, DriverRefused, DriverSource, OpenRequest
+from conformance.drivers.protocol import DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.lab.overlaymount import takes_lowers
 from conformance.spec.naming import suggestion
 

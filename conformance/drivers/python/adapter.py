@@ -27,12 +27,12 @@ from conformance.drivers.protocol import (
     DriverFailed,
     DriverInfo,
     DriverRefused,
-    DriverSource,
     OpenRequest,
     ProcessOfDriver,
 )
 from conformance.drivers.python.hosting import Host, Hosts
 from conformance.drivers.python.script import PythonClass
+from conformance.drivers.source import DriverSource
 from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
 from conformance.lab.supervisor import Options
 

@@ -18,15 +18,8 @@ from urllib.parse import quote
 
 from conformance.drivers import commands
 from conformance.drivers.connection import Key, Kind, declined_in, parse_arguments
-from conformance.drivers.protocol import (
-    CallLimit,
-    Change,
-    DriverFailed,
-    DriverInfo,
-    DriverRefused,
-    DriverSource,
-    OpenRequest,
-)
+from conformance.drivers.protocol import CallLimit, Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.drivers.unpacker.layout import TAG, write_docker_archive, write_layout
 from conformance.drivers.unpacker.script import Unpacking
 from conformance.drivers.unpacker.tool import LAYOUT, TAR, Tool, tool_of

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.drivers.performing import perform
-from conformance.drivers.protocol import CallLimit, DriverInfo, DriverSource, DriverUnderTest, OpenRequest
+from conformance.drivers.protocol import CallLimit, DriverInfo, DriverUnderTest, OpenRequest
+from conformance.drivers.source import DriverSource
 from conformance.harness.contained import contained
 from conformance.harness.validating.values import Check, Result, Whose
 from conformance.harness.validating.watch import (
