@@ -219,8 +219,8 @@ def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.note(
-            f"{_CALLERS} processes concurrently make twenty layers each, open the home for each of them, mount it, and"
-            " try to make 'same'"
+            f"{_CALLERS} processes concurrently make twenty layers each, open the home for each of them, mount it,"
+            " and try to make 'same'"
         )
         waiting, go = os.pipe()
         children = [in_child(functools.partial(work, store, number, (waiting, go))) for number in range(_CALLERS)]
