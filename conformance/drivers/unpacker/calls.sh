@@ -24,7 +24,7 @@ up_image() {
     shift
     blobs=$up_work/image/blobs/sha256
     mkdir -p "$blobs" "$up_work/docker"
-    diffs= layers= files= below= index=1
+    diffs='' layers='' files='' below='' index=1
     for one; do
         digest=$(sha256sum <"$one")
         digest=${digest%% *}
