@@ -15,11 +15,21 @@ _OPEN: Final = (Verdict.UNTESTED, Verdict.ERROR)
 
 
 def settled(part: Part) -> frozenset[str]:
-    """Requirements of a run that ended early whose tests all ran, and which have a verdict that says something."""
+    """Requirements of a run that ended early whose tests all ran, and which have a verdict that says something.
+
+    One that shares a test with a requirement that is not settled is not, so that no test has to run again.
+    """
     shares = part.shares()
     said = {one.requirement: one.verdict for one in part.results()}
-    whole = (name for name, share in shares.items() if 0 < share.tests <= share.ran)
-    return frozenset(name for name in whole if said.get(name, Verdict.UNTESTED) not in _OPEN)
+    whole = {name for name, share in shares.items() if 0 < share.tests <= share.ran}
+    found = {name for name in whole if said.get(name, Verdict.UNTESTED) not in _OPEN}
+    while True:
+        shared = {
+            name for one in part.outcomes if not found.issuperset(one.requirements) for name in one.requirements
+        }
+        if not found & shared:
+            return frozenset(found)
+        found -= shared
 
 
 def kept(file: Path) -> Part | None:
@@ -36,12 +46,7 @@ def kept(file: Path) -> Part | None:
         for backing, counts in part.run.tests.items()
     }
     run = replace(part.run, selected=tuple(sorted(names)), tests=tests, failure="")
-    outcomes = []
-    for one in part.outcomes:
-        own = tuple(name for name in one.requirements if name in names)
-        if own:
-            outcomes.append(replace(one, requirements=own))
-    return Part(run, tuple(outcomes))
+    return Part(run, tuple(one for one in part.outcomes if names.issuperset(one.requirements)))
 
 
 def joined(before: Part, now: Part) -> Part:

@@ -241,7 +241,10 @@ def _run_cell(cell: Cell, guest: Guest, asked: Asked, stop: threading.Event, tel
     with _timed(asked, cell, "prepare"):
         said = guest.run(commands.preparing(cell)).decode().split()
         before = dict(zip(cell.overlay.parameters, said, strict=True))
-    before_it = kept(results_of(cell, asked))
+    before_it = None
+    # Of another question or kernel, what was judged is of no use here.
+    if state_of(cell, results_of(cell, asked), asked.question).kernel == asked.releases[cell.machine.name]:
+        before_it = kept(results_of(cell, asked))
     rest = cell
     if before_it is not None:
         names = set(before_it.run.selected)
@@ -371,8 +374,10 @@ def _fetch(
         run = replace(part.run, notes=(*part.run.notes, *about))
         whole = Part(run, outcomes)
         if earlier is not None:
-            keep_evidence(earlier, target.parent, fetched)
-            whole = joined(earlier, whole)
+            # If the driver is another version by now, the rest stays alone, and the cell is incomplete.
+            with suppress(BadResults):
+                whole = joined(earlier, whole)
+                keep_evidence(earlier, target.parent, fetched)
         write(fetched / target.name, [whole])
         (fetched / "tainted").unlink()
         shutil.rmtree(target.parent, ignore_errors=True)

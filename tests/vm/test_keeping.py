@@ -45,11 +45,21 @@ def interrupted(directory: Path, *outcomes: TestOutcome, **other: object) -> Pat
 
 
 def test_a_requirement_is_kept_if_all_of_its_tests_ran(tmp_path: Path) -> None:
-    found = kept(interrupted(tmp_path, outcome("one", A, B), outcome("two", C, verdict=Verdict.UNTESTED)))
+    found = kept(
+        interrupted(tmp_path, outcome("one", A), outcome("two", B), outcome("three", C, verdict=Verdict.UNTESTED))
+    )
     assert found is not None
     assert (found.run.selected, found.run.failure) == ((A,), "")
     assert [(one.test, one.requirements) for one in found.outcomes] == [("one", (A,))]
     assert found.run.tests == {"ext4": {A: 1}}
+
+
+def test_a_requirement_that_shares_a_test_with_an_open_one_is_not_kept(tmp_path: Path) -> None:
+    """B has one more test, so both of its tests run again, and with them A is judged again."""
+    found = kept(interrupted(tmp_path, outcome("one", A, B), outcome("three", C)))
+    assert found is not None
+    assert found.run.selected == (C,)
+    assert kept(interrupted(tmp_path, outcome("one", A, B))) is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.UNTESTED, Verdict.ERROR])
@@ -64,16 +74,16 @@ def test_only_an_interrupted_run_keeps_a_part(tmp_path: Path) -> None:
 
 
 def test_the_rest_joins_what_was_kept(tmp_path: Path) -> None:
-    before = kept(interrupted(tmp_path, outcome("one", A, B)))
+    before = kept(interrupted(tmp_path, outcome("one", A), outcome("two", B)))
     assert before is not None
     counts = {"ext4": {B: 2, C: 1}}
     now = Part(
         replace(RUN, selected=(B, C), failure="", tests=counts),
-        (outcome("one", A, B), outcome("two", B), outcome("three", C)),
+        (outcome("two", B), outcome("four", B), outcome("three", C)),
     )
     whole = joined(before, now)
     assert (whole.run.selected, whole.run.failure, whole.run.tests) == ((A, B, C), "", RUN.tests)
-    assert sorted(one.test for one in whole.outcomes) == ["one", "three", "two"]
+    assert sorted(one.test for one in whole.outcomes) == ["four", "one", "three", "two"]
     assert {one.verdict for one in whole.results()} == {Verdict.PASS}
     assert {name: (one.ran, one.tests) for name, one in whole.shares().items()} == {A: (1, 1), B: (2, 2), C: (1, 1)}
 
