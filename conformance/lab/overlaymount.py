@@ -2,8 +2,8 @@
 
 mount(2) takes the options as one text of at most a page, in which ``:`` separates lowers and ``,`` separates
 options. Its last byte becomes NUL, so a page holds one byte less (fs/namespace.c, copy_mount_options).
-fsconfig(2) takes one option with each call, at most 255 bytes each; ``lowerdir+`` adds a lower without any separator
-(Linux 6.8, Documentation/filesystems/overlayfs.rst).
+fsconfig(2) takes one option with each call, at most 255 bytes each; ``lowerdir+`` adds a lower without any
+separator (Linux 6.8, Documentation/filesystems/overlayfs.rst).
 """
 
 from __future__ import annotations
