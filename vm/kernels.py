@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vm import registers
 from vm.debian import NoPackage, Package, Suite
 from vm.matrix import Kernel
 
@@ -101,7 +102,8 @@ def build(kernel: Kernel, suite: Suite, tools: Suite, cache: Path, say: Callable
 def build_uml(kernel: Kernel, suite: Suite, cache: Path, say: Callable[[str], None]) -> Built:
     """Fetch a kernel of user-mode Linux, and make its initrd and a root with the C library of its suite.
 
-    ``suite`` has the suite of that kernel only. Raises NoPackage, OSError.
+    Where the processor needs it, the root gets a library (:mod:`vm.registers`). ``suite`` has the suite of that
+    kernel only. Raises NoPackage, OSError.
     """
     image = suite.package(kernel.uml.package if kernel.uml else "")
     needed = [image, *(suite.package(name) for name in _UML_NEEDS)]
@@ -121,6 +123,7 @@ def build_uml(kernel: Kernel, suite: Suite, cache: Path, say: Callable[[str], No
     release = (made / "release").read_text()
     if not release.startswith(f"{kernel.release}."):
         raise NoPackage(f"{kernel.name}: {image.name} is {release} by now, not {kernel.release}; see matrix.yaml")
+    registers.complete(made / "root", release)
     return Built(release, image.version, made / "root" / _UML, made / "root" / "initrd")
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vm import notes
+from vm import notes, registers
 from vm.machines import MARK, MARKED, Guest, MachineFailed, Place
 from vm.notes import MadeUml
 
@@ -123,10 +123,7 @@ def _await(guest: Guest, pid: int, console: Path) -> None:
 
 def _known_reason(console: Path) -> str:
     if "set fp regs failed" in console.read_text(errors="replace"):
-        return (
-            ", as user-mode Linux of this kernel does not know all registers of this processor (AMX); 7.2 does, and"
-            " --provider libvirt takes any"
-        )
+        return f", {registers.REASON}"
     return ""
 
 
