@@ -150,6 +150,7 @@ def collect(output: Path, markdown: Path | None) -> None:
 def join(files: list[Path], output: Path, markdown: Path | None = None, *, quiet: bool = False) -> int:
     """Write the joined results, their page and their table; the exit code of all cells together."""
     from conformance.report import records
+    from conformance.report.markers import between
     from conformance.report.matrix import matrix_of
     from conformance.report.page import page
     from conformance.spec import load_requirements
@@ -169,7 +170,7 @@ def join(files: list[Path], output: Path, markdown: Path | None = None, *, quiet
     if not quiet:
         click.echo(f"results.jsonl, page.html and table.md written in {output}")
     if markdown:
-        markdown.write_text(table.between_markers(markdown.read_text() if markdown.exists() else "", made))
+        markdown.write_text(between(markdown.read_text() if markdown.exists() else "", table.BEGIN, made))
         if not quiet:
             click.echo(f"{markdown} written")
     codes = {part.exit_code for part in parts}

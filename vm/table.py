@@ -17,7 +17,6 @@ from conformance.spec.verdicts import Verdict
 from vm.timings import STEPS, overhead
 
 BEGIN: Final = "<!-- made by: overlay-conformance matrix collect --markdown -->"
-END: Final = "<!-- until here -->"
 PACKAGE: Final = "kernel package "  # how notes of a run begin
 MACHINE: Final = "machine of "
 _BAD: Final = (Verdict.ERROR, Verdict.FAIL, Verdict.XPASS)
@@ -34,14 +33,6 @@ _JUDGED: Final = (
 )
 _NAMED: Final = 8  # requirements in one line of a table
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
-
-
-def between_markers(text: str, made: str) -> str:
-    """A page with what stands between its two markers replaced; without them, it is added at the end."""
-    before, found, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    before = before if found else text.rstrip("\n") + "\n\n"
-    return f"{before}{BEGIN}\n\n{made}\n{END}{after or chr(10)}"
 
 
 def as_markdown(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> str:

@@ -34,6 +34,8 @@ from conformance.spec import load_capabilities
         ("unpacker:tool {layout} {directory}?from=registry", "write from=layout or from=docker-archive"),
         ("unpacker:tool {layout} {directory}?result=../other", "write a path below the directory"),
         ("unpacker:tool {layout} {directory}?result=/other", "write a path below the directory"),
+        ("unpacker:tool {layout} {disk} {directory}", "names a {disk}: write result=disk"),
+        ("unpacker:tool {layout} {directory}?result=disk", "names no {disk}"),
         ("unpacker:tool {layout} {directory}?root=maybe", "root=yes or root=no"),
     ],
 )

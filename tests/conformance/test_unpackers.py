@@ -130,6 +130,22 @@ def run(program: Path, results: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.mounts
+@pytest.mark.parametrize(
+    ("also", "found"),
+    [("true", ("OVL-META-MODES", "PASS")), ("chmod -R go= {directory}", ("OVL-APPLY-ROUND-TRIP", "FAIL"))],
+)
+def test_a_disk_is_read_as_a_tree(scratch: Path, also: str, found: tuple[str, str]) -> None:
+    """mke2fs writes what the unpacker left into an image: all of it, or not."""
+    program = f"{sys.executable} -IS {NAIVE} {{layout}} {{tag}} {{directory}}"
+    driver = f"unpacker:{program} && {also} && mke2fs -q -t ext4 -d {{directory}} {{disk}} 8M?result=disk"
+    words = [sys.executable, "-m", "conformance", "run", driver, "--requirement", "OVL-META-MODES"]
+    fixed = ["--examples", "1", "--scratch", str(scratch), "--results", str(scratch / "results")]
+    subprocess.run([*words, *fixed], capture_output=True, check=False, cwd=scratch, timeout=120)
+    assert found in verdicts(scratch / "results").items()
+    assert bool(list(scratch.rglob("repro.sh"))) == ("FAIL" in found)
+
+
 def test_the_unpacker_conforms(tmp_path: Path) -> None:
     done = run(NAIVE, tmp_path / "results", "--budget", "once")
     assert done.returncode == 0, done.stdout[-3000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.report import records
+from conformance.report.markers import between
 from conformance.report.matrix import matrix_of
 from conformance.report.records import Part, Run
 from conformance.spec import load_requirements
@@ -229,12 +230,12 @@ def test_the_table_says(tmp_path: Path, line: str) -> None:
 
 def test_the_table_replaces_the_one_that_was_there(tmp_path: Path) -> None:
     page = "# Kernels\n\nProse.\n"
-    once = table.between_markers(page, "## Old\n")
-    assert table.between_markers(once, "## New\n") == once.replace("Old", "New")
+    once = between(page, table.BEGIN, "## Old\n")
+    assert between(once, table.BEGIN, "## New\n") == once.replace("Old", "New")
     assert once.startswith(page)
-    assert table.between_markers(once + "\nMore prose.\n", "## New\n").endswith("\nMore prose.\n")
+    assert between(once + "\nMore prose.\n", table.BEGIN, "## New\n").endswith("\nMore prose.\n")
     made = a_table(tmp_path)
-    assert made in table.between_markers(page, made)
+    assert made in between(page, table.BEGIN, made)
 
 
 @pytest.mark.slow

@@ -22,13 +22,13 @@ from conformance.drivers.protocol import CallLimit, Change, DriverFailed, Driver
 from conformance.drivers.source import DriverSource
 from conformance.drivers.unpacker.layout import TAG, write_docker_archive, write_layout
 from conformance.drivers.unpacker.script import Unpacking
-from conformance.drivers.unpacker.tool import LAYOUT, TAR, Tool, tool_of
+from conformance.drivers.unpacker.tool import DISK, LAYOUT, TAR, Tool, tool_of
 from conformance.lab import namespace
 from conformance.lab.removal import remove_tree
 
 KEYS: Final = (
     Key("from", "the image that the command reads: layout or docker-archive"),
-    Key("result", "where the tree is: a path below {directory}, or 'tar' for an archive on standard output"),
+    Key("result", "where the tree is: a path below {directory}, 'tar' for standard output, 'disk' for {disk}"),
     Key("root", "'no' runs the command as an ordinary user"),
 )
 _NO_STORE: Final = "an unpacker keeps no layers: each image is unpacked by itself"
@@ -83,6 +83,7 @@ _EXTRACT: Final = (
     "--xattrs",
     "--xattrs-include=*",
 )
+_ARCHIVE: Final = ("tar", "-c", "--format=pax", "--numeric-owner", "--xattrs", "--xattrs-include=*")
 _MASK: Final = 0o022
 _COMPLAINT: Final = 4000  # characters of what a command says that are kept
 
@@ -91,11 +92,12 @@ def source(arguments: str) -> DriverSource:
     """``COMMAND[?KEY=VALUE]``; raises BadConnection, and OSError when a command is missing."""
     connection = parse_arguments("unpacker", arguments)
     tool = tool_of(connection)
-    missing = [one for one in (*tool.needs, *(_EXTRACT[:1] if tool.result == TAR else ())) if not _is_here(one)]
+    by_tar = tool.result in (TAR, DISK)
+    missing = [one for one in (*tool.needs, *(_EXTRACT[:1] if by_tar else ())) if not _is_here(one)]
     if missing:
         how = f"; {tool.install}" if tool.install else ""
         raise OSError(f"there is no command {missing[0]!r}{how}")
-    declined = _DECLINED | (_OF_TAR if tool.result == TAR else {}) | dict(tool.decline) | declined_in(connection)
+    declined = _DECLINED | (_OF_TAR if by_tar else {}) | dict(tool.decline) | declined_in(connection)
     info = DriverInfo(f"unpacker:{arguments}", _version_of(tool), declined)
     return DriverSource(
         info,
@@ -207,7 +209,7 @@ class _Unpacker:
         return chain
 
     def _result(self, tree: Path) -> str:
-        if self._tool.result in ("", TAR):
+        if self._tool.result in ("", TAR, DISK):
             return str(tree)
         found = tree / self._tool.result
         if not os.path.lexists(found):
@@ -230,9 +232,25 @@ class _Unpacker:
             if self._tool.result == TAR:
                 # An archive that tar refuses is no tree: whoever unpacks it gets the same answer.
                 self._run([*_EXTRACT, "-f", str(printed), "-C", str(tree)])
+            elif self._tool.result == DISK:
+                self._copy_disk(tree, printed)
         finally:
             namespace.unmount_below(self._work)
             remove_tree(self._work)
+
+    def _copy_disk(self, tree: Path, archive: Path) -> None:
+        """The tree of a filesystem that the command made. One that the kernel does not mount is no answer."""
+        disk, mounted = self._work / "disk", self._work / "mounted"
+        mounted.mkdir()
+        words = ["mount", "-o", "ro,loop,nosuid,noexec", str(disk), str(mounted)]
+        done = commands.run(words, self._request.limit, "get")
+        if done.status:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise DriverFailed(f"{{disk}} has no filesystem that this kernel mounts: {said}")
+        _empty(tree)
+        tree.mkdir(mode=0o755)
+        self._run([*_ARCHIVE, "-f", str(archive), "-C", str(mounted), "--exclude=./lost+found", "."])
+        self._run([*_EXTRACT, "-f", str(archive), "-C", str(tree)])
 
     def _command(self, image: Path, archives: Sequence[Path], tree: Path, printed: Path) -> list[str]:
         values = {
@@ -241,6 +259,7 @@ class _Unpacker:
             "directory": [str(tree)],
             "layers": [str(one) for one in archives],
             "work": [str(self._work / "own")],
+            "disk": [str(self._work / "disk")],
         }
         text = self._tool.filled(values)
         if self._tool.result == TAR:

@@ -69,11 +69,22 @@ up_descriptor() {
     printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' \
         "$1" "${sum%% *}" "$(($(wc -c <"$2")))"
 }
-# up_extract: the tree of an archive that the command printed
+# up_extract: the tree of an archive that the command printed, or of a filesystem that it made
 up_extract() {
-    [ "$result" != tar ] ||
-        tar -x -p --numeric-owner --delay-directory-restore --xattrs '--xattrs-include=*' \
-            -f "$up_work/result.tar" -C "$up_tree"
+    case $result in
+    disk)
+        mkdir "$up_work/mounted" && rm -rf --one-file-system "$up_tree" && mkdir -m 0755 "$up_tree"
+        # shellcheck disable=SC2016 # words of the inner shell
+        unshare --mount sh -ec '
+            mount -o ro,loop,nosuid,noexec "$1/disk" "$1/mounted"
+            tar -c --format=pax --numeric-owner --xattrs "--xattrs-include=*" -f "$1/result.tar" \
+                -C "$1/mounted" --exclude=./lost+found .
+        ' sh "$up_work" || return ;;
+    tar) ;;
+    *) return 0 ;;
+    esac
+    tar -x -p --numeric-owner --delay-directory-restore --xattrs '--xattrs-include=*' \
+        -f "$up_work/result.tar" -C "$up_tree"
 }
 # up_get STORE LAYER: the path of the tree; what the command refuses is taken back
 up_get() {
@@ -101,5 +112,5 @@ up_get() {
         fi
         cat "$up_work/archives" >"$place/unpacked"
     fi
-    case $result in '' | tar) echo "$up_tree" ;; *) echo "$up_tree/$result" ;; esac
+    case $result in '' | tar | disk) echo "$up_tree" ;; *) echo "$up_tree/$result" ;; esac
 }

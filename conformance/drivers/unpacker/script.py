@@ -32,6 +32,7 @@ _PLACES = {
     "layers": ('"$@"',),
     "work": ('"$up_work/own"',),
     "tag": (TAG,),
+    "disk": ('"$up_work/disk"',),
 }
 
 

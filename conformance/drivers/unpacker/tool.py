@@ -16,7 +16,8 @@ LAYOUT: Final = "layout"
 DOCKER_ARCHIVE: Final = "docker-archive"
 SOURCES: Final = (LAYOUT, DOCKER_ARCHIVE)
 TAR: Final = "tar"
-_PLACE: Final = re.compile(r"(?<!\$)\{(layout|tag|directory|layers|work)\}")
+DISK: Final = "disk"
+_PLACE: Final = re.compile(r"(?<!\$)\{(layout|tag|directory|layers|work|disk)\}")
 _ORDINARY: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 
 
@@ -26,10 +27,11 @@ class Tool:
 
     ``{layout}`` is an OCI image layout, or a docker-archive if ``source`` says so; ``{tag}`` the tag of its image;
     ``{layers}`` the archives of the layers, the base first, as words; ``{directory}`` an empty directory for the
-    tree; ``{work}`` an empty directory for the tool's own files. ``result`` is where the tree is: "" for the
-    directory itself, a path below it, "tar" for an archive on standard output. ``root`` says whether the command
-    has the privileges of the run. ``version`` is a command that prints one. ``needs`` are the commands that have to
-    be there, ``install`` what to do where they are not.
+    tree; ``{work}`` an empty directory for the tool's own files; ``{disk}`` a file that is not there. ``result`` is
+    where the tree is: "" for the directory itself, a path below it, "tar" for an archive on standard output, "disk"
+    for a filesystem in that file. ``root`` says whether the command has the privileges of the run. ``version`` is a
+    command that prints one. ``needs`` are the commands that have to be there, ``install`` what to do where they are
+    not.
     """
 
     command: str
@@ -89,8 +91,13 @@ def tool_of(connection: Connection) -> Tool:
         raise BadConnection(f"from={source}: write from={' or from='.join(SOURCES)}")
     result = connection.value("result", tool.result)
     if result.startswith("/") or ".." in result.split("/"):
-        raise BadConnection(f"result={result}: write a path below the directory, or 'tar'")
-    if result != TAR and "directory" not in _PLACE.findall(tool.command):
+        raise BadConnection(f"result={result}: write a path below the directory, 'tar' or 'disk'")
+    places = _PLACE.findall(tool.command)
+    if result != DISK and "disk" in places:
+        raise BadConnection(f"the command {command!r} names a {{disk}}: write result=disk")
+    if result == DISK and "disk" not in places:
+        raise BadConnection(f"the command {command!r} names no {{disk}}, and its result is 'disk'")
+    if result not in (TAR, DISK) and "directory" not in places:
         raise BadConnection(f"the command {command!r} names no {{directory}}, and its result is no 'tar'")
     root = connection.value("root", "yes" if tool.root else "no")
     if root not in ("yes", "no"):
