@@ -34,12 +34,14 @@ VERBS: Final = {
     "compare": Verb(
         "conformance.cli.verbs", "Run the same operations on two drivers: in what do they differ?", _JUDGE
     ),
+    "observe": Verb("conformance.cli.observing", "Show what a driver does where the text is silent.", _JUDGE),
     "expect": Verb("conformance.cli.expect", "Maintain a file of known failures.", _JUDGE),
     "list": Verb("conformance.cli.listing", "List requirements, or what would run for a driver.", _READ),
     "explain": Verb("conformance.cli.listing", "Show a requirement: its source, its tests and its mutants.", _READ),
     "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown.", _READ),
     "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement.", _USE),
     "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines.", _USE),
+    "divergence": Verb("conformance.cli.observing", "Write the table of what drivers were seen to do.", _USE),
     "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file.", _USE),
     "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants.", _WORK),
     "completion": Verb("conformance.cli.completion", "Print the completion script for bash, zsh or fish.", _WORK),

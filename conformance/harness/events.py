@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from conformance.harness.collected import Inventory
+from conformance.harness.observation import Observation
 from conformance.harness.validating.values import Check, Timing
 from conformance.spec.lines import Form, Lines
 from conformance.spec.profiles import PROFILES
@@ -194,6 +195,7 @@ Event = (
     | Compared
     | Check
     | Timing
+    | Observation
     | Finished
     | Failed
 )
@@ -210,6 +212,7 @@ CHANNEL: Final[Lines[Event]] = Lines(
         Form("compared", Compared),
         Form("check", Check),
         Form("timing", Timing),
+        Form("observation", Observation),
         Form("finished", Finished),
         Form("failed", Failed),
     ),

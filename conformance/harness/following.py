@@ -34,6 +34,7 @@ from conformance.harness.events import (
     Tried,
 )
 from conformance.harness.interruption import Interruption
+from conformance.harness.observation import Observation
 from conformance.harness.validating.values import Check, Timing
 from conformance.history.printable import cut, printable
 from conformance.lab import descendants
@@ -62,7 +63,7 @@ class Followed:
     The failure is the driver's, and not the harness's, with ``of_driver``: it cannot be reached or used.
 
     ``interrupted`` is the signal that ended it, for people, "" if none did. ``tried``, ``examined``, ``compared``,
-    ``checks`` and ``timings`` are the answers of the workers of single verbs.
+    ``checks``, ``timings`` and ``observations`` are the answers of the workers of single verbs.
     """
 
     outcomes: list[TestOutcome] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Followed:
     compared: Compared | None = None
     checks: list[Check] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
     inventory: Inventory = field(default_factory=Inventory)
     begun: set[str] = field(default_factory=set)
     finished: Finished | None = None
@@ -156,6 +158,8 @@ def _take(event: Event, told: Followed, progress: Listener) -> None:
             told.checks.append(event)
         case Timing():
             told.timings.append(event)
+        case Observation():
+            told.observations.append(event)
         case Finished():
             told.finished = event
         case Failed():

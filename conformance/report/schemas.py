@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance.harness import events
+from conformance.harness import events, observation
 from conformance.harness.validating import values as validation
 from conformance.report import generatedfile, killfile, records, trend
 from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
+OBSERVATIONS = records.SCHEMA.with_name("observations.schema.json")
 VALIDATION = records.SCHEMA.with_name("validation.schema.json")
 
 
@@ -58,6 +59,12 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             f"A line of what 'overlay-conformance validate-adapter --json' prints, format {validation.FORMAT}",
             "JSON lines: a line 'validation', a line 'check' for each check, a line 'timing' for each call, and a"
             " line 'end'. Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        OBSERVATIONS: observation.LINES.schema(
+            f"{_ID}observations:{observation.FORMAT}",
+            f"A line of what 'overlay-conformance observe --output' writes, format {observation.FORMAT}",
+            "JSON lines: a line 'observing', a line 'observation' for each question, and a line 'end'. Within a"
+            " format no field is renamed, removed or added, and none gets another meaning.",
         ),
         records.SCHEMA.with_name("events.schema.json"): events.PUBLISHED.schema(
             f"{_ID}events:{events.FORMAT}",

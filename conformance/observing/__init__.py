@@ -1,0 +1,1 @@
+"""What a driver does where the specification of layers leaves it open: questions, observations and their table."""

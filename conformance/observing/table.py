@@ -1,0 +1,183 @@
+"""The table of observations: questions by drivers, as values, as Markdown and as HTML.
+
+Made of files of ``observe`` and of the questions. Where the text decides a question, an answer that it does not
+permit is marked.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import lzma
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from conformance.harness.observation import LINES, Observation, Observed, Observing
+from conformance.history.printable import printable
+from conformance.observing.questions import SILENT, Case, Question
+from conformance.operations.archives import Entry
+from conformance.spec.errors import HarnessError
+from conformance.spec.values import BadValue
+
+SUFFIX: Final = ".jsonl.xz"
+_NOT_ASKED: Final = "-"
+
+
+class BadObservations(HarnessError):
+    """A file that is none of ``observe``, or is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One driver, with its answers by question."""
+
+    about: Observing
+    answers: Mapping[str, Observation]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One answer; ``deviates`` where the text decides and does not permit it."""
+
+    value: str
+    detail: str = ""
+    deviates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question and its cells, in the order of the columns."""
+
+    case: Case
+    question: Question
+    cells: tuple[Cell, ...]
+
+
+def read(path: Path) -> Column:
+    """A file of ``observe --output``, compressed or not; raises BadObservations, with what to do."""
+    try:
+        data = path.read_bytes()
+        text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode()
+        values = [LINES.value(json.loads(line)) for line in text.splitlines()]
+    except (OSError, lzma.LZMAError, UnicodeDecodeError, json.JSONDecodeError, BadValue, AttributeError) as error:
+        raise BadObservations(f"{path} is no file of 'observe --output': {error}") from error
+    match values:
+        case [Observing() as about, *between, Observed(exit_code=0)]:
+            answers = {one.question: one for one in between if isinstance(one, Observation)}
+            return Column(about, answers)
+        case _:
+            raise BadObservations(f"{path} is not whole: observe the driver again, with --output {path}")
+
+
+def rows(columns: Sequence[Column], cases: Sequence[Case]) -> list[Row]:
+    """All questions that at least one driver was asked."""
+    found = []
+    for case in cases:
+        for question in case.questions:
+            cells = tuple(_cell(question, one.answers.get(question.name)) for one in columns)
+            if any(cell.value != _NOT_ASKED for cell in cells):
+                found.append(Row(case, question, cells))
+    return found
+
+
+def _cell(question: Question, answer: Observation | None) -> Cell:
+    if answer is None:
+        return Cell(_NOT_ASKED)
+    return Cell(answer.value, answer.detail, bool(question.right) and answer.value not in question.right)
+
+
+def as_markdown(columns: Sequence[Column], cases: Sequence[Case]) -> str:
+    """The table, and the layers of each case."""
+    return "\n".join(_lines(columns, rows(columns, cases))) + "\n"
+
+
+def _lines(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+    yield from _about(columns)
+    yield ""
+    yield f"| question | {' | '.join(_text(one.about.name) for one in columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for row in found:
+        cells = (f"**{_text(one.value)}**" if one.deviates else _text(one.value) for one in row.cells)
+        yield f"| [{_text(row.question.asks)}](#{row.case.name}) | {' | '.join(cells)} |"
+    yield ""
+    yield "### Layers of each question"
+    yield ""
+    for case in dict.fromkeys(row.case.name for row in found):
+        yield from _described([row for row in found if row.case.name == case])
+
+
+def _about(columns: Sequence[Column]) -> Iterator[str]:
+    yield "| column | version | connection string | privilege level | kernel | filesystem | date |"
+    yield "|---|---|---|---|---|---|---|"
+    for one in (column.about for column in columns):
+        fields = (one.name, one.version, f"`{one.driver}`", one.lane, one.kernel, one.backing, one.date)
+        yield f"| {' | '.join(map(_text, fields))} |"
+
+
+def _described(of_case: Sequence[Row]) -> Iterator[str]:
+    case = of_case[0].case
+    yield f'<a id="{case.name}"></a>'
+    yield f"**{case.name}**"
+    for row in of_case:
+        if row.question.says != SILENT:
+            permitted = f"; permitted: {', '.join(row.question.right)}" if row.question.right else ""
+            yield f"- {row.question.asks}: the text says that {row.question.says}{permitted}"
+    for number, layer in enumerate(case.layers):
+        yield f"- layer {number + 1}: {'; '.join(_entries(layer))}"
+    yield ""
+
+
+def _entries(layer: tuple[Entry, ...] | bytes) -> Iterator[str]:
+    if isinstance(layer, bytes):
+        yield f"an archive of {len(layer)} bytes"
+    else:
+        for entry in layer:
+            yield f"`{printable(entry.describe())}`"
+
+
+def as_html(columns: Sequence[Column], cases: Sequence[Case]) -> str:
+    """A page that needs no network and no script."""
+    return "\n".join(_page(columns, rows(columns, cases))) + "\n"
+
+
+def _page(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+    yield _HEAD
+    yield f"<table><thead><tr><th>question</th>{''.join(map(_heading, columns))}</tr></thead><tbody>"
+    for row in found:
+        said = html.escape(f"{row.case.name}. The text: {row.question.says}")
+        yield f'<tr id="{row.question.name}"><th title="{said}">{html.escape(row.question.asks)}</th>'
+        for cell in row.cells:
+            kind = ' class="deviates"' if cell.deviates else ""
+            title = f' title="{html.escape(printable(cell.detail))}"' if cell.detail else ""
+            yield f"<td{kind}{title}>{html.escape(cell.value)}</td>"
+        yield "</tr>"
+    yield "</tbody></table>"
+
+
+def _heading(column: Column) -> str:
+    one = column.about
+    said = f"{one.driver}, {one.version}, {one.lane}, Linux {one.kernel}, {one.backing}, {one.date}"
+    return f'<th title="{html.escape(said)}">{html.escape(one.name)}</th>'
+
+
+_HEAD: Final = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Where drivers and unpackers differ</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color-scheme: light dark; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #8886; padding: .2rem .4rem; text-align: left; vertical-align: top; }
+thead th { position: sticky; top: 0; background: Canvas; }
+tbody th { font-weight: 400; min-width: 16rem; }
+.deviates { font-weight: 700; background: #b3261e; color: #fff; }
+</style></head><body>
+<h1>Where drivers and unpackers differ</h1>
+<p>What each shows of the same layers. Red: the image specification decides, and does not permit it. A title has the
+layers' name, the words of a refusal, or the version.</p>"""
+
+
+def _text(said: str) -> str:
+    return printable(said).replace("|", "\\|")

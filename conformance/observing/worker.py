@@ -1,0 +1,183 @@
+"""The process that observes: in mounts of its own, as the worker of a run is. It reports each observation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from conformance.drivers.protocol import CallLimit
+from conformance.drivers.registry import KINDS, connect, writable_of
+from conformance.harness.channel import Teller
+from conformance.harness.ending import end_on_sigterm
+from conformance.harness.events import Failed, Finished, Opened
+from conformance.harness.host import prepare
+from conformance.harness.observation import Observation
+from conformance.harness.serving import isolated, logged, serve
+from conformance.harness.session import Wish
+from conformance.harness.validating.subject import Opening, Subject
+from conformance.harness.validating.watch import Answered, Endless, Foreign, Misplaced, Outcome, Refused, Watch
+from conformance.harness.validating.watch import Failed as CallFailed
+from conformance.history.calls import ApplyDiff, Close, Create, Get, Put
+from conformance.history.printable import one_line
+from conformance.lab import mountinfo
+from conformance.observing import seeing
+from conformance.observing.questions import REFUSED, Case, Question, cases
+from conformance.observing.seeing import Seen
+from conformance.operations import archives
+from conformance.operations.archives import directory, file
+from conformance.operations.observe import observe
+from conformance.operations.trees import Node
+
+FAILED: Final = "call fails"
+_SHOWN: Final = 200  # characters of a refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the controller asks for; ``call_timeout`` is in seconds. ``only`` names cases, none for all."""
+
+    driver: str
+    scratch: str
+    parent: int
+    call_timeout: float
+    only: tuple[str, ...] = ()
+
+
+def main() -> None:
+    """Observe one driver; exits with 0 when all events are reported, whatever they say."""
+    end_on_sigterm()
+    serve(Task, _confined)
+
+
+def _confined(task: Task, events: Teller) -> None:
+    scratch = Path(task.scratch)
+    isolated(task.driver, scratch, task.parent)
+    source = connect(task.driver)
+    with logged(scratch):
+        writable = (scratch, *writable_of(task.driver))
+        session = prepare(Wish(task.driver, "smoke", 1, (), (), writable=writable), scratch)
+        info = source.info
+        usable = [place for place in session.places if not place.missing and not place.unfit]
+        backings = tuple(_filesystem(place.directory) for place in usable[:1])
+        events.tell(
+            Opened(info.name, info.version, session.lane, backings, info.declined, session.lacking, (), info.absent)
+        )
+        if not usable:
+            events.tell(Failed("no directory here can hold layers; name another one by --scratch"))
+            return
+        directory = Path(usable[0].directory) / "observed"
+        directory.mkdir()
+        own = task.driver.partition(":")[0] in KINDS
+        watch = Watch(task.call_timeout)
+        subject = Subject(source, own, directory, session.lacking, CallLimit(task.call_timeout), watch)
+        if reason := subject.lacks("apply"):
+            events.tell(Failed(f"the driver applies no archives: {reason}", of_driver=True))
+            return
+        privileged = session.privileged and not source.unprivileged
+        try:
+            if reason := useless(subject):
+                events.tell(Failed(reason, of_driver=True))
+                return
+            for case in cases():
+                if (not task.only or case.name in task.only) and (privileged or not case.root):
+                    for observation in observations(subject, case):
+                        events.tell(observation)
+        finally:
+            watch.call("", source.close)
+    events.tell(Finished())
+
+
+def _filesystem(directory: str) -> str:
+    over = mountinfo.covering(mountinfo.mounts(), os.path.realpath(directory))
+    return over.fstype if over else "unknown"
+
+
+def useless(subject: Subject) -> str:
+    """Why nothing can be learned of a driver that does not show two plain layers, else ""."""
+    shown = (directory("d"), file("d/f"), file("a")), (directory("d"), file("d/g"), file("b"))
+    question = Question("plain", "two plain layers", seeing.names({seeing.KEPT: ("a", "b", "d", "d/f", "d/g")}))
+    (found,) = observations(subject, Case("plain", shown, (question,)))
+    if found.value == seeing.KEPT:
+        return ""
+    said = found.detail or f"shows {found.value}"
+    return f"the driver does not show two plain layers, so no answer would tell anything: {said}"
+
+
+def observations(subject: Subject, case: Case) -> Iterator[Observation]:
+    """The answers to the questions of one case, in a store of its own."""
+    found = _seen(subject, case)
+    for question in case.questions:
+        if isinstance(found, Seen):
+            yield Observation(case.name, question.name, question.read(found))
+        else:
+            yield Observation(case.name, question.name, *found)
+
+
+def _seen(subject: Subject, case: Case) -> Seen | tuple[str, str]:
+    """The tree of the last layer, or how it was refused, with the words."""
+    opening, outcome, _ = subject.open(case.name)
+    if opening is None:
+        return _said(outcome)
+    parent = ""
+    try:
+        for number, layer in enumerate(case.layers):
+            name = f"layer-{number}"
+            data = layer if isinstance(layer, bytes) else archives.archive(layer)
+            opening.archive(f"{name}.tar").write_bytes(data)
+            for call in (Create(name, parent), ApplyDiff(name, parent, f"{name}.tar")):
+                outcome = opening.do(call)
+                if not isinstance(outcome, Answered):
+                    return _said(outcome)
+            parent = name
+        return _shown(opening, parent)
+    finally:
+        opening.do(Close())
+
+
+def _shown(opening: Opening, layer: str) -> Seen | tuple[str, str]:
+    outcome = opening.do(Get(layer))
+    if not isinstance(outcome, Answered):
+        return _said(outcome)
+    try:
+        return seen_at(outcome.value)
+    finally:
+        opening.do(Put(layer))
+
+
+def seen_at(root: str) -> Seen:
+    """What is below a directory that is a layer's tree."""
+    tree = observe(root)
+    status = os.stat(root)
+    node = Node(status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns)
+    paths = [path for path, one in tree.nodes.items() if one.is_regular or one.is_directory]
+    return Seen(tree, node, {path: _xattrs(os.path.join(os.fsencode(root), path)) for path in paths})
+
+
+def _xattrs(path: bytes) -> Mapping[str, bytes]:
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+
+
+def _end(text: str) -> str:
+    """The end of a complaint on one line: programs say the reason last."""
+    said = one_line(text)
+    return said if len(said) <= _SHOWN else f"... {said[-_SHOWN:]}"
+
+
+def _said(outcome: Outcome) -> tuple[str, str]:
+    match outcome:
+        case Refused(text):
+            return REFUSED, _end(text)
+        case CallFailed(text) | Misplaced(text) | Foreign(text, _):
+            return FAILED, _end(text)
+        case Endless(seconds):
+            return FAILED, f"no answer within {seconds:g} s"
+        case Answered():
+            raise AssertionError("an answer is no refusal")
+
+
+if __name__ == "__main__":
+    main()
