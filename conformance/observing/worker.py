@@ -113,7 +113,8 @@ def observations(subject: Subject, case: Case) -> Iterator[Observation]:
         if isinstance(found, Seen):
             yield Observation(case.name, question.name, question.read(found))
         else:
-            yield Observation(case.name, question.name, *found)
+            value, detail = found
+            yield Observation(case.name, question.name, value, _end(detail.replace(str(subject.directory), "...")))
 
 
 def _seen(subject: Subject, case: Case) -> Seen | tuple[str, str]:
@@ -170,9 +171,9 @@ def _end(text: str) -> str:
 def _said(outcome: Outcome) -> tuple[str, str]:
     match outcome:
         case Refused(text):
-            return REFUSED, _end(text)
+            return REFUSED, text
         case CallFailed(text) | Misplaced(text) | Foreign(text, _):
-            return FAILED, _end(text)
+            return FAILED, text
         case Endless(seconds):
             return FAILED, f"no answer within {seconds:g} s"
         case Answered():
