@@ -157,11 +157,13 @@ def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> 
         directory = stores / name
         if name == HOST:
             directory.mkdir()
-            found.append(Place(HOST, str(directory), no_user_xattrs=_no_user_xattrs(HOST, directory)))
+            found.append(_probed(HOST, directory))
             continue
         kind = backing.backing_named(name)
         try:
             found.append(_place(kind, directory, lane))
+            if found[-1].renews_times:
+                notes.append(f"{name} gives a directory that is moved another time, so these are not compared")
         except NoBacking as error:
             notes.append(str(error))
             missing.append(Place(name, str(stores), missing=str(error)))
@@ -181,10 +183,25 @@ def _place(kind: Backing, directory: Path, lane: str) -> Place:
                 f"{kind.name}: loop devices need real root; run as root (sudo), or with --scratch on {kind.name}"
             )
         directory.mkdir()
-        return Place(kind.name, str(directory), kind.unfit, _no_user_xattrs(kind.name, directory))
+        return _probed(kind.name, directory, kind.unfit)
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
-    return Place(kind.name, str(mounted), kind.unfit, _no_user_xattrs(kind.name, mounted))
+    return _probed(kind.name, mounted, kind.unfit)
+
+
+def _probed(name: str, directory: Path, unfit: str = "") -> Place:
+    no_user_xattrs = _no_user_xattrs(name, directory)
+    return Place(name, str(directory), unfit, no_user_xattrs, renews_times=_renews_times(directory))
+
+
+def _renews_times(directory: Path) -> bool:
+    """Whether a directory that is moved into another one gets another time, as on f2fs (f2fs_set_link)."""
+    with tempfile.TemporaryDirectory(dir=directory) as probe:
+        moved, other = Path(probe, "moved"), Path(probe, "other")
+        for one in (moved, other):
+            one.mkdir()
+        os.utime(moved, (1, 1))
+        return moved.rename(other / "moved").stat().st_mtime != 1
 
 
 def _no_user_xattrs(name: str, directory: Path) -> str:

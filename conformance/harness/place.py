@@ -10,7 +10,8 @@ class Place:
     """A directory on a backing filesystem, for stores.
 
     ``unfit`` says why overlay cannot work on it, ``missing`` why there is none, so that nothing can be run there,
-    ``no_user_xattrs`` why it takes no attributes user.*.
+    ``no_user_xattrs`` why it takes no attributes user.*. On a filesystem that ``renews_times``, a directory has
+    another time after it was moved, so after the kernel's copy-up, too.
     """
 
     backing: str
@@ -18,3 +19,4 @@ class Place:
     unfit: str = ""
     no_user_xattrs: str = ""
     missing: str = ""
+    renews_times: bool = False

@@ -242,7 +242,8 @@ class BackingBench:
 
     def _manner(self) -> Manner:
         declined = self.info.declined
-        return Manner("writable-layers" in declined, "diff" in declined, self._fixtures.source.late)
+        late, timed = self._fixtures.source.late, not self._place.renews_times
+        return Manner("writable-layers" in declined, "diff" in declined, late, timed)
 
     def refuses(self, options: Sequence[str] = ()) -> str:
         try:

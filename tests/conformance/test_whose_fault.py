@@ -6,6 +6,7 @@ import ast
 import errno
 import os
 import tarfile
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from conformance import machines, suites
 from conformance.cli.progress import Progress
 from conformance.drivers.protocol import DriverFailed, DriverInfo
+from conformance.drivers.registry import connect
 from conformance.drivers.source import DriverSource
 from conformance.harness import compare
 from conformance.harness.attribution import OF_THE_MACHINE, of_the_driver
@@ -30,7 +32,7 @@ from conformance.harness.store import RecordedStore
 from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
-from conformance.history.calls import Remove
+from conformance.history.calls import Get, Put, Remove
 from conformance.history.steps import History
 from conformance.operations import ops
 from conformance.operations.real import perform, with_links
@@ -159,6 +161,22 @@ def test_a_call_without_an_answer_is_not_shrunk(scratch: Path) -> None:
     with pytest.raises(DriverFailed):
         check_fewest(BackingBench(fixtures, Place("host", str(scratch)), "main"), [(), ()], check)
     assert checked == [2]
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("renews", [False, True])
+def test_times_that_the_filesystem_renews_are_not_the_drivers(scratch: Path, renews: bool) -> None:
+    """f2fs gives a directory that is moved another time, so each directory that overlay copies up."""
+    session = Session("d", "smoke", 1, (), "root", (), {}, ())
+    source = connect("python:refdriver:Driver")
+    fixtures = Fixtures(session, source, History(), Stopwatch(), load_requirements(), load_capabilities())
+    bench = BackingBench(fixtures, Place("host", str(scratch), renews_times=renews), "main")
+    with closing(source), bench.store() as store:
+        store.build([[ops.MakeDirectory(b"d", 0o755), ops.SetTimes(b"d", 10**9)]])
+        os.utime(os.path.join(store.do(Get("layer-0")), "d"), (2, 2))
+        store.do(Put("layer-0"))
+        with nullcontext() if renews else pytest.raises(Deviation, match="'d': mtime"):
+            store.shows_model("layer-0")
 
 
 CAUGHT = ("Exception", "BaseException", "DriverFailed")
