@@ -12,7 +12,6 @@ an unpacker may refuse an archive are collected. A time of None is any time: no 
 
 from __future__ import annotations
 
-import itertools
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -36,11 +35,13 @@ class Choices:
 
     lower_directories: bool = True
     hidden_directories: bool = True
+    plain_directories: bool = True
     replaced_symlinks: bool = True
     whiteouts_make_parents: bool = False
     linked_to_lower: bool = True
     linked_groups: bool = True
     replaced_attributes: bool = True
+    no_aufs_metadata: bool = True
     kept_names: bool = True
     kept_fractions: bool = True
 
@@ -48,11 +49,13 @@ class Choices:
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "lower_directories": ("implied directory keeps metadata", "implied directory is 0755 root"),
     "hidden_directories": ("deleted directory is new", "deleted directory keeps metadata"),
+    "plain_directories": ("setgid is not inherited", "setgid is inherited"),
     "replaced_symlinks": ("replaces the symlink", "follows the symlink"),
     "whiteouts_make_parents": ("whiteout makes its directories", "whiteout makes no directory"),
     "linked_to_lower": ("linked to the lower", "copied from the lower"),
     "linked_groups": ("lower names stay linked", "lower names are split"),
     "replaced_attributes": ("attributes are replaced", "attributes are added"),
+    "no_aufs_metadata": ("AUFS metadata is left out", "AUFS metadata is made"),
     "kept_names": ("outside name is moved inside", "outside name is left out"),
     "kept_fractions": ("fractions kept", "whole seconds"),
 }
@@ -87,12 +90,15 @@ def alternatives(layers: Sequence[Sequence[Member]]) -> list[Alternative]:
     names = [one.name for one in fields(Choices)]
     default = Choices()
     first = applied(layers).tree
-    matter = [one for one in names if _matters(layers, first, _other(default, [one]))]
-    found: dict[_Key, tuple[tuple[str, ...], Snapshot]] = {}
-    for number in range(len(matter) + 1):
-        for changed in itertools.combinations(matter, number):
+    found: dict[_Key, tuple[frozenset[str], Snapshot]] = {_key(first): (frozenset(), first)}
+    pending = [frozenset[str]()]
+    while pending:
+        before = pending.pop(0)
+        for changed in (before | {name} for name in names if name not in before):
             tree = applied(layers, _other(default, changed)).tree
-            found.setdefault(_key(tree), (changed, tree))
+            if _key(tree) not in found:
+                found[_key(tree)] = (changed, tree)
+                pending.append(changed)
     seen = {name for changed, _ in found.values() for name in changed}
     return [
         Alternative(", ".join(_word(default, name, name in changed) for name in names if name in seen), tree)
@@ -105,11 +111,7 @@ _Key = tuple[object, ...]
 
 def _key(tree: Snapshot) -> _Key:
     nodes = sorted((path, repr(node)) for path, node in tree.nodes.items())
-    return (*nodes, *sorted(map(sorted, tree.link_groups)))
-
-
-def _matters(layers: Sequence[Sequence[Member]], first: Snapshot, choices: Choices) -> bool:
-    return _key(applied(layers, choices).tree) != _key(first)
+    return (*nodes, *sorted(tuple(sorted(group)) for group in tree.link_groups))
 
 
 def _other(choices: Choices, names: Iterable[str]) -> Choices:
@@ -174,7 +176,7 @@ class _Tree:
                 self._check_root(member)
             elif _is_whiteout(path):
                 self._need_for_whiteout(path, layer)
-            elif not _last(path).startswith(_OWN):
+            elif not self._is_metadata(path):
                 self._put(path, member, layer)
         self._finish(layer, groups)
 
@@ -194,6 +196,12 @@ class _Tree:
         if name.startswith(b"/") and not self._choices.kept_names and parts:
             return None
         return b"/".join(parts)
+
+    def _is_metadata(self, path: bytes) -> bool:
+        """Whether an entry is of AUFS; what is below such a directory is silent."""
+        *above, name = path.split(b"/")
+        below = any(one.startswith(_OWN) for one in above)
+        return name.startswith(_OWN) or (below and self._choices.no_aufs_metadata)
 
     def _check_root(self, member: Member) -> None:
         if not stat.S_ISDIR(member.node.mode):
@@ -260,7 +268,7 @@ class _Tree:
             return
         old = self._node(path) if path in self._names else None
         if old is not None and old.is_directory and stat.S_ISDIR(member.node.mode):
-            kept = {} if self._choices.replaced_attributes or path in layer.entries else dict(old.xattrs)
+            kept = {} if self._choices.replaced_attributes else dict(old.xattrs)
             self._nodes[self._names[path]] = replace(member.node, xattrs={**kept, **member.node.xattrs})
         else:
             self._remove(path, layer)
@@ -320,9 +328,16 @@ class _Tree:
                 self._remove(one, layer)
             if one not in self._names:
                 lower = None if self._choices.hidden_directories else layer.hidden.get(one)
-                self._add(one, replace(lower or _IMPLIED, mtime_ns=None), layer)
+                self._add(one, replace(lower or self._implied_in(_parent(one)), mtime_ns=None), layer)
             layer.implied.add(one)
         return _join(above, name)
+
+    def _implied_in(self, directory: bytes) -> Node:
+        """A directory without an entry, as mkdir(2) makes it in another, or without what it inherits."""
+        above = self._node(directory)
+        if self._choices.plain_directories or not above.mode & stat.S_ISGID:
+            return _IMPLIED
+        return replace(_IMPLIED, mode=_IMPLIED.mode | stat.S_ISGID, gid=above.gid)
 
     def _resolved(self, directory: bytes) -> bytes | None:
         """A directory without symlinks, within the root; None for too many."""
