@@ -45,8 +45,19 @@ def _symlinks() -> list[Vector]:
             _vector("OVL-HOSTILE-SYMLINK", f"{what}-chained", *on_standard(*chained), question="A8"),
             _vector("OVL-HOSTILE-SYMLINK-BELOW", what, layer(symlink("s", target)), layer(*below), question="A8"),
         ]
+    inside = OUTSIDE.lstrip(
+        "/"
+    )  # a directory of the layer that the symlink names, if it is read in a root of its own
+    own_root = (
+        layer(directory(inside), file(f"{inside}/old"), symlink("lib", OUTSIDE)),
+        layer(file("lib/new", b"new")),
+    )
     loop = (symlink("s", "s"), file("s/new"))
-    return [*found, _vector("OVL-HOSTILE-SYMLINK", "loop", *on_standard(*loop), question="A8")]
+    return [
+        *found,
+        _vector("OVL-HOSTILE-SYMLINK-BELOW", "own-root", *own_root, question="A8"),
+        _vector("OVL-HOSTILE-SYMLINK", "loop", *on_standard(*loop), question="A8"),
+    ]
 
 
 def _links() -> list[Vector]:

@@ -56,7 +56,9 @@ def _of_forms() -> Iterator[Vector]:
         if packing is not Packing.PLAIN:
             base, child = on_standard(archives.file("new", b"new" * 50_000), archives.whiteout("d/.wh.a"))
             layers = (base, Layer(child.entries, packing=packing))
-            yield Vector(name_of("formats", packing.value.replace(".tar", "")), requirement, layers)
+            name = name_of("formats", packing.value.replace(".tar", ""))
+            may_refuse = "no text requires zstd" if packing.media_type.endswith("zstd") else ""
+            yield Vector(name, requirement, layers, may_refuse=may_refuse)
     whole = archive_of([Tarred(b"first", content=b"first"), Tarred(b"last", content=b"last")], record=False)
     no_end = Layer(blocks=whole[:-1024])
     yield Vector("formats-no-end", "OVL-APPLY-NO-END", (no_end,), may_refuse="there is no end of the archive")

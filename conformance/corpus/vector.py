@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -50,7 +51,12 @@ class Layer:
     @property
     def data(self) -> bytes:
         """The uncompressed archive."""
-        return self.blocks or archive_of(self.entries)
+        return self.blocks or _archive(self.entries)
+
+
+@functools.cache
+def _archive(entries: tuple[Tarred, ...]) -> bytes:
+    return archive_of(entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,13 @@ _Key = tuple[object, ...]
 
 
 def _key(tree: Snapshot) -> _Key:
-    nodes = sorted((path, repr(node)) for path, node in tree.nodes.items())
-    return (*nodes, *sorted(tuple(sorted(group)) for group in tree.link_groups))
+    nodes = frozenset((path, _fields(node)) for path, node in tree.nodes.items())
+    return nodes, tree.link_groups
+
+
+def _fields(node: Node) -> tuple[object, ...]:
+    numbers = node.mode, node.uid, node.gid, node.mtime_ns, node.device
+    return (*numbers, node.content, node.target, *sorted(node.xattrs.items()))
 
 
 def _other(choices: Choices, names: Iterable[str]) -> Choices:
@@ -253,7 +258,7 @@ class _Tree:
             layer.implied |= {above, *_above(above)} - {_ROOT}
         elif _parent(path) in layer.hidden:
             self.refusable.add("a whiteout in a directory that the archive deletes")
-        if above is None and self._choices.whiteouts_make_parents:
+        elif self._choices.whiteouts_make_parents:
             self._parents(path, layer)
 
     def _put(self, path: bytes, member: Member, layer: _Layer) -> None:
