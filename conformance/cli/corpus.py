@@ -33,7 +33,10 @@ def build(directory: Path) -> None:
     from conformance.report.schemas import corpus_schemas
 
     found = vectors()
-    write(directory, found, corpus_schemas())
+    try:
+        write(directory, found, corpus_schemas())
+    except OSError as error:
+        raise click.UsageError(str(error)) from error
     hostile = sum(one.hostile for one in found)
     say(f"{directory} written: {counted(len(found), 'vector')}, {hostile} of them hostile")
 

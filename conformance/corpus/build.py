@@ -14,22 +14,17 @@ from conformance.corpus.values import FORMAT, VERSION, Expected, Index, Listed
 from conformance.corpus.vector import Vector
 from conformance.drivers.unpacker.layout import LayerBlob, write_images
 from conformance.spec import load_requirements
-from conformance.spec.errors import HarnessError
 from conformance.spec.values import as_plain
 
 MACHINE: Final = "amd64"  # the architecture of all images, whatever the host is
 EXPECTED: Final = "expected.json"
 
 
-class NotEmpty(HarnessError):
-    """The directory of a new corpus has something in it."""
-
-
 def build(directory: Path, vectors: Sequence[Vector], schemas: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write vectors, indexes, OCI layouts, the README and ``schemas`` by file name; raises NotEmpty and OSError."""
+    """Write vectors, indexes, OCI layouts, the README and ``schemas`` by file name; raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise NotEmpty(f"{directory} is not empty; name a new directory")
+        raise FileExistsError(f"{directory} is not empty; name a new directory")
     for hostile in (False, True):
         part = directory / "hostile" if hostile else directory
         part.mkdir(exist_ok=True)

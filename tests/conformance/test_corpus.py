@@ -375,3 +375,12 @@ def test_an_archive_of_a_tree_is_read_as_the_tree() -> None:
     assert found[b"d/f"].links == found[b"d/g"].links == 1
     assert found[b"d/g"].size == 1
     assert found[b".wh.x"].links is None
+
+
+def test_the_page_has_every_question_and_the_counts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
+    asked = [one.question for one in VECTORS]
+    for question, text in QUESTIONS.items():
+        assert f"</a>{question} | {text} | {asked.count(question)} |" in page
+    assert f"There are {len(VECTORS)} vectors" in page
+    assert f"{sum(one.hostile for one in VECTORS)} are in `hostile/`" in page
