@@ -24,7 +24,7 @@ def corpus() -> None:
     """Write test vectors for tools that unpack images, and compare trees with them (docs/corpus.md)."""
 
 
-@corpus.command()
+@corpus.command(short_help="Write all vectors into a new directory.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def build(directory: Path) -> None:
     """Write all vectors into the new DIRECTORY: OCI layouts, tar files, expected trees, schemas and a README."""
@@ -41,7 +41,7 @@ def build(directory: Path) -> None:
     say(f"{directory} written: {counted(len(found), 'vector')}, {hostile} of them hostile")
 
 
-@corpus.command("check")
+@corpus.command("check", short_help="Compare a tree with an expected file.")
 @click.argument("expected", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("tree", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--refused", is_flag=True, help="The tool refused the image: is that permitted?")
