@@ -51,8 +51,11 @@ def build(directory: Path) -> None:
     type=click.Choice(IGNORABLE),
     help="What the tool cannot keep, and is not compared (repeatable).",
 )
+@click.option("--listing", is_flag=True, help="TREE is a list of paths: lines of 'tar -t', or JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object of JSON ('schema --corpus check').")
-def check_tree(expected: Path, tree: Path | None, refused: bool, ignore: tuple[str, ...], as_json: bool) -> None:
+def check_tree(
+    expected: Path, tree: Path | None, refused: bool, ignore: tuple[str, ...], listing: bool, as_json: bool
+) -> None:
     """Compare TREE, a directory or a tar archive of one, with the file EXPECTED of a vector.
 
     Exit status 0 if the tree is permitted, 1 if it is not, 2 if a file cannot be read.
@@ -60,7 +63,7 @@ def check_tree(expected: Path, tree: Path | None, refused: bool, ignore: tuple[s
     if (tree is None) != refused:
         raise click.UsageError("name TREE, or write --refused")
     wanted = read_expected(expected)
-    answer = check_refused(wanted) if tree is None else _compared(wanted, tree, ignore)
+    answer = check_refused(wanted) if tree is None else _compared(wanted, tree, ignore, listing=listing)
     if as_json:
         click.echo(json.dumps(as_plain(answer)))
     else:
@@ -68,10 +71,13 @@ def check_tree(expected: Path, tree: Path | None, refused: bool, ignore: tuple[s
     sys.exit(0 if answer.accepted else 1)
 
 
-def _compared(expected: Expected, tree: Path, ignore: tuple[str, ...]) -> Checked:
+def _compared(expected: Expected, tree: Path, ignore: tuple[str, ...], *, listing: bool) -> Checked:
+    from conformance.corpus.listing import listed
     from conformance.corpus.trees import seen
 
     try:
+        if listing:
+            return check(expected, listed(tree.read_bytes()), {*ignore, "attributes"})
         return check(expected, seen(tree), ignore)
     except (OSError, NotRead) as error:
         raise click.UsageError(f"{shown(bytes(tree))} cannot be read: {error}") from error

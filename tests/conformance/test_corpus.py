@@ -25,6 +25,7 @@ from conformance.cli import main
 from conformance.corpus.build import build
 from conformance.corpus.check import check, check_refused, read_expected
 from conformance.corpus.expecting import expected_of
+from conformance.corpus.listing import listed
 from conformance.corpus.packing import Packing, packed
 from conformance.corpus.silent import QUESTIONS
 from conformance.corpus.tables import vectors
@@ -375,6 +376,52 @@ def test_an_archive_of_a_tree_is_read_as_the_tree() -> None:
     assert found[b"d/f"].links == found[b"d/g"].links == 1
     assert found[b"d/g"].size == 1
     assert found[b".wh.x"].links is None
+
+
+def _lines(entries: Sequence[Entry]) -> bytes:
+    return b"".join(one.name + (b"/" if one.type == "directory" else b"") + b"\n" for one in entries)
+
+
+def _json_lines(entries: Sequence[Entry]) -> bytes:
+    plain = [{"path": one.path, "path_base64": one.path_base64, "type": one.type} for one in entries]
+    return "".join(f"{json.dumps({k: v for k, v in one.items() if v is not None})}\n" for one in plain).encode()
+
+
+def test_a_list_of_the_expected_paths_is_permitted() -> None:
+    for expected in expectations().values():
+        for tree in expected.trees:
+            assert check(expected, listed(_json_lines(tree.entries)), ["attributes"]).accepted
+            if not any(b"\n" in one.name for one in tree.entries):
+                assert check(expected, listed(_lines(tree.entries)), ["attributes"]).accepted
+
+
+@pytest.mark.parametrize(
+    ("text", "attributes"),
+    [
+        ("x\n", []),
+        ('{"path": "x"}\n', []),
+        ("./x\n./\n", []),
+        ("x/\n", ["type"]),
+        ('{"path": "x", "type": "symlink"}\n', ["type"]),
+        ("", ["missing"]),
+        ("x\ny\n", ["unexpected"]),
+        ("x/f\n", ["type", "unexpected"]),
+    ],
+)
+def test_a_list_is_compared_by_names_and_types(text: str, attributes: list[str]) -> None:
+    expected = expectations()["whiteouts-are-of-one-layer"]
+    answer = check(expected, listed(text.encode()), ["attributes"])
+    assert [one.attribute for one in answer.differences] == attributes
+
+
+def test_the_command_reads_a_list(corpus: Corpus, tmp_path: Path) -> None:
+    listing = tmp_path / "listing"
+    expected = corpus.expected("whiteouts-are-of-one-layer")
+    for text, code in (("x\n", 0), ("x\ny\n", 1), ('{"name": "x"}\n', 2), ('{"path": "x", "type": "door"}\n', 2)):
+        listing.write_text(text)
+        assert _command(expected, listing, "--listing")[0] == code
+    listing.write_text("x\n")
+    assert "not compared: attributes" in _command(expected, listing, "--listing")[1]
 
 
 def test_the_page_has_every_question_and_the_counts() -> None:
