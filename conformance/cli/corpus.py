@@ -52,9 +52,21 @@ def build(directory: Path) -> None:
     help="What the tool cannot keep, and is not compared (repeatable).",
 )
 @click.option("--listing", is_flag=True, help="TREE is a list of paths: lines of 'tar -t', or JSON lines.")
+@click.option(
+    "--over",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TREE is the archive of a layer over these archives, the base first (repeatable).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print an object of JSON ('schema --corpus check').")
 def check_tree(
-    expected: Path, tree: Path | None, refused: bool, ignore: tuple[str, ...], listing: bool, as_json: bool
+    expected: Path,
+    tree: Path | None,
+    refused: bool,
+    ignore: tuple[str, ...],
+    listing: bool,
+    over: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Compare TREE, a directory or a tar archive of one, with the file EXPECTED of a vector.
 
@@ -62,8 +74,10 @@ def check_tree(
     """
     if (tree is None) != refused:
         raise click.UsageError("name TREE, or write --refused")
+    if listing and over:
+        raise click.UsageError("--listing and --over exclude each other")
     wanted = read_expected(expected)
-    answer = check_refused(wanted) if tree is None else _compared(wanted, tree, ignore, listing=listing)
+    answer = check_refused(wanted) if tree is None else _compared(wanted, tree, ignore, over, listing=listing)
     if as_json:
         click.echo(json.dumps(as_plain(answer)))
     else:
@@ -71,14 +85,16 @@ def check_tree(
     sys.exit(0 if answer.accepted else 1)
 
 
-def _compared(expected: Expected, tree: Path, ignore: tuple[str, ...], *, listing: bool) -> Checked:
+def _compared(
+    expected: Expected, tree: Path, ignore: tuple[str, ...], over: tuple[Path, ...], *, listing: bool
+) -> Checked:
     from conformance.corpus.listing import listed
-    from conformance.corpus.trees import seen
+    from conformance.corpus.trees import made, seen
 
     try:
         if listing:
             return check(expected, listed(tree.read_bytes()), {*ignore, "attributes"})
-        return check(expected, seen(tree), ignore)
+        return check(expected, made([*over, tree]) if over else seen(tree), ignore)
     except (OSError, NotRead) as error:
         raise click.UsageError(f"{shown(bytes(tree))} cannot be read: {error}") from error
 

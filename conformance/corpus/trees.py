@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from conformance.corpus.values import Entry, Time, text_or_base64
+from conformance.operations.applying import applied
 from conformance.operations.members import Member, members_of
 from conformance.operations.observe import observe
 from conformance.operations.readers import cleaned
@@ -60,6 +62,11 @@ def _entry(path: bytes, node: Node, links: int | None) -> Entry:
 def seen(path: Path) -> tuple[Entry, ...]:
     """The entries of a directory or of a tar archive; raises OSError and NotRead."""
     return entries_of(observe(str(path)) if path.is_dir() else tree_of(members_of(path.read_bytes())))
+
+
+def made(archives: Sequence[Path]) -> tuple[Entry, ...]:
+    """The entries of what archives of layers make, the base first, by the model; raises OSError and NotRead."""
+    return entries_of(applied([members_of(one.read_bytes()) for one in archives]).tree)
 
 
 def tree_of(members: list[Member]) -> Snapshot:

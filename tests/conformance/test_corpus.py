@@ -424,6 +424,18 @@ def test_the_command_reads_a_list(corpus: Corpus, tmp_path: Path) -> None:
     assert "not compared: attributes" in _command(expected, listing, "--listing")[1]
 
 
+def test_a_layer_is_compared_over_those_below(corpus: Corpus, tmp_path: Path) -> None:
+    """The last layer of a vector makes its tree over the others; one without its whiteouts does not."""
+    expected = corpus.expected("whiteout-symlink-to-a-directory")
+    base, last = (expected.with_name(f"layer-{number}.tar") for number in (1, 2))
+    assert _command(expected, last, "--over", base)[0] == 0
+    empty = archives.write(tmp_path / "empty.tar", [])
+    code, said = _command(expected, empty, "--over", base)
+    assert (code, said.splitlines()[0]) == (1, "link: unexpected: expected nothing, actual symlink")
+    assert _command(expected, last)[0] == 1
+    assert _command(expected, last, "--over", base, "--listing")[0] == 2
+
+
 def test_the_page_has_every_question_and_the_counts() -> None:
     page = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
     asked = [one.question for one in VECTORS]
