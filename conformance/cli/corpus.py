@@ -112,7 +112,7 @@ def _print(expected: Expected, answer: Checked) -> None:
         return
     differ = counted(len(answer.differences), "difference")
     say(f"{answer.name}: {differ}" + (f" from the nearest tree ({answer.choice})" if answer.choice else ""))
-    if answer.question:
+    if answer.open:
         say(f"question {answer.question} is open: this is an observation (docs/corpus.md)")
     else:
         say(one_line(f"{expected.requirement} ({expected.level}): {expected.sentence}"))

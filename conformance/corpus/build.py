@@ -58,7 +58,7 @@ def _write_part(directory: Path, vectors: Sequence[Vector], *, hostile: bool) ->
 
 def _listed(one: Expected) -> Listed:
     path = f"vectors/{one.name}/{EXPECTED}"
-    return Listed(one.name, one.subject, one.requirement, one.question, one.refusal, path, one.needs)
+    return Listed(one.name, one.subject, one.requirement, one.question, one.open, one.refusal, path, one.needs)
 
 
 def _write(path: Path, value: object) -> None:

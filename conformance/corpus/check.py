@@ -44,7 +44,7 @@ def check_refused(expected: Expected) -> Checked:
 def _checked(
     expected: Expected, choice: str, ignored: Collection[str], differences: tuple[Difference, ...]
 ) -> Checked:
-    of = expected.corpus, expected.name, expected.question
+    of = expected.corpus, expected.name, expected.question, expected.open
     left_out = tuple(one for one in IGNORABLE if one in ignored)
     return Checked(FORMAT, *of, not differences, choice, left_out, differences)
 

@@ -30,6 +30,7 @@ def expected_of(vector: Vector, requirements: Mapping[str, Requirement]) -> Expe
         requirement.sentence,
         tuple(one.text for one in requirement.source),
         vector.question,
+        vector.is_open,
         tuple(sorted({need for tree in trees for need in _needs(tree.entries)})),
         layers_of(vector),
         refusal,

@@ -1,6 +1,6 @@
-"""Vectors of questions on which the image specification is silent, and on which tools differ (docs/corpus.md).
+"""Vectors of questions on which the image specification is silent or brief, and tools differ (docs/corpus.md).
 
-Each is near a requirement, which decides a part of it. What it leaves open, the model answers with all choices.
+Each is near a requirement, which decides it, or a part of it. What is open, the model answers with all choices.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "A17": "What becomes of overlay's own attributes in an archive?",
     "A19": "Are sparse files of GNU tar read?",
     "A20": "Are fractions of seconds kept, and are times before 1970 or after 2106 taken?",
-    "A21": "What becomes of names that are absolute, or have '..' or a NUL?",
+    "A21": "What becomes of names that are absolute, or have '..'?",
 }
 _RED: Final = {"SCHILY.xattr.user.colour": "red"}
 

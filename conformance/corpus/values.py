@@ -109,7 +109,8 @@ class Expected:
     level: Annotated[str, Key("Of the requirement.", among=("MUST", "SHOULD", "MAY"))]
     sentence: Annotated[str, Key("What the requirement says.")]
     source: Annotated[tuple[str, ...], Key("References of the requirement.")]
-    question: Annotated[str, Key("The question that no text decides, A1 to A22 of docs/corpus.md, or empty.")]
+    question: Annotated[str, Key("The question on which tools differ, A1 to A22 of docs/corpus.md, or empty.")]
+    open: Annotated[bool, Key("No text decides a part: a tree that is not listed is an observation.")]
     needs: Annotated[tuple[str, ...], Key("What the trees have that not every tool can keep; see --ignore.")]
     layers: Annotated[tuple[Layer, ...], Key(least=1)]
     refusal: Annotated[
@@ -127,6 +128,7 @@ class Listed:
     subject: str
     requirement: RequirementId
     question: str
+    open: bool
     refusal: str
     expected: Annotated[str, Key("Path of its expected file, from the index.")]
     needs: tuple[str, ...]
@@ -160,7 +162,8 @@ class Checked:
     format: Literal[1]
     corpus: Annotated[str, Key("Version of the vectors.")]
     name: Annotated[str, Key("Name of the vector.")]
-    question: Annotated[str, Key("If it is not empty, a difference is an observation and no verdict.")]
+    question: Annotated[str, Key("The question on which tools differ, or empty.")]
+    open: Annotated[bool, Key("No text decides a part: a difference is an observation, and no verdict.")]
     accepted: bool
     choice: Annotated[str, Key("What the unpacker chose, or of the nearest tree.")]
     ignored: Annotated[tuple[str, ...], Key("What was not compared.")]

@@ -40,6 +40,10 @@ _SUBJECTS: Final = (
 )
 
 
+# Questions on which tools differ, and which a requirement decides: it permits the listed answers and no others.
+DECIDED: Final = frozenset({"A3", "A9", "A10", "A11", "A15", "A17"})
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One archive: its entries, or its bytes where entries do not say them; and how it is compressed."""
@@ -63,8 +67,8 @@ def _archive(entries: tuple[Tarred, ...]) -> bytes:
 class Vector:
     """A chain of layers, the base first.
 
-    ``question`` is one that no text decides, such as A1. ``must_refuse`` says why the last layer has to be refused,
-    ``may_refuse`` why it may be; the model adds the reasons that it sees itself.
+    ``question`` is one on which tools differ, such as A1. ``must_refuse`` says why the last layer has to be
+    refused, ``may_refuse`` why it may be; the model adds the reasons that it sees itself.
     """
 
     name: str
@@ -74,6 +78,11 @@ class Vector:
     hostile: bool = False
     must_refuse: str = ""
     may_refuse: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no text decides a part of it, so that a tree that is not listed is an observation."""
+        return bool(self.question) and self.question not in DECIDED
 
     @property
     def subject(self) -> str:

@@ -31,7 +31,7 @@ from conformance.corpus.silent import QUESTIONS
 from conformance.corpus.tables import vectors
 from conformance.corpus.trees import entries_of, seen, tree_of
 from conformance.corpus.values import Entry, Expected, Time
-from conformance.corpus.vector import Vector, chain_of
+from conformance.corpus.vector import DECIDED, Vector, chain_of
 from conformance.drivers.unpacker.layout import write_layout
 from conformance.lab.removal import remove_tree
 from conformance.operations import archives
@@ -354,8 +354,10 @@ def test_no_tree_is_right_where_the_image_must_be_refused(corpus: Corpus, tmp_pa
 
 def test_an_open_question_is_an_observation(corpus: Corpus, tmp_path: Path) -> None:
     tree = archives.write(tmp_path / "tree.tar", [archives.file("d", b"not d")])
-    code, said = _command(corpus.expected("a4-file"), tree)
-    assert (code, "question A4 is open" in said) == (1, True)
+    for name, is_open in (("a4-file", True), ("a11-bare-name", False)):
+        code, said = _command(corpus.expected(name), tree)
+        assert code == 1
+        assert ("this is an observation" in said, "(MUST): " in said) == (is_open, not is_open)
 
 
 def test_what_cannot_be_read_is_exit_status_2(corpus: Corpus, tmp_path: Path) -> None:
@@ -440,6 +442,7 @@ def test_the_page_has_every_question_and_the_counts() -> None:
     page = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
     asked = [one.question for one in VECTORS]
     for question, text in QUESTIONS.items():
-        assert f"</a>{question} | {text} | {asked.count(question)} |" in page
+        decided = "yes" if question in DECIDED else "no"
+        assert f"</a>{question} | {text} | {decided} | {asked.count(question)} |" in page
     assert f"There are {len(VECTORS)} vectors" in page
     assert f"{sum(one.hostile for one in VECTORS)} are in `hostile/`" in page
