@@ -9,7 +9,8 @@ from conformance.corpus.trees import entries_of
 from conformance.corpus.values import FORMAT, VERSION, Entry, Expected, Layer, Tree
 from conformance.corpus.vector import Vector
 from conformance.drivers.unpacker.layout import digest_of
-from conformance.operations.applying import alternatives, applied
+from conformance.operations.alternatives import alternatives
+from conformance.operations.applying import applied
 from conformance.operations.members import members_of
 from conformance.operations.trees import CAPABILITY
 from conformance.spec import Requirement

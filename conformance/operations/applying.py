@@ -6,17 +6,18 @@ which tests/conformance/test_applying.py holds.
 
 A layer is applied in two steps: whiteouts and opaque whiteouts remove what lower layers brought, wherever in the
 archive they are (image-spec, layer.md: a whiteout applies to lower layers only); then the other entries are applied
-in their order. Where the specification is silent, :class:`Choices` has the possibilities, and the reasons for which
+in their order. Where the specification is silent, choices.py has the possibilities, and the reasons for which
 an unpacker may refuse an archive are collected. A time of None is any time: no entry says it.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from conformance.operations.choices import Choices
 from conformance.operations.members import Member
 from conformance.operations.trees import Node, Snapshot
 
@@ -30,46 +31,6 @@ _IMPLIED: Final = Node(stat.S_IFDIR | 0o755)
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
-    """What an unpacker may choose where no text decides; True is the first word of ``WORDS``."""
-
-    lower_directories: bool = True
-    hidden_directories: bool = True
-    plain_directories: bool = True
-    replaced_symlinks: bool = True
-    whiteouts_make_parents: bool = False
-    linked_to_lower: bool = True
-    linked_groups: bool = True
-    replaced_attributes: bool = True
-    no_aufs_metadata: bool = True
-    kept_names: bool = True
-    kept_fractions: bool = True
-
-
-WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    "lower_directories": ("implied directory keeps metadata", "implied directory is 0755 root"),
-    "hidden_directories": ("deleted directory is new", "deleted directory keeps metadata"),
-    "plain_directories": ("setgid is not inherited", "setgid is inherited"),
-    "replaced_symlinks": ("replaces the symlink", "follows the symlink"),
-    "whiteouts_make_parents": ("whiteout makes its directories", "whiteout makes no directory"),
-    "linked_to_lower": ("linked to the lower", "copied from the lower"),
-    "linked_groups": ("lower names stay linked", "lower names are split"),
-    "replaced_attributes": ("attributes are replaced", "attributes are added"),
-    "no_aufs_metadata": ("AUFS metadata is left out", "AUFS metadata is made"),
-    "kept_names": ("outside name is moved inside", "outside name is left out"),
-    "kept_fractions": ("fractions kept", "whole seconds"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A tree that is permitted; ``words`` say what was chosen, "" where there was nothing to choose."""
-
-    words: str
-    tree: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
 class Applied:
     """What a chain makes: ``refusable`` says for what an unpacker may refuse one of its archives."""
 
@@ -77,55 +38,12 @@ class Applied:
     refusable: frozenset[str]
 
 
-def applied(layers: Iterable[Sequence[Member]], choices: Choices = Choices()) -> Applied:
+def applied(layers: Iterable[Sequence[Member]], choices: Choices | None = None) -> Applied:
     """The tree of a chain, the base first."""
-    tree = _Tree(choices)
+    tree = _Tree(choices or Choices())
     for layer in layers:
         tree.apply(layer)
     return Applied(tree.snapshot(), frozenset(tree.refusable))
-
-
-def alternatives(layers: Sequence[Sequence[Member]]) -> list[Alternative]:
-    """All trees that the choices give, that of the default first; fewer deviations from it come before more."""
-    names = [one.name for one in fields(Choices)]
-    default = Choices()
-    first = applied(layers).tree
-    found: dict[_Key, tuple[frozenset[str], Snapshot]] = {_key(first): (frozenset(), first)}
-    pending = [frozenset[str]()]
-    while pending:
-        before = pending.pop(0)
-        for changed in (before | {name} for name in names if name not in before):
-            tree = applied(layers, _other(default, changed)).tree
-            if _key(tree) not in found:
-                found[_key(tree)] = (changed, tree)
-                pending.append(changed)
-    seen = {name for changed, _ in found.values() for name in changed}
-    return [
-        Alternative(", ".join(_word(default, name, name in changed) for name in names if name in seen), tree)
-        for changed, tree in found.values()
-    ]
-
-
-_Key = tuple[object, ...]
-
-
-def _key(tree: Snapshot) -> _Key:
-    nodes = frozenset((path, _fields(node)) for path, node in tree.nodes.items())
-    return nodes, tree.link_groups
-
-
-def _fields(node: Node) -> tuple[object, ...]:
-    numbers = node.mode, node.uid, node.gid, node.mtime_ns, node.device
-    return (*numbers, node.content, node.target, *sorted(node.xattrs.items()))
-
-
-def _other(choices: Choices, names: Iterable[str]) -> Choices:
-    return replace(choices, **{name: not getattr(choices, name) for name in names})
-
-
-def _word(choices: Choices, name: str, changed: bool) -> str:
-    chosen = getattr(choices, name) != changed
-    return WORDS[name][0 if chosen else 1]
 
 
 @dataclass(slots=True)

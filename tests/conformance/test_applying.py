@@ -7,8 +7,10 @@ from hypothesis import given
 
 from conformance.corpus.tables import vectors
 from conformance.operations import archives, ops
-from conformance.operations.applying import WORDS, Choices, alternatives, applied
+from conformance.operations.alternatives import alternatives
+from conformance.operations.applying import applied
 from conformance.operations.archives import Entry, directory, file, hard_link, symlink, whiteout
+from conformance.operations.choices import WORDS, Choices
 from conformance.operations.comparing import compared
 from conformance.operations.layering import layer_entries
 from conformance.operations.members import Member, members_of
