@@ -1,4 +1,4 @@
-"""All vectors: those of the suites' tables, of questions that no text decides, and of hostile archives.
+"""All vectors: those of the suites' tables, of questions on which tools differ, and of hostile archives.
 
 The tables are the values that the tests apply themselves (conformance/suites: cases.py, boundaries.py,
 applycases.py, tarcases.py and damaged.py).
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from conformance.corpus.hostile import HOSTILE
+from conformance.corpus.observed import observed
 from conformance.corpus.packing import Packing
 from conformance.corpus.silent import SILENT
 from conformance.corpus.vector import Layer, Vector, chain_of, name_of, on_standard
@@ -87,5 +88,13 @@ def _damaged() -> Iterator[Vector]:
 
 def vectors() -> tuple[Vector, ...]:
     """All vectors, in the order of their names."""
-    found: Iterable[Vector] = (*_of_operations(), *_of_archives(), *_of_forms(), *_damaged(), *SILENT, *HOSTILE)
+    found: Iterable[Vector] = (
+        *_of_operations(),
+        *_of_archives(),
+        *_of_forms(),
+        *_damaged(),
+        *SILENT,
+        *observed(),
+        *HOSTILE,
+    )
     return tuple(sorted(found, key=lambda one: one.name))

@@ -18,6 +18,7 @@ import pytest
 from corpora import VECTORS, Corpus, built, expectations
 
 from conformance.corpus.check import check, check_refused, read_expected
+from conformance.corpus.observed import LEFT_OUT
 from conformance.corpus.packing import Packing, packed
 from conformance.corpus.silent import QUESTIONS
 from conformance.corpus.trees import seen
@@ -25,6 +26,7 @@ from conformance.corpus.values import Entry
 from conformance.corpus.vector import DECIDED, Vector, chain_of
 from conformance.drivers.unpacker.layout import write_layout
 from conformance.lab.removal import remove_tree
+from conformance.observing.questions import cases
 from conformance.operations.members import members_of
 from conformance.report.schemas import CORPUS
 from conformance.suites.cases import CASES
@@ -207,3 +209,10 @@ def test_the_page_has_every_question_and_the_counts() -> None:
         assert f"</a>{question} | {text} | {decided} | {asked.count(question)} |" in page
     assert f"There are {len(VECTORS)} vectors" in page
     assert f"{sum(one.hostile for one in VECTORS)} are in `hostile/`" in page
+
+
+def test_a_case_of_observe_is_a_vector_or_says_why_not() -> None:
+    there = {one.name for one in VECTORS}
+    for case in cases():
+        assert (f"observed-{case.name}" in there) != (case.name in LEFT_OUT), case.name
+    assert LEFT_OUT.keys() <= {case.name for case in cases()}
