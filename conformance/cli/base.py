@@ -35,6 +35,9 @@ VERBS: Final = {
         "conformance.cli.verbs", "Run the same operations on two drivers: in what do they differ?", _JUDGE
     ),
     "observe": Verb("conformance.cli.observing", "Show what a driver does where the text is silent.", _JUDGE),
+    "corpus": Verb(
+        "conformance.cli.corpus", "Write test vectors for tools that unpack images, and check trees.", _JUDGE
+    ),
     "expect": Verb("conformance.cli.expect", "Maintain a file of known failures.", _JUDGE),
     "list": Verb("conformance.cli.listing", "List requirements, or what would run for a driver.", _READ),
     "explain": Verb("conformance.cli.listing", "Show a requirement: its source, its tests and its mutants.", _READ),

@@ -21,7 +21,7 @@ from conformance.report.markdown import markdown
 from conformance.report.matrix import Matrix, matrix_of
 from conformance.report.page import page
 from conformance.report.records import Part
-from conformance.report.schemas import OBSERVATIONS, VALIDATION
+from conformance.report.schemas import CORPUS, OBSERVATIONS, VALIDATION
 from conformance.report.statement import Statement, statement_markdown, statements
 from conformance.report.trend import Trend
 from conformance.report.trendmarkdown import trend_markdown
@@ -126,9 +126,15 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @click.option("--trend", is_flag=True, help="Print the schema for 'report --against OLD --trend FILE.json'.")
 @click.option("--validation", is_flag=True, help="Print the schema for 'validate-adapter --json'.")
 @click.option("--observations", is_flag=True, help="Print the schema for 'observe --output'.")
-def schema(kills: bool, generated: bool, trend: bool, validation: bool, observations: bool) -> None:
+@click.option(
+    "--corpus", type=click.Choice(tuple(CORPUS)), help="Print a schema of 'corpus build' or 'corpus check'."
+)
+def schema(
+    kills: bool, generated: bool, trend: bool, validation: bool, observations: bool, corpus: str | None
+) -> None:
     """Print the JSON schema of a line of a result file."""
     files = (
+        *((corpus == name, path) for name, path in CORPUS.items()),
         (validation, VALIDATION),
         (observations, OBSERVATIONS),
         (generated, generatedfile.SCHEMA),

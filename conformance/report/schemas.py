@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from conformance.corpus import values as corpus
 from conformance.harness import events, observation
 from conformance.harness.validating import values as validation
 from conformance.report import generatedfile, killfile, records, trend
@@ -18,10 +19,21 @@ from conformance.spec.lines import schema_of
 _ID = "urn:overlay-conformance:"
 OBSERVATIONS = records.SCHEMA.with_name("observations.schema.json")
 VALIDATION = records.SCHEMA.with_name("validation.schema.json")
+CORPUS: Final = {
+    name: records.SCHEMA.with_name(f"corpus-{name}.schema.json") for name in ("expected", "index", "check")
+}
+_FIXED = "Within a format no field is renamed, removed or added, and none gets another meaning."
 
 
 def schemas() -> Mapping[Path, dict[str, Any]]:
     """Each schema by its file."""
+    return {
+        **_of_results(),
+        **_of_corpus(),
+    }
+
+
+def _of_results() -> Mapping[Path, dict[str, Any]]:
     return {
         records.SCHEMA: records.LINES.schema(
             f"{_ID}results:{records.FORMAT}",
@@ -75,6 +87,39 @@ def schemas() -> Mapping[Path, dict[str, Any]]:
             strict=False,
         ),
     }
+
+
+def _of_corpus() -> Mapping[Path, dict[str, Any]]:
+    files: tuple[tuple[str, type, str, str], ...] = (
+        (
+            "expected",
+            corpus.Expected,
+            "An expected file of a vector",
+            "What an unpacker has to make of a vector: the layers, and the permitted trees.",
+        ),
+        ("index", corpus.Index, "The index of a corpus", "The vectors of a corpus and where their files are."),
+        (
+            "check",
+            corpus.Checked,
+            "What 'overlay-conformance corpus check --json' prints",
+            "Whether a tree is permitted, and its differences from the nearest permitted tree.",
+        ),
+    )
+    return {
+        CORPUS[name]: schema_of(
+            kind,
+            f"{_ID}corpus-{name}:{corpus.FORMAT}",
+            f"{title}, format {corpus.FORMAT}",
+            f"{said} {_FIXED}",
+        )
+        for name, kind, title, said in files
+    }
+
+
+def corpus_schemas() -> Mapping[str, dict[str, Any]]:
+    """The schemas that a corpus has beside its vectors, by the names of their files."""
+    found = _of_corpus()
+    return {f"{name}.schema.json": found[path] for name, path in CORPUS.items()}
 
 
 def text_of(schema: Mapping[str, Any]) -> str:

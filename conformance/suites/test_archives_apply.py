@@ -19,6 +19,7 @@ from conformance.history.findings import WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
+from conformance.suites.applycases import REPLACED, UNSEEN
 
 
 @contextmanager
@@ -100,23 +101,7 @@ def test_an_archive_of_nothing_changes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-APPLY-KINDS")
-@pytest.mark.parametrize(
-    ("entry", "path", "gone"),
-    [
-        (archives.file("d"), b"d", (b"d/a", b"d/d")),
-        (archives.symlink("d", "e"), b"d", (b"d/a", b"d/d")),
-        (archives.directory("a"), b"a", ()),
-        (archives.directory("b"), b"b", ()),
-        (archives.file("b", b"b"), b"b", ()),
-    ],
-    ids=[
-        "file-for-directory",
-        "symlink-for-directory",
-        "directory-for-file",
-        "directory-for-symlink",
-        "file-for-symlink",
-    ],
-)
+@pytest.mark.parametrize(("entry", "path", "gone"), [pytest.param(*one, id=name) for name, one in REPLACED.items()])
 @pytest.mark.parametrize("layer_id", ["child", "base"], ids=["of-the-layer-below", "of-the-layer-itself"])
 def test_an_entry_replaces_another_kind(
     bench: Bench, layer_id: str, entry: Entry, path: bytes, gone: tuple[bytes, ...]
@@ -311,35 +296,7 @@ def test_a_whiteout_inside_of_what_is_deleted(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
-@pytest.mark.parametrize(
-    "entries",
-    [
-        (archives.directory("x"), archives.whiteout("x/.wh.y")),
-        (archives.directory("d"), archives.whiteout("d/.wh..wh..opq"), archives.whiteout("d/.wh.a")),
-        (archives.directory("d"), archives.whiteout("d/.wh.a"), archives.whiteout("d/.wh..wh..opq")),
-        (archives.whiteout(".wh.d"), archives.directory("d"), archives.whiteout("d/.wh.a")),
-        (
-            archives.directory("d"),
-            archives.whiteout("d/.wh..wh..opq"),
-            archives.directory("d/d"),
-            archives.whiteout("d/d/.wh.a"),
-        ),
-        (
-            archives.directory("d"),
-            archives.directory("d/d"),
-            archives.whiteout("d/d/.wh.a"),
-            archives.whiteout("d/.wh..wh..opq"),
-        ),
-    ],
-    ids=[
-        "in-a-new-directory",
-        "after-an-opaque-mark",
-        "before-an-opaque-mark",
-        "in-a-directory-made-again",
-        "further-down-after-an-opaque-mark",
-        "further-down-before-an-opaque-mark",
-    ],
-)
+@pytest.mark.parametrize("entries", [pytest.param(entries, id=name) for name, entries in UNSEEN.items()])
 def test_no_whiteout_is_seen(bench: Bench, entries: tuple[Entry, ...]) -> None:
     with child_of_standard(bench) as store:
         store.applied("child", entries)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import stat
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 import pytest
 
@@ -18,104 +16,7 @@ from conformance.history.findings import NotDone
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What an archive brings to a child of STANDARD, and the requirement that says so."""
-
-    requirement: str
-    entries: Sequence[Entry]
-    there: dict[bytes, bytes | None] = field(default_factory=dict)
-    gone: Sequence[bytes] = ()
-    may_be_refused: bool = False
-
-
-_OPAQUE: Final = ".wh..wh..opq"
-_BELOW_D: Final = (b"d/a", b"d/d", b"d/d/a")
-_NEW: Final = archives.file("d/new", b"new")
-
-CASES: Final = (
-    Case("OVL-APPLY-KINDS", [archives.file("d", b"d")], {b"d": b"d"}, (b"d/a",)),
-    Case("OVL-APPLY-KINDS", [archives.symlink("d", "e")], {b"d": None}, (b"d/a",)),
-    Case("OVL-APPLY-KINDS", [archives.directory("a"), archives.file("a/f", b"f")], {b"a/f": b"f"}),
-    Case("OVL-APPLY-KINDS", [archives.directory("d", 0o700), _NEW], {b"d/a": None, b"d/new": b"new"}),
-    Case("OVL-APPLY-PARENTS", [archives.file("x/y/z", b"z")], {b"x/y/z": b"z", b"a": None}),
-    Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout(".wh.missing")], {b"a": None}, (b"missing",)),
-    Case("OVL-APPLY-WHITEOUT-MISSING", [archives.whiteout("d/.wh.missing")], {b"d/a": None}, (b"d/missing",)),
-    Case(
-        "OVL-APPLY-WHITEOUT-INSIDE",
-        [archives.whiteout("d/.wh.d"), archives.whiteout(".wh.d"), archives.whiteout(".wh.a")],
-        {b"e": None},
-        (b"a", b"d", b"d/a"),
-        may_be_refused=True,  # no text says that the whiteouts of a directory may come before its own
-    ),
-    Case(
-        "OVL-APPLY-WHITEOUT-BEFORE",
-        [archives.whiteout(".wh.d"), archives.directory("d"), _NEW],
-        {b"d/new": b"new"},
-        _BELOW_D,
-    ),
-    Case("OVL-APPLY-WHITEOUT-AFTER", [archives.file("a", b"new"), archives.whiteout(".wh.a")], {b"a": b"new"}),
-    Case(
-        "OVL-APPLY-WHITEOUT-AFTER",
-        [archives.directory("d"), _NEW, archives.whiteout(".wh.d")],
-        {b"d/new": b"new"},
-        _BELOW_D,
-    ),
-    Case(
-        "OVL-APPLY-WHITEOUT-AFTER",
-        [archives.file("d/d/new/deep", b"new"), archives.whiteout(".wh.d")],
-        {b"d/d/new/deep": b"new"},
-        (b"d/a", b"d/d/a"),
-    ),
-    Case(
-        "OVL-APPLY-WHITEOUT-AFTER",
-        [archives.whiteout("d/.wh.a"), archives.file("d/a", b"new"), archives.whiteout(".wh.d")],
-        {b"d/a": b"new"},
-        (b"d/d", b"d/d/a"),
-        may_be_refused=True,  # no text says that the whiteouts of a directory may come before its own
-    ),
-    Case(
-        "OVL-APPLY-WHITEOUT-INSIDE",
-        [archives.whiteout(".wh.d"), archives.whiteout("d/.wh.a")],
-        {b"a": None},
-        _BELOW_D,
-    ),
-    Case(
-        "OVL-APPLY-OPAQUE-ORDER",
-        [archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), _NEW],
-        {b"d/new": b"new"},
-        _BELOW_D,
-    ),
-    Case(
-        "OVL-APPLY-OPAQUE-ORDER",
-        [archives.directory("d"), _NEW, archives.whiteout(f"d/{_OPAQUE}")],
-        {b"d/new": b"new"},
-        _BELOW_D,
-    ),
-    Case(
-        "OVL-APPLY-OPAQUE-ORDER",
-        [
-            archives.directory("d"),
-            archives.directory("d/d"),
-            archives.file("d/d/new", b"new"),
-            archives.whiteout(f"d/d/{_OPAQUE}"),
-            archives.whiteout(f"d/{_OPAQUE}"),
-            archives.whiteout(f"d/{_OPAQUE}"),
-        ],
-        {b"d/d/new": b"new"},
-        (b"d/a", b"d/d/a"),
-        may_be_refused=True,  # a name is there twice
-    ),
-    Case(
-        "OVL-APPLY-OPAQUE-ORDER",
-        [archives.whiteout(f"d/d/{_OPAQUE}"), archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), _NEW],
-        {b"d/new": b"new"},
-        (b"d/a", b"d/d/a"),
-    ),
-    Case("OVL-APPLY-OTHER-MARKS", [archives.file(".wh..wh.aufs"), _NEW], {b"d/new": b"new"}, (b".wh..wh.aufs",)),
-)
+from conformance.suites.applycases import CASES, Case
 
 
 @pytest.mark.parametrize(
@@ -169,14 +70,18 @@ def _check(bench: Bench, cases: Sequence[Case], against: str, filled: bool) -> N
 
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER")
-@pytest.mark.parametrize("entries", [[], [archives.directory("d"), _NEW]], ids=["alone", "behind-a-file"])
+@pytest.mark.parametrize(
+    "entries", [[], [archives.directory("d"), archives.file("d/new", b"new")]], ids=["alone", "behind-a-file"]
+)
 def test_an_opaque_mark_of_the_root_hides_no_entry(bench: Bench, entries: list[Entry]) -> None:
     """What it hides of the layers below is recorded: the kernel merges the roots of all layers."""
     with bench.store() as store:
         store.build([STANDARD, [ops.WriteAt(b"a", 0, b"above"), ops.RemoveDirectory(b"e")]])
         store.create("child", "layer-1")
         last = archives.file("last", b"last")
-        archive = store.archive([*entries, archives.whiteout(_OPAQUE), last, archives.whiteout(_OPAQUE)])
+        archive = store.archive(
+            [*entries, archives.whiteout(".wh..wh..opq"), last, archives.whiteout(".wh..wh..opq")]
+        )
         if store.may_refuse(store.applying("child", archive)) is None:
             brought = {b"last": b"last", **({b"d/new": b"new"} if entries else {})}
             found = store.shows_files("child", brought, gone=[b"e"])
@@ -199,7 +104,7 @@ def test_whiteouts_over_a_directory_that_was_made_again(bench: Bench) -> None:
         store.build([STANDARD, between])
         store.create("child", "layer-1")
         store.applied("child", [archives.whiteout(f"d/.wh.{name}") for name in ("own", "a", "d")])
-        store.shows_files("child", {b"d/other": b"other"}, gone=(b"d/own", *_BELOW_D))
+        store.shows_files("child", {b"d/other": b"other"}, gone=(b"d/own", b"d/a", b"d/d", b"d/d/a"))
         listed = sorted(path for path in store.observed("child").nodes if path.startswith(b"d/"))
         equal("the names in the directory 'd' of the child", listed, [b"d/other"])
 
@@ -209,7 +114,7 @@ def test_whiteouts_over_a_directory_that_was_made_again(bench: Bench) -> None:
 def test_a_later_directory_or_file_stays(bench: Bench) -> None:
     """An opaque directory that a file replaces is no directory any more, and one of two modes is the later."""
     twice = [Entry("x", tarfile.DIRTYPE, mode=0o700, records={"SCHILY.xattr.user.first": "1"}, mtime=1)]
-    replaced = [archives.directory("d"), archives.whiteout(f"d/{_OPAQUE}"), archives.file("d", b"file")]
+    replaced = [archives.directory("d"), archives.whiteout("d/.wh..wh..opq"), archives.file("d", b"file")]
     with bench.store() as store:
         store.build([STANDARD])
         store.create("twice", "layer-0")

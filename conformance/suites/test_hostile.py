@@ -21,13 +21,12 @@ from conformance.harness.entries import entry_names
 from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
 from conformance.operations import archives, ops
-from conformance.operations.archives import BLOCK, Entry
+from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
+from conformance.suites import damaged
 from conformance.suites.changes import changes_of, says
 
 SECRET = b"the host's own words"
-_SIZE_FIELD = 124  # offset in a header (tar(5))
-_CHECKSUM_FIELD = 148
 Seen = tuple[int, int, int, int, bytes]
 _SEEN = ("mode", "uid", "gid", "number of links", "content")
 
@@ -311,43 +310,25 @@ def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
 def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
-    first, second = archives.archive([archives.file("one")]), archives.archive([archives.file("two")])
-    wrong = bytearray(first[: 2 * BLOCK] + second)
-    wrong[2 * BLOCK + _CHECKSUM_FIELD] ^= 1
-    must_refuse_bytes(bench, bytes(wrong), "two files, the second with a wrong checksum")
+    must_refuse_bytes(bench, damaged.wrong_checksum(), "two files, the second with a wrong checksum")
 
 
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
-@pytest.mark.parametrize(
-    ("field", "what"),
-    [
-        (b"00077777777\0", "a size beyond the end"),
-        (b"\xff" * 12, "a size of -1 in base 256"),
-        (b"-0000000001\0", "a size with a minus sign"),
-        (b"\x80" + b"\x7f" + b"\xff" * 10, "a size of 2^87 in base 256"),
-    ],
-    ids=["too-long", "minus-one", "minus", "huge"],
-)
+@pytest.mark.parametrize(("field", "what"), [pytest.param(*one, id=name) for name, one in damaged.SIZES.items()])
 def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> None:
-    must_refuse_bytes(
-        bench, archives.with_field(archives.archive([archives.file("one")]), _SIZE_FIELD, field), what
-    )
+    must_refuse_bytes(bench, damaged.with_size(field), what)
 
 
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-HOSTILE-SIZE")
 def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
     """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
-    empty = archives.archive([archives.file("one", b"")])
-    must_refuse_bytes(
-        bench, archives.with_field(empty, _SIZE_FIELD, b"\xff" * 12), "an empty file with a size of -1"
-    )
+    data = damaged.with_size(damaged.MINUS_ONE, b"")
+    must_refuse_bytes(bench, data, "an empty file with a size of -1")
 
 
 @pytest.mark.requirement("OVL-HOSTILE-JUNK")
-@pytest.mark.parametrize(
-    "data", [b"\xff" * 10240, b"hello\n" * 300, b"\x7fELF" + b"\1" * 3000], ids=["ones", "text", "binary"]
-)
+@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in damaged.JUNK.items()])
 def test_junk_is_an_error(bench: Bench, data: bytes) -> None:
     must_refuse_bytes(bench, data, f"junk: {data[:8]!r}...")
 
@@ -374,13 +355,10 @@ def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> Non
 
 
 @pytest.mark.requirement("OVL-HOSTILE-NAME-BOMB")
-@pytest.mark.parametrize("kind", [b"L", b"x", b"g"], ids=["gnu-long-name", "pax", "pax-global"])
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=name) for name, kind in damaged.EXTENSIONS.items()])
 def test_a_promise_of_gigabytes_is_an_error(bench: Bench, kind: bytes) -> None:
     """The header says that a name of 4 GiB follows; three blocks do."""
-    header = archives.with_field(
-        archives.archive([archives.file("one")]), _SIZE_FIELD, b"\x80" + (1 << 32).to_bytes(11, "big")
-    )
-    header = archives.with_field(header, 156, kind)
+    header = damaged.promising(kind)
     must_refuse_bytes(bench, header, f"a header of type {kind!r} that promises 4 GiB")
 
 

@@ -13,6 +13,7 @@ import json
 import platform
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,23 +29,44 @@ def architecture() -> str:
     return _MACHINES.get(machine, machine)
 
 
+@dataclass(frozen=True, slots=True)
+class LayerBlob:
+    """The bytes of a layer, compressed or not; ``diff_id`` is the digest of the uncompressed archive."""
+
+    data: bytes
+    diff_id: str
+    media_type: str = f"{_TYPE}layer.v1.tar"
+
+
 def write_layout(directory: Path, archives: Sequence[Path]) -> None:
     """An OCI image layout with one image, tagged TAG; ``directory`` is made."""
+    layers = [LayerBlob(data, digest_of(data)) for data in (one.read_bytes() for one in archives)]
+    write_images(directory, {TAG: layers}, architecture())
+
+
+def write_images(directory: Path, images: Mapping[str, Sequence[LayerBlob]], machine: str) -> None:
+    """An OCI image layout with an image for each tag, whose layers are the base first; ``directory`` is made."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    layers = [_blob(blobs, one.read_bytes(), "layer.v1.tar") for one in archives]
-    config = _blob(blobs, _config(layers), "config.v1+json")
-    manifest = {"schemaVersion": 2, "mediaType": f"{_TYPE}manifest.v1+json", "config": config, "layers": layers}
-    described = _blob(blobs, _json(manifest), "manifest.v1+json")
-    tagged = {**described, "annotations": {"org.opencontainers.image.ref.name": TAG}}
-    (directory / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [tagged]}))
+    tagged = [_image(blobs, tag, layers, machine) for tag, layers in images.items()]
+    (directory / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": tagged}))
     (directory / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
+
+
+def _image(blobs: Path, tag: str, layers: Sequence[LayerBlob], machine: str) -> Mapping[str, Any]:
+    """The descriptor of an image that is written."""
+    described = [_blob(blobs, one.data, one.media_type) for one in layers]
+    config = _blob(blobs, _config([one.diff_id for one in layers], machine), f"{_TYPE}config.v1+json")
+    kind = f"{_TYPE}manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": described}
+    annotations = {"org.opencontainers.image.ref.name": tag}
+    return {**_blob(blobs, _json(manifest), kind), "annotations": annotations}
 
 
 def write_docker_archive(path: Path, archives: Sequence[Path]) -> None:
     """A docker-archive with one image, NAME:TAG, which readers of older versions of the format read, too."""
-    digests = [_digest(one.read_bytes()) for one in archives]
-    config = _config([{"digest": one} for one in digests])
+    digests = [digest_of(one.read_bytes()) for one in archives]
+    config = _config(digests, architecture())
     ids = _ids(digests)
     name = f"{hashlib.sha256(config).hexdigest()}.json"
     manifest = [{"Config": name, "RepoTags": [f"{NAME}:{TAG}"], "Layers": [f"{one}/layer.tar" for one in ids]}]
@@ -75,17 +97,18 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _blob(blobs: Path, data: bytes, kind: str) -> Mapping[str, Any]:
     """A descriptor of a blob that is written."""
-    digest = _digest(data)
+    digest = digest_of(data)
     (blobs / digest.partition(":")[2]).write_bytes(data)
-    return {"mediaType": _TYPE + kind, "digest": digest, "size": len(data)}
+    return {"mediaType": kind, "digest": digest, "size": len(data)}
 
 
-def _config(layers: Sequence[Mapping[str, Any]]) -> bytes:
-    rootfs = {"type": "layers", "diff_ids": [one["digest"] for one in layers]}
-    return _json({"architecture": architecture(), "os": "linux", "config": {}, "rootfs": rootfs})
+def _config(diff_ids: Sequence[str], machine: str) -> bytes:
+    rootfs = {"type": "layers", "diff_ids": list(diff_ids)}
+    return _json({"architecture": machine, "os": "linux", "config": {}, "rootfs": rootfs})
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """The digest of a blob, as descriptors have it."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
