@@ -58,7 +58,7 @@ def list_builds(names: tuple[str, ...], file: Path | None, data: Path) -> None:
             click.echo(f"{one.name:36} {'here' if here else '-':5} {said}")
 
 
-@drivers.command()
+@drivers.command(short_help="Unpack the packages of builds.")
 @_NAMES
 @_FILE
 def fetch(names: tuple[str, ...], file: Path | None) -> None:
@@ -74,7 +74,7 @@ def fetch(names: tuple[str, ...], file: Path | None) -> None:
             roots.fetch(root, _roots(), cache_directory(), _say)
 
 
-@drivers.command()
+@drivers.command(short_help="Judge builds, and keep their results as data.")
 @_NAMES
 @_FILE
 @_DATA
@@ -119,7 +119,7 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, a
         sys.exit(2 if failed else 0)
 
 
-@drivers.command()
+@drivers.command(short_help="Write the pages that the data give.")
 @_FILE
 @_DATA
 @click.option(
