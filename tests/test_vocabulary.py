@@ -24,7 +24,7 @@ from refdriver.cli.verbs import verbs
 
 ROOT: Final = Path(__file__).parent.parent
 SPECIFICATION: Final = ("conformance/spec/**/*.toml",)
-TEXTS: Final = ("conformance/**/*.py", "vm/*.py", "refdriver/cli/*.py")
+TEXTS: Final = ("conformance/**/*.py", "vm/**/*.py", "refdriver/cli/*.py")
 PAGES: Final = ("conformance/**/*.html",)
 SCHEMAS: Final = ("conformance/**/*.schema.json",)
 DOCUMENTS: Final = ("*.md", "docs/*.md")

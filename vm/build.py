@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Final, TypeVar
 
 from conformance.spec.values import BadValue
 from vm import boxes, hosts, kernels, notes, uml
+from vm.common import cache_directory as cache_directory
 from vm.debian import Suite
 from vm.matrix import Matrix, Root
 from vm.notes import Made, MadeUml
@@ -21,15 +21,6 @@ _NOTE: Final = "built.json"
 _M = TypeVar("_M", bound=Made)
 _FILES: Final = ("initrd", "image")
 _AT_A_TIME: Final = 3  # kernels; fetching one and packing another
-
-
-def cache_directory() -> Path:
-    """Where everything is kept: ``OVERLAY_CONFORMANCE_CACHE``, or the user's cache directory."""
-    own = os.environ.get("OVERLAY_CONFORMANCE_CACHE")
-    if own:
-        return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "overlay-conformance"
 
 
 def build(matrix: Matrix, wanted: Sequence[Machine], cache: Path, say: Callable[[str], None]) -> Made:

@@ -29,6 +29,15 @@ _OVERHEAD: Final = 300  # MiB that a machine takes above its own memory
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+def cache_directory() -> Path:
+    """Where everything is kept: ``OVERLAY_CONFORMANCE_CACHE``, or the user's cache directory."""
+    own = os.environ.get("OVERLAY_CONFORMANCE_CACHE")
+    if own:
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "overlay-conformance"
+
+
 def choosing(command: _F) -> _F:
     """The options that choose cells."""
     for name, what in (

@@ -55,7 +55,7 @@ def publish(output: Path, names: Iterable[str], data: Path) -> list[Path]:
         for name in cells:
             members |= {one.path: one for one in _of_cell(output, name, times.get(name, {}))}
         beside = file.with_name(f".{archive}.part")
-        beside.write_bytes(_packed(members))
+        beside.write_bytes(packed({path: one.content for path, one in members.items()}))
         beside.replace(file)
         written.append(file)
     return written
@@ -120,13 +120,14 @@ def _of_cell(output: Path, name: str, seconds: Mapping[str, float]) -> Iterator[
     yield _Member(f"{CELLS}/{name}/{_TIMES}", (json.dumps(dict(seconds), sort_keys=True) + "\n").encode())
 
 
-def _packed(members: Mapping[str, _Member]) -> bytes:
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """An archive of files by their paths; equal files make equal bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(members):
+        for path in sorted(files):
             about = tarfile.TarInfo(path)
-            about.size, about.mode = len(members[path].content), 0o644
-            archive.addfile(about, io.BytesIO(members[path].content))
+            about.size, about.mode = len(files[path]), 0o644
+            archive.addfile(about, io.BytesIO(files[path]))
     return lzma.compress(plain.getvalue(), preset=9)
 
 

@@ -262,6 +262,11 @@ def read(path: Path) -> list[Part]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadResults(f"{path}: {error}") from error
+    return parts_of(lines, str(path))
+
+
+def parts_of(lines: Iterable[str], path: str) -> list[Part]:
+    """The parts of the lines of a result file, which messages call ``path``; raises BadResults."""
     runs: dict[str, Run] = {}
     outcomes: dict[str, list[TestOutcome]] = {}
     ended: set[str] = set()

@@ -114,7 +114,7 @@ def test_every_verb_is_of_the_module_that_the_table_names() -> None:
         assert command, name
         assert command.callback, name
         assert command.callback.__module__ == verb.module
-    assert main.list_commands(context) == sorted({*VERBS, "matrix"})
+    assert main.list_commands(context) == sorted({*VERBS, "drivers", "matrix"})
 
 
 def test_every_option_in_use_is_told_of_by_name_when_it_is_mistyped() -> None:

@@ -1,0 +1,372 @@
+"""Builds of real drivers: the file of builds, roots, judging with one question, and pages that the data give."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from click.testing import CliRunner, Result
+
+from conformance.cli import main
+from conformance.report import records
+from conformance.report.records import BadResults
+from conformance.spec.verdicts import Verdict
+from vm.debian import NoPackage
+from vm.drivers import judging, roots
+from vm.drivers.builds import FILE, BadBuilds, Builds, Root, load
+from vm.drivers.data import Judged, all_of, is_answer, keep, read, why_not_whole
+from vm.drivers.deviations import BadDeviations, failures_of
+from vm.drivers.deviations import load as load_deviations
+from vm.drivers.page import PAGE, pages_of
+
+DOCS: Final = Path(__file__).parent.parent.parent / "docs"
+DATA: Final = DOCS / "drivers"
+ONE: Final = """
+format = 1
+
+[question]
+profile = "standard"
+examples = 2
+seed = 1
+why = "A test."
+requirements = ["OVL-LIFE-REMOVE-MISSING"]
+
+[[build]]
+name = "reference"
+line = "reference driver"
+roots = []
+connection = "python:refdriver:Driver"
+"""
+JUDGED: Final = """
+format = 1
+
+[[deviation]]
+name = "one"
+title = "One"
+judgement = "disputable"
+by = "a test"
+why = "It is a test."
+requirements = ["OVL-LIFE-REMOVE-MISSING"]
+lines = ["reference *"]
+"""
+ROOT: Final = Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org/true")
+
+
+@pytest.fixture(scope="module")
+def builds() -> Builds:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def published(builds: Builds) -> list[Judged]:
+    return all_of(builds, DATA)
+
+
+# ---- The file of builds.
+
+
+def test_the_file_of_builds_names_versions_from_the_oldest_to_the_newest(builds: Builds) -> None:
+    assert len(builds.build) >= 16
+    for line, same in builds.lines().items():
+        versions = [
+            [int(number) for root in builds.roots_of([one]) for number in root.name.rpartition("-")[2].split(".")]
+            for one in same
+        ]
+        assert versions == sorted(versions), line
+
+
+def test_a_connection_names_a_command_of_a_root(builds: Builds) -> None:
+    (one,) = builds.chosen(["containers-storage-1.64-fuse-1.14"])
+    assert one.connection_in(Path("/roots")).endswith(
+        "mount_program=/roots/fuse-overlayfs-1.14/usr/bin/fuse-overlayfs"
+    )
+    assert [root.name for root in builds.roots_of([one, one])] == ["containers-storage-1.64", "fuse-overlayfs-1.14"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("roots = []", 'roots = ["nowhere"]', "names the root nowhere, which the file does not have"),
+        ("format = 1", "format = 2", "format"),
+        ("examples = 2", "example = 2", "example"),
+        ('["OVL-LIFE-REMOVE-MISSING"]\n', '["OVL-LIFE-REMOVE-MISSING"]\nmore = 1\n', "more"),
+    ],
+)
+def test_a_wrong_file_of_builds_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    file = tmp_path / "builds.toml"
+    file.write_text(ONE.replace(old, new))
+    with pytest.raises(BadBuilds, match=says):
+        load(file)
+
+
+def test_an_unknown_build_is_named_with_the_next_step() -> None:
+    done = CliRunner().invoke(main, ["drivers", "list", "containers-storage-1.64-overlai"])
+    assert done.exit_code == 2
+    assert "no build containers-storage-1.64-overlai" in done.output
+    assert "containers-storage-1.64-overlay" in done.output
+
+
+# ---- Roots.
+
+
+def test_a_command_of_a_root_uses_its_own_loader_and_libraries(tmp_path: Path) -> None:
+    if not shutil.which("patchelf"):
+        pytest.skip("there is no command patchelf")
+    made, target = tmp_path / "made", tmp_path / "target"
+    library = made / "usr/lib/x86_64-linux-gnu"
+    library.mkdir(parents=True)
+    (made / "usr/bin").mkdir()
+    command = shutil.which("stat")
+    assert command
+    shutil.copy2(command, made / "usr/bin/stat")
+    listed = subprocess.run(["ldd", command], capture_output=True, text=True, check=True).stdout
+    for word in listed.split():
+        if word.startswith("/"):
+            shutil.copy2(word, library)
+    roots._relocate(made, target)
+    made.rename(target)
+    # As ldd(1), with the loader that the command names itself.
+    env = {**os.environ, "LD_TRACE_LOADED_OBJECTS": "1"}
+    done = subprocess.run([target / "usr/bin/stat"], env=env, capture_output=True, text=True, check=True)
+    found = [word for word in done.stdout.split() if word.startswith("/")]
+    assert found
+    assert all(word.startswith(str(target)) for word in found)
+    subprocess.run([target / "usr/bin/stat", "/"], check=True, capture_output=True)
+
+
+def test_a_package_with_another_digest_is_removed_and_refused(tmp_path: Path) -> None:
+    file = tmp_path / "true.deb"
+    file.write_bytes(b"another")
+    with pytest.raises(NoPackage, match=r"has the digest .*, and the file of builds 0000"):
+        roots._check(ROOT, file)
+    assert not file.exists()
+    file.write_bytes(b"the one")
+    roots._check(replace(ROOT, sha256=hashlib.sha256(b"the one").hexdigest()), file)
+
+
+def test_a_root_is_here_if_it_was_unpacked_of_this_package(tmp_path: Path) -> None:
+    (tmp_path / "true-1" / "usr/bin").mkdir(parents=True)
+    assert not roots.is_here(ROOT, tmp_path)
+    (tmp_path / "true-1" / ".unpacked").write_text(f"{ROOT.sha256}\n")
+    assert roots.is_here(ROOT, tmp_path)
+    assert not roots.is_here(replace(ROOT, sha256="1" * 64), tmp_path)
+    assert roots.paths_of(ROOT, tmp_path) == [str(tmp_path / "true-1/usr/bin")]
+
+
+# ---- Judging.
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "builds.toml").write_text(ONE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/deviations.toml").write_text("format = 1\n")
+    return tmp_path
+
+
+def drivers(place: Path, *words: str) -> Result:
+    options = ["--file", str(place / "builds.toml"), "--data", str(place / "data")]
+    return CliRunner().invoke(main, ["drivers", *words, *options])
+
+
+def test_the_newest_build_has_reproducers_and_the_commands_of_its_roots_come_first(
+    builds: Builds, tmp_path: Path
+) -> None:
+    old, new = builds.chosen(["containers-storage-1.43-overlay", "containers-storage-1.64-overlay"])
+    commands = tmp_path / "containers-storage-1.64/usr/bin"
+    commands.mkdir(parents=True)
+    there = judging.Place(tmp_path, tmp_path)
+    assert judging._env(new, builds, there)["PATH"].startswith(f"{commands}:")
+    assert {"--no-evidence", "--no-shrink"} <= set(judging._command(old, builds, there))
+    words = judging._command(new, builds, there)
+    assert "--evidence" in words
+    assert "--no-shrink" not in words
+    asked = [words[at + 1] for at, word in enumerate(words) if word == "--requirement"]
+    assert tuple(asked) == builds.question.requirements
+
+
+@pytest.mark.mounts
+def test_a_build_is_judged_once_and_its_result_is_data(place: Path) -> None:
+    first = drivers(place, "judge", "--output", str(place / "output"))
+    assert first.exit_code == 0, first.output
+    assert "[1/1] reference: 1 PASS" in first.output
+    again = drivers(place, "judge", "--output", str(place / "other"))
+    assert again.exit_code == 0, again.output
+    assert "its result is in" in again.output
+    assert not (place / "other").exists()
+    # A result in the output is an answer, too, as long as the requirements are the same.
+    (place / "data/reference.tar.xz").unlink()
+    result = place / "output/reference/results.jsonl"
+    written = result.stat().st_mtime_ns
+    assert drivers(place, "judge", "--output", str(place / "output")).exit_code == 0
+    assert result.stat().st_mtime_ns == written
+    assert "here  1 PASS" in drivers(place, "list").output
+    builds = load(place / "builds.toml")
+    (judged,) = all_of(builds, place / "data")
+    assert why_not_whole(judged.part, builds.question) == ""
+
+
+def test_a_build_whose_root_is_not_here_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLAY_CONFORMANCE_CACHE", str(place / "cache"))
+    text = ONE.replace("roots = []", 'roots = ["true-1"]') + "".join(
+        ["\n[[root]]\n", *(f'{name} = "{getattr(ROOT, name)}"\n' for name in Root.__slots__)]
+    )
+    (place / "builds.toml").write_text(text)
+    done = drivers(place, "judge", "--output", str(place / "output"))
+    assert done.exit_code == 2
+    assert "reference: true-1 is not here; run 'overlay-conformance drivers fetch'" in done.output
+
+
+# ---- The data, and the pages that it gives.
+
+
+def test_all_builds_were_asked_one_question_and_no_cell_is_an_error(
+    builds: Builds, published: list[Judged]
+) -> None:
+    assert published
+    assert {one.part.run.specification for one in published} == {published[0].part.run.specification}
+    for one in published:
+        assert why_not_whole(one.part, builds.question) == "", one.build.name
+        assert one.part.run.connection.startswith(one.build.connection.partition("{")[0]), one.build.name
+        backing = "host" if one.build.backing == "host" else one.build.backing
+        assert one.part.run.backings == (backing,)
+
+
+def test_the_pages_are_what_the_data_give(builds: Builds) -> None:
+    made = pages_of(builds, DATA, DOCS)
+    there = {f"deviations/{path.name}" for path in (DOCS / "deviations").glob("*.md")} | {PAGE}
+    assert there == made.keys()
+    for name, text in made.items():
+        assert (DOCS / name).read_text() == text, f"{name}: run 'overlay-conformance drivers pages'"
+
+
+def test_a_failure_without_a_judgement_is_an_error(builds: Builds, published: list[Judged], tmp_path: Path) -> None:
+    judged = next(one for one in published if any(True for _ in failures_of(one)))
+    requirement, _ = next(failures_of(judged))
+    shutil.copy2(DATA / f"{judged.build.name}.tar.xz", tmp_path)
+    text = (DATA / "deviations.toml").read_text()
+    head, *entries = text.split("[[deviation]]")
+    kept = [one for one in entries if f'"{requirement}"' not in one]
+    (tmp_path / "deviations.toml").write_text("[[deviation]]".join([head, *kept]))
+    with pytest.raises(BadDeviations, match=f"{judged.build.name}: {requirement}: "):
+        pages_of(builds, tmp_path, DOCS)
+
+
+def test_a_requirement_that_every_driver_breaks_needs_an_answer(builds: Builds, tmp_path: Path) -> None:
+    shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
+    head, *entries = (DATA / "deviations.toml").read_text().split("[[questioned]]")
+    assert entries
+    (tmp_path / "deviations.toml").write_text(head)
+    with pytest.raises(BadDeviations, match=r"every driver breaks OVL-[A-Z-]+; add a \[\[questioned\]\]"):
+        pages_of(builds, tmp_path, DOCS)
+
+
+def test_without_the_file_of_deviations_nothing_is_judged(place: Path) -> None:
+    (place / "data/deviations.toml").unlink()
+    done = drivers(place, "judge", "--output", str(place / "output"))
+    assert done.exit_code == 2
+    assert "run this in a checkout of the project" in " ".join(done.output.split())
+    assert not (place / "output").exists()
+
+
+def test_every_judgement_is_of_a_failure_that_was_seen(published: list[Judged]) -> None:
+    deviations = load_deviations(DATA)
+    seen = {
+        found.name
+        for one in published
+        for requirement, outcome in failures_of(one)
+        if (found := deviations.of(one.build.line, requirement, outcome))
+    }
+    assert seen == {one.name for one in deviations.deviation}
+
+
+def test_what_is_private_has_no_reproducer_in_public(published: list[Judged]) -> None:
+    deviations = load_deviations(DATA)
+    hidden = deviations.private_requirements()
+    assert hidden
+    for one in published:
+        for outcome in one.part.outcomes:
+            if hidden & set(outcome.requirements):
+                assert outcome.steps == (), one.build.name
+                assert outcome.evidence == "", one.build.name
+    for deviation in deviations.deviation:
+        page = (DOCS / "deviations" / f"{deviation.name}.md").read_text()
+        assert ("```" in page) is not deviation.private, deviation.name
+        assert not (deviation.private and deviation.report), deviation.name
+
+
+def test_scripts_of_private_requirements_are_not_kept(builds: Builds, tmp_path: Path) -> None:
+    build = builds.build[0]
+    published = next(one for one in all_of(builds, DATA) if one.scripts)
+    failing = next(one for one in published.part.outcomes if one.evidence in published.scripts)
+    part = replace(published.part, outcomes=(failing,))
+    records.write(tmp_path / "results.jsonl", [part])
+    (tmp_path / failing.evidence).mkdir(parents=True)
+    (tmp_path / failing.evidence / "repro.sh").write_text("#!/bin/sh\n")
+    for private, kept in (((), {failing.evidence}), (failing.requirements, set())):
+        keep(build, tmp_path, tmp_path / "data", private)
+        found = read(build, builds, tmp_path / "data")
+        assert found
+        assert found.scripts.keys() == kept
+        (outcome,) = found.part.outcomes
+        assert bool(outcome.steps) is bool(kept)
+        assert outcome.cause == failing.cause
+
+
+@pytest.mark.parametrize("change", ["examples", "requirements", "error", "failure"])
+def test_a_result_that_is_not_whole_is_no_answer(builds: Builds, published: list[Judged], change: str) -> None:
+    part, question = published[0].part, builds.question
+    match change:
+        case "examples":
+            question = replace(question, examples=question.examples + 1)
+        case "requirements":
+            question = replace(question, requirements=question.requirements[1:])
+        case "error":
+            part = replace(part, outcomes=(replace(part.outcomes[0], verdict=Verdict.ERROR), *part.outcomes[1:]))
+        case "failure":
+            part = replace(part, run=replace(part.run, failure="no space left\nmore"))
+    assert why_not_whole(part, question)
+    assert not is_answer(part, question)
+
+
+def test_an_archive_that_is_none_is_refused(builds: Builds, tmp_path: Path) -> None:
+    file = tmp_path / f"{builds.build[0].name}.tar.xz"
+    file.write_bytes(b"no archive")
+    with pytest.raises(BadResults, match="this is no archive of results"):
+        read(builds.build[0], builds, tmp_path)
+    with tarfile.open(file, "w:xz"):
+        pass
+    with pytest.raises(BadResults, match=r"there is no results.jsonl; judge .* again"):
+        read(builds.build[0], builds, tmp_path)
+
+
+# ---- Reports for upstream.
+
+
+def test_every_report_is_of_a_form_that_a_maintainer_can_act_on() -> None:
+    reports = sorted((DOCS / "upstream").glob("*.md"))
+    assert len(reports) >= 10
+    named = {one.report for one in load_deviations(DATA).deviation} - {""}
+    assert named <= {path.stem for path in reports}
+    for path in reports:
+        text = path.read_text()
+        for heading in ("Script", "Expected", "Cause", "Suggested direction"):
+            assert f"\n## {heading}\n\n" in text, f"{path.name}: {heading}"
+        for fact in ("- version: ", "- seen in: ", "- upstream: ", "\nOutput ("):
+            assert fact in text, f"{path.name}: {fact}"
+        assert "overlay-conformance" not in text.partition("## Expected")[0], path.name
+
+
+def test_the_file_of_builds_has_no_binary_and_no_path_of_a_host() -> None:
+    text = FILE.read_text()
+    assert len(text) < 1 << 16
+    assert os.fspath(Path.home()) not in text
+    assert tomllib.loads(text)["format"] == 1

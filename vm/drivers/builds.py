@@ -1,0 +1,129 @@
+"""The file of builds: packages by suite, version and digest, and what is judged with them, as values."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
+
+from conformance.spec.naming import suggestion
+from conformance.spec.profiles import PROFILES
+from conformance.spec.values import BadValue, Key, RequirementId, from_plain
+
+FILE: Final = Path(__file__).with_name("builds.toml")
+Name = Annotated[str, Key(pattern=r"^[a-z][a-z0-9.-]*$")]
+_ROOT: Final = re.compile(r"\{root:([^{}]*)\}")
+_T = TypeVar("_T", "Root", "Build")
+
+
+class BadBuilds(Exception):
+    """The file of builds is wrong, or has no build of a name; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What every build is asked, so that their results can be compared.
+
+    ``why`` says how the requirements were chosen.
+    """
+
+    profile: Annotated[str, Key(among=PROFILES)]
+    examples: Annotated[int, Key(minimum=1)]
+    seed: int
+    why: str
+    requirements: tuple[RequirementId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A package of a suite, unpacked with its libraries; ``sha256`` is the digest of the package."""
+
+    name: Name
+    suite: str
+    package: str
+    version: str
+    sha256: Annotated[str, Key(pattern="^[0-9a-f]{64}$")]
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What is judged: a connection string, with the commands of its roots in the PATH.
+
+    ``{root:NAME}`` in the connection string is the directory of a root. Builds with the same ``line`` are versions
+    of one driver, in the order of the file.
+    """
+
+    name: Name
+    line: str
+    roots: tuple[str, ...]
+    connection: str
+    backing: str = "host"
+
+    def connection_in(self, roots: Path) -> str:
+        """The connection string, with roots below this directory."""
+        return _ROOT.sub(lambda found: str(roots / found[1]), self.connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """The whole file."""
+
+    format: Literal[1]
+    question: Question
+    build: tuple[Build, ...]
+    root: tuple[Root, ...] = ()
+
+    def chosen(self, names: Iterable[str]) -> tuple[Build, ...]:
+        """The builds of these names in the order of the file, all if there are none; raises BadBuilds."""
+        wanted = tuple(names)
+        known = {one.name: one for one in self.build}
+        for name in wanted:
+            if name not in known:
+                hint = suggestion(name, known)
+                raise BadBuilds(f"no build {name}{hint}; 'overlay-conformance drivers list' lists them")
+        return tuple(one for one in self.build if not wanted or one.name in wanted)
+
+    def roots_of(self, builds: Iterable[Build]) -> tuple[Root, ...]:
+        """The roots that builds need, each once."""
+        known = {one.name: one for one in self.root}
+        return tuple(known[name] for name in dict.fromkeys(name for one in builds for name in one.roots))
+
+    def is_newest(self, build: Build) -> bool:
+        """Whether a build is the newest of its line."""
+        return self.lines()[build.line][-1] == build
+
+    def lines(self) -> Mapping[str, tuple[Build, ...]]:
+        """The builds of each line."""
+        found: dict[str, list[Build]] = {}
+        for one in self.build:
+            found.setdefault(one.line, []).append(one)
+        return {line: tuple(same) for line, same in found.items()}
+
+
+def load(file: Path = FILE) -> Builds:
+    """Read the file of builds; raises BadBuilds."""
+    try:
+        builds = from_plain(Builds, tomllib.loads(file.read_text()))
+    except (OSError, ValueError, BadValue) as error:
+        raise BadBuilds(f"{file}: {error}") from error
+    roots, names = _by_name(builds.root, file), _by_name(builds.build, file)
+    for one in names.values():
+        for root in (*one.roots, *_ROOT.findall(one.connection)):
+            if root not in roots:
+                raise BadBuilds(f"{file}: build {one.name} names the root {root}, which the file does not have")
+            if root not in one.roots:
+                raise BadBuilds(f"{file}: build {one.name}: add {root} to its roots, as its connection names it")
+    return builds
+
+
+def _by_name(found: Iterable[_T], file: Path) -> dict[str, _T]:
+    known: dict[str, _T] = {}
+    for one in found:
+        if one.name in known:
+            raise BadBuilds(f"{file}: {one.name} is there twice; rename one of them")
+        known[one.name] = one
+    return known

@@ -1,0 +1,182 @@
+"""``overlay-conformance drivers``: builds of real drivers, from packages to pages."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from vm.drivers.builds import Build, Builds
+
+DATA: Final = Path("docs/drivers")
+_PAGES: Final = Path("docs")
+_INTERRUPTED: Final = 130
+_FILE = click.option(
+    "--file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of builds (default: the project's).",
+)
+_DATA = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DATA,
+    show_default=True,
+    help="Directory of the archives of results.",
+)
+_NAMES = click.argument("names", nargs=-1, metavar="[BUILD]...")
+
+
+@click.group(short_help="Judge the builds of real drivers that distributions have.")
+def drivers() -> None:
+    """Judge the builds of real drivers that distributions have (docs/real-drivers.md)."""
+
+
+@drivers.command("list")
+@_NAMES
+@_FILE
+@_DATA
+def list_builds(names: tuple[str, ...], file: Path | None, data: Path) -> None:
+    """List the builds: whether they are here, and their verdicts."""
+    with _refusals():
+        from vm.drivers import roots
+        from vm.drivers.data import read
+        from vm.drivers.page import counts_of
+
+        builds, chosen = _chosen(file, names)
+        place = _roots()
+        for one in chosen:
+            here = all(roots.is_here(root, place) for root in builds.roots_of([one]))
+            judged = read(one, builds, data)
+            said = counts_of(judged.part) if judged else "not judged"
+            click.echo(f"{one.name:36} {'here' if here else '-':5} {said}")
+
+
+@drivers.command(short_help="Unpack the packages of builds.")
+@_NAMES
+@_FILE
+def fetch(names: tuple[str, ...], file: Path | None) -> None:
+    """Unpack the packages of builds, each into a root of its own, unless they are there."""
+    with _refusals():
+        from vm.common import cache_directory
+        from vm.drivers import roots
+
+        builds, chosen = _chosen(file, names)
+        wanted = builds.roots_of(chosen)
+        for number, root in enumerate(wanted, 1):
+            _say(f"[{number}/{len(wanted)}] {root.name}: {root.package} {root.version} of {root.suite}")
+            roots.fetch(root, _roots(), cache_directory(), _say)
+
+
+@drivers.command(short_help="Judge builds, and keep their results as data.")
+@_NAMES
+@_FILE
+@_DATA
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("overlay-conformance-drivers"),
+    show_default=True,
+    help="Directory for results and evidence; builds with a result there or in the data are not judged again.",
+)
+@click.option("--again", is_flag=True, help="Judge builds that have a result, too.")
+def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, again: bool) -> None:
+    """Judge builds one after the other, all with the question of the file, and keep their results as data.
+
+    The exit status is 2 if a build has no whole result, and 0 otherwise: verdicts are data here.
+    """
+    with _refusals():
+        from vm.drivers.data import archive_of, is_answer, keep, read
+        from vm.drivers.deviations import load
+        from vm.drivers.judging import NotJudged, Place, judge
+        from vm.drivers.page import counts_of
+
+        builds, chosen = _chosen(file, names)
+        private = load(data).private_requirements()
+        place, failed = Place(_roots(), output.absolute()), 0
+        for number, one in enumerate(chosen, 1):
+            head = f"[{number}/{len(chosen)}] {one.name}"
+            kept = None if again else read(one, builds, data)
+            if kept and is_answer(kept.part, builds.question):
+                _say(f"{head}: its result is in {archive_of(one, data)}")
+                continue
+            _say(f"{head}: is judged")
+            began = time.monotonic()
+            try:
+                part = judge(one, builds, place, again=again)
+            except NotJudged as error:
+                failed += 1
+                _say(str(error))
+                continue
+            keep(one, place.output / one.name, data, private)
+            click.echo(f"{head}: {counts_of(part)}, {time.monotonic() - began:.0f} s")
+        sys.exit(2 if failed else 0)
+
+
+@drivers.command(short_help="Write the pages that the data give.")
+@_FILE
+@_DATA
+@click.option(
+    "--docs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_PAGES,
+    show_default=True,
+    help="Directory that gets real-drivers.md and deviations/.",
+)
+def pages(file: Path | None, data: Path, docs: Path) -> None:
+    """Write the page of all builds and the page of each deviation, from the data."""
+    with _refusals():
+        from vm.drivers.page import pages_of
+
+        builds, _ = _chosen(file, ())
+        made = pages_of(builds, data, docs)
+        for old in (docs / "deviations").glob("*.md"):
+            if f"deviations/{old.name}" not in made:
+                old.unlink()
+        for name, text in made.items():
+            path = docs / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        click.echo(f"{len(made)} pages written in {docs}")
+
+
+def _chosen(file: Path | None, names: tuple[str, ...]) -> tuple[Builds, tuple[Build, ...]]:
+    from vm.drivers.builds import FILE, load
+
+    builds = load(file or FILE)
+    return builds, builds.chosen(names)
+
+
+def _roots() -> Path:
+    from vm.common import cache_directory
+
+    return cache_directory() / "drivers"
+
+
+def _say(what: str) -> None:
+    click.echo(f"drivers: {what}", err=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with a file, a package or the host, as a message and exit status 2."""
+    from conformance.report.records import BadResults
+    from vm.debian import NoPackage
+    from vm.drivers.builds import BadBuilds
+    from vm.drivers.deviations import BadDeviations
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (BadBuilds, BadDeviations, BadResults, NoPackage, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        _say("ended; the same command goes on where this one stopped")
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,123 @@
+"""Results of builds as data: for each an archive ``NAME.tar.xz`` with its result file and its reproducers."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from conformance.report import records
+from conformance.report.records import BadResults, Part
+from conformance.spec import load_requirements
+from conformance.spec.verdicts import TestOutcome, Verdict
+from vm.drivers.builds import Build, Builds, Question
+from vm.published import RESULTS, SUFFIX, packed
+
+_LARGEST: Final = 64 << 20  # bytes of a file in an archive
+_KEPT: Final = ("repro.sh", "failure.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A build, the versions of its packages, its result, and its scripts by the folder that an outcome names."""
+
+    build: Build
+    version: str
+    part: Part
+    scripts: Mapping[str, str]
+
+
+def archive_of(build: Build, data: Path) -> Path:
+    """The archive of a build."""
+    return data / f"{build.name}{SUFFIX}"
+
+
+def why_not_whole(part: Part, question: Question) -> str:
+    """What is missing of a build's result for the question, "" if nothing is."""
+    run = part.run
+    asked = (question.profile, question.examples, question.seed)
+    if (run.profile, run.examples, run.seed) != asked:
+        return "it answers another question (profile, examples or seed)"
+    if run.failure:
+        return f"the run failed: {run.failure.splitlines()[0]}"
+    broken = [one.requirement for one in part.results() if one.verdict is Verdict.ERROR]
+    if broken:
+        return f"the harness failed in {', '.join(broken[:3])}"
+    if set(question.requirements) != set(run.selected):
+        return "it answers another question (requirements)"
+    return ""
+
+
+def is_answer(part: Part, question: Question) -> bool:
+    """Whether a result is whole and of the requirements of this version, so that nothing has to be judged again."""
+    return not why_not_whole(part, question) and part.run.specification == records.digest_of(load_requirements())
+
+
+def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path:
+    """Put the result of a build and its reproducers into the archive.
+
+    Failures of ``private`` requirements have neither text nor steps nor script there. Raises BadResults, OSError.
+    """
+    hidden = frozenset(private)
+    parts = [
+        Part(part.run, tuple(_published(one, hidden) for one in part.outcomes))
+        for part in records.read(output / RESULTS)
+    ]
+    files = {RESULTS: "".join(f"{line}\n" for line in records.lines_of(parts)).encode()}
+    for folder in {one.evidence for part in parts for one in part.outcomes if one.evidence}:
+        for name in _KEPT:
+            path = output / folder / name
+            if path.is_file():
+                files[f"{folder}/{name}"] = path.read_bytes()
+    data.mkdir(parents=True, exist_ok=True)
+    file = archive_of(build, data)
+    beside = file.with_name(f".{file.name}.part")
+    beside.write_bytes(packed(files))
+    beside.replace(file)
+    return file
+
+
+def _published(outcome: TestOutcome, hidden: frozenset[str]) -> TestOutcome:
+    if outcome.verdict is not Verdict.FAIL or not hidden & set(outcome.requirements):
+        return outcome
+    return replace(outcome, reason="not published yet (SECURITY.md)", steps=(), facts=(), evidence="")
+
+
+def read(build: Build, builds: Builds, data: Path) -> Judged | None:
+    """What is kept of a build, None if nothing is; raises BadResults."""
+    file = archive_of(build, data)
+    if not file.exists():
+        return None
+    files = _files(file)
+    if RESULTS not in files:
+        raise BadResults(f"{file}: there is no {RESULTS}; judge {build.name} again")
+    (part,) = records.parts_of(files.pop(RESULTS).decode().splitlines(), str(file))
+    scripts = {
+        path.rpartition("/")[0]: text.decode(errors="replace")
+        for path, text in files.items()
+        if path.endswith("/repro.sh")
+    }
+    version = " with ".join(one.version for one in builds.roots_of([build])) or part.run.version
+    return Judged(build, version, part, scripts)
+
+
+def all_of(builds: Builds, data: Path) -> list[Judged]:
+    """What is kept, in the order of the file of builds; raises BadResults."""
+    return [found for one in builds.build if (found := read(one, builds, data))]
+
+
+def _files(file: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(file, "r:xz") as archive:
+            for about in archive:
+                content = archive.extractfile(about) if about.isreg() and about.size <= _LARGEST else None
+                if content is None:
+                    raise BadResults(f"{file}: {about.name} is no part of a result of 'drivers judge'")
+                found[about.name] = content.read()
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise BadResults(f"{file}: this is no archive of results ({error})") from error
+    return found
