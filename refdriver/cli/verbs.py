@@ -273,8 +273,8 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
 def serve(session: _Session, socket: str, other: str) -> None:
     """Serve the driver until SIGTERM or Ctrl-C.
 
-    The first call of a client (Init) names the home. A server that replaces another one under a running engine needs
-    --home, because the engine does not send Init again.
+    The first call of a client (Init) names the home. A server that replaces another one under a running engine
+    needs --home, because the engine does not send Init again.
     """
     chosen = session.arguments if session.home or session.options or session.uid_maps or session.gid_maps else None
     server = PluginServer(socket, _class_named(other))
