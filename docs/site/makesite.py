@@ -219,10 +219,15 @@ def navigation(source: Path, documents: Documents) -> list[dict[str, Any]]:
         there = [str(path.relative_to(source)) for one in patterns for path in sorted(source.glob(one))]
         left = {path: None for path in left if path not in there}
         found.append({section: there if len(there) > 1 else there[0]})
-    for directory, paths in itertools.groupby(left, posixpath.dirname):
-        name = posixpath.basename(directory)
-        found.append({"More" if name in ("", "docs") else f"{name[0].upper()}{name[1:]}": list(paths)})
+    for section, paths in itertools.groupby(left, _section):
+        found.append({section: list(paths)})
     return found
+
+
+def _section(path: str) -> str:
+    """The directory below docs/ that a document is in."""
+    first, *below = path.removeprefix("docs/").split("/")
+    return f"{first[0].upper()}{first[1:]}" if below else "More"
 
 
 def render(source: Path, site: Path, sections: list[dict[str, Any]] | None = None) -> None:
