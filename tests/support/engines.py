@@ -71,7 +71,7 @@ class Namespaces:
         return Path(f"/proc/{self.pid}/root{path}")
 
     def mounted(self) -> list[str]:
-        """Mount points below the scratch directory, but for that of /etc."""
+        """Mount points below the scratch directory."""
         lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
         return [line.split()[4] for line in lines if line.split()[4].startswith(f"{self.scratch}/")]
 

@@ -16,6 +16,8 @@ from conformance.spec import load_requirements
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
+# Of MkDocs and its plugins, on a later Python.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 # Attributes of elements that a browser loads without a click.
 LOADED = re.compile(r"""<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
 
