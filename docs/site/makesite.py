@@ -42,7 +42,13 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         *("docs/adapters.md", "docs/unpackers.md", "docs/known-failures.md", "docs/results.md", "docs/evidence.md"),
         *("docs/exit-codes.md", "docs/ci.md", "docs/faq.md", "docs/submitting.md"),
     ),
-    "Results": ("docs/real-drivers.md", "docs/matrix.md", "docs/matrix/*.md", "docs/benchmarks.md"),
+    "Results": (
+        "docs/real-drivers.md",
+        "docs/divergence.md",
+        "docs/matrix.md",
+        "docs/matrix/*.md",
+        "docs/benchmarks.md",
+    ),
     "Method": (
         "docs/judging.md",
         "docs/selftest.md",
@@ -60,6 +66,7 @@ TOKEN: Final = re.compile(
     r"\[[^\]]*\]\([^)]*\)|`(?P<code>[^`]+)`|(?<![\w#/-])(?P<id>OVL(?:-[A-Z0-9]+){2,})(?![\w/*-])"
 )
 LINK: Final = re.compile(r"(\]\()(?P<path>(?![a-z]+:|#)[^)#\s]+)")
+WHOLE_LINK: Final = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<path>(?![a-z]+:|#)[^)#\s]+)\)")
 BUG: Final = re.compile(r'\| <a id="(?P<anchor>[^"]+)"></a>(?P<text>.+) \| (?P<where>.+) \| (?P<ids>.+) \|')
 
 
@@ -185,6 +192,19 @@ def linked(path: str, text: str, requirements: Mapping[str, Requirement]) -> str
     return "\n".join(lines)
 
 
+def without_directories(path: str, text: str, root: Path) -> str:
+    """A document in which a link to a directory is one to its README, or text: a site shows no directory."""
+
+    def link(found: re.Match[str]) -> str:
+        target = root / posixpath.dirname(path) / found["path"]
+        if not target.is_dir():
+            return found[0]
+        readme = f"[{found['text']}]({found['path'].rstrip('/')}/README.md)"
+        return readme if (target / "README.md").is_file() else found["text"]
+
+    return WHOLE_LINK.sub(link, text)
+
+
 # ---- The tree that MkDocs reads.
 
 
@@ -193,7 +213,7 @@ def write_source(source: Path, documents: Documents, root: Path = ROOT) -> None:
     requirements = load_requirements()
     shutil.rmtree(source, ignore_errors=True)
     for path, text in documents.texts.items():
-        _write(source / path, linked(path, text, requirements))
+        _write(source / path, linked(path, without_directories(path, text, root), requirements))
         for link in LINK.finditer(text):
             target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link["path"]))
             if (root / target).is_file() and target not in documents.texts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from makesite import ROOT, linked, make_site, read_documents, render, requirement_page
+from makesite import ROOT, linked, make_site, read_documents, render, requirement_page, without_directories
 from mkdocs.exceptions import Abort
 
 from conformance.spec import load_requirements
@@ -116,6 +116,15 @@ def test_ids_of_requirements_are_links() -> None:
         "`run --requirement OVL-LIFE-CREATE`",
     ):
         assert linked("docs/x.md", same, known) == same
+
+
+def test_a_link_to_a_directory_is_one_to_its_readme_or_none(tmp_path: Path) -> None:
+    for name in ("docs/data", "docs/pages"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "docs/pages/README.md").write_text("# Pages\n")
+    text = "[data](data), [pages](pages/), [file](data/file) and [top](#top)"
+    expected = "data, [pages](pages/README.md), [file](data/file) and [top](#top)"
+    assert without_directories("docs/x.md", text, tmp_path) == expected
 
 
 def test_every_document_is_in_the_repository() -> None:
