@@ -39,7 +39,14 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Judging a driver": (
         *("docs/running.md", "docs/verdicts.md", "docs/first-driver.md", "docs/command-driver.md"),
-        *("docs/adapters.md", "docs/unpackers.md", "docs/known-failures.md", "docs/results.md", "docs/evidence.md"),
+        *(
+            "docs/adapters.md",
+            "docs/unpackers.md",
+            "docs/corpus.md",
+            "docs/known-failures.md",
+            "docs/results.md",
+            "docs/evidence.md",
+        ),
         *("docs/exit-codes.md", "docs/ci.md", "docs/faq.md", "docs/submitting.md"),
     ),
     "Results": (
