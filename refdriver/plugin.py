@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
@@ -39,7 +39,7 @@ class _BadRequest(Exception):
 
 
 class PluginServer:
-    """Serves one driver at a time, the one that Init opened last. The socket is there when this is made.
+    """Serves one home, which :meth:`open_home` or Init names. The socket is there when this is made.
 
     ``driver`` is the class that is served; whatever one other than Driver raises is its refusal. Raises BadOption
     for a path that is taken, OSError for one that cannot be made.
@@ -67,6 +67,24 @@ class PluginServer:
             "DiffSize": self._diff_size,
             "Capabilities": lambda _: {"Capabilities": {"ReproducesExactDiffs": False}},
         }
+
+    def open_home(
+        self, home: str, options: Sequence[str] = (), uid_maps: Sequence[IdMap] = (), gid_maps: Sequence[IdMap] = ()
+    ) -> None:
+        """Open the home, as Init does. An engine sends Init once, when it starts, and not to a later server.
+
+        Raises what the driver raises, and BadOption if another home is open, or this one with other arguments.
+        """
+        wanted = (home, tuple(options), tuple(uid_maps), tuple(gid_maps))
+        with self._opening:
+            if self._driver is not None and wanted != self._opened_with:
+                # Its mounts would be nobody's: whoever wants another home starts another server.
+                raise BadOption(f"{self._opened_with[0]!r} is open already; serve {home!r} on a socket of its own")
+            if self._driver is None:
+                names = ("options", "uid_maps", "gid_maps")
+                asked = {name: value for name, value in zip(names, wanted[1:], strict=True) if value}
+                self._driver = self._open(home, **asked)
+                self._opened_with = wanted
 
     def run(self) -> None:
         """Answer until :meth:`stop`. Layers that are mounted then stay mounted."""
@@ -136,16 +154,7 @@ class PluginServer:
         if not home:
             raise _BadRequest("Init names no Home")
         options = [_name(_checked(option, str, "Opts"), "Opts") for option in _list(fields, "Opts")]
-        wanted = (home, tuple(options), _maps(fields, "UIDMaps"), _maps(fields, "GIDMaps"))
-        with self._opening:
-            if self._driver is not None and wanted != self._opened_with:
-                # Its mounts would be nobody's: whoever wants another home starts another server.
-                raise BadOption(f"{self._opened_with[0]!r} is open already; serve {home!r} on a socket of its own")
-            if self._driver is None:
-                names = ("options", "uid_maps", "gid_maps")
-                asked = {name: value for name, value in zip(names, wanted[1:], strict=True) if value}
-                self._driver = self._open(home, **asked)
-                self._opened_with = wanted
+        self.open_home(home, options, _maps(fields, "UIDMaps"), _maps(fields, "GIDMaps"))
         return {}
 
     def _create(self, fields: Fields) -> dict[str, Any]:

@@ -132,13 +132,13 @@ def test_the_tests_command_installs_every_driver_and_starts_no_service(
     """In mounts of its own, where /usr/sbin can be written to and no program is found that has to be installed."""
     for name in ("upper", "work"):
         (scratch / name).mkdir()
-    programs = ("containerd", "fuse-overlayfs")
+    programs = ("containerd", "docker.io", "fuse-overlayfs")
     there = [found for name in programs if (found := shutil.which(name, path="/usr/bin:/bin"))]
     inside = [
         "set -e",
         *(f"mount --bind /dev/null {program}" for program in there),
         f"mount -t overlay none -o lowerdir=/usr/sbin,upperdir={scratch}/upper,workdir={scratch}/work /usr/sbin",
-        "rm -f /usr/sbin/policy-rc.d",
+        "rm -f /usr/sbin/policy-rc.d /usr/sbin/dockerd",
         "exec .ci/bootstrap test",
     ]
     done = subprocess.run(

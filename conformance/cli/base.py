@@ -44,6 +44,7 @@ VERBS: Final = {
     "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown.", _READ),
     "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement.", _USE),
     "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines.", _USE),
+    "submission": Verb("conformance.cli.submission", "Check results that an implementer submits.", _USE),
     "divergence": Verb("conformance.cli.observing", "Write the table of what drivers were seen to do.", _USE),
     "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file.", _USE),
     "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants.", _WORK),

@@ -192,18 +192,18 @@ def explain(requirement_id: str, driver: str) -> None:
 
 
 def _explain_tests(requirement: Requirement, driver: str) -> None:
-    found = _about(requirement)
+    found = about(requirement)
     for one in found["tests"]:
         profile = "" if one["profile"] == "standard" else f", from profile {one['profile']} on"
         profile = ", profile release only" if one["profile"] == "release" else profile
         click.echo(f"  test: {one['name']} (conformance/suites/{one['file']}{profile})")
     for one in found["mutants"]:
         click.echo(f"  broken by the mutant {one['name']}: {one['sentence']}")
-    for title, line in _commands(requirement, driver, found["tests"]):
+    for title, line in commands(requirement, driver, found["tests"]):
         click.echo(f"  {title}: {line}")
 
 
-def _about(requirement: Requirement) -> Mapping[str, Any]:
+def about(requirement: Requirement) -> Mapping[str, Any]:
     """The tests and mutants of a requirement, from the index, or from a process if other packages have some.
 
     The index is read as a file, because the packages of tests and mutants bring pytest and hypothesis.
@@ -223,7 +223,8 @@ def _about(requirement: Requirement) -> Mapping[str, Any]:
     return of_process
 
 
-def _commands(requirement: Requirement, driver: str, tests: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+def commands(requirement: Requirement, driver: str, tests: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """What each command does that runs the requirement, and the command."""
     sudo = "sudo " if requirement.privileges == "root" else ""
     words = ["overlay-conformance", "run", driver, "--requirement", requirement.id]
     if tests and all(one["profile"] == "release" for one in tests):

@@ -12,7 +12,7 @@ import click
 
 from conformance.cli.base import main
 from conformance.cli.trend import print_trend
-from conformance.report import generatedfile, killfile, records
+from conformance.report import generatedfile, killfile, records, submissions
 from conformance.report import trend as trends
 from conformance.report.badge import badge
 from conformance.report.causes import cause_of
@@ -129,12 +129,20 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @click.option(
     "--corpus", type=click.Choice(tuple(CORPUS)), help="Print a schema of 'corpus build' or 'corpus check'."
 )
+@click.option("--product", is_flag=True, help="Print the schema for the product file of a submission.")
 def schema(
-    kills: bool, generated: bool, trend: bool, validation: bool, observations: bool, corpus: str | None
+    kills: bool,
+    generated: bool,
+    trend: bool,
+    validation: bool,
+    observations: bool,
+    corpus: str | None,
+    product: bool,
 ) -> None:
     """Print the JSON schema of a line of a result file."""
     files = (
         *((corpus == name, path) for name, path in CORPUS.items()),
+        (product, submissions.SCHEMA),
         (validation, VALIDATION),
         (observations, OBSERVATIONS),
         (generated, generatedfile.SCHEMA),

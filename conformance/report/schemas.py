@@ -13,7 +13,7 @@ from typing import Any, Final
 from conformance.corpus import values as corpus
 from conformance.harness import events, observation
 from conformance.harness.validating import values as validation
-from conformance.report import generatedfile, killfile, records, trend
+from conformance.report import generatedfile, killfile, records, submissions, trend
 from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
@@ -65,6 +65,13 @@ def _of_results() -> Mapping[Path, dict[str, Any]]:
             f"What 'overlay-conformance report --against OLD --trend FILE.json' writes, format {trend.FORMAT}",
             "An object: what differs between the runs OLD and NEW, and each requirement that changed or fails."
             " Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        submissions.SCHEMA: schema_of(
+            submissions.Product,
+            f"{_ID}product:{submissions.FORMAT}",
+            f"product.toml of a submission, format {submissions.FORMAT}",
+            "What was judged, and who publishes the results. Within a format no field is renamed, removed or added,"
+            " and none gets another meaning.",
         ),
         VALIDATION: validation.LINES.schema(
             f"{_ID}validation:{validation.FORMAT}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,6 +83,50 @@ def statements(
     return [_statement(name, version, matrix, requirements, capabilities) for name, version in drivers]
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What the claim about a driver in one version rests on."""
+
+    columns: list[Column]
+    runs: list[Run]
+    worst: Mapping[str, Verdict]
+    left_out: list[LeftOut]
+
+
+def _basis(
+    name: str,
+    version: str,
+    matrix: Matrix,
+    requirements: Mapping[str, Requirement],
+    capabilities: Mapping[str, Capability],
+) -> _Basis:
+    columns = [one for one in matrix.columns if (one.driver, one.version) == (name, version)]
+    verdicts = matrix.verdicts(columns)
+    left_out = [
+        left
+        for one in requirements.values()
+        for left in _left_out(one, columns, matrix, is_core(one, capabilities))
+    ]
+    return _Basis(
+        columns,
+        [run for run in matrix.runs if (run.driver, run.version) == (name, version)],
+        {one: verdicts.get(one, Verdict.UNTESTED) for one in requirements},
+        left_out,
+    )
+
+
+def obstacles(
+    name: str,
+    version: str,
+    matrix: Matrix,
+    requirements: Mapping[str, Requirement],
+    capabilities: Mapping[str, Capability],
+) -> list[str]:
+    """Why the runs of a driver do not determine whether it is conformant, apart from what failed."""
+    basis = _basis(name, version, matrix, requirements, capabilities)
+    return list(_obstacles(basis, [one for one in requirements.values() if one.level == "MUST"]))
+
+
 def _statement(
     name: str,
     version: str,
@@ -90,17 +134,10 @@ def _statement(
     requirements: Mapping[str, Requirement],
     capabilities: Mapping[str, Capability],
 ) -> Statement:
-    columns = [one for one in matrix.columns if (one.driver, one.version) == (name, version)]
-    runs = [run for run in matrix.runs if (run.driver, run.version) == (name, version)]
-    verdicts = matrix.verdicts(columns)
-    counts = totals(verdicts, requirements)
-    worst = {name: verdicts.get(name, Verdict.UNTESTED) for name in requirements}
-    left_out = [
-        left
-        for one in requirements.values()
-        for left in _left_out(one, columns, matrix, is_core(one, capabilities))
-    ]
-    conclusion, because = _conclusion(worst, requirements, columns, left_out, runs)
+    basis = _basis(name, version, matrix, requirements, capabilities)
+    columns, runs, worst = basis.columns, basis.runs, basis.worst
+    counts = totals(matrix.verdicts(columns), requirements)
+    conclusion, because = _conclusion(basis, requirements)
     return Statement(
         FORMAT,
         conclusion,
@@ -115,7 +152,7 @@ def _statement(
         {level: {verdict.value: count for verdict, count in found.items()} for level, found in counts.items()},
         tuple(one for one, verdict in worst.items() if verdict in (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)),
         tuple(one for one, verdict in worst.items() if verdict is Verdict.XFAIL),
-        tuple(left_out),
+        tuple(basis.left_out),
         tuple(sorted({run.examples for run in runs})),
         tuple(sorted({run.budget for run in runs if run.budget})),
     )
@@ -140,39 +177,38 @@ def _left_out(requirement: Requirement, columns: list[Column], matrix: Matrix, c
     ]
 
 
-def _conclusion(
-    worst: Mapping[str, Verdict],
-    requirements: Mapping[str, Requirement],
-    columns: list[Column],
-    left_out: list[LeftOut],
-    runs: list[Run],
-) -> tuple[str, str]:
+def _conclusion(basis: _Basis, requirements: Mapping[str, Requirement]) -> tuple[str, str]:
     must = [one for one in requirements.values() if one.level == "MUST"]
-    broken = [one.id for one in must if worst[one.id] in _BROKEN]
+    broken = [one.id for one in must if basis.worst[one.id] in _BROKEN]
     if broken:
         return NOT_CONFORMANT, f"{len(broken)} requirements of level MUST failed: {', '.join(broken)}"
+    if obstacle := next(_obstacles(basis, must), ""):
+        return UNDETERMINED, obstacle
+    return CONFORMANT, "every core requirement passed, and none of level MUST failed"
+
+
+def _obstacles(basis: _Basis, must: Sequence[Requirement]) -> Iterator[str]:
+    runs = basis.runs
     if any(run.interrupted for run in runs):
-        return UNDETERMINED, "a run was interrupted, so not all tests ran"
-    if any(run.failure for run in runs) or any(verdict is Verdict.ERROR for verdict in worst.values()):
-        return UNDETERMINED, "the harness failed in some test, which says nothing about the driver"
-    unexpected = [one.id for one in must if worst[one.id] is Verdict.XPASS]
+        yield "a run was interrupted, so not all tests ran"
+    elif any(run.failure for run in runs) or any(verdict is Verdict.ERROR for verdict in basis.worst.values()):
+        yield "the harness failed in some test, which says nothing about the driver"
+    unexpected = [one.id for one in must if basis.worst[one.id] is Verdict.XPASS]
     if unexpected:
-        return UNDETERMINED, f"expected failures did not occur: {', '.join(unexpected)}"
-    if stopped := [run.stopped for run in runs if run.stopped]:
-        return UNDETERMINED, stopped[0]
-    missing = sorted({left.requirement for left in left_out if left.core})
+        yield f"expected failures did not occur: {', '.join(unexpected)}"
+    yield from [run.stopped for run in runs if run.stopped][:1]
+    missing = sorted({left.requirement for left in basis.left_out if left.core})
     if missing:
-        return UNDETERMINED, f"{len(missing)} core requirements were left out: {', '.join(missing)}"
+        yield f"{len(missing)} core requirements were left out: {', '.join(missing)}"
     if chosen := [run.expression for run in runs if run.expression]:
-        return UNDETERMINED, f"the option -k {shlex.quote(chosen[0])} left out tests"
-    partial = sorted({column.profile for column in columns} & set(PARTIAL))
+        yield f"the option -k {shlex.quote(chosen[0])} left out tests"
+    partial = sorted({column.profile for column in basis.columns} & set(PARTIAL))
     if partial:
-        return UNDETERMINED, f"the profile {partial[0]} leaves out tests of most requirements"
-    few = min(run.examples for run in runs)
+        yield f"the profile {partial[0]} leaves out tests of most requirements"
+    few = min((run.examples for run in runs), default=0)
     if few < EXAMPLES[_NEEDED]:
         needed = f"a claim needs the {EXAMPLES[_NEEDED]} of the profile {_NEEDED}"
-        return UNDETERMINED, f"a run tried {counted(few, 'example')} for each property only: {needed}"
-    return CONFORMANT, "every core requirement passed, and none of level MUST failed"
+        yield f"a run tried {counted(few, 'example')} for each property only: {needed}"
 
 
 def statement_markdown(statement: Statement) -> str:

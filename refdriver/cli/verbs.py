@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from refdriver.cli.text import id_map, one_line, printable
 from refdriver.cli.transfer import input_file, output, send, watched
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, LayerNotFound
+from refdriver.idmap import IdMap
 from refdriver.plugin import PluginServer
 
 JSON_VERSION = 1
@@ -34,14 +35,19 @@ class _Session:
     gid_maps: tuple[str, ...]
     as_json: bool
 
-    @contextmanager
-    def driver(self) -> Iterator[Driver]:
-        """The driver, opened."""
+    @property
+    def arguments(self) -> tuple[str, Sequence[str], Sequence[IdMap], Sequence[IdMap]]:
+        """Those of the driver's constructor."""
         # Not by click, which would ask for the home even to show the help of a verb.
         if not self.home:
             raise click.UsageError("no home: give --home DIRECTORY before the verb, or set REFDRIVER_HOME")
         maps = [id_map(text) for text in self.uid_maps], [id_map(text) for text in self.gid_maps]
-        with Driver(self.home, self.options, *maps) as driver:
+        return self.home, self.options, *maps
+
+    @contextmanager
+    def driver(self) -> Iterator[Driver]:
+        """The driver, opened."""
+        with Driver(*self.arguments) as driver:
             yield driver
 
     def show(self, text: str | bytes, **fields: object) -> None:
@@ -263,9 +269,22 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
     show_default=True,
     help="The Python class to serve.",
 )
-def serve(socket: str, other: str) -> None:
-    """Serve the driver until SIGTERM or Ctrl-C; the first call of a client (Init) names the home."""
+@click.pass_obj
+def serve(session: _Session, socket: str, other: str) -> None:
+    """Serve the driver until SIGTERM or Ctrl-C.
+
+    The first call of a client (Init) names the home. A server that replaces another one under a running engine
+    needs --home, because the engine does not send Init again.
+    """
+    chosen = session.arguments if session.home or session.options or session.uid_maps or session.gid_maps else None
     server = PluginServer(socket, _class_named(other))
+    if chosen:
+        try:
+            server.open_home(*chosen)
+        except BaseException:
+            server.stop()
+            server.run()  # removes the socket
+            raise
     # Python runs a handler between two steps of its own. One that is due just before the wait for callers ends it.
     signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):

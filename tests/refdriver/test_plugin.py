@@ -66,10 +66,11 @@ class Client:
         self.done("Put", ID=layer_id)
 
 
-def started(path: Path, *words: str) -> subprocess.Popen[bytes]:
-    """A server that listens."""
+def started(path: Path, *words: str, home: str = "") -> subprocess.Popen[bytes]:
+    """A server that listens, and has a home open if one is given."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "refdriver", "serve", "--graphdriver", str(path), *words], stderr=subprocess.PIPE
+        [sys.executable, "-m", "refdriver", "--home", home, "serve", "--graphdriver", str(path), *words],
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -312,6 +313,46 @@ def test_a_signal_ends_it_cleanly(scratch: Path, number: signal.Signals) -> None
     assert mounted_below(scratch) == []
     again.terminate()
     assert ended(again) == 0
+
+
+def test_a_server_that_replaces_another_needs_no_init(scratch: Path) -> None:
+    """A running engine sends Init once, when it starts."""
+    path, home = scratch / "plugin.sock", str(scratch / "home")
+    client = Client(str(path))
+    first = started(path)
+    client.done("Init", Home=home)
+    client.done("Create", ID="base")
+    client.done("Create", ID="top", Parent="base")
+    client.done("Get", ID="top")
+    first.terminate()
+    assert ended(first) == 0
+    second = started(path, home=home)
+    client.done("Put", ID="top")
+    assert mounted_below(scratch) == []
+    client.done("Init", Home=home)  # of an engine that starts again
+    assert "already" in client.call("Init", Home=str(scratch / "other"))["Err"]
+    second.terminate()
+    assert ended(second) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--home", "{}/home", "--option", "overlay.nonsense=1"], 12, "nonsense"),
+        (["--option", "overlay.size=1G"], 2, "--home"),
+        (["--uidmap", "0:1000:10"], 2, "--home"),
+    ],
+)
+def test_a_home_that_cannot_be_served_is_refused_and_leaves_no_socket(
+    scratch: Path, words: list[str], code: int, said: str
+) -> None:
+    path = scratch / "plugin.sock"
+    words = [word.format(scratch) for word in words]
+    command = [sys.executable, "-m", "refdriver", *words, "serve", "--graphdriver", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert not path.exists()
 
 
 def test_threads_do_not_wait_for_one_another(client: Client) -> None:
