@@ -120,6 +120,8 @@ def run(block: Block, place: Path) -> subprocess.CompletedProcess[str]:
     # What a document mounts or starts in the background ends with its block.
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     env = {**os.environ, "PATH": f"{place}/.venv/bin:{os.environ['PATH']}", "PYTHONPATH": str(place), "CI": ""}
+    # pytest would rewrite the assertions of each module of the project, and keep nothing without bytecode.
+    env["PYTEST_ADDOPTS"] = "--assert=plain"
     return subprocess.run(
         [*enter, "bash", "-euc", text],
         cwd=place,

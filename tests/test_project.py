@@ -6,8 +6,10 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,55 +39,162 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_ci(checkout: Path, answer: str) -> tuple[int, list[str]]:
-    """Run the CI script; its exit code and the calls of its commands, which ``answer`` then ends."""
+def ci_with(checkout: Path, answer: str) -> list[str]:
+    """The CI script as a command, whose commands note their call and do what ``answer`` says."""
     for name in (".ci/bootstrap", ".venv/bin/pytest"):
         command = checkout / name
         command.parent.mkdir(parents=True, exist_ok=True)
         command.write_text(f'#!/bin/sh\necho "./{name} $*" >>calls\n{answer}\n')
         command.chmod(0o755)
+    return ["bash", ".ci/run"]
+
+
+def run_ci(checkout: Path, answer: str) -> tuple[int, list[str]]:
+    """Run the CI script; its exit code and the calls of its commands, which ``answer`` then ends."""
     done = subprocess.run(
-        ["bash", ".ci/run"], cwd=checkout, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ci_with(checkout, answer), cwd=checkout, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     return done.returncode, (checkout / "calls").read_text().splitlines()
+
+
+TESTS, SUITE, MATRIX = "./.ci/bootstrap test", "./.ci/bootstrap conformance", "./.ci/bootstrap matrix"
+FILESYSTEMS = (f"{SUITE} python:refdriver:Driver --backing all", f"{SUITE} python:refdriver:Driver --examples 5")
+MACHINES = (f"{MATRIX} run --kernel 6.1 --backing xfs", "./.venv/bin/pytest tests/vm/test_machines.py")
+SELFTEST = "./.ci/bootstrap selftest --jobs 2 --scratch"
+DRIVERS = (f"{SUITE} graphdriver:", f"{SUITE} containers-storage:overlay")
+IN_A_MACHINE = (f"{MATRIX} selftest --provider uml",)
 
 
 def test_ci_runs_both_commands_as_the_readme_has_them(checkout: Path) -> None:
     code, calls = run_ci(checkout, "")
     assert code == 0
     assert calls[:2] == [readme_command("test").strip(), readme_command("conformance").strip()]
-    assert calls[2].startswith("./.ci/bootstrap conformance python:refdriver:Driver --backing all")
-    assert calls[3].startswith("./.ci/bootstrap conformance python:refdriver:Driver --examples 5")
-    assert calls[4].startswith("./.ci/bootstrap conformance graphdriver:")
-    assert calls[5].startswith("./.ci/bootstrap conformance containers-storage:overlay")
-    assert calls[6].startswith("./.ci/bootstrap selftest --jobs 2 --scratch")
-    assert calls[7].startswith("./.ci/bootstrap matrix selftest --provider uml")
-    assert calls[8].startswith("./.ci/bootstrap matrix run --kernel 6.1 --backing xfs")
-    assert calls[9].startswith("./.venv/bin/pytest tests/vm/test_machines.py")
-    assert len(calls) == 10
+    assert calls[2].startswith(f"{MATRIX} list")
+    assert began(calls[3:7], FILESYSTEMS) == began(calls[3:7], MACHINES) == [0, 1]
+    assert calls[7].startswith(SELFTEST)
+    assert began(calls[8:11], DRIVERS) == [0, 1]
+    assert began(calls[8:11], IN_A_MACHINE) == [0]
+    assert len(calls) == 11
+
+
+def began(calls: list[str], lane: tuple[str, ...]) -> list[int]:
+    """Which steps of a lane were called, in that order."""
+    return [number for call in calls for number, one in enumerate(lane) if call.startswith(one)]
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "calls"),
+    ("answer", "code", "last"),
     [
-        ("[ $1 != test ]", 1, 1),
-        ("[ $1,$2 != conformance, ]", 1, 2),
-        ("case $2 in python*) exit 1; esac", 1, 3),
-        ("case $3 in --examples) exit 1; esac", 1, 4),
-        ("case $2 in graph*) exit 1; esac", 1, 5),
-        ("case $2 in containers*) exit 1; esac", 0, 10),  # its deviation is no failure of this project
-        ("[ $1 != selftest ]", 1, 7),
-        ("case $1$2 in matrixselftest) exit 1; esac", 1, 8),
-        ("case $1$2 in matrixrun) exit 1; esac", 1, 9),
-        ("case $0 in *pytest) exit 1; esac", 1, 10),
-        ("case $2 in containers*) exit 2; esac", 2, 6),
-        ("case $2 in containers*) exit 3; esac", 3, 6),
+        ("[ $1 != test ]", 1, (TESTS,)),
+        ("[ $1,$2 != conformance, ]", 1, (SUITE,)),
+        ("[ $1$2 != matrixlist ]", 1, (f"{MATRIX} list",)),
+        ("case $2$3 in python*--backing) exit 1; esac", 1, (*FILESYSTEMS[:1], *MACHINES)),
+        ("case $3 in --examples) exit 1; esac", 1, (*FILESYSTEMS, *MACHINES)),
+        ("case $1$2 in matrixrun) exit 1; esac", 1, (*FILESYSTEMS, *MACHINES[:1])),
+        ("case $0 in *pytest) exit 1; esac", 1, (*FILESYSTEMS, *MACHINES)),
+        ("[ $1 != selftest ]", 1, (SELFTEST,)),
+        ("case $2 in graph*) exit 1; esac", 1, (*DRIVERS[:1], *IN_A_MACHINE)),
+        ("case $2 in containers*) exit 1; esac", 0, (*DRIVERS, *IN_A_MACHINE)),  # a finding about that driver
+        ("case $2 in containers*) exit 2; esac", 2, (*DRIVERS, *IN_A_MACHINE)),
+        ("case $2 in containers*) exit 3; esac", 3, (*DRIVERS, *IN_A_MACHINE)),
+        ("case $1$2 in matrixselftest) exit 4; esac", 4, (*DRIVERS, *IN_A_MACHINE)),
     ],
 )
-def test_ci_fails_when_a_command_does(checkout: Path, answer: str, code: int, calls: int) -> None:
+def test_ci_fails_when_a_command_does(checkout: Path, answer: str, code: int, last: tuple[str, ...]) -> None:
+    """``last`` are the steps of the last lanes, which may be interrupted before all of them began."""
     found, called = run_ci(checkout, answer)
     assert found == code
-    assert len(called) == calls
+    assert called[-1].startswith(last)
+
+
+def test_ci_shows_the_output_of_concurrent_steps_whole_and_in_order(checkout: Path) -> None:
+    """The second lane says all that it says before the first step of the first lane ends."""
+    answer = """
+case $1$2$3 in
+conformancepython:*--backing) until [ -e ended ]; do sleep 0.01; done; echo backings ;;
+conformancepython:*--examples) echo namespace ;;
+matrixrun--kernel) echo machine; echo wrong >&2 ;;
+tests*) echo killed; touch ended ;;
+esac
+"""
+    done = subprocess.run(
+        ci_with(checkout, answer),
+        cwd=checkout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = [line for line in done.stdout.splitlines() if re.fullmatch("[a-z]+|== .*: done in [0-9]+ s", line)]
+    assert [re.sub("^== (.*):.*$", r"\1", line) for line in said[3:11]] == [
+        "backings",
+        "every backing filesystem of this kernel",
+        "namespace",
+        "the whole suite without root, in a user namespace",
+        "machine",
+        "wrong",
+        "a cell of the matrix, in a virtual machine",
+        "killed",
+    ]
+    assert sum(line.startswith("==") for line in said) == 11
+
+
+WORKS_UNTIL_INTERRUPTED = """
+    trap 'echo "./ended $1" >>calls; exit 130' INT
+    echo "./began $1" >>calls
+    while :; do sleep 0.01; done
+"""
+
+
+def test_ci_interrupts_the_second_lane_when_the_first_fails(checkout: Path) -> None:
+    answer = f"""
+case $1$2$3 in
+conformancepython:*--backing) until grep -q began calls; do sleep 0.01; done; exit 5 ;;
+matrixrun--kernel) {WORKS_UNTIL_INTERRUPTED} ;;
+esac
+"""
+    code, calls = run_ci(checkout, answer)
+    assert (code, calls[-1]) == (5, "./ended matrix")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ci_leaves_nothing_when_it_is_interrupted(checkout: Path, number: signal.Signals) -> None:
+    answer = f"""
+case $1$2$3 in
+matrixrun--kernel|conformancepython:*--backing) {WORKS_UNTIL_INTERRUPTED} ;;
+esac
+"""
+    places = checkout / "places"
+    places.mkdir()
+    calls = checkout / "calls"
+    with subprocess.Popen(
+        ci_with(checkout, answer),
+        cwd=checkout,
+        env={**os.environ, "TMPDIR": str(places)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        while not calls.exists() or calls.read_text().count("./began") < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == -number
+    assert sorted(line for line in calls.read_text().splitlines() if line.startswith("./ended")) == [
+        "./ended conformance",
+        "./ended matrix",
+    ]
+    assert list(places.iterdir()) == []
+    assert not [one for one in Path("/proc").glob("[0-9]*/cwd") if resolved(one) == checkout]
+
+
+def resolved(link: Path) -> Path | None:
+    """Where a link of /proc leads to; None if its process ended."""
+    try:
+        return link.readlink()
+    except OSError:
+        return None
 
 
 def test_bootstrap_without_a_word_says_what_it_does() -> None:

@@ -110,8 +110,9 @@ def follow(
 ) -> Followed:
     """Start ``python -m MODULE`` with a task, behind a command prefix, and follow its events to the end.
 
-    ``progress`` hears each event when it comes. Nothing that the worker started runs afterwards. A signal ends the
-    worker; raises Interrupted then, unless the verb deferred signals.
+    It starts by conformance.harness.starting. ``progress`` hears each event when it comes. Nothing that the
+    worker started runs afterwards. A signal ends the worker; raises Interrupted then, unless the verb deferred
+    signals.
     """
     told, token = Followed(), new_token()
     noting = interruption.deferred() if interruption else nullcontext()
@@ -179,7 +180,7 @@ def _ended_how(status: int) -> str:
 @contextmanager
 def _started(module: str, prefix: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        [*prefix, sys.executable, "-m", module],
+        [*prefix, sys.executable, "-m", "conformance.harness.starting", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

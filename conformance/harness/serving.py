@@ -1,11 +1,12 @@
 """What all worker processes share: a task from standard input, events to the channel, and no life after the parent.
 
-A worker is started by ``python -m MODULE`` (conformance.harness.following), and its main function is one call of
+A worker is started by conformance.harness.following, as ``python -m MODULE``, and its main function is one call of
 :func:`serve`.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ def serve(kind: type[T], run: Callable[[T, Channel], None]) -> None:
 
     Whatever ``run`` raises is the event :class:`Failed`: of the driver, if it cannot be reached or used.
     """
+    gc.freeze()
+    gc.enable()
     channel, said = opened()
     try:
         task = from_plain(kind, said)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import verdicts
 
 from conformance.operations import ops
@@ -39,9 +38,8 @@ def test_what_another_requirement_judges_is_charged_to_it(
 ) -> None:
     results = tmp_path / "results.jsonl"
     words = ["--requirement", judged, "--examples", "2", "--seed", "1", "--no-evidence", "--scratch", str(tmp_path)]
-    command = [sys.executable, "-m", "conformance", "run", f"python:{driver}", *words, "--results", str(results)]
     basis = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
-    done = subprocess.run(command, env=basis, capture_output=True, text=True, check=False)
+    done = command("run", f"python:{driver}", *words, "--results", str(results), env=basis)
     assert done.returncode == 1, done.stdout + done.stderr
     found = verdicts(results)
     assert found[charged] == "FAIL"

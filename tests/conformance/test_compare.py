@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commanding import command
 
 pytestmark = pytest.mark.mounts
 
@@ -28,8 +27,7 @@ def compared(second: str, scratch: Path) -> tuple[int, dict[str, Any], str]:
         "--scratch",
         str(scratch),
     ]
-    command = [sys.executable, "-m", "conformance", *words, "--json", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    done = command(*words, "--json", str(results), env=env)
     return done.returncode, json.loads(results.read_text()), done.stdout + done.stderr
 
 

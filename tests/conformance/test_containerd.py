@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import verdicts
 from snapshotting import (
     BASE,
@@ -336,8 +337,7 @@ def test_lowers_are_named_from_what_they_have_in_common() -> None:
 def test_what_the_adapter_declines_is_asked_by_no_machine(scratch: Path) -> None:
     """A snapshot that is mounted for writing is nobody's parent, and histories of stores do without."""
     words = ["run", "containerd:overlayfs", "--requirement", "OVL-LIFE-HISTORY", "--examples", "20", "--seed", "3"]
-    command = [sys.executable, "-m", "conformance", *words, "--no-evidence", "--scratch", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command(*words, "--no-evidence", "--scratch", str(scratch))
     assert done.returncode in (0, 1), done.stdout + done.stderr  # what containerd gets wrong is another matter
     assert "can be committed" not in done.stdout
     assert "Read-only file system" not in done.stdout
@@ -361,11 +361,6 @@ def test_a_convention_that_a_snapshotter_breaks_is_no_failure(scratch: Path) -> 
     """Whiteouts below a deleted directory fail in containerd: containerd/containerd#4659."""
     results = scratch / "results.jsonl"
     words = ["run", "containerd:overlayfs", "--requirement", "OVL-APPLY-WHITEOUT-INSIDE", "--no-evidence"]
-    done = subprocess.run(
-        [sys.executable, "-m", "conformance", *words, "--results", str(results), "--scratch", str(scratch)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command(*words, "--results", str(results), "--scratch", str(scratch))
     assert verdicts(results) == {"OVL-APPLY-WHITEOUT-INSIDE": "DECLINED"}, done.stdout + done.stderr
     assert "the image specification, which does not decide" in done.stdout

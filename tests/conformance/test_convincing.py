@@ -114,7 +114,8 @@ def test_failures_become_a_file_of_pytest_that_fails_while_the_driver_deviates(t
 
     written = done(*COMMAND, "report", "r.jsonl", "--export-pytest", "test_driver.py")
     assert written.returncode == 0, written.stderr
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_driver.py"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain"]
+    words.append("test_driver.py")
     deviating = done(*words)
     assert deviating.returncode == 1, deviating.stdout
     assert f"{len(outcomes)} failed" in deviating.stdout
@@ -129,7 +130,7 @@ def test_a_run_by_pytest_leaves_the_same_evidence(tmp_path: Path, more: list[str
     path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "conformance", *more]
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--assert=plain", "--pyargs", "conformance", *more]
     words += ["--driver=python:naive:Driver", "--requirement=OVL-DIFF-EMPTY", f"--conformance-scratch={scratch}"]
     done = subprocess.run(
         [sys.executable, *words, "--conformance-examples=1"],

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records
 
 pytestmark = pytest.mark.mounts
@@ -44,21 +45,14 @@ class Left:
 def run(driver: str, *words: str, scratch: Path, env: Mapping[str, str] = ENVIRONMENT) -> Left:
     results, evidence = scratch / "results.jsonl", scratch / "evidence"
     options = ["--results", str(results), "--evidence", str(evidence), "--seed", "5", "--examples", "20"]
-    done = subprocess.run(
-        [sys.executable, "-m", "conformance", "run", driver, *options, "--scratch", str(scratch), *words],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command("run", driver, *options, "--scratch", str(scratch), *words, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     named = [one["evidence"] for one in records(results, "outcome") if one["verdict"] == "FAIL"]
     return Left(done.stdout, results, tuple(results.parent / one for one in named))
 
 
 def replay(case: Path, driver: str, *words: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "conformance", "replay", str(case), driver, *words]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = command("replay", str(case), driver, *words, env=ENVIRONMENT)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import commanding
 import pytest
 from reading import verdicts
 
@@ -153,9 +152,7 @@ class Counting(Faithful):
 
 
 def command(*words: str, path: str = "") -> tuple[int, str]:
-    env = {**ENVIRONMENT, "PYTHONPATH": path}
-    told = [sys.executable, "-m", "conformance", *words]
-    done = subprocess.run(told, env=env, capture_output=True, text=True, check=False)
+    done = commanding.command(*words, env={**ENVIRONMENT, "PYTHONPATH": path})
     return done.returncode, done.stdout + done.stderr
 
 

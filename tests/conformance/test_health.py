@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records, verdicts
 
 from conformance.lab.kernellog import KernelLog, why_not
@@ -79,9 +78,9 @@ def test_only_the_kernel_speaks_for_itself() -> None:
 def test_a_run_judges_it_only_where_it_is_asked_or_fails(scratch: Path) -> None:
     results = scratch / "results.jsonl"
     words = ["--requirement", "OVL-LIFE-CREATE", "--results", str(results), "--scratch", str(scratch)]
-    command = [sys.executable, "-m", "conformance", "run", "python:refdriver:Driver", *words]
-    subprocess.run(command, check=True, capture_output=True)
+    assert command("run", "python:refdriver:Driver", *words).returncode == 0
     assert verdicts(results) == {"OVL-LIFE-CREATE": "PASS"}
-    subprocess.run([*command, "--requirement", health.REQUIREMENT], check=True, capture_output=True)
+    words += ["--requirement", health.REQUIREMENT]
+    assert command("run", "python:refdriver:Driver", *words).returncode == 0
     assert verdicts(results)[health.REQUIREMENT] == ("NOT-APPLICABLE" if why_not() else "PASS")
     assert {one["test"] for one in records(results, "outcome")} > {health.TEST}

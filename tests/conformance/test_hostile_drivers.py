@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records
 
 pytestmark = pytest.mark.mounts
@@ -205,13 +206,7 @@ def run(host: Host, driver: str, *requirements: str) -> Ran:
     words = ["--results", str(results), "--evidence", str(evidence), "--scratch", str(host.work), "--seed", "5"]
     words += [word for one in requirements for word in ("--requirement", one)]
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "conformance", "run", driver, "--examples", "2", *words],
-        env=host.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command("run", driver, "--examples", "2", *words, env=host.environment)
     outcomes = records(results, "outcome")
     verdicts: dict[str, set[str]] = {}
     for one in outcomes:
@@ -230,11 +225,11 @@ def connection(kind: str, answer: str, host: Host) -> str:
         path = f"env PYTHONPATH={host.modules}:{ROOT} PYTHONDONTWRITEBYTECODE=1"
         serve = f"{path} {sys.executable} -m refdriver serve --graphdriver {{socket}}"
         return f"graphdriver:?command={serve} --driver hostile_drivers:{CLASSES[answer]}"
-    command = host.modules / "storage"
+    program = host.modules / "storage"
     words = {"python": sys.executable, "modules": str(host.modules), "root": str(ROOT)}
-    command.write_text(COMMAND.format(**words, answer=answer))
-    command.chmod(0o755)
-    return f"containers-storage:overlay?binary={command}"
+    program.write_text(COMMAND.format(**words, answer=answer))
+    program.chmod(0o755)
+    return f"containers-storage:overlay?binary={program}"
 
 
 @pytest.fixture

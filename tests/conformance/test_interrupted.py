@@ -427,7 +427,7 @@ def pytest_runtest_call(item):
 def test_nothing_ends_or_skips_a_test_but_the_suite(scratch: Path, meddles: str, code: int, said: str) -> None:
     (scratch / "meddler.py").write_text(MEDDLER.replace("MEDDLES", meddles))
     path = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "meddler"]
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "meddler", "--assert=plain"]
     words += ["--pyargs", "conformance.suites.test_life_cycle"]  # test_run has the whole suite
     words += ["-k", "sibling", "--driver=python:refdriver:Driver", f"--conformance-scratch={scratch}", "-rA"]
     done = subprocess.run(

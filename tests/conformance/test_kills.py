@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
+from commanding import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -471,6 +470,5 @@ def test_the_verb_merge_joins_selftests(tmp_path: Path) -> None:
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
     for name, trial in {"host": lacking, "machine": dead("Wrong", NAMED)}.items():
         killfile.write(tmp_path / name, KillReport(ABOUT, KillMatrix((MUTANT,), (trial,), "standard")))
-    command = [sys.executable, "-m", "conformance", "merge", "host", "machine", "-o", "joined"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert command("merge", "host", "machine", "-o", "joined", cwd=tmp_path).returncode == 0
     assert killfile.read(tmp_path / "joined").matrix.fate(MUTANT) is Fate.KILLED

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from commanding import command
 
 from conformance.cli import main
 from conformance.cli.base import VERBS
@@ -70,20 +70,10 @@ def test_json_has_the_requirements() -> None:
 def test_what_would_run_for_a_driver_is_what_a_run_judges(scratch: Path) -> None:
     driver = f"{DRIVER}?decline=diff-size:it has none"
     chosen = ["--family", "sizes", "--family", "life-cycle", "--profile", "quick"]
-    told = subprocess.run([*COMMAND, "list", "--for", driver, *chosen, "--json"], capture_output=True, check=True)
+    told = command("list", "--for", driver, *chosen, "--json")
     results = scratch / "results.jsonl"
-    command = [
-        *COMMAND,
-        "run",
-        driver,
-        *chosen,
-        "--no-evidence",
-        "--results",
-        str(results),
-        "--scratch",
-        str(scratch),
-    ]
-    subprocess.run(command, capture_output=True, check=True)
+    words = ["--no-evidence", "--results", str(results), "--scratch", str(scratch)]
+    assert command("run", driver, *chosen, *words).returncode == 0
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     verdicts = {one["requirement"]: one["verdict"] for one in lines if one["record"] == "result"}
     ran = {one["requirement"]: one.get("ran") for one in lines if one["record"] == "result"}
@@ -106,7 +96,7 @@ def test_what_would_run_for_a_driver_is_what_a_run_judges(scratch: Path) -> None
 
 @pytest.mark.mounts
 def test_a_driver_that_cannot_be_reached_has_no_list() -> None:
-    told = subprocess.run([*COMMAND, "list", "--for", "pyton:a:B"], capture_output=True, text=True, check=False)
+    told = command("list", "--for", "pyton:a:B")
     assert (told.returncode, told.stdout) == (2, "")
     assert "did you mean 'python'?" in told.stderr
 
@@ -120,8 +110,8 @@ def test_explain_has_tests_mutants_and_commands_that_work() -> None:
     assert "  broken by the mutant BtrfsGateRefusesKernel47: The gate of btrfs" in told.stdout
     commands = [line.partition(": ")[2] for line in told.stdout.splitlines() if line.startswith("  run ")]
     assert len(commands) == 2
-    for command in commands:
-        words = shlex.split(command)
+    for shown in commands:
+        words = shlex.split(shown)
         assert words[:3] == ["overlay-conformance", "run", DRIVER]
         run_verb.make_context("run", words[2:])  # click accepts every option
 

@@ -6,8 +6,6 @@ import importlib
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
@@ -16,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from commanding import command
 from reading import records, verdicts
 
 from conformance import spec
@@ -129,12 +128,7 @@ def test_an_entry_point_names_mutants_of_another_driver(tmp_path: Path, monkeypa
 
 def test_mutants_of_the_reference_driver_are_not_tried_on_another() -> None:
     words = ["--basis", "refdriver.driver:Driver", "--mutant", "DiffNamesWhiteoutsBare"]
-    done = subprocess.run(
-        [sys.executable, "-m", "conformance", "selftest", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command("selftest", *words)
     assert "NOT-APPLICABLE" in done.stdout, done.stdout + done.stderr
     assert "it replaces functions of refdriver:Driver" in done.stdout
 
@@ -153,13 +147,8 @@ def run(driver: str, *words: str, scratch: Path) -> tuple[int, Path, str]:
     """Exit code, result file and output of a run."""
     results = scratch / "results.jsonl"
     options = ["--results", str(results), "--scratch", str(scratch), "--no-evidence", *words]
-    done = subprocess.run(
-        [sys.executable, "-m", "conformance", "run", driver, *options],
-        env={**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
+    done = command("run", driver, *options, env=env)
     return done.returncode, results, done.stdout + done.stderr
 
 

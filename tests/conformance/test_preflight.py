@@ -8,10 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records, verdicts
 
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, DriverUnderTest, OpenRequest
@@ -32,7 +33,6 @@ from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.verdicts import PREFLIGHT
 
 pytestmark = pytest.mark.mounts
-COMMAND = [sys.executable, "-m", "conformance"]
 DRIVERS = '''
 import os
 from refdriver import Driver, DriverError
@@ -79,18 +79,16 @@ class Opens(Driver):
 '''
 
 
-def run(scratch: Path, *words: str, command: list[str] = COMMAND) -> subprocess.CompletedProcess[str]:
+def run(scratch: Path, *words: str, program: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """The command in this process, or another ``program``, where the drivers can be imported."""
     (scratch / "drivers").mkdir(exist_ok=True)
     (scratch / "stores").mkdir(exist_ok=True)
     (scratch / "drivers" / "driving.py").write_text(DRIVERS)
     path = os.pathsep.join([str(scratch / "drivers"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [*command, *words],
-        env={**os.environ, "PYTHONPATH": path, "SEEN": str(scratch / "seen")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**os.environ, "PYTHONPATH": path, "SEEN": str(scratch / "seen")}
+    if not program:
+        return command(*words, env=env)
+    return subprocess.run([*program, *words], env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -201,10 +199,10 @@ def test_pytest_itself_is_told(scratch: Path, parallel: list[str]) -> None:
     pytest_ = [sys.executable, "-m", "pytest", "--pyargs", "conformance", "-q", "-p", "no:cacheprovider"]
     pytest_.append("--assert=plain")  # no module of the suite has to be rewritten
     pytest_ += ["-c", os.devnull, "--rootdir", str(scratch), *parallel]
-    done = run(scratch, "--driver=python:driving:RefusesToOpen", command=pytest_)
+    done = run(scratch, "--driver=python:driving:RefusesToOpen", program=pytest_)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
     assert "ERROR: python:driving:RefusesToOpen cannot be judged" in done.stderr
-    done = run(scratch, "--driver=python:driving:Loses", command=pytest_)
+    done = run(scratch, "--driver=python:driving:Loses", program=pytest_)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "OVL-TREE-MODEL" in done.stdout + done.stderr
 

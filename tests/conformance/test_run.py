@@ -1,8 +1,7 @@
-"""The command itself: its exit codes, its requirements, and what is left after it."""
+"""The command itself: its exit codes, and what is left after it."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,120 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commanding import command
 from reading import records
 
-from conformance import suites
 from conformance.harness import worker
 from conformance.harness.events import Event
 from conformance.harness.task import Task
 from conformance.lab.scratch import scratch_directory, sweep
-from conformance.selftest.mutants.catalogue import MUTANTS
-from conformance.spec import health, load_capabilities, load_requirements, load_retired
-from conformance.spec.profiles import PROFILES
-from conformance.spec.specification import as_markdown
+from conformance.spec import load_requirements
 
 pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
-
-
-# In a process of its own, which pytest moves into mounts that are read-only.
-COLLECT = """
-import contextlib, io, json, sys
-import pytest
-
-class Listener:
-    found = {}
-
-    def pytest_collection_finish(self, session):
-        for item in session.items:
-            ids = {one for marker in item.iter_markers("requirement") for one in marker.args}
-            self.found[item.nodeid] = sorted(ids)
-
-with contextlib.redirect_stdout(io.StringIO()):
-    code = pytest.main(sys.argv[1:], plugins=[Listener()])
-print(json.dumps(Listener.found))
-sys.exit(code)
-"""
-
-
-def collected(profile: str = "release", *options: str) -> dict[str, set[str]]:
-    """The requirements of every test of a profile, in the order in which pytest would run them."""
-    suite = str(Path(str(suites.__file__)).parent)
-    words = ["--collect-only", "-q", "--rootdir", suite, "-c", os.devnull, "--import-mode=importlib"]
-    words.append("--assert=plain")  # as in a run: the tests of the suite assert nothing
-    entry = ["-p", "conformance.pytest_entry", "-p", "no:cacheprovider", "--driver=python:refdriver:Driver"]
-    command = [sys.executable, "-c", COLLECT, suite, *words, *entry, f"--conformance-profile={profile}", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {test: set(ids) for test, ids in json.loads(done.stdout).items()}
-
-
-def test_every_requirement_has_a_test_and_every_test_a_requirement() -> None:
-    found = collected()
-    assert [test for test, ids in found.items() if not ids] == []
-    # How the kernel fares is judged of the whole run, by the run itself.
-    assert set().union(*found.values()) == set(load_requirements()) - {health.REQUIREMENT}
-
-
-def test_explain_names_the_tests_that_pytest_collects_and_the_mutants_of_the_catalogue() -> None:
-    tests: dict[str, set[str]] = {}
-    for nodeid, ids in collected().items():
-        for one in ids:
-            tests.setdefault(one, set()).add(nodeid.rpartition("::")[2].partition("[")[0])
-    # In a process of its own, which has no markers to check.
-    command = [sys.executable, "-m", "conformance.selftest.about", *load_requirements()]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    named = {one: {test["name"] for test in said["tests"]} for one, said in found.items() if said["tests"]}
-    assert named == tests
-    broken = {one: {mutant.name for mutant in MUTANTS if one in mutant.breaks} for one in load_requirements()}
-    assert {one: {mutant["name"] for mutant in said["mutants"]} for one, said in found.items()} == broken
-    assert {one["profile"] for said in found.values() for one in said["tests"]} == set(PROFILES)
-    written = json.loads((Path(__file__).parents[2] / "conformance" / "selftest" / "about.json").read_text())
-    assert written["requirements"] == found, "python -m conformance.selftest.about --write"
-
-
-def test_each_profile_has_the_tests_of_the_one_before() -> None:
-    assert PROFILES == ("smoke", "quick", "standard", "release")
-    smoke, quick, standard = (collected(one) for one in PROFILES[:3])
-    assert smoke.keys() < quick.keys() < standard.keys()
-    assert 10 <= len(smoke) <= 20
-    assert len(quick) <= len(standard) / 2
-
-
-def test_there_are_many_requirements_and_none_is_used_again() -> None:
-    requirements = load_requirements()
-    assert len(requirements) >= 120
-    assert not requirements.keys() & load_retired()
-    for requirement in requirements.values():
-        assert re.fullmatch(r"OVL-[A-Z0-9]+(-[A-Z0-9]+)+", requirement.id)
-
-
-def test_every_capability_is_used() -> None:
-    needed = {need for requirement in load_requirements().values() for need in requirement.needs}
-    of_lanes = {"mounts", "root", "loop"}
-    suites_ = Path(__file__).parents[2] / "conformance" / "suites"
-    asked = {
-        one
-        for file in suites_.glob("*.py")
-        for one in re.findall(r'bench\.(?:need|has)\("([\w-]+)"', file.read_text())
-    }
-    assert set(load_capabilities()) - needed - asked - of_lanes == set()
-
-
-def test_the_published_specification_is_that_of_the_registry() -> None:
-    published = Path(__file__).parents[2] / "docs" / "specification.md"
-    assert published.read_text() == as_markdown(), "overlay-conformance specification > docs/specification.md"
-
-
 def test_list_and_explain() -> None:
-    listed = run("list")
+    listed = command("list")
     assert listed.returncode == 0
     assert len(listed.stdout.splitlines()) == len(load_requirements())
-    assert "never" not in run("explain", "OVL-CHAIN-128").stderr
-    assert run("explain", "OVL-NO-SUCH").returncode == 2
+    assert "never" not in command("explain", "OVL-CHAIN-128").stderr
+    assert command("explain", "OVL-NO-SUCH").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -146,13 +50,13 @@ def test_list_and_explain() -> None:
     ],
 )
 def test_what_is_no_run_exits_with_2(words: list[str]) -> None:
-    done = run(*words)
+    done = command(*words)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_driver_that_cannot_open_is_not_judged() -> None:
-    done = run("run", "python:decimal:Decimal", "--requirement", "OVL-LIFE-CREATE")
+    done = command("run", "python:decimal:Decimal", "--requirement", "OVL-LIFE-CREATE")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "InvalidOperation" in done.stderr
 
@@ -217,7 +121,7 @@ def test_a_killed_run_is_swept_by_the_next(scratch: Path) -> None:
     left = list(scratch.iterdir())
     assert len(left) == 1
     assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
-    done = run("run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE", "--scratch", str(scratch))
+    done = command("run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE", "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout
     assert list(scratch.iterdir()) == []
 
@@ -327,7 +231,7 @@ def test_every_backing_filesystem_is_used_and_gone_afterwards(scratch: Path) -> 
     results = scratch / "results.jsonl"
     devices = os.listdir("/sys/block")
     words = ["--requirement", "OVL-LIFE-CREATE", "--requirement", "OVL-GATE-REAL-OVERLAY", "--backing", "all"]
-    done = run(
+    done = command(
         "run",
         "python:refdriver:Driver",
         *words,
@@ -356,7 +260,7 @@ def test_gates_of_kernels_are_judged_where_stores_are_on_btrfs(scratch: Path) ->
     """A simulated kernel from before 4.7 is refused there, and rightly, so another filesystem is simulated too."""
     words = ["--requirement", "OVL-GATE-KERNEL-OLD", "--requirement", "OVL-GATE-KERNEL-FORM", "--no-evidence"]
     words += ["--requirement", "OVL-OPTION-BOOL", "--backing", "btrfs", "--scratch", str(scratch)]
-    done = run("run", "python:refdriver:Driver", *words)
+    done = command("run", "python:refdriver:Driver", *words)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     assert ("cannot be mounted" in done.stdout or "no btrfs" in done.stdout) is (done.returncode == 3)
 
@@ -364,22 +268,9 @@ def test_gates_of_kernels_are_judged_where_stores_are_on_btrfs(scratch: Path) ->
 def test_a_budget_is_spent_in_rounds(scratch: Path) -> None:
     results = scratch / "results.jsonl"
     words = ["--requirement", "OVL-SIZE-APPLIED", "--examples", "1", "--budget", "8s"]
-    done = run("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
+    done = command("run", "python:refdriver:Driver", *words, "--results", str(results), "--scratch", str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records(results, "outcome")) > 1  # one test, so one outcome for each round
-
-
-def test_time_is_spent_on_what_varies_with_most_and_then_on_what_has_few_tests() -> None:
-    chosen = ("OVL-OPTION-CASE", "OVL-WHITEOUT-REPLACED", "OVL-APPLY-WHITEOUT-BEFORE", "OVL-LIFE-SIBLINGS")
-    words = [f"--requirement={one}" for one in chosen]
-    in_time = collected("standard", *words, f"--conformance-deadline={time.monotonic() + 600}")
-    assert [re.split(r"\[host", one.rpartition("::")[2])[0] for one in in_time] == [
-        "test_siblings_see_nothing_of_one_another",
-        *["test_a_case_is_the_same_after_diff_and_apply"] * 5,
-        *["test_a_whiteout_and_then_the_directory"] * 2,
-        *["test_an_archive_brings_the_same"] * 4,
-        "test_keys_are_taken_in_any_case",
-    ]
 
 
 class Deaf:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commanding import command
 from making import RUN
 from reading import records
 
@@ -47,8 +48,7 @@ def directory(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A run with its results and evidence in a directory."""
     outputs = ["--results", str(directory / "results.jsonl"), "--evidence", str(directory / "evidence")]
-    command = [*COMMAND, "run", DRIVER, *outputs, "--scratch", str(directory), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return command("run", DRIVER, *outputs, "--scratch", str(directory), *words)
 
 
 def conclusion(done: subprocess.CompletedProcess[str]) -> str:
@@ -198,7 +198,7 @@ def test_a_closed_pipe_is_no_answer(words: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_a_run_whose_reader_left_has_no_verdict_and_a_complete_result_file(directory: Path) -> None:
     results = directory / "results.jsonl"
-    command = [
+    words = [
         *COMMAND,
         "run",
         DRIVER,
@@ -210,7 +210,7 @@ def test_a_run_whose_reader_left_has_no_verdict_and_a_complete_result_file(direc
         str(results),
     ]
     with subprocess.Popen(
-        [*command, "--scratch", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*words, "--scratch", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commanding import command
 from reading import records
 from rich.console import Console
 
@@ -181,11 +181,6 @@ def test_a_basis_that_is_wrong_itself_proves_nothing(wrong: Any, scratch: Path) 
         tried(asked, scratch, Console(quiet=True))
 
 
-def selftest(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "conformance", "selftest", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None:
     results, table = scratch / "kills.jsonl", scratch / "kills.md"
     words = [
@@ -198,17 +193,14 @@ def test_the_command_says_who_killed_it_and_leaves_a_file(scratch: Path) -> None
         "--markdown",
         str(table),
     ]
-    done = selftest(*words)
+    done = command("selftest", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert f"KILLED           {'ExistsIsAlwaysTrue':36} OVL-LIFE-CREATE" in done.stdout
     (trial,) = records(results, "trial")
     assert trial["kills"][0]["requirements"] == [CREATE]
     assert "`ExistsIsAlwaysTrue`" in table.read_text()
-    page = subprocess.run(
-        [sys.executable, "-m", "conformance", "schema", "--kills"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(page.stdout)["$id"] == "urn:overlay-conformance:kills:1"
+    assert json.loads(command("schema", "--kills").stdout)["$id"] == "urn:overlay-conformance:kills:1"
 
 
 def test_a_log_says_every_half_minute_how_many_trials_ended() -> None:
@@ -222,6 +214,6 @@ def test_a_log_says_every_half_minute_how_many_trials_ended() -> None:
 
 
 def test_an_unknown_mutant_is_refused() -> None:
-    done = selftest("--fault", "NoSuchMutant")
+    done = command("selftest", "--fault", "NoSuchMutant")
     assert done.returncode == 2
     assert "no mutant NoSuchMutant" in done.stderr

@@ -54,7 +54,8 @@ def test_a_program_is_no_reason_to_skip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
 def test_a_skip_that_is_not_in_the_list_fails_the_run(tmp_path: Path, ci: str, status: int, jobs: str) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
-    words = ["-p", "conftest", "-p", "no:cacheprovider", "-n", jobs, "--rootdir", str(tmp_path), str(tmp_path)]
+    words = ["-p", "conftest", "-p", "no:cacheprovider", "--assert=plain", "-n", jobs]
+    words += ["--rootdir", str(tmp_path), str(tmp_path)]
     path = os.pathsep.join((str(ROOT / "tests"), str(ROOT / "tests/support"), str(ROOT)))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commanding import command
 from reading import verdicts
 
 from conformance.cli import main
@@ -18,7 +17,6 @@ from conformance.report.declining import Proposal, proposals
 from conformance.spec import Capability, Requirement
 from conformance.spec.verdicts import RequirementResult, Verdict
 
-COMMAND = [sys.executable, "-m", "conformance"]
 DRIVERS = """
 import os
 from refdriver import Driver, DriverError
@@ -60,10 +58,6 @@ def directory(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(scratch))
     monkeypatch.chdir(scratch)
     return scratch
-
-
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.mounts

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import verdicts
 
 from conformance.spec import load_requirements
@@ -117,17 +118,9 @@ MUTANTS = (
 
 
 def run(program: Path, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    words = [
-        sys.executable,
-        "-m",
-        "conformance",
-        "run",
-        f"unpacker:{sys.executable} -IS {program} {{layout}} {{tag}} {{directory}}",
-    ]
+    driver = f"unpacker:{sys.executable} -IS {program} {{layout}} {{tag}} {{directory}}"
     fixed = ["--no-evidence", "--results", str(results), "--scratch", str(results.parent)]
-    return subprocess.run(
-        [*words, *fixed, *options], capture_output=True, text=True, check=False, cwd=ROOT, timeout=900
-    )
+    return command("run", driver, *fixed, *options)
 
 
 @pytest.mark.mounts
@@ -172,9 +165,8 @@ def test_a_failure_has_a_reproducer(tmp_path: Path) -> None:
     program = tmp_path / "mutant.py"
     program.write_text(NAIVE.read_text().replace(mutant.old, mutant.new))
     driver = f"unpacker:{sys.executable} -IS {program} {ARGUMENTS}"
-    words = [sys.executable, "-m", "conformance", "run", driver, "--requirement", mutant.breaks, "-x"]
     evidence = tmp_path / "evidence"
-    subprocess.run([*words, "--evidence", str(evidence)], capture_output=True, check=False, cwd=ROOT, timeout=900)
+    command("run", driver, "--requirement", mutant.breaks, "-x", "--evidence", str(evidence))
     (script,) = evidence.glob("*/repro.sh")
     done = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stdout + done.stderr

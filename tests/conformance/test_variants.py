@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commanding import command
 from rich.console import Console
 
 from conformance.cli.progress import Progress
@@ -362,8 +363,7 @@ def test_each_is_judged_by_what_fails_on_it(listed: Any, scratch: Path) -> None:
 def test_the_command_judges_one_by_name(scratch: Path) -> None:
     results = scratch / "kills.jsonl"
     words = ["--variant", "TellsMore", "--scratch", str(scratch), "--results", str(results)]
-    command = [sys.executable, "-m", "conformance", "selftest", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command("selftest", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "CONFORMS         TellsMore" in done.stdout
     assert "1 variant: 1 CONFORMS" in done.stdout
@@ -372,7 +372,6 @@ def test_the_command_judges_one_by_name(scratch: Path) -> None:
 
 
 def test_an_unknown_one_is_refused() -> None:
-    command = [sys.executable, "-m", "conformance", "selftest", "--different", "NoSuchDriver"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command("selftest", "--different", "NoSuchDriver")
     assert done.returncode == 2
     assert "no variant NoSuchDriver" in done.stderr
