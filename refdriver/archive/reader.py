@@ -45,17 +45,18 @@ class ArchiveReader:
 
     def copy_data(self, fd: int) -> None:
         """Write the data of the entry that came last to an open file."""
-        self._source.copy_to(fd, self._data_left, repr(self._name))
+        self._source.copy_to(fd, self._data_left, self._name)
         self._data_left = 0
 
     def _next(self) -> Member | None:
-        self._source.skip(self._data_left + self._padding, repr(self._name))
+        self._source.skip(self._data_left + self._padding, self._name)
         self._data_left = self._padding = 0
         self._extra_left = _EXTRA_MAX
         records: dict[str, bytes] = {}
         long_name = long_target = b""
+        take, decode = self._source.take, tarformat.decode
         while True:
-            member = tarformat.decode(self._source.take(BLOCK, "a header (no end-of-archive blocks)"))
+            member = decode(take(BLOCK, "a header (no end-of-archive blocks)"))
             if member is None:
                 self._end()
                 return None
@@ -71,7 +72,7 @@ class ArchiveReader:
                 case _:
                     member.name = long_name or member.name
                     member.target = long_target or member.target
-                    return self._checked(tarformat.with_pax(member, records))
+                    return self._checked(tarformat.with_pax(member, records) if records else member)
 
     def _end(self) -> None:
         # One block of zeros is half an end; at the end of the file everybody takes it for a whole one.

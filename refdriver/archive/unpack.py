@@ -111,20 +111,26 @@ class _Unpacker:
         self._implied: set[bytes] = set()  # real paths of directories that whiteouts in them made, and nothing else
         self._opaque: set[bytes] = set()  # real paths of directories that this archive made opaque
         self._root_is_opaque = False
+        self._owner_in_archive = (-1, -1)
+        self._owner = (0, 0)  # on the host, of the same
         self.size = 0
 
     def add(self, member: Member) -> None:
         """Unpack one entry; its data comes from the reader."""
         path = clean_name(member.name, "entry")
-        if any(part.startswith(whiteouts.META_PREFIX) and part != whiteouts.OPAQUE for part in path.split(b"/")):
-            return  # AUFS keeps books of its own in these; they say nothing about the layer
-        if not path:
+        parent, _, name = path.rpartition(b"/")
+        deleted = None
+        if whiteouts.PREFIX in path:
+            if any(
+                part.startswith(whiteouts.META_PREFIX) and part != whiteouts.OPAQUE for part in path.split(b"/")
+            ):
+                return  # AUFS keeps books of its own in these; they say nothing about the layer
+            deleted = whiteouts.whited_out_name(name)
+        elif not path:
             self._root_entry(member)
             return
-        parent, _, name = path.rpartition(b"/")
-        deleted = whiteouts.whited_out_name(name)
         if name != whiteouts.OPAQUE and deleted is None:
-            metadata.check_owner(self._ids, member)
+            self._own_as(member)
             self._entry(self._root.directory(parent, self._replace_older), name, path, member)
             return
         # What a whiteout names lies at exactly that path: behind a symlink there is nothing of that name.
@@ -156,11 +162,17 @@ class _Unpacker:
         if member.kind != tarformat.DIRECTORY:
             raise BreakoutAttempt(f"the archive would replace the layer's root by {member.name!r}, no directory")
 
+    def _own_as(self, member: Member) -> None:
+        """Note who an entry is going to belong to; raises BadArchive. Most have the owner of the one before."""
+        if (member.uid, member.gid) != self._owner_in_archive:
+            self._owner = metadata.owner(self._ids, member)
+            self._owner_in_archive = member.uid, member.gid
+
     def _entry(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
-        if member.kind == tarformat.DIRECTORY:
-            self._directory(directory, name, path, member)
-        elif member.kind == tarformat.REGULAR:
+        if member.kind == tarformat.REGULAR:
             self._regular(directory, name, member)
+        elif member.kind == tarformat.DIRECTORY:
+            self._directory(directory, name, path, member)
         elif member.kind == tarformat.HARD_LINK:
             self._hard_link(directory, name, path, member)
         elif member.kind == tarformat.SYMLINK:
@@ -186,7 +198,8 @@ class _Unpacker:
         try:
             self._reader.copy_data(fd)
             self._chown(fd, member)
-            self._set_xattrs(fd, member)  # after the owner: chown(2) clears security.capability
+            if member.xattrs:
+                self._set_xattrs(fd, member)  # after the owner: chown(2) clears security.capability
             os.fchmod(fd, member.mode)
             os.utime(fd, ns=(member.mtime, member.mtime))
         finally:
@@ -319,7 +332,7 @@ class _Unpacker:
             if stat.S_ISDIR(status.st_mode):
                 self._make_opaque_by_name(directory, name)
             return
-        metadata.check_owner(self._ids, member)
+        self._own_as(member)
         self._root.forget(but=directory)
         if status is not None:
             remove_entry(name, directory)
@@ -432,7 +445,8 @@ class _Unpacker:
                 os.close(fd)
 
     def _chown(self, target: int | bytes | str, member: Member, directory: int | None = None) -> None:
-        metadata.chown(target, self._ids, member, directory)
+        self._own_as(member)
+        metadata.chown(target, self._owner, member, directory)
 
     def _set_xattrs(self, target: int | str, member: Member) -> None:
         for name, value in member.xattrs.items():
