@@ -330,8 +330,7 @@ class Driver:
         if not native:
             return self._unpack_merged(layer, area, staged, archive)
         lowers = tuple(lower.layer.diff for lower in self._layers.lowers(layer))
-        unpack(archive, staged, self._ids, Native(self._overlay, lowers))
-        return layer_size(staged)
+        return unpack(archive, staged, self._ids, Native(self._overlay, lowers))
 
     def _unpack_merged(self, layer: Layer, area: str, upper: str, archive: Readable) -> int:
         if not layer.has_lowers:

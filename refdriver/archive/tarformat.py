@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
+from zlib import adler32
 
 from refdriver.errors import BadArchive
 
@@ -33,17 +33,14 @@ GNU_LONG_NAME: Final = b"L"
 GNU_LONG_LINK: Final = b"K"
 
 PAX_XATTR: Final = "SCHILY.xattr."
-# For reading: what many headers share, mode to gid and magic to minor, is one field each.
-_HEADER: Final = struct.Struct("100s24s12s12s8s1s100s88s155s12x")
+# What the headers of a layer's files have in common is in few pieces: mode to gid, and all behind the checksum.
+_HEADER: Final = struct.Struct("100s24s12s12s8s356s")
 _MODE_TO_GID: Final = struct.Struct("8s8s8s")
-_MAGIC_TO_MINOR: Final = struct.Struct("8s32s32s8s8s")
+_KIND_TO_END: Final = struct.Struct("1s100s8s32s32s16s155s12s")
 # For writing: what is in front of the checksum, the checksum, and what is behind it.
-_WRITTEN: Final = struct.Struct("148s8s356s")
-_NAME_TO_MTIME: Final = struct.Struct("100s48s")
-_KIND_TO_END: Final = struct.Struct("1s100s8s32s32s16s155s12x")
+_WRITTEN: Final = struct.Struct("100s48s8s356s")
 _MAGIC: Final = b"ustar\x0000"
 _NO_CHECKSUM: Final = b" " * 8
-_NO_DEVICE: Final = b"0000000\x000000000\0"
 _SUM_OF_SPACES: Final = sum(_NO_CHECKSUM)
 _SUMMED: Final = 256  # bytes; as many of 255 have a sum below the modulus of Adler-32, 65521
 _LOW_HALF: Final = 0xFFFF
@@ -51,7 +48,9 @@ _ZEROS: Final = bytes(BLOCK)
 _OCTAL_7: Final = 0o7777777
 _OCTAL_11: Final = 0o77777777777
 _SECOND: Final = 10**9
-_NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
+NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
+_SHORT_HEAD: Final = 64  # bytes
+_NEWLINE: Final = 10
 _LENGTH_DIGITS: Final = 10  # of the length of a PAX record; ustar sizes have eleven octal ones
 
 
@@ -106,21 +105,24 @@ def encode(member: Member) -> bytes:
     if size > _OCTAL_11:
         records["size"] = b"%d" % size
         size = 0
-    if fraction or not 0 <= seconds <= _OCTAL_11:
+    if not 0 <= seconds <= _OCTAL_11:
         records["mtime"] = _decimal_time(member.mtime)
         seconds = min(max(seconds, 0), _OCTAL_11)
+    elif fraction:
+        records["mtime"] = b"%d.%09d" % (seconds, fraction)
     if len(uname) > 32:
         records["uname"] = uname
         uname = uname[:32]
     if len(gname) > 32:
         records["gname"] = gname
         gname = gname[:32]
-    for attribute, value in member.xattrs.items():
-        records[PAX_XATTR + attribute] = value
+    if member.xattrs:
+        for attribute, value in member.xattrs.items():
+            records[PAX_XATTR + attribute] = value
     numbers = _numbers(member.mode, uid, gid) + b"%011o\0%011o\0" % (size, seconds)
-    before = _NAME_TO_MTIME.pack(name, numbers)
     behind, sum_behind = _kind_to_end(member.kind, target, uname, gname, member.major, member.minor, prefix)
-    header = _WRITTEN.pack(before, b"%06o\0 " % (_sum(before) + _SUM_OF_SPACES + sum_behind), behind)
+    checksum = (adler32(name + numbers, 0) & _LOW_HALF) + _SUM_OF_SPACES + sum_behind
+    header = _WRITTEN.pack(name, numbers, b"%06o\0 " % checksum, behind)
     return _pax_blocks(records) + header if records else header
 
 
@@ -134,15 +136,15 @@ def _kind_to_end(
     kind: bytes, target: bytes, uname: bytes, gname: bytes, major: int, minor: int, prefix: bytes
 ) -> tuple[bytes, int]:
     """All of a header behind the checksum, and the sum of its bytes: the same for most files of a layer."""
-    device = b"%07o\0%07o\0" % (major, minor) if major or minor else _NO_DEVICE
-    behind = _KIND_TO_END.pack(kind, target, _MAGIC, uname, gname, device, prefix)
+    device = b"%07o\0%07o\0" % (major, minor)
+    behind = _KIND_TO_END.pack(kind, target, _MAGIC, uname, gname, device, prefix, b"")
     return behind, _sum(behind)
 
 
 def _sum(data: bytes) -> int:
-    """The sum of up to 512 bytes. Adler-32 from 0 has it in its low half, and takes a tenth of the time of sum()."""
-    total = zlib.adler32(data[:_SUMMED], 0) & _LOW_HALF
-    return total + (zlib.adler32(data[_SUMMED:], 0) & _LOW_HALF) if len(data) > _SUMMED else total
+    """The sum of up to 512 bytes: the low half of Adler-32 from 0, which takes a tenth of the time of sum()."""
+    total = adler32(data[:_SUMMED], 0) & _LOW_HALF
+    return total + (adler32(data[_SUMMED:], 0) & _LOW_HALF) if len(data) > _SUMMED else total
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
@@ -160,7 +162,8 @@ def _decimal_time(nanoseconds: int) -> bytes:
 
 
 def _pax_blocks(records: Mapping[str, bytes]) -> bytes:
-    body = b"".join([_record(key, value) for key, value in sorted(records.items())])
+    ordered = sorted(records.items()) if len(records) > 1 else records.items()
+    body = b"".join([_record(key, value) for key, value in ordered])
     if not body.isascii() and not all(
         _is_utf8(value) for key, value in records.items() if not key.startswith(PAX_XATTR)
     ):
@@ -199,14 +202,15 @@ def decode(block: bytes) -> Member | None:
     """The member that a header block announces, None for a block of zeros; raises BadArchive."""
     if block == _ZEROS:
         return None
-    name, numbers, size, mtime, checksum, kind, target, constant, prefix = _HEADER.unpack(block)
-    _check_sum(block, checksum)
-    name = _text(name)
-    is_ustar, uname, gname, major, minor = _magic_to_minor(constant)
-    if is_ustar and (prefix := _text(prefix)):
+    name, numbers, size, mtime, checksum, behind = _HEADER.unpack(block)
+    kind, target, prefix, uname, gname, device, sum_behind = _behind_checksum(behind)
+    _check_sum(block, checksum, (adler32(block[:148], 0) & _LOW_HALF) + _SUM_OF_SPACES + sum_behind)
+    name = name.partition(b"\0")[0]
+    if prefix:
         name = prefix + b"/" + name
     if kind == b"\0":  # V7: a directory is a name with a slash
         kind = DIRECTORY if name.endswith(b"/") else REGULAR
+    major, minor = _device(device)
     mode, uid, gid = _mode_to_gid(numbers)
     return Member(
         name,
@@ -215,13 +219,13 @@ def decode(block: bytes) -> Member | None:
         uid,
         gid,
         _size(_number(size, "size")),
-        _number(mtime, "mtime") * _SECOND,
-        _text(target),
+        _seconds(mtime) * _SECOND,
+        target,
         uname,
         gname,
         major,
         minor,
-        _NO_XATTRS,
+        NO_XATTRS,
     )
 
 
@@ -232,19 +236,29 @@ def _mode_to_gid(field_of_numbers: bytes) -> tuple[int, int, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _magic_to_minor(constant: bytes) -> tuple[bool, bytes, bytes, int, int]:
-    """Whether the header is of ustar, and owner names and device numbers."""
-    magic, uname, gname, major, minor = _MAGIC_TO_MINOR.unpack(constant)
-    return magic.startswith(b"ustar\0"), _text(uname), _text(gname), _number(major, "major"), _number(minor, "minor")
+def _device(field_of_numbers: bytes) -> tuple[int, int]:
+    return _number(field_of_numbers[:8], "major"), _number(field_of_numbers[8:], "minor")
 
 
-def _check_sum(block: bytes, field_of_sum: bytes) -> None:
-    said = _number(field_of_sum, "checksum")
-    unsigned = _sum(block) - _sum(field_of_sum) + _SUM_OF_SPACES
-    if said == unsigned:
+@functools.lru_cache(maxsize=256)
+def _seconds(field_of_time: bytes) -> int:
+    return _number(field_of_time, "mtime")
+
+
+@functools.lru_cache(maxsize=256)
+def _behind_checksum(behind: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes, int]:
+    """What a header has behind its checksum: kind, target, prefix, owner names, device numbers, and its sum."""
+    kind, target, magic, uname, gname, device, prefix, _ = _KIND_TO_END.unpack(behind)
+    prefix = _text(prefix) if magic.startswith(b"ustar\0") else b""
+    return kind, _text(target), prefix, _text(uname), _text(gname), device, _sum(behind)
+
+
+def _check_sum(block: bytes, field_of_sum: bytes, unsigned: int) -> None:
+    if field_of_sum == b"%06o\0 " % unsigned:  # as most write it
         return
+    said = _number(field_of_sum, "checksum")
     # Some old writers summed signed characters.
-    if said != unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
+    if said != unsigned and said != unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
         raise BadArchive("the archive has a header with a wrong checksum; it is damaged or no tar archive")
 
 
@@ -282,18 +296,25 @@ def decode_pax(body: bytes) -> dict[str, bytes]:
     records = {}
     start = 0
     while start < len(body):
-        space = body.find(b" ", start, start + _LENGTH_DIGITS + 1)
-        digits = body[start:space] if space > start else b""
-        if not digits.isdigit():
-            raise BadArchive("the archive has a PAX record without a length; it is damaged")
-        end = start + int(digits)
-        equals = body.find(b"=", space + 1, end)
-        if end > len(body) or equals < 0 or body[end - 1 : end] != b"\n":
+        equals = body.find(b"=", start)
+        # The first two words are the same in most headers; a long one is not worth remembering.
+        head = _record_head if equals - start <= _SHORT_HEAD else _record_head.__wrapped__
+        length, key = head(body[start:equals])
+        end = start + length
+        if not 0 < equals < end <= len(body) or body[end - 1] != _NEWLINE:
             raise BadArchive("the archive has a PAX record whose length is wrong; it is damaged")
-        key = body[space + 1 : equals].decode("utf-8", "surrogateescape")
         records[key] = body[equals + 1 : end - 1]
         start = end
     return records
+
+
+@functools.lru_cache(maxsize=64)
+def _record_head(head: bytes) -> tuple[int, str]:
+    """Length and key of a record, from what it has in front of its first "="; raises BadArchive."""
+    digits, space, key = head.partition(b" ")
+    if not space or not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
+        raise BadArchive("the archive has a PAX record without a length; it is damaged")
+    return int(digits), key.decode("utf-8", "surrogateescape")
 
 
 def with_pax(member: Member, records: Mapping[str, bytes]) -> Member:
@@ -328,8 +349,7 @@ def with_pax(member: Member, records: Mapping[str, bytes]) -> Member:
                 member.gname = value
             case _ if key.startswith("GNU.sparse."):
                 raise BadArchive(f"{member.name!r} is a sparse entry (GNU.sparse), which layers may not hold")
-    if xattrs:
-        member.xattrs = xattrs
+    member.xattrs = xattrs
     return member
 
 
@@ -338,7 +358,7 @@ def parse_time(value: bytes) -> int:
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or not (fraction.isdigit() or not fraction) or len(whole) > 19:
         raise BadArchive(f"the archive has {value!r} as a time; it is damaged")
-    nanoseconds = int(whole) * _SECOND + int(fraction[:9].ljust(9, b"0"))
+    nanoseconds = int(whole + fraction[:9].ljust(9, b"0"))
     return -nanoseconds if value.startswith(b"-") else nanoseconds
 
 

@@ -52,6 +52,7 @@ from refdriver.overlayxattr import (
     is_whiteout_device,
     names_below,
 )
+from refdriver.sizes import layer_size
 from refdriver.trees import remove_entry
 
 _T = TypeVar("_T")
@@ -77,9 +78,9 @@ class Merged:
 def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Merged) -> int:
     """Unpack an archive into a directory; the bytes that its files and symlinks hold.
 
-    Raises BadArchive, BreakoutAttempt, NeedsRoot (devices and owners in a user namespace) and
-    IncompatibleFilesystem (attributes that the filesystem cannot hold). The destination is then half done:
-    the caller throws it away.
+    Of a layer's diff it is all that is there, each inode once (:func:`refdriver.sizes.layer_size`). Raises
+    BadArchive, BreakoutAttempt, NeedsRoot (devices and owners in a user namespace) and IncompatibleFilesystem
+    (attributes that the filesystem cannot hold). The destination is then half done: the caller throws it away.
     """
     reader = ArchiveReader(archive)
     with Root(destination, ids.root) as root, tempfile.TemporaryFile() as file:
@@ -89,7 +90,7 @@ def unpack(archive: Readable, destination: str, ids: IdMaps, target: Native | Me
             unpacker.add(member)
         unpacker.remove_hidden_whiteouts()
         times.set()
-        return unpacker.size
+        return unpacker.size if unpacker.size_is_known else layer_size(destination)
 
 
 class _Unpacker:
@@ -114,6 +115,8 @@ class _Unpacker:
         self._owner_in_archive = (-1, -1)
         self._owner = (0, 0)  # on the host, of the same
         self.size = 0
+        # Where something was there before, or is removed again, the directory has to be looked through.
+        self.size_is_known = self._written is None or self._overlay is None
 
     def add(self, member: Member) -> None:
         """Unpack one entry; its data comes from the reader."""
@@ -197,7 +200,7 @@ class _Unpacker:
         fd = self._make(directory, name, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=directory))
         try:
             self._reader.copy_data(fd)
-            self._chown(fd, member)
+            metadata.chown(fd, self._owner, member, None)
             if member.xattrs:
                 self._set_xattrs(fd, member)  # after the owner: chown(2) clears security.capability
             os.fchmod(fd, member.mode)
@@ -216,7 +219,7 @@ class _Unpacker:
                 f"the filesystem cannot hold {member.name!r}, a symlink with a target of {len(member.target)} bytes"
             ) from error
         self._own(directory, name, member)
-        self.size += len(member.target)
+        self.size += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size  # on fscrypt, not of the target
 
     def _directory(self, directory: int, name: bytes, path: bytes, member: Member) -> None:
         merged = False
@@ -300,6 +303,7 @@ class _Unpacker:
 
     def _remove(self, directory: int, name: bytes) -> None:
         """Remove what another entry replaces."""
+        self.size_is_known = self._overlay is None
         self._root.forget(but=directory)  # a directory that goes may be one that the root has open
         if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             self._times.removed(self._real_path(directory, name))
@@ -335,6 +339,7 @@ class _Unpacker:
         self._own_as(member)
         self._root.forget(but=directory)
         if status is not None:
+            self.size_is_known = False
             remove_entry(name, directory)
         if not hides:
             return
@@ -347,6 +352,7 @@ class _Unpacker:
     def _make_opaque(self, directory: int) -> None:
         path = self._real_path(directory, b"")
         if self._written is not None or self._implied:  # else the layer was empty, and entries brought all of it
+            self.size_is_known = self._overlay is None
             self._clearing.clear(directory, path)
         self._mark_opaque(directory, path)
 
@@ -424,6 +430,7 @@ class _Unpacker:
         status = _lstat_or_none(directory, name)
         if status is None or (not is_whiteout_device(status) and self._brought(self._real_path(directory, name))):
             return False
+        self.size_is_known = self._overlay is None
         os.unlink(name, dir_fd=directory)
         os.mkdir(name, 0o755, dir_fd=directory)
         os.chmod(name, 0o755, dir_fd=directory)  # whatever the umask is
