@@ -1,4 +1,4 @@
-"""mount(2), umount2(2), unshare(2), syncfs(2), access(2) and getdents64(2) through the C library."""
+"""mount(2), umount2(2), unshare(2), syncfs(2), access(2), statx(2) and getdents64(2) through the C library."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 AT_FDCWD: Final = -100
 DT_UNKNOWN: Final = 0
+_STATX_MNT_ID: Final = 0x1000
+_STATX_SIZE: Final = 256  # bytes of struct statx
+_STATX_FIELDS: Final = struct.Struct("=I140xQ")  # which fields it has, and stx_mnt_id
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _ACCESS: Final = _LIBC.access
@@ -91,6 +94,24 @@ def filesystem_magic(path: str | bytes) -> int:
     buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes or less everywhere
     _checked(_LIBC.statfs(os.fsencode(path), buffer), path)
     return ctypes.c_long.from_buffer(buffer).value & _MAGIC_MASK
+
+
+def mount_id(path: str | bytes) -> int | None:
+    """The id of the mount that a path leads to, as in mountinfo (proc(5)); raises OSError.
+
+    None before Linux 5.8, and where there is no statx(2).
+    """
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    try:
+        _checked(_LIBC.statx(AT_FDCWD, os.fsencode(path), 0, ctypes.c_uint(_STATX_MNT_ID), buffer), path)
+    except AttributeError:  # a C library without it
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return None
+    mask, found = _STATX_FIELDS.unpack_from(buffer)
+    return int(found) if mask & _STATX_MNT_ID else None
 
 
 def directory_entry_types(fd: int) -> Iterator[tuple[bytes, int]]:
