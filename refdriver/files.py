@@ -68,6 +68,12 @@ def read_whole(path: str, limit: int) -> bytes | None:
         os.close(fd)
 
 
+def read_text(path: str) -> str:
+    """The text of a file of the kernel's; raises OSError."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
 def write_whole(fd: int, data: bytes) -> None:
     """Write all of ``data``, though write(2) may take less of it; raises OSError when the rest finds no room."""
     while data:

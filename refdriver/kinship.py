@@ -23,7 +23,6 @@ The caller holds the home's structure lock.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections import Counter
 from contextlib import suppress
@@ -103,7 +102,7 @@ class Kinship:
 
     def _mark(self) -> None:
         """Give ``l`` a time that only this process knows, and note the state of both directories, if that works."""
-        drawn = time.time_ns() - 1 - secrets.randbelow(_DRAWN_FROM)
+        drawn = time.time_ns() - 1 - int.from_bytes(os.urandom(8), "big") % _DRAWN_FROM
         # The call that changed the home is done; that nothing can be remembered is no failure of it.
         with suppress(OSError):
             os.utime(self._links, ns=(drawn, drawn))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -18,7 +17,6 @@ from refdriver.cli.text import id_map, one_line, printable
 from refdriver.cli.transfer import input_file, output, send, watched
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, LayerNotFound
-from refdriver.plugin import PluginServer
 
 JSON_VERSION = 1
 _LETTERS = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "M", ChangeKind.DELETE: "D"}
@@ -47,6 +45,8 @@ class _Session:
     def show(self, text: str | bytes, **fields: object) -> None:
         """Text for people, or the fields for machines."""
         if self.as_json:
+            import json
+
             click.echo(json.dumps({"version": JSON_VERSION, **fields}))
         elif text:
             click.echo(text)
@@ -265,6 +265,8 @@ def apply_diff(session: _Session, layer: str, parent: str, source: str) -> None:
 )
 def serve(socket: str, other: str) -> None:
     """Serve the driver until SIGTERM or Ctrl-C; the first call of a client (Init) names the home."""
+    from refdriver.plugin import PluginServer  # the other verbs need no server
+
     server = PluginServer(socket, _class_named(other))
     # Python runs a handler between two steps of its own. One that is due just before the wait for callers ends it.
     signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
