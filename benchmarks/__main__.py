@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
@@ -12,26 +13,32 @@ from pathlib import Path
 
 import click
 
+from benchmarks import growth, sidebyside
+from benchmarks.growth import Growth
 from benchmarks.memory import LARGE_FILE, LIMIT, MANY_FILES, Peak, measure_all
+from benchmarks.sidebyside import SideBySide
 from benchmarks.speed import Timing, all_benchmarks, measure
 from benchmarks.suite import Share, measure_share
-from refdriver import trees
+from refdriver import gates, trees
 from refdriver.linux import libc
 
-JSON_VERSION = 1
+JSON_VERSION = 2
+TMPFS = Path("/dev/shm")
 _MIB = 1 << 20
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="TEXT", default="", help="Only the benchmarks whose names hold this.")
-@click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory too.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Measure beside other programs, too.")
+@click.option("--growth/--no-growth", "grow", default=True, show_default=True, help="Measure growth, too.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory, too.")
 @click.option("--suite", is_flag=True, help="Only how much of the suite's time is the driver's.")
 @click.option("--smoke", is_flag=True, help="Each once and small, to see whether they run. The figures are void.")
 @click.option("--json", "as_json", is_flag=True, help="Print versioned JSON, times in seconds and sizes in bytes.")
-def main(only: str, memory: bool, suite: bool, smoke: bool, as_json: bool) -> None:
+def main(only: str, peers: bool, grow: bool, memory: bool, suite: bool, smoke: bool, as_json: bool) -> None:
     """Measure the reference driver, on real mounts in a private mount namespace and a scratch directory.
 
-    TMPDIR says on which filesystem.
+    TMPDIR says on which filesystem. What has peers is measured on tmpfs (/dev/shm), too.
     """
     if os.geteuid() != 0:
         raise click.UsageError("the benchmarks mount overlays; run them as root (sudo)")
@@ -45,15 +52,28 @@ def main(only: str, memory: bool, suite: bool, smoke: bool, as_json: bool) -> No
     if not chosen:
         raise click.UsageError(f"no benchmark holds {only!r} in its name")
     _enter_private_mounts()
+    scale = 0.01 if smoke else 1.0
+    rounds = 1 if smoke else sidebyside.ROUNDS
+    beside: list[SideBySide] = []
     with _scratch() as scratch:
-        scale = 0.01 if smoke else 1.0
         timings = [measure(one, scratch / one.name.replace("/", "-"), scale, only_once=smoke) for one in chosen]
+        if peers:
+            beside += sidebyside.measure_all(scratch / "peers", _filesystem(scratch), scale, rounds)
+        growths = list(growth.measure_all(scratch / "growth", scale / 10 if smoke else scale)) if grow else []
         sizes = (2 * _MIB, 200) if smoke else (LARGE_FILE, MANY_FILES)
         peaks = list(measure_all(scratch, *sizes)) if memory else []
+        on_tmpfs = _filesystem(scratch) == "tmpfs"
+    if peers and not on_tmpfs:
+        with _scratch(TMPFS) as scratch:
+            beside += sidebyside.measure_all(scratch, "tmpfs", scale, rounds)
     if as_json:
-        click.echo(json.dumps(_as_json(timings, peaks), indent=1))
+        click.echo(json.dumps(_as_json(timings, beside, growths, peaks), indent=1))
     else:
-        _print_tables(timings, peaks)
+        _print_tables(timings, beside, growths, peaks)
+
+
+def _filesystem(path: Path) -> str:
+    return gates.filesystem_name(libc.filesystem_magic(str(path)))
 
 
 def _enter_private_mounts() -> None:
@@ -62,28 +82,54 @@ def _enter_private_mounts() -> None:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    path = tempfile.mkdtemp(prefix="refdriver-bench-")
+def _scratch(directory: Path | None = None) -> Iterator[Path]:
+    path = tempfile.mkdtemp(prefix="refdriver-bench-", dir=directory)
     try:
         yield Path(path)
     finally:
         trees.remove_tree(path)
 
 
-def _as_json(timings: list[Timing], peaks: list[Peak]) -> dict[str, object]:
+def _as_json(
+    timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
+) -> dict[str, object]:
     return {
         "version": JSON_VERSION,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "speed": [
             {
                 "name": one.name,
                 "seconds": one.seconds,
-                "published_seconds": one.published,
-                "ratio": one.ratio,
+                "minimum": one.least,
+                "maximum": one.most,
                 "samples": one.samples,
             }
             for one in timings
+        ],
+        "peers": [
+            {
+                "name": one.name,
+                "peer": one.peer,
+                "filesystem": one.filesystem,
+                "load": one.load,
+                "cpu_ratio": dict(zip(("median", "minimum", "maximum"), one.ratios("cpu"), strict=True)),
+                "wall_ratio": dict(zip(("median", "minimum", "maximum"), one.ratios("wall"), strict=True)),
+                "driver": [{"wall": sample.wall, "cpu": sample.cpu} for sample in one.driver],
+                "other": [{"wall": sample.wall, "cpu": sample.cpu} for sample in one.other],
+            }
+            for one in beside
+        ],
+        "growth": [
+            {
+                "name": one.name,
+                "unit": one.unit,
+                "points": [{"size": size, "cpu": seconds} for size, seconds in one.points],
+                "fit": {"at_zero": one.fit[0], "each": one.fit[1], "worst": one.worst},
+            }
+            for one in growths
         ],
         "memory": [
             {"name": one.name, "peak_bytes": one.peak, "added_bytes": one.added, "ratio": one.ratio}
@@ -92,13 +138,31 @@ def _as_json(timings: list[Timing], peaks: list[Peak]) -> dict[str, object]:
     }
 
 
-def _print_tables(timings: list[Timing], peaks: list[Peak]) -> None:
-    click.echo(f"kernel {platform.release()}, Python {platform.python_version()}\n")
-    click.echo(f"{'benchmark':28}{'median':>12}{'published':>12}{'ratio':>9}")
+def _print_tables(
+    timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
+) -> None:
+    load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+    click.echo(f"kernel {platform.release()}, Python {platform.python_version()}, load {load}\n")
+    click.echo(f"{'wall time':28}{'median':>12}{'minimum':>12}{'maximum':>12}")
     for one in timings:
-        published = _duration(one.published) if one.published else "-"
-        ratio = f"{one.ratio:.2f}" if one.ratio is not None else "-"
-        click.echo(f"{one.name:28}{_duration(one.seconds):>12}{published:>12}{ratio:>9}")
+        click.echo(f"{one.name:28}{_duration(one.seconds):>12}{_duration(one.least):>12}{_duration(one.most):>12}")
+    if beside:
+        click.echo(f"\n{'driver / peer':36}{'peer':20}{'on':8}{'load':>5}{'CPU ratio':>18}{'wall ratio':>18}")
+    for pair in beside:
+        cpu, wall = (
+            f"{m:.2f} ({low:.2f}-{high:.2f})" for m, low, high in (pair.ratios("cpu"), pair.ratios("wall"))
+        )
+        click.echo(f"{pair.name:36}{pair.peer:20}{pair.filesystem:8}{pair.load:>5.1f}{cpu:>18}{wall:>18}")
+    if growths:
+        click.echo("\ngrowth, CPU time")
+    for grown in growths:
+        first, each = grown.fit
+        points = ", ".join(f"{size}: {_duration(seconds)}" for size, seconds in grown.points)
+        click.echo(f"{grown.name}, by {grown.unit}: {points}")
+        click.echo(
+            f"  fit: {first * 1e3:.3g} ms + {each * 1e6:.3g} us each, and no point is off by more than"
+            f" {grown.worst:.0%}"
+        )
     if peaks:
         title = f"memory, of {LIMIT // _MIB} MiB"
         click.echo(f"\n{title:46}{'peak MiB':>10}{'added MiB':>11}{'ratio':>9}")

@@ -223,12 +223,15 @@ class Driver:
             if self._layers.exists(layer_id):
                 raise LayerExists(f"layer {layer_id!r} exists already; choose another id or remove it")
             chain = self._layers.chain_above(parent) if parent else ()
+            kinship = self._layers.kinship
+            is_current = kinship.is_current()
             staged = staged_layer(area, layer_id)
             trees.make_directory(staged, 0o700, self._ids.root)
             if self._quota:
                 self._quota.limit(staged, size)
             self._layers.build(staged, chain)
             target = f"{self._home.path}/{layer_id}"
+            kinship.announce()
             if self._quota:
                 self._quota.move_in(staged, target)
             else:
@@ -240,6 +243,8 @@ class Driver:
                     self._quota.let_in(os.path.dirname(staged))
                 os.rename(target, staged)  # where the area takes it away
                 raise
+            if is_current:
+                kinship.add(layer_id, (":".join(chain) if chain else None, None))
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer and its short link, unmounting it first; one that is not there is no error.
@@ -255,6 +260,7 @@ class Driver:
             children = self._layers.built_on(layer)
             if children:
                 raise LayerInUse(f"layer {layer_id!r} cannot be removed: {', '.join(children)} are built on it")
+            chains = self._layers.chains(layer)
             self._mounts.drop(layer)
             if self._quota:
                 self._quota.release(layer.directory)
@@ -262,6 +268,7 @@ class Driver:
             remove_short_link(self._home.links, layer.directory, layer_id)
             # From here the layer is gone; the area takes its content away.
             os.rename(layer.directory, staged_layer(area, layer_id))
+            self._layers.kinship.remove(layer_id, chains)
 
     def get(self, layer_id: str, mount_label: str = "") -> str:
         """The path of the layer's whole tree, mounted if it has a parent; pair each get with a put.
@@ -330,8 +337,7 @@ class Driver:
         if not native:
             return self._unpack_merged(layer, area, staged, archive)
         lowers = tuple(lower.layer.diff for lower in self._layers.lowers(layer))
-        unpack(archive, staged, self._ids, Native(self._overlay, lowers))
-        return layer_size(staged)
+        return unpack(archive, staged, self._ids, Native(self._overlay, lowers))
 
     def _unpack_merged(self, layer: Layer, area: str, upper: str, archive: Readable) -> int:
         if not layer.has_lowers:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 _LEFT_ALONE: Final = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
@@ -61,11 +59,19 @@ def read_whole(path: str, limit: int) -> bytes | None:
         fd = os.open(path, _READ)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with _closed_after(fd):
+    try:
         data = b""
         while len(data) <= limit and (block := os.read(fd, limit + 1 - len(data))):
             data += block
         return data
+    finally:
+        os.close(fd)
+
+
+def read_text(path: str) -> str:
+    """The text of a file of the kernel's; raises OSError."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def write_whole(fd: int, data: bytes) -> None:
@@ -77,18 +83,11 @@ def write_whole(fd: int, data: bytes) -> None:
 def create_synced(path: str, data: bytes, mode: int) -> None:
     """Make a file that holds ``data`` and is on the disk (fsync(2)), or none; raises OSError."""
     fd = os.open(path, _CREATE, mode)
-    with _closed_after(fd):
-        try:
-            write_whole(fd, data)
-            os.fsync(fd)
-        except BaseException:
-            os.unlink(path)
-            raise
-
-
-@contextmanager
-def _closed_after(fd: int) -> Iterator[None]:
     try:
-        yield
+        write_whole(fd, data)
+        os.fsync(fd)
+    except BaseException:
+        os.unlink(path)
+        raise
     finally:
         os.close(fd)

@@ -7,12 +7,11 @@ and filesystems that are not at hand. Only :func:`read_overlay_support` asks the
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from refdriver import files
 from refdriver.errors import IncompatibleFilesystem, NotSupported
 
 OVERLAY_MAGIC: Final = 0x794C7630
@@ -125,7 +124,7 @@ def check_overlay_support(read_filesystems: Callable[[], str], load_module: Call
 
 def read_overlay_support() -> None:
     """:func:`check_overlay_support` of this machine."""
-    check_overlay_support(Path("/proc/filesystems").read_text, _modprobe_overlay)
+    check_overlay_support(lambda: files.read_text("/proc/filesystems"), _modprobe_overlay)
 
 
 def _lists_overlay(filesystems: str) -> bool:
@@ -133,6 +132,8 @@ def _lists_overlay(filesystems: str) -> bool:
 
 
 def _modprobe_overlay() -> None:
+    import subprocess  # a kernel with overlay, as nearly all have it, needs no command
+
     try:
         subprocess.run(["modprobe", "overlay"], check=False, capture_output=True)
     except OSError:

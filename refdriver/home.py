@@ -90,6 +90,9 @@ class Home:
 
     def mount_id(self) -> int:
         """The id of the mount that the home's path leads to, as in mountinfo (proc(5))."""
+        known = libc.mount_id(self.path)
+        if known is not None:
+            return known
         fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             words = (files.read_whole(f"/proc/self/fdinfo/{fd}", _FDINFO_MAX) or b"").split()

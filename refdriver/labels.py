@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from refdriver import files
 from refdriver.errors import BadOption
 
 
@@ -22,4 +21,4 @@ def label_option(label: str) -> str:
 
 def kernel_takes_labels() -> bool:
     """Whether the kernel has SELinux, without which it refuses the option."""
-    return "nodev\tselinuxfs" in Path("/proc/filesystems").read_text().splitlines()
+    return "nodev\tselinuxfs" in files.read_text("/proc/filesystems").splitlines()

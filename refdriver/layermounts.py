@@ -174,23 +174,33 @@ class LayerMounts:
 
     def mount_staged(self, layer: Layer, upper: str, work: str, target: str) -> None:
         """Mount what the layer would be with another upper."""
-        lowers = tuple(lower.link for lower in self._layers.lowers(layer))
-        self._mount_overlay(MountRequest(lowers, upper, work, target, (self._option,)))
+        self._mount_over_lowers(layer, upper, work, target, (self._option,))
 
     def _mount(self, layer: Layer, label: str) -> None:
-        lowers = tuple(lower.link for lower in self._layers.lowers(layer))
         target = self.target(layer)
         options = (self._option, label)
         if layer.writable:
             # containers-storage removes a layer's mount point when it unmounts.
             trees.make_directories(target, 0o700, self._root)
             trees.make_directories(layer.work, 0o700, self._root)
-            self._mount_overlay(MountRequest(lowers, layer.diff, layer.work, target, options))
+            self._mount_over_lowers(layer, layer.diff, layer.work, target, options)
         else:
             if not files.is_directory(target):
                 self._staging.make_directory(target)
             # Without an upper the kernel writes nothing: image stores stay as they are.
-            self._mount_overlay(MountRequest((layer.diff, *lowers), "", "", target, options))
+            self._mount_over_lowers(layer, "", "", target, options)
+
+    def _mount_over_lowers(
+        self, layer: Layer, upper: str, work: str, target: str, options: tuple[str, ...]
+    ) -> None:
+        lowers = tuple([lower.link for lower in self._layers.lowers(layer, must_exist=False)])
+        if not upper:
+            lowers = (layer.diff, *lowers)
+        try:
+            self._mount_overlay(MountRequest(lowers, upper, work, target, options))
+        except MountFailed:
+            self._layers.lowers(layer)  # raises BrokenLayer when a lower is not there
+            raise
 
     def _mount_overlay(self, request: MountRequest) -> None:
         with self.in_private_home():

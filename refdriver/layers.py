@@ -15,8 +15,8 @@ Whatever is read back from disk is checked before it becomes part of a path.
 
 from __future__ import annotations
 
-import base64
 import errno
+import functools
 import logging
 import os
 import re
@@ -27,11 +27,13 @@ from typing import Final
 
 from refdriver import files, trees
 from refdriver.errors import BadLayerId, BrokenLayer, LayerNotFound, MaxDepthExceeded
+from refdriver.kinship import Chains, Kinship
 from refdriver.linux import libc
 
 LINK_DIRECTORY: Final = "l"
 MAX_LOWERS: Final = 128
 SHORT_NAME_LENGTH: Final = 26
+_BASE32_OF_BYTE: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8  # each character for 8 of 256 bytes
 _SHORT_NAME: Final = re.compile(rf"[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _SHORT_LINK: Final = re.compile(rf"{LINK_DIRECTORY}/[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _LINK_TARGET: Final = re.compile(r"\.\./([^/\0]+)/diff")
@@ -108,7 +110,7 @@ def check_id(layer_id: str) -> str:
 
 def new_short_name() -> str:
     """26 random characters of base32 (130 bits, as many as 128 lowers in one page of options leave room for)."""
-    return base64.b32encode(os.urandom(17)).decode("ascii")[:SHORT_NAME_LENGTH]
+    return os.urandom(SHORT_NAME_LENGTH).translate(_BASE32_OF_BYTE).decode("ascii")
 
 
 class LayerStore:
@@ -118,6 +120,7 @@ class LayerStore:
         self._home = home
         self._all_stores = (home, *image_stores)
         self._root = root
+        self.kinship = Kinship(home, f"{home}/{LINK_DIRECTORY}")
 
     def exists(self, layer_id: str) -> bool:
         """Whether there is such a layer anywhere."""
@@ -196,9 +199,12 @@ class LayerStore:
             raise BrokenLayer(f"layer {layer.layer_id!r}: {layer.directory}/{_LOWER_IDS}: {error}") from error
         return tuple(f"{LINK_DIRECTORY}/{self.read_short_name(lower)}" for lower in found)
 
-    def lowers(self, layer: Layer) -> tuple[Lower, ...]:
-        """The chain with each short link resolved in the store that holds it; raises BrokenLayer."""
-        found = tuple(self._resolve(layer, short) for short in self.read_chain(layer))
+    def lowers(self, layer: Layer, *, must_exist: bool = True) -> tuple[Lower, ...]:
+        """The chain with each short link resolved in the store that holds it; raises BrokenLayer.
+
+        A mount asks for itself whether the directories exist.
+        """
+        found = tuple([self._resolve(layer, short, must_exist=must_exist) for short in self.read_chain(layer)])
         ids = _read_small(layer, _LOWER_IDS) if found else None
         # Compared as a whole: an id may hold a colon.
         if ids is not None and ids != ":".join(lower.layer.layer_id for lower in found):
@@ -229,16 +235,28 @@ class LayerStore:
         return chain
 
     def built_on(self, layer: Layer) -> list[str]:
-        """The ids of the home's layers that have this one in their chain, sorted."""
+        """The ids of the home's layers that have this one in their chain, sorted.
+
+        They are read only if there may be any: see :mod:`refdriver.kinship`. The caller holds the structure.
+        """
+        short = self._short_name_or_none(layer)
+        entry = f"{LINK_DIRECTORY}/{short}" if short is not None else None
+        if self.kinship.is_current() and not self.kinship.names(entry, layer.layer_id):
+            return []
+        found = []
+        self.kinship.begin()
         # Read as it is: a damaged file of another layer must neither hide a child nor stop a removal.
-        named = [(_LOWER_IDS, layer.layer_id)]
-        if (short := self._short_name_or_none(layer)) is not None:
-            named.append(("lower", f"{LINK_DIRECTORY}/{short}"))
-        return sorted(
-            other.layer_id
-            for other in self.all_of_home()
-            if other != layer and any(entry in (_read_small(other, name) or "").split(":") for name, entry in named)
-        )
+        for other in self.all_of_home():
+            lower, ids = chains = self.chains(other)
+            self.kinship.note(other.layer_id, chains)
+            if entry in (lower or "").split(":") or layer.layer_id in (ids or "").split(":"):
+                found.append(other.layer_id)
+        self.kinship.end()
+        return sorted(child for child in found if child != layer.layer_id)
+
+    def chains(self, layer: Layer) -> Chains:
+        """The text of ``lower`` and of ``lower-layers``, None for a missing file; raises OSError, BrokenLayer."""
+        return _read_small(layer, "lower"), _read_small(layer, _LOWER_IDS)
 
     def build(self, directory: str, chain: Sequence[str]) -> None:
         """Fill a staged layer's directory; the layer that moves in has no short link yet."""
@@ -265,20 +283,22 @@ class LayerStore:
         _write(f"{directory}/link", short, 0o644)
         return short
 
-    def _resolve(self, layer: Layer, short: str) -> Lower:
+    def _resolve(self, layer: Layer, short: str, *, must_exist: bool = True) -> Lower:
         for store in self._all_stores:
             target = self._read_short_link(layer, store, short)
             if target is None:
                 continue
-            match = _LINK_TARGET.fullmatch(target)
-            if match is None:
+            try:
+                lower = _behind(short, target, store, store == self._home)
+            except BadLayerId as error:
+                raise BrokenLayer(f"layer {layer.layer_id!r}: a short link of its chain: {error}") from error
+            if lower is None:
                 raise BrokenLayer(
                     f"layer {layer.layer_id!r}: short link {store}/{short} leads to {target!r}, not to ../ID/diff"
                 )
-            lower = Layer(_checked_target(layer, match[1]), store, writable=store == self._home)
-            if not files.is_directory(lower.diff):
-                raise BrokenLayer(f"layer {layer.layer_id!r}: its lower {lower.layer_id!r} has no {lower.diff}")
-            return Lower(short, lower)
+            if must_exist and not files.is_directory(diff := lower.layer.diff):
+                raise BrokenLayer(f"layer {layer.layer_id!r}: its lower {lower.layer.layer_id!r} has no {diff}")
+            return lower
         raise BrokenLayer(
             f"layer {layer.layer_id!r}: cannot find its lower {short!r} in the home or in an image store"
             f" ({', '.join(self._all_stores)})"
@@ -332,11 +352,11 @@ class LayerStore:
         return None
 
 
-def _checked_target(layer: Layer, target: str) -> str:
-    try:
-        return check_id(target)
-    except BadLayerId as error:
-        raise BrokenLayer(f"layer {layer.layer_id!r}: a short link of its chain: {error}") from error
+@functools.lru_cache(maxsize=1024)
+def _behind(short: str, target: str, store: str, writable: bool) -> Lower | None:
+    """The lower that a short link with this target stands for, None for no such target; raises BadLayerId."""
+    match = _LINK_TARGET.fullmatch(target)
+    return Lower(short, Layer(check_id(match[1]), store, writable)) if match else None
 
 
 def _described(text: str | None) -> str:

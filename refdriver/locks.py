@@ -17,13 +17,14 @@ layers there are) or the home's mount. Opening holds the home's mount first, and
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import struct
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,23 +61,17 @@ class HomeLocks:
         """Give up the lock file; the locks must not be used after it."""
         self._closer()
 
-    @contextmanager
-    def layer(self, layer_id: str) -> Iterator[None]:
+    def layer(self, layer_id: str) -> AbstractContextManager[None]:
         """Hold one layer: its mount, its reference count and its content."""
-        with self._hold("layer:" + layer_id):
-            yield
+        return _Hold(self, "layer:" + layer_id)
 
-    @contextmanager
-    def structure(self) -> Iterator[None]:
+    def structure(self) -> AbstractContextManager[None]:
         """Hold which layers there are and what they are built on."""
-        with self._hold(_STRUCTURE):
-            yield
+        return _Hold(self, _STRUCTURE)
 
-    @contextmanager
-    def staging_area(self, token: str) -> Iterator[None]:
+    def staging_area(self, token: str) -> AbstractContextManager[None]:
         """Hold a staging area for as long as it is filled."""
-        with self._hold("staging:" + token):
-            yield
+        return _Hold(self, "staging:" + token)
 
     def try_staging_area(self, token: str) -> bool:
         """Take a staging area that nobody holds any more; it is then held until :meth:`close`."""
@@ -148,24 +143,37 @@ class HomeLocks:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, "borrowed:" + layer_id))
         return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
-    @contextmanager
-    def _hold(self, name: str) -> Iterator[None]:
+    def take(self, name: str) -> None:
+        """Wait until this thread and this process have a name; pair it with :meth:`leave`."""
         with self._guard:
             entry = self._by_name.setdefault(name, _ThreadLock())
             entry.users += 1
         try:
-            with entry.lock:
-                fd = self._own_fd()
-                _wait_for(fd, fcntl.F_WRLCK, name)
-                try:
-                    yield
-                finally:
-                    _release(fd, name)
+            entry.lock.acquire()
+        except BaseException:  # a signal's handler ends the process
+            self._forget_thread(name, entry)
+            raise
+        try:
+            _wait_for(self._own_fd(), fcntl.F_WRLCK, name)
+        except BaseException:
+            entry.lock.release()
+            self._forget_thread(name, entry)
+            raise
+
+    def leave(self, name: str) -> None:
+        """Undo :meth:`take`."""
+        entry = self._by_name[name]
+        try:
+            _release(self._own_fd(), name)
         finally:
-            with self._guard:
-                entry.users -= 1
-                if not entry.users:
-                    del self._by_name[name]
+            entry.lock.release()
+            self._forget_thread(name, entry)
+
+    def _forget_thread(self, name: str, entry: _ThreadLock) -> None:
+        with self._guard:
+            entry.users -= 1
+            if not entry.users:
+                del self._by_name[name]
 
     def _own_fd(self) -> int:
         # After a fork, parent and child share the open file and so its locks: the child needs its own.
@@ -189,5 +197,26 @@ def _release(fd: int, name: str) -> None:
 
 
 def _request(kind: int, name: str) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, _offset(name), 1, 0)
+
+
+@functools.lru_cache(maxsize=64)  # of the few names in use: each is taken and released
+def _offset(name: str) -> int:
     digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
-    return _FLOCK.pack(kind, os.SEEK_SET, int.from_bytes(digest, "big") & _OFFSET_MASK, 1, 0)
+    return int.from_bytes(digest, "big") & _OFFSET_MASK
+
+
+class _Hold:
+    """Takes a lock for a block; a generator for it would take three times as long."""
+
+    __slots__ = ("_locks", "_name")
+
+    def __init__(self, locks: HomeLocks, name: str) -> None:
+        self._locks = locks
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._locks.take(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.leave(self._name)

@@ -20,18 +20,17 @@ the mount is made by a thread that has one of its own (unshare(CLONE_FS), unshar
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from refdriver import labels
 from refdriver.errors import MountFailed
 from refdriver.linux import libc
 
 PAGE_SIZE: Final = os.sysconf("SC_PAGESIZE")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +125,21 @@ def _mount_from(directory: str, target: str, data: bytes) -> None:
     in_own_thread(mount)
 
 
-def in_own_thread(work: Callable[[], _T]) -> _T:
+def in_own_thread(work: Callable[[], None]) -> None:
     """Run something in a thread that ends with it, so that what it does to its own thread ends too."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(work).result()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _paths(request: MountRequest) -> Sequence[str]:

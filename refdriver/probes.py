@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from pathlib import Path
 from typing import Final
 
+from refdriver import files
 from refdriver.errors import MountFailed, NotSupported
 from refdriver.linux import libc
 from refdriver.mounts import MountRequest, option_data
@@ -31,7 +30,7 @@ def in_user_namespace() -> bool:
             " 'unshare --user --map-root-user --mount COMMAND' (kernel 5.11 and later)"
         )
     try:
-        return Path("/proc/self/uid_map").read_text().split() != _WHOLE_RANGE
+        return files.read_text("/proc/self/uid_map").split() != _WHOLE_RANGE
     except FileNotFoundError:
         return False  # a kernel without user namespaces
 
@@ -41,12 +40,14 @@ def supports_d_type(directory: str) -> bool:
 
     Without it overlay cannot tell whiteouts while it reads a directory (xfs with ftype=0).
     """
-    with tempfile.NamedTemporaryFile(dir=directory):  # so that there is an entry to look at
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return all(kind != libc.DT_UNKNOWN for _, kind in libc.directory_entry_types(fd))
-        finally:
-            os.close(fd)
+    entry = f"{directory}/entry"  # so that there is one to look at
+    os.close(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return all(kind != libc.DT_UNKNOWN for _, kind in libc.directory_entry_types(fd))
+    finally:
+        os.close(fd)
+        os.unlink(entry)
 
 
 def check_user_namespace_overlay(directory: str) -> None:
@@ -75,7 +76,8 @@ def why_native_diff_is_wrong(directory: str, overlay: OverlayXattrs) -> str | No
     """
     os.makedirs(f"{directory}/l1/d")
     os.makedirs(f"{directory}/l1/d1")
-    Path(f"{directory}/l1/data").write_bytes(b"data")
+    with open(f"{directory}/l1/data", "xb") as file:
+        file.write(b"data")
     os.makedirs(f"{directory}/l2/d")
     try:
         os.setxattr(f"{directory}/l2/d", overlay.opaque, b"y")
@@ -92,7 +94,7 @@ def why_native_diff_is_wrong(directory: str, overlay: OverlayXattrs) -> str | No
 
 def _try_native_diff(directory: str, overlay: OverlayXattrs) -> str | None:
     merged, upper = f"{directory}/merged", f"{directory}/l3"
-    Path(f"{merged}/d/f").write_bytes(b"")
+    open(f"{merged}/d/f", "xb").close()
     if overlay.opaque in os.listxattr(f"{upper}/d"):
         return "the kernel copies up the opaque mark"
     os.chmod(f"{merged}/data", 0o600)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +49,7 @@ def _candidates(first: int) -> Iterator[int]:
     """Ids to try: the next ones, and then any, as another home may have very many in a row (or have had them)."""
     yield from range(first, first + _NEXT)
     for _ in range(_ANYWHERE):
-        yield first + secrets.randbelow(max(1, _MAX_ID - first))
+        yield first + int.from_bytes(os.urandom(8), "big") % max(1, _MAX_ID - first)
 
 
 class ProjectQuota:

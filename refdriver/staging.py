@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -52,7 +51,7 @@ class Staging:
         What was done inside is done whether or not the area can be cleared away: a failure of that is logged, and
         the next opening of the home tries again.
         """
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         path = os.path.join(self._directory, self._prefix + token)
         with self._locks.staging_area(token):
             self.make_directory(path)

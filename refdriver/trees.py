@@ -108,38 +108,43 @@ def remove_file(path: str) -> None:
         return
 
 
-def unmount_below(directory: str) -> None:
-    """Detach every mount below a directory, in this mount namespace."""
-    for mount in mountinfo.below(mountinfo.read_mounts(), directory):
+def unmount_below(directory: str) -> bool:
+    """Detach every mount below a directory, in this mount namespace; whether there was any."""
+    mounts = mountinfo.below(mountinfo.read_mounts(), directory)
+    for mount in mounts:
         libc.umount(mount.target, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
+    return bool(mounts)
 
 
 def remove_tree(path: str) -> None:
     """Unmount what is mounted below a directory and remove it all; one that is not there is no error.
 
-    A busy entry (a mount in another namespace that is just going away) is tried again, five times in all.
+    What is mounted is asked only where an entry is busy. If nothing is mounted there (a mount in another namespace
+    that is just going away), it is tried again, five times in all.
     """
     attempt = 1
     while True:
-        unmount_below(path)
         try:
             return remove_entry(path)
         except OSError as error:
-            if error.errno != errno.EBUSY or attempt == _BUSY_TRIES:
+            if error.errno != errno.EBUSY:
                 raise
-        attempt += 1
-        time.sleep(_BUSY_PAUSE)
+            if not unmount_below(path):
+                if attempt == _BUSY_TRIES:
+                    raise
+                attempt += 1
+                time.sleep(_BUSY_PAUSE)
 
 
 def remove_entry(name: str | bytes, directory: int | None = None) -> None:
-    """Remove whatever lies under a name, a tree of any depth included; nothing there is no error."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except IsADirectoryError:
+    """Remove whatever lies under a name, a tree of any depth included; nothing there is no error.
+
+    A directory on which something is mounted is never entered: rmdir(2) of it is EBUSY, and only a directory of
+    which rmdir(2) says that something is in it is.
+    """
+    if _is_directory_to_empty(directory, name):
         _remove_content(os.open(name, READ, dir_fd=directory))
         os.rmdir(name, dir_fd=directory)
-    except FileNotFoundError:
-        return
 
 
 def _remove_content(directory: int) -> None:
@@ -160,12 +165,19 @@ def _remove_content(directory: int) -> None:
                     os.rmdir(here, dir_fd=way.here)
 
 
-def _is_directory_to_empty(directory: int, name: str) -> bool:
-    """Remove an entry that is no directory; whether it is one."""
+def _is_directory_to_empty(directory: int | None, name: str | bytes) -> bool:
+    """Remove an entry, unless it is a directory in which something is; whether it is one."""
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
-        return True
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # POSIX lets a filesystem answer either
+                raise
+            return True
     except FileNotFoundError:
         return False
     return False

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PUBLISHED = {
+USUAL = {
     "Exists",
     "GetEmpty",
     "DiffBase",
@@ -35,8 +35,14 @@ def test_every_benchmark_runs_and_leaves_nothing(scratch: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)
-    assert {one["name"] for one in report["speed"] if one["published_seconds"]} == PUBLISHED
+    assert {one["name"] for one in report["speed"] if "/" not in one["name"]} == USUAL
     assert all(one["seconds"] > 0 for one in report["speed"])
+    assert {"GNU tar", "mount, umount"} <= {one["peer"] for one in report["peers"]}
+    assert "tmpfs" in {one["filesystem"] for one in report["peers"]}
+    assert all(one["cpu_ratio"]["minimum"] > 0 for one in report["peers"])
+    grown = {one["name"]: len(one["points"]) for one in report["growth"]}
+    assert grown["diff"] == grown["apply-diff"] == 4
+    assert grown["get and put"] == grown["create"] == grown["remove"] == 3
     assert len(report["memory"]) == 8
     assert all(one["peak_bytes"] >= one["added_bytes"] for one in report["memory"])
     assert list(scratch.iterdir()) == []

@@ -30,7 +30,6 @@ from conformance.harness.validating.values import (
     Validation,
     Whose,
 )
-from conformance.harness.validating.worker import Validating
 from conformance.history.printable import one_line
 from conformance.lab.scratch import scratch_directory
 
@@ -64,6 +63,8 @@ def validate_adapter(driver: str, as_json: bool, call_timeout: float, scratch: P
 
     Exit status 0 if nothing is wrong, 1 if something is.
     """
+    from conformance.harness.validating.worker import Validating  # hypothesis with it, which --help does not need
+
     with scratch_directory(scratch) as directory, Progress(console(stderr=True), "validating") as progress:
         task = Validating(driver, str(directory), os.getpid(), call_timeout)
         told = follow("conformance.harness.validating.worker", task, progress, interruption=interruption_of_verb())

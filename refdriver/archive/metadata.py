@@ -19,20 +19,20 @@ _NOT_TAKEN: Final = (
 _NO_ROOM: Final = (errno.EOPNOTSUPP, errno.ENOSPC)
 
 
-def check_owner(ids: IdMaps, member: Member) -> None:
-    """Raises BadArchive when the id maps have no id on the host for the owner or the group of an entry."""
-    if ids.uid_to_host(member.uid) is None or ids.gid_to_host(member.gid) is None:
+def owner(ids: IdMaps, member: Member) -> tuple[int, int]:
+    """The uid and gid on the host of an entry's owner; raises BadArchive when the id maps do not have them."""
+    uid, gid = ids.uid_to_host(member.uid), ids.gid_to_host(member.gid)
+    if uid is None or gid is None:
         raise BadArchive(f"{member.name!r} belongs to {member.uid}:{member.gid}, which the id maps do not map")
+    return uid, gid
 
 
-def chown(target: int | bytes | str, ids: IdMaps, member: Member, directory: int | None) -> None:
+def chown(target: int | bytes | str, owner: tuple[int, int], member: Member, directory: int | None) -> None:
     """Give a descriptor, a path or a name in ``directory`` (not followed) to the owner of an entry.
 
-    The owner was checked by :func:`check_owner`. Raises NeedsRoot when the kernel refuses it to this process.
+    Raises NeedsRoot when the kernel refuses it to this process.
     """
-    uid, gid = ids.uid_to_host(member.uid), ids.gid_to_host(member.gid)
-    assert uid is not None, "check_owner refuses it"
-    assert gid is not None, "check_owner refuses it"
+    uid, gid = owner
     try:
         if directory is None:
             os.chown(target, uid, gid)

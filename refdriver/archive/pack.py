@@ -10,11 +10,12 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from refdriver.archive import tarformat, whiteouts
-from refdriver.archive.stream import Chunks, FileData
+from refdriver.archive.stream import Chunk, Chunks, FileData
 from refdriver.archive.tarformat import Member
 from refdriver.changes import Change, ChangeKind
 from refdriver.descent import READ, Descent
@@ -25,7 +26,11 @@ from refdriver.overlayxattr import OverlayXattrs, is_carried, is_whiteout_device
 _SMALL: Final = 1 << 16  # bytes; up to here a file is read into the chunk, beyond it is moved
 _CHUNK: Final = 1 << 17  # bytes gathered before they are handed on
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_READ_UNSEEN: Final = _READ | os.O_NOATIME
 _WHITEOUT_MODE: Final = 0o600
+_ENCODING: Final = sys.getfilesystemencoding()  # as os.fsencode has it, which asks for both at each name
+_ERRORS: Final = sys.getfilesystemencodeerrors()
+_NOTHING: Final[tuple[Chunk, ...]] = ()
 _KINDS: Final = {
     stat.S_IFLNK: tarformat.SYMLINK,
     stat.S_IFCHR: tarformat.CHARACTER,
@@ -51,8 +56,10 @@ def pack_tree(root: str, ids: IdMaps, overlay: OverlayXattrs | None) -> Chunks:
                 if levels:
                     _up(way, prefix)
                 continue
-            status = _lstat(way.here, name, prefix)
-            yield from packer.entry(way.here, name, prefix + name, status)
+            here = way.here
+            status = _lstat(here, name, prefix)
+            if chunks := packer.entry(here, name, prefix + name, status):
+                yield from chunks
             if stat.S_ISDIR(status.st_mode):
                 path = prefix + name + b"/"
                 _down(way, name, path)
@@ -107,7 +114,7 @@ def _up(way: Descent, path: bytes) -> None:
 
 def _names(directory: int, prefix: bytes) -> Iterator[bytes]:
     try:
-        return iter(sorted(map(os.fsencode, os.listdir(directory))))
+        return iter(sorted([name.encode(_ENCODING, _ERRORS) for name in os.listdir(directory)]))
     except OSError as error:
         raise _unreadable(prefix, error) from error
 
@@ -123,7 +130,7 @@ def _open_file(directory: int, name: bytes, path: bytes) -> int:
     try:
         try:
             # To read a layer is not to use it: its access times stay.
-            return os.open(name, _READ | os.O_NOATIME, dir_fd=directory)
+            return os.open(name, _READ_UNSEEN, dir_fd=directory)
         except PermissionError:  # for owners that this user namespace does not map
             return os.open(name, _READ, dir_fd=directory)
     except OSError as error:
@@ -157,40 +164,42 @@ class _Packer:
         self._out += tarformat.END_OF_ARCHIVE
         return bytes(self._out)
 
-    def whiteout(self, path: bytes) -> Chunks:
+    def whiteout(self, path: bytes) -> Iterable[Chunk]:
         """An entry that deletes ``path``: the same bytes whatever it was and however it was found."""
         parent, slash, name = path.rpartition(b"/")
         member = Member(parent + slash + whiteouts.PREFIX + name, tarformat.REGULAR, _WHITEOUT_MODE)
         self._out += tarformat.encode(member)
-        yield from self._flush()
+        return self._full()
 
-    def entry(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
-        """One entry of the tree, or the whiteout that stands for it."""
-        mode = status.st_mode
-        if stat.S_ISSOCK(mode):
-            return
-        if self._overlay and is_whiteout_device(status):
-            yield from self.whiteout(path)
-            return
+    def entry(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Iterable[Chunk]:
+        """One entry of the tree, or the whiteout that stands for it; what is full of it, in most cases nothing."""
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFSOCK:
+            return _NOTHING
+        if kind == stat.S_IFCHR and self._overlay and is_whiteout_device(status):
+            return self.whiteout(path)
         if name.startswith(whiteouts.PREFIX):
             raise UnreadableLayer(
                 f"{path!r} cannot be in an archive: names that begin with .wh. say there what is deleted"
                 " (OCI image specification, layer.md); rename it"
             )
-        if stat.S_ISDIR(mode):
+        if kind == stat.S_IFDIR:
             self._directory(directory, name, path, status)
-        elif (first := self._earlier_name(path, status)) is not None:
+        elif status.st_nlink > 1 and (first := self._earlier_name(path, status)) is not None:
             self._out += tarformat.encode(self._member(path, tarformat.HARD_LINK, status, target=first))
-        elif stat.S_ISREG(mode):
-            yield from self._regular(directory, name, path, status)
+        elif kind == stat.S_IFREG:
+            return self._regular(directory, name, path, status)
         else:
             self._special(directory, name, path, status)
-        yield from self._flush()
+        return self._full()
 
-    def _flush(self, least: int = _CHUNK) -> Chunks:
-        if len(self._out) >= least:
-            yield bytes(self._out)
-            self._out.clear()
+    def _full(self, least: int = _CHUNK) -> tuple[Chunk, ...]:
+        """What is gathered, if it is enough to be handed on."""
+        if len(self._out) < least:
+            return _NOTHING
+        chunk = bytes(self._out)
+        self._out.clear()
+        return (chunk,)
 
     def _directory(self, parent: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         fd = _open(parent, name, path)
@@ -209,26 +218,36 @@ class _Packer:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def _regular(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
+    def _regular(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Iterable[Chunk]:
+        if status.st_size > _SMALL:
+            return self._large(directory, name, path, status)
         fd = _open_file(directory, name, path)
         try:
             size = status.st_size
             names = _listxattr(fd, path)
-            if self._overlay and names and not size and self._overlay.whiteout in names:
-                self._out += b"".join(chunk for chunk in self.whiteout(path) if isinstance(chunk, bytes))
-                return
-            xattrs = self._xattrs(fd, path, names) if names else {}
-            self._out += tarformat.encode(self._member(path, tarformat.REGULAR, status, size=size, xattrs=xattrs))
-            if size <= _SMALL:
-                data = _read_whole(fd, size, path)
-                self._out += data
-            else:
-                yield from self._flush(least=1)
-                yield FileData(fd, size, path)
-                _read_whole(fd, 0, path)
+            if names and self._overlay and not size and self._overlay.whiteout in names:
+                return self.whiteout(path)
+            xattrs = self._xattrs(fd, path, names) if names else None
+            header = tarformat.encode(self._member(path, tarformat.REGULAR, status, size, b"", xattrs))
+            self._out += header + _read_whole(fd, size, path) + bytes(tarformat.padding(size))
+        finally:
+            os.close(fd)
+        return self._full() if len(self._out) >= _CHUNK else _NOTHING
+
+    def _large(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> Chunks:
+        """A file whose data is moved by whoever takes the chunks."""
+        fd = _open_file(directory, name, path)
+        try:
+            size = status.st_size
+            xattrs = self._xattrs(fd, path)
+            self._out += tarformat.encode(self._member(path, tarformat.REGULAR, status, size, xattrs=xattrs))
+            yield from self._full(least=1)
+            yield FileData(fd, size, path)
+            _read_whole(fd, 0, path)
             self._out += bytes(tarformat.padding(size))
         finally:
             os.close(fd)
+        yield from self._full()
 
     def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
@@ -250,22 +269,19 @@ class _Packer:
         status: os.stat_result,
         size: int = 0,
         target: bytes = b"",
-        xattrs: dict[str, bytes] | None = None,
+        xattrs: Mapping[str, bytes] | None = None,
     ) -> Member:
-        uid, gid = (status.st_uid, status.st_gid) if self._ids is None else self._owner(self._ids, path, status)
-        return Member(
-            path,
-            kind,
-            stat.S_IMODE(status.st_mode),
-            uid,
-            gid,
-            size,
-            status.st_mtime_ns,
-            target,
-            self._name_of(self._user_names, uid, _user_name),
-            self._name_of(self._group_names, gid, _group_name),
-            xattrs=xattrs or {},
-        )
+        uid, gid = status.st_uid, status.st_gid
+        if self._ids is not None:
+            uid, gid = self._owner(self._ids, path, status)
+        user, group = self._user_names.get(uid), self._group_names.get(gid)
+        if user is None:
+            user = self._user_names[uid] = os.fsencode(_user_name(uid))
+        if group is None:
+            group = self._group_names[gid] = os.fsencode(_group_name(gid))
+        mode = stat.S_IMODE(status.st_mode)
+        xattrs = xattrs or tarformat.NO_XATTRS
+        return Member(path, kind, mode, uid, gid, size, status.st_mtime_ns, target, user, group, 0, 0, xattrs)
 
     def _owner(self, ids: IdMaps, path: bytes, status: os.stat_result) -> tuple[int, int]:
         uid, gid = ids.uid_to_container(status.st_uid), ids.gid_to_container(status.st_gid)
@@ -278,8 +294,6 @@ class _Packer:
 
     def _earlier_name(self, path: bytes, status: os.stat_result) -> bytes | None:
         """The first name of an inode that was packed before; it is forgotten with its last link."""
-        if status.st_nlink < 2:
-            return None
         key = (status.st_dev, status.st_ino)
         first, left = self._first_names.pop(key, (None, status.st_nlink))
         if left > 1:
@@ -299,12 +313,6 @@ class _Packer:
                 except OSError as error:
                     raise _unreadable(path, error) from error
         return found
-
-    def _name_of(self, known: dict[int, bytes], number: int, look_up: Callable[[int], str]) -> bytes:
-        name = known.get(number)
-        if name is None:
-            name = known[number] = os.fsencode(look_up(number))
-        return name
 
 
 def _user_name(uid: int) -> str:
@@ -332,6 +340,8 @@ def _read_whole(fd: int, size: int, path: bytes) -> bytes:
     """The next ``size`` bytes, which must be the last ones of the file."""
     try:
         data = os.read(fd, size + 1)
+        if len(data) == size:
+            return data
         if data and len(data) < size:  # a filesystem may give less at a time
             while more := os.read(fd, size + 1 - len(data)):
                 data += more

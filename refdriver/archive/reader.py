@@ -45,33 +45,34 @@ class ArchiveReader:
 
     def copy_data(self, fd: int) -> None:
         """Write the data of the entry that came last to an open file."""
-        self._source.copy_to(fd, self._data_left, repr(self._name))
+        self._source.copy_to(fd, self._data_left, self._name)
         self._data_left = 0
 
     def _next(self) -> Member | None:
-        self._source.skip(self._data_left + self._padding, repr(self._name))
+        self._source.skip(self._data_left + self._padding, self._name)
         self._data_left = self._padding = 0
         self._extra_left = _EXTRA_MAX
         records: dict[str, bytes] = {}
         long_name = long_target = b""
+        take, decode = self._source.take, tarformat.decode
         while True:
-            member = tarformat.decode(self._source.take(BLOCK, "a header (no end-of-archive blocks)"))
+            member = decode(take(BLOCK, "a header (no end-of-archive blocks)"))
             if member is None:
                 self._end()
                 return None
-            match member.kind:
-                case tarformat.PAX_HEADER:
-                    records |= tarformat.decode_pax(self._extra(member))
-                case tarformat.PAX_GLOBAL:
-                    self._extra(member)  # says things about the archive as a whole, such as a git commit
-                case tarformat.GNU_LONG_NAME:
-                    long_name = self._extra(member).rstrip(b"\0")
-                case tarformat.GNU_LONG_LINK:
-                    long_target = self._extra(member).rstrip(b"\0")
-                case _:
-                    member.name = long_name or member.name
-                    member.target = long_target or member.target
-                    return self._checked(tarformat.with_pax(member, records))
+            kind = member.kind
+            if kind == tarformat.PAX_HEADER:
+                records |= tarformat.decode_pax(self._extra(member))
+            elif kind == tarformat.PAX_GLOBAL:
+                self._extra(member)  # says things about the archive as a whole, such as a git commit
+            elif kind == tarformat.GNU_LONG_NAME:
+                long_name = self._extra(member).rstrip(b"\0")
+            elif kind == tarformat.GNU_LONG_LINK:
+                long_target = self._extra(member).rstrip(b"\0")
+            else:
+                member.name = long_name or member.name
+                member.target = long_target or member.target
+                return self._checked(tarformat.with_pax(member, records) if records else member)
 
     def _end(self) -> None:
         # One block of zeros is half an end; at the end of the file everybody takes it for a whole one.

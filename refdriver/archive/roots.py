@@ -26,6 +26,10 @@ def clean_name(name: bytes, what: str) -> bytes:
     Raises BreakoutAttempt when ``..`` would leave the root, BadArchive for a part or a path that no system call
     takes, and for a path through a whiteout: what is deleted holds nothing.
     """
+    if len(name) <= _NAME_MAX:
+        short = name.removeprefix(b"./").removesuffix(b"/")
+        if short and short[0] not in b"./" and b"/." not in short and b"//" not in name:
+            return short  # what most entries have: no part is empty, "." or "..", too long or a whiteout
     if len(name) > 2 * _PATH_MAX:  # so that no time is spent on a megabyte of "d/"
         raise BadArchive(f"the {what} {name[:80]!r}... has {len(name)} bytes; the most is {_PATH_MAX}")
     parts: list[bytes] = []
@@ -56,6 +60,7 @@ class Root:
         self.path = os.readlink(f"/proc/self/fd/{self.fd}".encode())
         self._owner = owner
         self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._last: tuple[bytes, int] = (b"", self.fd)  # of those the one that was asked for last
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +71,7 @@ class Root:
 
     def forget(self, but: int | None = None) -> None:
         """Close what is open, ``but`` one in use: a directory may be about to go."""
+        self._last = b"", self.fd
         for path, fd in list(self._open.items()):
             if fd != but:
                 os.close(self._open.pop(path))
@@ -96,16 +102,20 @@ class Root:
             os.close(fd)
 
     def _lookup(self, path: bytes, make_missing: bool, replace: Replace) -> int:
+        if path == self._last[0]:
+            return self._last[1]
         if not path:
             return self.fd
         known = self._open.get(path)
         if known is not None:
             self._open.move_to_end(path)
+            self._last = path, known
             return known
         found = self._walk(path, make_missing, replace)
         if len(self._open) >= _OPEN_MAX:
             os.close(self._open.popitem(last=False)[1])
         self._open[path] = found
+        self._last = path, found
         return found
 
     def _walk(self, path: bytes, make_missing: bool, replace: Replace, follow: bool = True) -> int:

@@ -36,20 +36,26 @@ class Source:
 
     def take(self, size: int, what: str) -> bytes:
         """Exactly ``size`` bytes; raises BadArchive when the archive ends before."""
-        if len(self._buffer) - self._position < size:
-            parts = [self._buffer[self._position :]]
-            missing = size - len(parts[0])
-            self._buffer, self._position = b"", 0
-            while missing > 0:
-                block = self._fill(max(missing, _FILL))
-                if not block:
-                    raise BadArchive(f"the archive is truncated: it ends in the middle of {what}")
-                parts.append(block)
-                missing -= len(block)
-            self._buffer = b"".join(parts)
-        taken = self._buffer[self._position : self._position + size]
-        self._position += size
-        return taken
+        position = self._position
+        end = position + size
+        if end > len(self._buffer):
+            self._read_on(size, what)
+            position, end = 0, size
+        self._position = end
+        return self._buffer[position:end]
+
+    def _read_on(self, size: int, what: str) -> None:
+        """Let ``size`` bytes from the position on be in the buffer, which then begins there."""
+        parts = [self._buffer[self._position :]]
+        missing = size - len(parts[0])
+        self._buffer, self._position = b"", 0
+        while missing > 0:
+            block = self._fill(max(missing, _FILL))
+            if not block:
+                raise BadArchive(f"the archive is truncated: it ends in the middle of {what}")
+            parts.append(block)
+            missing -= len(block)
+        self._buffer = b"".join(parts)
 
     def at_end(self) -> bool:
         """Whether nothing is left."""
@@ -57,23 +63,31 @@ class Source:
             self._buffer, self._position = self._fill(_FILL), 0
         return not self._buffer
 
-    def copy_to(self, fd: int, size: int, what: str) -> None:
-        """Write the next ``size`` bytes to an open file; raises BadArchive when the archive ends before."""
+    def copy_to(self, fd: int, size: int, what: str | bytes) -> None:
+        """Write the next ``size`` bytes to an open file; raises BadArchive when the archive ends before.
+
+        ``what`` is for the error; bytes are a name, and become text only for that.
+        """
         ahead = self._buffer[self._position : self._position + size]
         self._position += len(ahead)
         _write_all(fd, ahead)
         left = size - len(ahead)
+        if not left:
+            return
         if self._fd is not None and left >= _WORTH_MOVING:
             left -= self._move(self._fd, fd, left)
         while left:
-            block = self.take(min(left, _FILL), what)
+            block = self.take(min(left, _FILL), _as_text(what))
             _write_all(fd, block)
             left -= len(block)
 
-    def skip(self, size: int, what: str) -> None:
-        """Pass over the next ``size`` bytes."""
+    def skip(self, size: int, what: str | bytes) -> None:
+        """Pass over the next ``size`` bytes; ``what`` is as of :meth:`copy_to`."""
+        if self._position + size <= len(self._buffer):
+            self._position += size
+            return
         while size:
-            size -= len(self.take(min(size, _FILL), what))
+            size -= len(self.take(min(size, _FILL), _as_text(what)))
 
     def drain(self) -> None:
         """Read what follows, so that a writer on the other end of a pipe can finish."""
@@ -103,6 +117,10 @@ def _movable_fd(archive: Readable) -> int | None:
         return None
     mode = os.fstat(archive.fileno()).st_mode
     return archive.fileno() if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) else None
+
+
+def _as_text(what: str | bytes) -> str:
+    return what if isinstance(what, str) else repr(what)
 
 
 def _write_all(fd: int, data: bytes) -> None:

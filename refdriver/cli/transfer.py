@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -83,7 +81,7 @@ def _give_name(fd: int, directory: str, name: str) -> None:
             _link(fd, name, parent)
             return
         # A link cannot replace a file, a rename can.
-        passing = f".{name[:100]}.{secrets.token_hex(8)}"
+        passing = f".{name[:100]}.{os.urandom(8).hex()}"
         _link(fd, passing, parent)
         os.rename(passing, name, src_dir_fd=parent, dst_dir_fd=parent)
     finally:
@@ -97,6 +95,8 @@ def _link(fd: int, name: str, directory: int) -> None:
 
 @contextmanager
 def _named_file(directory: str, name: str) -> Iterator[int]:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix=f".{name[:100]}.", dir=directory) as private:
         # Not by mkstemp, whose mode is 0600 whatever the umask says.
         with open(f"{private}/archive", "xb", buffering=0) as file:

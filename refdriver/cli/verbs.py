@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from refdriver.cli.transfer import input_file, output, send, watched
 from refdriver.driver import Driver
 from refdriver.errors import BadOption, LayerNotFound
 from refdriver.idmap import IdMap
-from refdriver.plugin import PluginServer
 
 JSON_VERSION = 1
 _LETTERS = {ChangeKind.ADD: "A", ChangeKind.MODIFY: "M", ChangeKind.DELETE: "D"}
@@ -53,6 +51,8 @@ class _Session:
     def show(self, text: str | bytes, **fields: object) -> None:
         """Text for people, or the fields for machines."""
         if self.as_json:
+            import json
+
             click.echo(json.dumps({"version": JSON_VERSION, **fields}))
         elif text:
             click.echo(text)
@@ -276,6 +276,8 @@ def serve(session: _Session, socket: str, other: str) -> None:
     The first call of a client (Init) names the home. A server that replaces another one under a running engine
     needs --home, because the engine does not send Init again.
     """
+    from refdriver.plugin import PluginServer  # the other verbs need no server
+
     chosen = session.arguments if session.home or session.options or session.uid_maps or session.gid_maps else None
     server = PluginServer(socket, _class_named(other))
     if chosen:

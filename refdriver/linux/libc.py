@@ -1,4 +1,4 @@
-"""mount(2), umount2(2), unshare(2), syncfs(2), access(2) and getdents64(2) through the C library."""
+"""mount(2), umount2(2), unshare(2), syncfs(2), access(2), statx(2) and getdents64(2) through the C library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 AT_FDCWD: Final = -100
 DT_UNKNOWN: Final = 0
+_STATX_MNT_ID: Final = 0x1000
+_STATX_FIELDS: Final = struct.Struct("=I140xQ")  # which fields it has, and stx_mnt_id
 
+_StructStatx = ctypes.c_char * 256
+_StructStatfs = ctypes.c_long * 32  # the first one is f_type; the whole is 120 bytes or less everywhere
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _ACCESS: Final = _LIBC.access
 _ACCESS.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -88,9 +92,27 @@ def syncfs(fd: int) -> None:
 
 def filesystem_magic(path: str | bytes) -> int:
     """``f_type`` of statfs(2), the number that names a kind of filesystem."""
-    buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes or less everywhere
+    buffer = _StructStatfs()
     _checked(_LIBC.statfs(os.fsencode(path), buffer), path)
-    return ctypes.c_long.from_buffer(buffer).value & _MAGIC_MASK
+    return int(buffer[0]) & _MAGIC_MASK
+
+
+def mount_id(path: str | bytes) -> int | None:
+    """The id of the mount that a path leads to, as in mountinfo (proc(5)); raises OSError.
+
+    None before Linux 5.8, and where there is no statx(2).
+    """
+    buffer = _StructStatx()
+    try:
+        _checked(_LIBC.statx(AT_FDCWD, os.fsencode(path), 0, ctypes.c_uint(_STATX_MNT_ID), buffer), path)
+    except AttributeError:  # a C library without it
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return None
+    mask, found = _STATX_FIELDS.unpack_from(buffer)
+    return int(found) if mask & _STATX_MNT_ID else None
 
 
 def directory_entry_types(fd: int) -> Iterator[tuple[bytes, int]]:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")  # the kernel escapes space, tab, newline and backslash
@@ -46,7 +45,8 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
 
 def read_mounts() -> list[Mount]:
     """The mounts of this process's namespace."""
-    return parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
+    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+        return parse_mountinfo(file.readall())
 
 
 def topmost_at(mounts: Iterable[Mount], target: str) -> Mount | None:

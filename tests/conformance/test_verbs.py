@@ -272,3 +272,23 @@ def test_a_pipe_sees_neither(scratch: Path) -> None:
     assert "\x1b" not in told.stdout + told.stderr
     assert "\r" not in told.stdout + told.stderr
     assert told.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["list"], ["explain", "OVL-LIFE-CREATE"], ["run", "--help"], ["validate-adapter", "--help"]],
+    ids=" ".join,
+)
+def test_a_verb_that_tests_nothing_imports_no_test_tools(words: list[str]) -> None:
+    code = """
+import sys
+from conformance.cli import main
+try:
+    main()
+finally:
+    print("modules:", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    imported = set(done.stdout.rpartition("modules:")[2].split())
+    assert "conformance.cli.base" in imported, done.stderr
+    assert not imported & {"hypothesis", "pytest", "conformance.harness.store", "refdriver"}

@@ -383,3 +383,22 @@ with output("{tmp_path}/a.tar") as fd:
     with output(str(tmp_path / "a.tar")) as fd:
         os.write(fd, b"new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.tar": "new"}
+
+
+@mounts
+def test_a_verb_imports_what_it_needs(run: Command) -> None:
+    """Each start of the command imports it all again; what takes long belongs to the verbs that use it."""
+    code = """
+import sys
+from refdriver.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+    words = ["--home", str(run.home), "exists", "layer"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    imported = set(done.stdout.split())
+    assert "refdriver.driver" in imported
+    late = {"rich", "json", "socket", "subprocess", "tempfile", "random", "pathlib", "concurrent.futures"}
+    assert not imported & {*late, "refdriver.plugin", "refdriver.unixhttp", "importlib.metadata"}
