@@ -20,6 +20,7 @@ from refdriver.archive.unpack import Merged, Native, unpack
 from refdriver.changes import Change, overlay_changes, tree_changes
 from refdriver.errors import (
     BadOption,
+    BrokenLayer,
     LayerExists,
     LayerInUse,
     NeedsRoot,
@@ -280,6 +281,8 @@ class Driver:
             return base
         layer = self._layers.find(layer_id)
         if not layer.has_lowers:
+            if not libc.exists(layer.diff):  # a power cut can leave this (OVL-CRASH-KEPT)
+                raise BrokenLayer(f"layer {layer_id!r}: it has no {layer.diff}; remove and create it again")
             return layer.diff
         with self._locks.layer(layer_id):
             return self._mounts.get(self._layers.find(layer_id), mount_label)

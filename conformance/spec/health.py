@@ -18,6 +18,10 @@ _TROUBLE: Final = re.compile(
     r"kernel BUG|\bBUG: |\bOops\b|general protection fault|Kernel panic|WARNING: (?:CPU: |.* at |possible )|"
     r"INFO: (?:task|rcu)|blocked for more than \d+ seconds|soft lockup|hard LOCKUP|Call Trace:"
 )
+# f2fs writes a stack, and no warning, where it stops because a disk answered an error (f2fs_stop_checkpoint,
+# reasons META_PAGE and WRITE_FAIL); the crash tests make a disk answer errors.
+_STOPPED: Final = re.compile(r"F2FS-fs \([\w-]+\): Stopped filesystem due to reason: [23]\b")
+_STACK: Final = 12  # lines from there to the one that begins the stack
 # Of the bits of taint (kernel document tainted-kernels) those that something going wrong sets.
 _TAINTS: Final = {4: "a machine check", 5: "a bad page", 7: "an oops", 9: "a warning", 14: "a lockup"}
 _FATAL: Final = (4, 5, 7, 14)
@@ -25,8 +29,14 @@ _FATAL: Final = (4, 5, 7, 14)
 
 def trouble(log: Sequence[str]) -> list[str]:
     """The lines of a log from the first that no healthy kernel writes; none if there is none."""
-    first = next((number for number, line in enumerate(log) if _TROUBLE.search(line)), len(log))
+    told = (number for number, line in enumerate(log) if _TROUBLE.search(line))
+    first = next((number for number in told if not _follows_a_stop(log, number)), len(log))
     return list(log[first : first + _TRACE])
+
+
+def _follows_a_stop(log: Sequence[str], number: int) -> bool:
+    before = log[max(0, number - _STACK) : number]
+    return "Call Trace:" in log[number] and any(map(_STOPPED.search, before))
 
 
 def taints(mask: int) -> list[str]:

@@ -50,6 +50,26 @@ def test_a_healthy_log_is_no_finding() -> None:
     assert health.judged(HEALTHY, 1 << 12 | 1 << 13, [A_TEST], "xfs").verdict is Verdict.PASS
 
 
+STOPPED = [
+    "F2FS-fs (dm-0): Stopped filesystem due to reason: 3",
+    "CPU: 0 UID: 0 PID: 471 Comm: kworker/u4:5 Not tainted 7.2.7 #1 VOLUNTARY",
+    "Workqueue: writeback wb_workfn (flush-253:0)",
+    "Stack:",
+    "Call Trace:",
+    " [<6003209e>] ? _printk+0x0/0x45",
+]
+
+
+def test_f2fs_that_stops_on_a_write_error_is_no_finding() -> None:
+    """The stack of a warning is one, also behind it, and so is that of any other reason to stop."""
+    assert health.trouble(STOPPED * 2) == []
+    warned = ["WARNING: CPU: 0 PID: 1 at fs/f2fs/node.c:1", "Call Trace:"]
+    assert health.trouble([*STOPPED, *warned]) == warned
+    other = [STOPPED[0].replace("3", "7"), *STOPPED[1:]]
+    assert health.trouble(other) == other[4:]
+    assert health.trouble([*STOPPED, *["a line"] * 20, "Call Trace:"]) == ["Call Trace:"]
+
+
 @pytest.mark.parametrize(("bit", "fatal"), [(4, True), (5, True), (7, True), (9, False), (14, True)])
 def test_taint_is_a_finding(bit: int, fatal: bool) -> None:
     found = health.judged([], 1 << bit, [A_TEST], "")

@@ -226,3 +226,13 @@ def test_deep_trees_can_be_removed(driver: Driver, home: Path) -> None:
     driver.remove("base")
     assert list((home / "l").iterdir()) == []
     assert not (home / "staging").exists()
+
+
+def test_a_base_layer_without_its_diff_is_refused(driver: Driver, home: Path) -> None:
+    """A power cut can leave one; the path of a tree that is not there is no answer."""
+    driver.create("base")
+    (home / "base" / "diff").rmdir()
+    with pytest.raises(errors.BrokenLayer, match=r"'base': it has no .*; remove and create it again"):
+        driver.get("base")
+    driver.remove("base")
+    assert not driver.exists("base")
