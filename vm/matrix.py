@@ -129,6 +129,7 @@ class Privilege:
     backings: tuple[str, ...] = ()
     overlay: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,9 @@ def _matrix(top: _Place) -> Matrix:
     known = tuple(one.name for one in drivers)
     privileges: tuple[Privilege, ...] = (Privilege("root"),)
     if "privileges" in found:
-        privileges = _named(found["privileges"], lambda place: _privilege(place, names, parameters, known))
+        privileges = _named(
+            found["privileges"], lambda place: _privilege(place, machines, names, parameters, known)
+        )
     return Matrix(
         _defaults(found["defaults"]),
         root,
@@ -358,13 +361,16 @@ def _overlay(place: _Place, backings: Sequence[str]) -> Overlay:
     )
 
 
-def _privilege(place: _Place, backings: Sequence[str], overlay: Sequence[str], drivers: Sequence[str]) -> Privilege:
-    found = place.mapping(("name",), ("backings", "overlay", "drivers"))
+def _privilege(
+    place: _Place, kernels: Sequence[str], backings: Sequence[str], overlay: Sequence[str], drivers: Sequence[str]
+) -> Privilege:
+    found = place.mapping(("name",), ("kernels", "backings", "overlay", "drivers"))
     return Privilege(
         found["name"].one_of(PRIVILEGES),
         _some(found, "backings", backings),
         _some(found, "overlay", overlay),
         _some(found, "drivers", drivers),
+        _some(found, "kernels", kernels),
     )
 
 

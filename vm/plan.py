@@ -128,6 +128,7 @@ def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Dr
         for privilege, overlay in itertools.product(matrix.privileges, matrix.overlay):
             chosen = _matches(choice.privileges, privilege.name) and _matches(choice.overlay, overlay.name)
             allowed = _allows(privilege.drivers, driver.name) and _allows(privilege.overlay, overlay.name)
+            allowed = allowed and _allows(privilege.kernels, kernel.name)
             if not chosen or not allowed or not _allows(driver.overlay, overlay.name):
                 continue
             for backing in matrix.backings:

@@ -60,7 +60,7 @@ def _lines(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> Iterat
 def _about(runs: Sequence[Run]) -> Iterator[str]:
     suites = _list({f"overlay-conformance {run.suite}, specification {run.specification}" for run in runs})
     profiles = _list({f"profile {run.profile} with {run.examples} examples" for run in runs})
-    yield f"{len(runs)} cells; {suites}; {profiles}."
+    yield f"{sum(max(1, len(run.backings)) for run in runs)} cells; {suites}; {profiles}."
     yield "The numbers count requirements. Requirements that are not applicable or that the driver declines are not"
     yield "counted; requirements that did not run within the time of a cell are untested."
     yield ""
