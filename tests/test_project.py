@@ -46,7 +46,8 @@ def ci_with(checkout: Path, answer: str) -> list[str]:
         command.parent.mkdir(parents=True, exist_ok=True)
         command.write_text(f'#!/bin/sh\necho "./{name} $*" >>calls\n{answer}\n')
         command.chmod(0o755)
-    return ["bash", ".ci/run"]
+    # The signals of the tests are those of a shell of its own, whatever ran the tests (nohup(1)).
+    return ["env", "--default-signal=INT,TERM,HUP", "bash", ".ci/run"]
 
 
 def run_ci(checkout: Path, answer: str) -> tuple[int, list[str]]:
@@ -180,7 +181,10 @@ esac
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        assert process.wait(timeout=30) == -number
+        try:
+            assert process.wait(timeout=30) == -number
+        finally:
+            process.kill()
     assert sorted(line for line in calls.read_text().splitlines() if line.startswith("./ended")) == [
         "./ended conformance",
         "./ended matrix",

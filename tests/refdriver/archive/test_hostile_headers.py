@@ -227,8 +227,10 @@ class CountedBytes(bytes):
 
     copied = 0
 
-    def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
+    def __getitem__(self, key: object) -> bytes | int:  # type: ignore[override]
         part = super().__getitem__(key)  # type: ignore[call-overload]
+        if isinstance(part, int):  # one byte, which is no copy
+            return part
         assert isinstance(part, bytes)
         CountedBytes.copied += len(part)
         return CountedBytes(part)
