@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from refdriver import layermounts, layers, mounts
+from refdriver.errors import MountFailed
 from refdriver.linux import libc, newmount
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import variant
@@ -57,25 +58,31 @@ class MountsByTheNewCalls(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Nothing has to be escaped, and no path has to be short."""
         del original, kwargs
-        request = args[0]
-        context = newmount.fsopen("overlay")
         try:
-            newmount.configure(context, "source", "overlay")
-            for lower in request.lowers:
-                _configure_path(context, "lowerdir+", lower)
-            if request.upper:
-                _configure_path(context, "upperdir", request.upper)
-                _configure_path(context, "workdir", request.work)
-            for option in filter(None, request.options):
-                key, given, value = option.partition("=")
-                newmount.configure(context, key, value.strip('"') if given else None)
-            mount = newmount.create(context)
-        finally:
-            os.close(context)
-        try:
-            newmount.move_mount(mount, request.target)
-        finally:
-            os.close(mount)
+            _mount_by_the_new_calls(args[0])
+        except OSError as error:
+            raise MountFailed(f"{args[0].target}: {error}") from error
+
+
+def _mount_by_the_new_calls(request: mounts.MountRequest) -> None:
+    context = newmount.fsopen("overlay")
+    try:
+        newmount.configure(context, "source", "overlay")
+        for lower in request.lowers:
+            _configure_path(context, "lowerdir+", lower)
+        if request.upper:
+            _configure_path(context, "upperdir", request.upper)
+            _configure_path(context, "workdir", request.work)
+        for option in filter(None, request.options):
+            key, given, value = option.partition("=")
+            newmount.configure(context, key, value.strip('"') if given else None)
+        mount = newmount.create(context)
+    finally:
+        os.close(context)
+    try:
+        newmount.move_mount(mount, request.target)
+    finally:
+        os.close(mount)
 
 
 @variant(source="moby's overlay2 when paths are long", touches=_MOUNTS)
