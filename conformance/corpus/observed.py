@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from conformance.corpus.vector import Layer, Vector, layer
-from conformance.observing.questions import Case, cases
+from conformance.observing.question import Case
+from conformance.observing.questions import cases
 
 LEFT_OUT: Final[Mapping[str, str]] = {
     "absolute-name": "hostile.py has it",

@@ -16,7 +16,7 @@ from typing import Final
 
 from conformance.harness.observation import LINES, Observation, Observed, Observing
 from conformance.history.printable import printable
-from conformance.observing.questions import SILENT, Case, Question
+from conformance.observing.question import SILENT, Case, Question
 from conformance.operations.archives import Entry
 from conformance.spec.errors import HarnessError
 from conformance.spec.values import BadValue

@@ -24,7 +24,8 @@ from conformance.history.calls import ApplyDiff, Close, Create, Get, Put
 from conformance.history.printable import one_line
 from conformance.lab import mountinfo
 from conformance.observing import seeing
-from conformance.observing.questions import REFUSED, Case, Question, cases
+from conformance.observing.question import REFUSED, Case, Question
+from conformance.observing.questions import cases
 from conformance.observing.seeing import Seen
 from conformance.operations import archives
 from conformance.operations.archives import directory, file

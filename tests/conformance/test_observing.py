@@ -22,7 +22,8 @@ from conformance.harness.observation import FORMAT, LINES, Line, Observation, Ob
 from conformance.harness.validating.subject import Subject
 from conformance.harness.validating.watch import Watch
 from conformance.observing import seeing
-from conformance.observing.questions import REFUSED, Case, Question, cases
+from conformance.observing.question import REFUSED, Case, Question
+from conformance.observing.questions import cases
 from conformance.observing.seeing import Reading
 from conformance.observing.table import BadObservations, Column, as_html, as_markdown, read, rows
 from conformance.observing.worker import observations, seen_at
