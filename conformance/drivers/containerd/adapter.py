@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from conformance.drivers.connection import Key, Kind, absolute_command, declined_in, parse_arguments
+from conformance.drivers.connection import (
+    Connection,
+    Key,
+    Kind,
+    absolute_command,
+    declined_in,
+    parse_arguments,
+)
 from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, load_grpc
 from conformance.drivers.containerd.configuration import read_configuration
@@ -19,6 +26,7 @@ from conformance.drivers.containerd.driver import OpenedSnapshotter
 from conformance.drivers.containerd.formatting import CannotMount
 from conformance.drivers.containerd.script import Containerd
 from conformance.drivers.containerd.services import plugin_of
+from conformance.drivers.containerd.transfer import Unpacking
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.source import DriverSource
 from conformance.lab.removal import remove_tree
@@ -72,11 +80,13 @@ KEYS: Final = (
     Key("address", "the socket of a containerd that is running"),
     Key("proxy", "the socket of a snapshotter outside of containerd, which is plugged in"),
     Key("config", "a file of containerd's configuration, for a snapshotter that takes one"),
+    Key("unpack", "how archives become layers: diff (the service diff, the default) or transfer"),
+    Key("parallel", "of unpack=transfer: how many layers containerd applies at once"),
 )
 
 
 def source(arguments: str) -> DriverSource:
-    """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS&config=FILE]``.
+    """``SNAPSHOTTER[?binary=PATH&address=SOCKET&proxy=ADDRESS&config=FILE&unpack=HOW&parallel=N]``.
 
     Raises OSError, ImportError or ValueError.
 
@@ -89,13 +99,14 @@ def source(arguments: str) -> DriverSource:
     load_grpc()
     address, proxy = connection.value("address"), connection.value("proxy")
     config = connection.value("config")
-    if address and (proxy or config or connection.value("binary")):
+    if address and (proxy or config or connection.value("binary") or connection.value("parallel")):
         raise ValueError(
-            "address names a containerd that is running; binary, proxy and config are for one of our own"
+            "address names a containerd that is running; binary, proxy, config and parallel are for one of our own"
         )
     command = absolute_command(connection.value("binary", "containerd"))
     binary, version = ("", _version_at(address)) if address else _found(command)
-    setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config))
+    unpacking = _unpacking(connection)
+    setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config), unpacking)
     info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     return _Opener(setup, address).source(info)
 
@@ -187,9 +198,24 @@ def _found(command: str) -> tuple[str, str]:
     return binary, match[0] if match else "unknown"
 
 
+def _unpacking(connection: Connection) -> Unpacking | None:
+    how, parallel = connection.value("unpack", "diff"), connection.value("parallel")
+    if how not in ("diff", "transfer"):
+        raise ValueError(f"unpack={how}: archives become layers by diff or by transfer")
+    if parallel and how == "diff":
+        raise ValueError("parallel= is for unpack=transfer; the service diff applies one archive")
+    if parallel and (not parallel.isdigit() or int(parallel) < 1):
+        raise ValueError(f"parallel={parallel} is no number of layers, 1 or more")
+    return Unpacking(int(parallel or 1)) if how == "transfer" else None
+
+
 def _dialect(setup: Setup) -> Containerd:
     beside = Path(setup.binary).with_name("ctr")  # a daemon is asked by the ctr of its own version
-    return Containerd(setup.binary, setup.snapshotter, str(beside) if beside.exists() else "ctr", setup.config)
+    ctr = str(beside) if beside.exists() else "ctr"
+    if setup.unpacking is None:
+        return Containerd(setup.binary, setup.snapshotter, ctr, setup.config)
+    config = "\n".join([setup.config, setup.unpacking.configuration(setup.snapshotter)]).lstrip()
+    return Containerd(setup.binary, setup.snapshotter, ctr, config, "transfer")
 
 
 def _version_at(address: str) -> str:

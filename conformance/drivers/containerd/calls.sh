@@ -1,10 +1,14 @@
-# shellcheck shell=sh disable=SC2154 # work, binary, ctr, snapshotter and imports are set before
+# shellcheck shell=sh disable=SC2154 # work, binary, ctr, snapshotter, unpack and imports are set before
 # The calls of a snapshotter, by ctr.
 # The daemon looks for programs itself, so it needs a PATH also where this shell has its own.
 export PATH="${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}"
 # ctr 2 unpacks with the default snapshotter only, unless it does the import itself.
 local_import=
-if "$ctr" images import --help 2>&1 | grep -q -e '--local'; then local_import=--local; fi
+if "$ctr" images import --help 2>&1 | grep -q -e '--local'; then
+    [ "$unpack" = transfer ] || local_import=--local
+elif [ "$unpack" = transfer ]; then
+    echo "ctr of containerd 2 imports by the transfer service; this one does not" && exit 2
+fi
 case $(uname -m) in
 x86_64) architecture=amd64 ;; aarch64) architecture=arm64 ;; i?86) architecture=386 ;; armv*) architecture=arm ;;
 *) architecture=$(uname -m) ;;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.wire import decode, encode
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused
 
@@ -37,6 +39,30 @@ def load_grpc() -> Any:
         ) from error
 
 
+class Exchange(Generic[_T]):
+    """A call with many requests and many answers; ``next`` raises what other calls raise."""
+
+    def __init__(self, client: Client, method: str, call: Any) -> None:
+        self._client, self._method, self._call = client, method, call
+
+    def next(self) -> _T:
+        """The next answer."""
+        with self._client.answered(self._method):
+            answer: _T = next(self._call)
+        return answer
+
+    def next_or_none(self) -> _T | None:
+        """The next answer, None after the end of the call."""
+        try:
+            return self.next()
+        except (DriverRefused, DriverFailed, StopIteration):
+            return None
+
+    def cancel(self) -> None:
+        """End the call, whoever waits for an answer."""
+        self._call.cancel()
+
+
 class Client:
     """One connection, in one namespace of containerd (which its API keeps apart from all others).
 
@@ -56,30 +82,48 @@ class Client:
         self._stack = stack
         self._grpc = load_grpc()
         self._closed = False
-        self._metadata = (("containerd-namespace", namespace),)
+        self._metadata: tuple[tuple[str, str], ...] = (("containerd-namespace", namespace),)
         self._channel = self._grpc.insecure_channel(f"unix:{address}", options=_OPTIONS)
 
     def call(self, method: str, request: object, answer: type[_T]) -> _T:
         """One request, one answer; ``method`` is SERVICE/METHOD, such as ``snapshots/Stat``."""
         ask = self._channel.unary_unary(_full(method), encode, lambda data: decode(answer, data))
-        with self._answered(method) as seconds:
+        with self.answered(method) as seconds:
             result: _T = ask(request, timeout=seconds, metadata=self._metadata)
         return result
 
     def stream(self, method: str, request: object, answer: type[_T]) -> Iterator[_T]:
         """One request, many answers."""
         ask = self._channel.unary_stream(_full(method), encode, lambda data: decode(answer, data))
-        with self._answered(method) as seconds:
+        with self.answered(method) as seconds:
             yield from ask(request, timeout=seconds, metadata=self._metadata)
 
     def send(self, method: str, requests: Iterable[object], answer: type[_T]) -> list[_T]:
         """Many requests, and all the answers."""
         ask = self._channel.stream_stream(_full(method), encode, lambda data: decode(answer, data))
-        with self._answered(method) as seconds:
+        with self.answered(method) as seconds:
             return list(ask(iter(requests), timeout=seconds, metadata=self._metadata))
 
+    def exchange(self, method: str, requests: Iterable[object], answer: type[_T]) -> Exchange[_T]:
+        """Many requests and many answers, each when it comes."""
+        ask = self._channel.stream_stream(_full(method), encode, lambda data: decode(answer, data))
+        with self.answered(method) as seconds:
+            return Exchange(self, method, ask(iter(requests), timeout=seconds, metadata=self._metadata))
+
     @contextmanager
-    def _answered(self, method: str) -> Iterator[float]:
+    def lease(self) -> Iterator[None]:
+        """What calls in this context make is not garbage before its end, which collects garbage (leases.proto)."""
+        name = f"lease-{uuid.uuid4().hex}"
+        self.call("leases/Create", messages.NewLease(name), messages.Empty)
+        before, self._metadata = self._metadata, (*self._metadata, ("containerd-lease", name))
+        try:
+            yield
+        finally:
+            self._metadata = before
+            self.call("leases/Delete", messages.DeleteLease(name, sync=1), messages.Empty)
+
+    @contextmanager
+    def answered(self, method: str) -> Iterator[float]:
         """The seconds that a call may take; what it raises otherwise becomes what a driver may say."""
         if self._closed:
             raise Refused("UNAVAILABLE", f"{method}: the store was closed")

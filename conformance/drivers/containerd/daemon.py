@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.drivers.containerd.mounting import detach_below
+from conformance.drivers.containerd.transfer import Unpacking
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused
 from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
 from conformance.lab.supervisor import Options
@@ -46,13 +47,15 @@ _UNUSED: Final = (
 class Setup:
     """What a daemon is started with: the command, the snapshotter, and the socket of one in another process.
 
-    ``config`` is the text of a configuration of containerd (TOML) that is added to the adapter's own.
+    ``config`` is the text of a configuration of containerd (TOML) that is added to the adapter's own. Archives
+    become layers by the service diff, or by ``unpacking``.
     """
 
     binary: str
     snapshotter: str
     proxy: str = ""
     config: str = ""
+    unpacking: Unpacking | None = None
 
 
 class Daemon:
@@ -107,6 +110,8 @@ class Daemon:
         if setup.proxy:
             lines.append(f"[proxy_plugins.{quoted(setup.snapshotter)}]")
             lines.append(f'type = "snapshot"\naddress = {quoted(setup.proxy)}')
+        if setup.unpacking:
+            lines.append(setup.unpacking.configuration(setup.snapshotter))
         (self._run / "config.toml").write_text("\n".join(lines) + "\n", "utf-8")
 
     def _wait_until_ready(self, limit: CallLimit) -> None:

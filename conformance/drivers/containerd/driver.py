@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.drivers.containerd import messages, mounting
+from conformance.drivers.containerd import messages, mounting, transfer
 from conformance.drivers.containerd.client import Client
 from conformance.drivers.containerd.daemon import Daemon, Setup
 from conformance.drivers.containerd.messages import Mount
@@ -51,6 +51,8 @@ class OpenedSnapshotter:
         self._content = Content(self._client)
         try:
             self._plugin = plugin_of(self._client, setup.snapshotter)
+            if setup.unpacking:
+                setup.unpacking.check(self._client, self._plugin)
         except BaseException:
             self.disconnect()
             raise
@@ -89,7 +91,10 @@ class OpenedSnapshotter:
     def remove(self, layer_id: str) -> None:
         if layer_id in self._held:
             raise DriverRefused(f"{layer_id!r} is mounted")
-        self._snapshots.remove(self._name_of(layer_id))
+        if self._setup.unpacking:
+            transfer.remove(self._snapshots, self._name_of(layer_id))
+        else:
+            self._snapshots.remove(self._name_of(layer_id))
         collect_garbage(self._client)
 
     def get(self, layer_id: str, label: str = "") -> str:
@@ -159,11 +164,20 @@ class OpenedSnapshotter:
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         del parent  # the snapshot knows its own
+        if self._setup.unpacking:
+            self._transfer(layer_id, archive)
+            return None
         try:
             self._content.apply(archive, self._snapshots.mounts(self._name_of(layer_id)))
         finally:
             collect_garbage(self._client)
         return None  # the answer tells the size of the archive, not of what was applied
+
+    def _transfer(self, layer_id: str, archive: Path) -> None:
+        if layer_id in self._held:
+            raise DriverRefused(f"{layer_id!r} is mounted; the transfer service makes other snapshots of it")
+        self._snapshots.mounts(self._name_of(layer_id))  # refused if there is none, or it is committed
+        transfer.Transfers(self._client, self._snapshots, self._setup.snapshotter).apply(_active(layer_id), archive)
 
     def diff_size(self, layer_id: str, parent: str) -> int:
         raise DriverRefused(f"containerd does not tell the size of what {layer_id!r} changes in {parent!r}")

@@ -225,3 +225,71 @@ class Plugins:
     """PluginsResponse."""
 
     plugins: list[Plugin] = many(1, Plugin)
+
+
+@dataclass
+class Any:
+    """google.protobuf.Any: a message of another type; containerd names types without an address before them."""
+
+    type_url: str = text(1)
+    value: bytes = blob(2)
+
+
+@dataclass
+class StreamInit:
+    """Of the service streaming: the first message of a stream, with the name that others use for it."""
+
+    id: str = text(1)
+
+
+@dataclass
+class StreamData:
+    """containerd.types.transfer.Data."""
+
+    data: bytes = blob(1)
+
+
+@dataclass
+class WindowUpdate:
+    """containerd.types.transfer.WindowUpdate: how many more bytes the receiver of a stream takes."""
+
+    update: int = integer(1)
+
+
+@dataclass
+class ImageImportStream:
+    """containerd.types.transfer.ImageImportStream: a tar archive with an image, from a stream."""
+
+    stream: str = text(1)
+
+
+@dataclass
+class Platform:
+    """containerd.types.Platform."""
+
+    os: str = text(1)
+    architecture: str = text(2)
+
+
+@dataclass
+class UnpackConfiguration:
+    """containerd.types.transfer.UnpackConfiguration: the snapshotter that an image is unpacked with."""
+
+    platform: Platform = one(1, Platform)
+    snapshotter: str = text(2)
+
+
+@dataclass
+class ImageStore:
+    """containerd.types.transfer.ImageStore; an image without a name is not kept, and is unpacked all the same."""
+
+    name: str = text(1)
+    unpacks: list[UnpackConfiguration] = many(10, UnpackConfiguration)
+
+
+@dataclass
+class TransferRequest:
+    """Of the service transfer."""
+
+    source: Any = one(1, Any)
+    destination: Any = one(2, Any)

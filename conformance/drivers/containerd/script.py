@@ -42,19 +42,23 @@ _STATUS: Final = re.compile(r"^[A-Z_]+: ")  # the name of a gRPC status, which c
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """The daemon's command, the snapshotter, the ctr that belongs to the daemon, and a configuration that is added."""
+    """The daemon's command, the snapshotter, the ctr that belongs to the daemon, and a configuration that is added.
+
+    ``unpack`` says what ctr imports by: ``transfer``, or ``diff`` for ctr itself.
+    """
 
     binary: str
     snapshotter: str
     ctr: str = "ctr"
     config: str = ""
+    unpack: str = "diff"
 
     @property
     def needs(self) -> Sequence[str]:
         return (self.binary, self.ctr, "tar", "mountpoint")
 
     def prologue(self) -> str:
-        words = {"binary": self.binary, "snapshotter": self.snapshotter, "ctr": self.ctr, "imports": ""}
+        words = {"binary": self.binary, "snapshotter": self.snapshotter, "ctr": self.ctr, "unpack": self.unpack, "imports": ""}
         lines = [f"{key}={quoted(word)}\n" for key, word in words.items()]
         if self.config:
             lines += [_added(self.config), 'imports="imports = [\\"$work/added.toml\\"]"\n']

@@ -16,7 +16,7 @@ _CHUNK: Final = 1 << 20
 # Whatever no container, image, lease or label holds goes with the next collection (containerd's
 # docs/garbage-collection.md).
 _KEPT: Final = {"containerd.io/gc.root": "conformance"}
-_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"  # OCI image specification, media-types.md
+MEDIA_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"  # OCI image specification, media-types.md
 _COMPRESSED: Final = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
 
 
@@ -42,9 +42,9 @@ class Snapshots:
         request = messages.SnapshotKey(self._name, key)
         return self._client.call("snapshots/Mounts", request, messages.Mounts).mounts
 
-    def commit(self, name: str, key: str) -> None:
-        """Make an active snapshot one that others can have as their parent."""
-        request = messages.CommitSnapshot(self._name, name, key, _KEPT)
+    def commit(self, name: str, key: str, *, kept: bool = True) -> None:
+        """Make an active snapshot one that others can have as their parent, and keep it also when none has."""
+        request = messages.CommitSnapshot(self._name, name, key, _KEPT if kept else {})
         self._client.call("snapshots/Commit", request, messages.Empty)
 
     def remove(self, key: str) -> None:
@@ -60,6 +60,11 @@ class Snapshots:
                 return False
             raise
         return True
+
+    def parent_of(self, key: str) -> str:
+        """What a snapshot is on, "" for nothing; raises Refused if there is none of this name."""
+        request = messages.SnapshotKey(self._name, key)
+        return self._client.call("snapshots/Stat", request, messages.SnapshotStat).info.parent
 
     def parents(self) -> dict[str, str]:
         """Every snapshot and what it is on."""
@@ -81,7 +86,7 @@ class Content:
 
     def diff(self, left: list[Mount], right: list[Mount], archive: Path) -> None:
         """Write the archive of what one tree changes in another."""
-        request = messages.DiffRequest(left, right, _LAYER, uuid.uuid4().hex, _KEPT)
+        request = messages.DiffRequest(left, right, MEDIA_TYPE, uuid.uuid4().hex, _KEPT)
         digest = self._client.call("diff/Diff", request, messages.DiffResponse).diff.digest
         try:
             with archive.open("wb") as file:
@@ -109,11 +114,15 @@ class Content:
                 raise
             self._client.call("content/Abort", messages.Ref(ref), messages.Empty)
         with archive.open("rb") as file:
-            media_type = _LAYER + _COMPRESSED.get(file.read(2), "")
-        return messages.Descriptor(media_type, digest, size)
+            return messages.Descriptor(media_type_of(file.read(2)), digest, size)
 
     def _delete(self, digest: str) -> None:
         self._client.call("content/Delete", messages.Digest(digest), messages.Empty)
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type of a layer, by its first bytes."""
+    return MEDIA_TYPE + _COMPRESSED.get(data[:2], "")
 
 
 def _writes(archive: Path, ref: str, size: int) -> Iterator[messages.WriteContent]:
@@ -127,15 +136,18 @@ def _writes(archive: Path, ref: str, size: int) -> Iterator[messages.WriteConten
 
 def collect_garbage(client: Client) -> None:
     """Wait until what was given up is gone from the disk, as only the end of a lease can (leases.proto)."""
-    name = f"collect-{uuid.uuid4().hex}"
-    client.call("leases/Create", messages.NewLease(name), messages.Empty)
-    client.call("leases/Delete", messages.DeleteLease(name, sync=1), messages.Empty)
+    with client.lease():
+        pass
+
+
+def plugins_of(client: Client) -> list[messages.Plugin]:
+    """What containerd says about its parts."""
+    return client.call("introspection/Plugins", messages.Filters(), messages.Plugins).plugins
 
 
 def plugin_of(client: Client, snapshotter: str) -> messages.Plugin:
     """What containerd says about a snapshotter; raises Refused, with containerd's reason, if it is not usable."""
-    answer = client.call("introspection/Plugins", messages.Filters(), messages.Plugins)
-    known = {plugin.id: plugin for plugin in answer.plugins if plugin.type == "io.containerd.snapshotter.v1"}
+    known = {plugin.id: plugin for plugin in plugins_of(client) if plugin.type == "io.containerd.snapshotter.v1"}
     if snapshotter not in known:
         usable = sorted(name for name, plugin in known.items() if not plugin.init_err.code)
         raise Refused(
