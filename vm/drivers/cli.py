@@ -119,6 +119,38 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, a
         sys.exit(2 if failed else 0)
 
 
+@drivers.command(short_help="Run the reproducers of the data.")
+@_NAMES
+@_FILE
+@_DATA
+def check(names: tuple[str, ...], file: Path | None, data: Path) -> None:
+    """Run each reproducer of the data by itself, with an empty environment but for the PATH of its build.
+
+    The exit status is 1 if one does not show its deviation, and 2 if a build is not here.
+    """
+    with _refusals():
+        from vm.drivers import roots
+        from vm.drivers.builds import BadBuilds
+        from vm.drivers.checking import check
+        from vm.drivers.data import read
+
+        builds, chosen = _chosen(file, names)
+        place, failed, whole = _roots(), 0, 0
+        found = [judged for one in chosen if (judged := read(one, builds, data)) and judged.scripts]
+        for root in builds.roots_of(judged.build for judged in found):
+            if not roots.is_here(root, place):
+                raise BadBuilds(f"{root.name} is not here; run 'overlay-conformance drivers fetch'")
+        for judged in found:
+            for one in check(judged, builds, place):
+                whole += 1
+                if not one.reproduces:
+                    failed += 1
+                    click.echo(f"{judged.build.name}: {one.folder}: exit status {one.status}: {one.last}")
+            _say(f"{judged.build.name}: {len(judged.scripts)} reproducers were run")
+        click.echo(f"{whole - failed} of {whole} reproducers show their deviation")
+        sys.exit(1 if failed else 0)
+
+
 @drivers.command(short_help="Write the pages that the data give.")
 @_FILE
 @_DATA

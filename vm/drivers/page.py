@@ -97,6 +97,7 @@ def _about(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
     yield "overlay-conformance drivers list             # builds, what is here, verdicts"
     yield "overlay-conformance drivers fetch [BUILD]... # unpack the packages; needs patchelf"
     yield "overlay-conformance drivers judge [BUILD]... # judge them, and keep the results in docs/drivers"
+    yield "overlay-conformance drivers check [BUILD]... # run the reproducers of the data, each by itself"
     yield "overlay-conformance drivers pages            # write this page and docs/deviations from the results"
     yield "```"
     yield ""

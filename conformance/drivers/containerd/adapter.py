@@ -108,22 +108,23 @@ def source(arguments: str) -> DriverSource:
     unpacking = _unpacking(connection)
     setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config), unpacking)
     info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
-    return _Opener(setup, address).source(info)
+    # One that runs already has layers that a script has no business with.
+    dialect = None if address or proxy else _dialect(command, setup)
+    return _Opener(setup, address, dialect).source(info)
 
 
 class _Opener:
     """Opens stores, and closes at the end those that nobody did."""
 
-    def __init__(self, setup: Setup, address: str) -> None:
+    def __init__(self, setup: Setup, address: str, dialect: Containerd | None) -> None:
         self._setup = setup
         self._address = address
+        self._dialect = dialect
         self._daemons: list[Daemon] = []
         self._mountable = setup.snapshotter in _PLAIN_MOUNTS
 
     def source(self, info: DriverInfo) -> DriverSource:
         setup = self._setup
-        # One that runs already has layers that a script has no business with.
-        dialect = None if self._address or setup.proxy else _dialect(setup)
         following = f"'ctr plugins ls' says of a containerd which snapshotters it has; is {setup.snapshotter} one?"
         if not self._address and not Path(_SOCKETS).is_dir():
             following = (
@@ -134,7 +135,7 @@ class _Opener:
             info,
             self._open,
             self._close,
-            dialect=dialect,
+            dialect=self._dialect,
             sets_umask=not self._address,
             writable=writable,
             next_step=following,
@@ -209,13 +210,14 @@ def _unpacking(connection: Connection) -> Unpacking | None:
     return Unpacking(int(parallel or 1)) if how == "transfer" else None
 
 
-def _dialect(setup: Setup) -> Containerd:
-    beside = Path(setup.binary).with_name("ctr")  # a daemon is asked by the ctr of its own version
-    ctr = str(beside) if beside.exists() else "ctr"
+def _dialect(command: str, setup: Setup) -> Containerd:
+    """The commands as the connection string names them: by a path, or for the PATH of whoever runs a script."""
+    beside = Path(command).with_name("ctr")  # a daemon is asked by the ctr of its own version
+    ctr = str(beside) if "/" in command and beside.exists() else "ctr"
     if setup.unpacking is None:
-        return Containerd(setup.binary, setup.snapshotter, ctr, setup.config)
+        return Containerd(command, setup.snapshotter, ctr, setup.config)
     config = "\n".join([setup.config, setup.unpacking.configuration(setup.snapshotter)]).lstrip()
-    return Containerd(setup.binary, setup.snapshotter, ctr, config, "transfer")
+    return Containerd(command, setup.snapshotter, ctr, config, "transfer")
 
 
 def _version_at(address: str) -> str:

@@ -58,7 +58,13 @@ class Containerd:
         return (self.binary, self.ctr, "tar", "mountpoint")
 
     def prologue(self) -> str:
-        words = {"binary": self.binary, "snapshotter": self.snapshotter, "ctr": self.ctr, "unpack": self.unpack, "imports": ""}
+        words = {
+            "binary": self.binary,
+            "snapshotter": self.snapshotter,
+            "ctr": self.ctr,
+            "unpack": self.unpack,
+            "imports": "",
+        }
         lines = [f"{key}={quoted(word)}\n" for key, word in words.items()]
         if self.config:
             lines += [_added(self.config), 'imports="imports = [\\"$work/added.toml\\"]"\n']

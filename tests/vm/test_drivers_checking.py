@@ -1,0 +1,84 @@
+"""Reproducers of the data: each is run by itself, and names nothing of the machine that it was recorded on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from click.testing import CliRunner
+
+from conformance.cli import main
+from vm.drivers import checking
+from vm.drivers.builds import Build, Builds, load
+from vm.drivers.data import Judged, all_of
+
+DATA: Final = Path(__file__).parent.parent.parent / "docs/drivers"
+# What a machine adds to a path: where roots are unpacked, and homes of users.
+_OF_A_MACHINE: Final = re.compile(r"\S*(?:/overlay-conformance/drivers/|/root/|/home/|/work/wt)\S*")
+
+
+@pytest.fixture(scope="module")
+def published() -> list[Judged]:
+    return all_of(load(), DATA)
+
+
+def checked(published: list[Judged], tmp_path: Path, **scripts: str) -> dict[str, checking.Checked]:
+    """These scripts as the reproducers of a build without roots."""
+    build = Build("alone", "alone", (), "python:alone:Driver")
+    judged = replace(published[0], build=build, scripts=scripts)
+    found = checking.check(judged, Builds(1, load().question, (build,)), tmp_path)
+    return {one.folder: one for one in found}
+
+
+@pytest.mark.mounts
+def test_a_reproducer_has_an_empty_environment_and_writes_to_its_directory_only(
+    published: list[Judged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THIS_SHELL", "1")
+    outside = tmp_path / "outside"
+    found = checked(
+        published,
+        tmp_path,
+        deviates="echo DEVIATES; exit 1",
+        does_not="echo nothing; exit 0",
+        cannot="exit 2",
+        environment=f"touch {outside} 2>/dev/null && echo outside; env | cut -d= -f1 | sort | xargs echo; exit 1",
+    )
+    assert {name: one.status for name, one in found.items()} == {
+        "deviates": 1,
+        "does_not": 0,
+        "cannot": 2,
+        "environment": 1,
+    }
+    assert [name for name, one in found.items() if one.reproduces] == ["deviates", "environment"]
+    assert found["deviates"].last == "DEVIATES"
+    assert "OF_THIS_SHELL" not in found["environment"].last
+    assert not {"HOME", "USER", "SHELL"} & set(found["environment"].last.split())
+    assert not outside.exists()
+
+
+@pytest.mark.mounts
+def test_a_reproducer_that_does_not_end_is_none(
+    published: list[Judged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_LIMIT", 1)
+    (found,) = checked(published, tmp_path, endless="echo begun; exec sleep 1000").values()
+    assert (found.status, found.last, found.reproduces) == (124, "begun", False)
+
+
+def test_a_build_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OVERLAY_CONFORMANCE_CACHE", str(tmp_path))
+    said = CliRunner().invoke(main, ["drivers", "check", "containerd-2.1-native", "--data", str(DATA)])
+    assert said.exit_code == 2
+    assert "containerd-2.1 is not here; run 'overlay-conformance drivers fetch'" in said.output
+
+
+def test_no_reproducer_names_a_path_of_the_machine_where_it_was_recorded(published: list[Judged]) -> None:
+    assert sum(len(one.scripts) for one in published) > 100
+    for one in published:
+        for folder, text in one.scripts.items():
+            lines = [line for line in text.splitlines() if not line.startswith("#")]
+            assert _OF_A_MACHINE.findall("\n".join(lines)) == [], f"{one.build.name}: {folder}"
