@@ -38,6 +38,7 @@ class Blocks:
         self._settled = settled
         self._folder = folder
         self._version = ""
+        self.absent: Mapping[str, str] = {}  # what the driver certainly lacks and does not decline
         self._lines = 0
         self._lost = False
         self._numbers: dict[str, int] = {}
@@ -46,7 +47,7 @@ class Blocks:
         """Print the block of a failure whose cause is new."""
         match event:
             case Opened():
-                self._version = event.version
+                self._version, self.absent = event.version, event.absent
             case TestOutcome():
                 try:
                     self.show(self._settled(event, self._version))

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conformance.cli.base import say
 from conformance.drivers.connection import DECLINE, BadConnection, format_connection, parse
+from conformance.history.printable import one_line
 from conformance.report.declining import REASON, Proposal, proposals
 from conformance.report.records import Part
 from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.naming import counted
 
-_MOST = 8  # capabilities that are printed
+_MOST = 20  # capabilities that are printed
 
 
-def print_proposals(part: Part) -> None:
-    """What would be declined by the failures of a run, and what that costs; nothing where there is nothing."""
+def print_proposals(part: Part, absent: Mapping[str, str]) -> None:
+    """What would be declined by the failures of a run, and what that costs; nothing where there is nothing.
+
+    ``absent`` is what the driver certainly lacks, with the reason. All of it is in the block if anything failed, so
+    that one block is enough for the tests that this run left out, too.
+    """
     run, capabilities = part.run, load_capabilities()
-    broken = [one.name for one in part.capabilities() if one.effective == "broken"]
+    broken = {one.name for one in part.capabilities() if one.effective == "broken"} | {*absent}
     found = proposals(part.results(), load_requirements(), capabilities, run.declined, broken)
     if not found:
         return
     say("\nThe author of the driver can decline what it lacks by design. That is a choice, and repairs nothing:")
     say("the requirements are then DECLINED, never PASS.")
-    for one in found[:_MOST]:
-        say(f"  {one.capability}: {_cost(one)}")
-    if len(found) > _MOST:
-        say(f"  and {len(found) - _MOST} more")
+    lines = {one.capability: _cost(one) for one in found}
+    for name, reason in absent.items():
+        lines.setdefault(name, f"{reason}; nothing else failed by it in this run")
+    for name in [*lines][:_MOST]:
+        say(one_line(f"  {name}: {lines[name]}"))
+    if len(lines) > _MOST:
+        say(f"  and {len(lines) - _MOST} more")
     say("'overlay-conformance list --capability NAME' lists all requirements that need one.")
-    print_block(run.connection, [one.capability for one in found[:_MOST]])
+    print_block(run.connection, [*lines][:_MOST])
 
 
 def _cost(one: Proposal) -> str:

@@ -19,6 +19,7 @@ from conformance.history.printable import one_line
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _TOLD = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ERROR)
+_BAD: Final = (Verdict.FAIL, Verdict.ERROR)
 _EVERY: Final = 30.0  # seconds
 PULSE: Final = 10.0  # seconds, of a run in a pipe
 
@@ -39,10 +40,9 @@ class Progress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(doing, total=None)
-        self._counts: Counter[Verdict] = Counter()
+        self._ended: dict[tuple[str, str], Verdict] = {}  # by test and backing filesystem, over all rounds
         self._doing = doing
         self._tests = 0
-        self._ended = 0
         self._over = threading.Event()
         self._pulse = None if console.is_terminal else pulse
         # A thread, as a test may take longer than that, and tells nothing meanwhile.
@@ -65,7 +65,7 @@ class Progress:
     def _pulses(self) -> None:
         began = time.monotonic()
         while self._pulse and not self._over.wait(PULSE):
-            ended = f"{self._ended} of {self._tests} tests, " if self._tests else ""
+            ended = f"{len(self._ended)} of {self._tests} tests, " if self._tests else ""
             with suppress(OSError, ValueError):  # whoever read went away
                 self._pulse(f"{time.monotonic() - began:.0f} s, {ended}{self._doing}")
 
@@ -79,15 +79,19 @@ class Progress:
         match event:
             case Collected():
                 self._bar.update(self._task, total=event.tests, completed=0)
-                self._tests, self._ended = event.tests, 0
+                self._tests = event.tests
+                self._ended.clear()
             case TestOutcome():
-                self._ended += 1
-                self._counts[event.verdict] += 1
-                self._bar.advance(self._task)
+                # With a budget a test is run in several rounds, and is one test; a later round cures no failure.
+                key = (event.test, event.backing)
+                if self._ended.get(key) not in _BAD:
+                    self._ended[key] = event.verdict
+                self._bar.update(self._task, completed=len(self._ended))
             case Tried() | Judged():
                 self._bar.advance(self._task)
             case Testing():
-                counts = ", ".join(f"{self._counts[one]} {one.value}" for one in _TOLD if self._counts[one])
+                found = Counter(self._ended.values())
+                counts = ", ".join(f"{found[one]} {one.value}" for one in _TOLD if found[one])
                 self.say(f"{counts}  {event.test}" if counts else event.test)
 
 

@@ -66,7 +66,7 @@ def print_summary(console: Console, part: Part, blocks: Blocks, *, code: int, ev
     for note in _notes(part, results):
         say(f"note: {one_line(note)}")
     _print_failures(failed, run, blocks, evidence)
-    print_proposals(part)
+    print_proposals(part, blocks.absent)
     counts: Counter[Verdict] = Counter()
     for of_level in totals({one.requirement: one.verdict for one in results}, load_requirements()).values():
         counts.update(of_level)

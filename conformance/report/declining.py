@@ -39,7 +39,8 @@ def proposals(
 ) -> list[Proposal]:
     """The capabilities that would turn failures into DECLINED, the one with most failures first.
 
-    One is proposed only if a test of the claim itself failed (``broken``), or if several of its requirements fail,
+    One is proposed only if a test of the claim itself failed or the driver has no such method or argument
+    (``broken``), or if several of its requirements fail,
     and no fewer than pass. Of several that a failed requirement needs, that is proposed which costs the fewest
     passes and the fewest requirements.
     """

@@ -258,6 +258,21 @@ def test_progress_in_a_pipe_comes_while_a_test_runs(monkeypatch: pytest.MonkeyPa
     assert len(said) == before, "nothing after the end"
 
 
+def test_a_test_of_several_rounds_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PULSE", 0.02)
+    said: list[str] = []
+    with Progress(Console(file=io.StringIO()), "opening the driver", said.append) as shown:
+        shown.hear(events.Collected(2))
+        bad, good = failed("wrong"), replace(failed("wrong"), test="test_of_another", verdict=Verdict.PASS)
+        for one in (good, bad, good, replace(bad, verdict=Verdict.PASS)):
+            shown.hear(one)
+        shown.hear(events.Testing("test_that_is_long"))
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert re.fullmatch(r"\d+ s, 2 of 2 tests, 1 PASS, 1 FAIL  test_that_is_long", said[0])
+
+
 @pytest.mark.mounts
 def test_a_failure_is_printed_while_the_run_goes_on(tmp_path: Path) -> None:
     ids = ("OVL-MOUNT-LOST", "OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-TAR", "OVL-HOSTILE-JUNK")

@@ -30,6 +30,19 @@ class Bare:
 for name in ("create create_read_write remove get put exists diff apply_diff metadata status cleanup").split():
     setattr(Bare, name, lambda self, *given, _name=name: getattr(self._driver, _name)(*given))
 
+class Least:
+    def __init__(self, home):
+        self._driver = Driver(home)
+    def create(self, layer_id, parent=""):
+        self._driver.create(layer_id, parent)
+    def create_read_write(self, layer_id, parent=""):
+        self._driver.create_read_write(layer_id, parent)
+    def get(self, layer_id):
+        return self._driver.get(layer_id)
+
+for name in ("remove put exists cleanup").split():
+    setattr(Least, name, lambda self, *given, _name=name: getattr(self._driver, _name)(*given))
+
 class Wrapper:
     def __init__(self, home, **asked):
         self._driver = Driver(home, **asked)
@@ -125,6 +138,21 @@ def test_what_a_run_proposes_can_be_pasted_and_is_declined_then(directory: Path)
     pasted = command("run", "python:trying:Declining", *words, "--results", str(results))
     assert pasted.returncode == again.returncode, pasted.stdout + pasted.stderr
     assert "DECLINED" in verdicts(results).values()
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_what_smoke_proposes_covers_all_that_a_class_certainly_lacks(directory: Path) -> None:
+    words = ["--profile", "smoke", "--no-shrink", "--no-evidence", "--scratch", str(directory)]
+    done = command("run", "python:trying:Least", *words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "\n  image-stores: " in done.stdout
+    assert "\n  labels: Least has no second argument of 'get'; nothing else failed by it" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Or in the connection string: ")]
+    (connection,) = shlex.split(line.partition(": ")[2])
+    again = command("run", connection, *words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "The author of the driver can decline" not in again.stdout
 
 
 def test_a_preflight_has_no_results() -> None:

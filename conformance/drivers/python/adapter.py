@@ -55,8 +55,8 @@ def source(arguments: str) -> DriverSource:
         version, declined = _text(described["version"], "describe"), _words(described["declined"], "describe")
         declined = checked_declined(declined, where) | declined_in(connection)
         absent = {
-            name: f"{class_name} has no method {method!r}"
-            for name, method in _words(described["absent"], "describe").items()
+            name: f"{class_name} has no {lacks}"
+            for name, lacks in _words(described["absent"], "describe").items()
             if name not in declined
         }
     except (DriverRefused, DriverFailed) as error:

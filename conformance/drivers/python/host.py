@@ -48,6 +48,14 @@ _METHODS: Final = {
     "changes": "changes",
     "diff-size": "diff_size",
 }
+_ARGUMENTS: Final = {"options": "options", "image-stores": "options", "id-maps": "uid_maps"}  # of the class
+_POSITIONS: Final = {  # the method, and how many arguments it is called with, self included
+    "create-options": ("create", 4),
+    "layer-options": ("create_read_write", 4),
+    "labels": ("get", 3),
+}
+_NUMERALS: Final = ("", "first", "second", "third")
+_VARIABLE, _KEYWORDS = 4, 8  # CO_VARARGS and CO_VARKEYWORDS of inspect, which takes long to import
 
 
 class WrongType(Exception):
@@ -191,10 +199,32 @@ class _Host:
 
 
 def _absent(factory: Any) -> dict[str, str]:
-    """The method that a capability needs, by the capability, where the class certainly has none."""
+    """What a capability needs, by the capability, where the class certainly has no such method or argument."""
     if not isinstance(factory, type) or hasattr(factory, "__getattr__"):
         return {}
-    return {capability: method for capability, method in _METHODS.items() if not hasattr(factory, method)}
+    methods = {one: f"method {name!r}" for one, name in _METHODS.items() if not hasattr(factory, name)}
+    arguments = {
+        one: f"argument {name!r} of __init__"
+        for one, name in _ARGUMENTS.items()
+        if not _takes(factory, "__init__", keyword=name)
+    }
+    positions = {
+        one: f"{_NUMERALS[count - 1]} argument of {name!r}"
+        for one, (name, count) in _POSITIONS.items()
+        if not _takes(factory, name, count=count)
+    }
+    return methods | arguments | positions
+
+
+def _takes(factory: type, method: str, *, keyword: str = "", count: int = 0) -> bool:
+    """Whether a method takes this argument; what is no function of Python is taken to take it."""
+    code = getattr(getattr(factory, method, None), "__code__", None)
+    if code is None:
+        return True
+    if keyword:
+        named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return keyword in named or bool(code.co_flags & _KEYWORDS)
+    return bool(code.co_argcount >= count or code.co_flags & _VARIABLE)
 
 
 def _version_of(module_name: str) -> str:
