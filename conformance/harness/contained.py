@@ -78,7 +78,7 @@ class Bounds:
 
     def _resolved(self, answer: object, what: str, *, strict: bool = True) -> str:
         if not isinstance(answer, str):
-            raise self._escaped(answer, what, f"a path is a str, and this is a {type(answer).__name__}")
+            raise self._escaped(answer, what, "a path is a str")
         if not answer.startswith("/") or "\0" in answer:
             raise self._escaped(answer, what, "this is no absolute path")
         try:
@@ -106,12 +106,19 @@ class Bounds:
 
     def _escaped(self, answer: object, what: str, why: str, finding: Finding | None = None) -> Escaped:
         expected = " or ".join(repr(one) for one in (self._root, *self._stores))
-        said = repr(answer)
+        said = _words_of(answer)
         said = said if len(said) <= 300 else f"{said[:300]}..."
         return Escaped(
             f"{what}: expected the path of a directory below {expected}, got {said}: {why}",
             finding or NotContained(),
         )
+
+
+def _words_of(answer: object) -> str:
+    match answer:
+        case {"type": str(name)}:  # what the process of a Python driver sends instead of what is no value of JSON
+            return f"a value of type {name}"
+    return repr(answer)
 
 
 def is_below(path: str, directory: str) -> bool:

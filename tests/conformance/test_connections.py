@@ -111,6 +111,19 @@ def test_a_key_is_there_once(connection: str) -> None:
         connect(connection)
 
 
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ("graphdriver:?command=/bin/false", "the command lacks {socket}"),
+        ("graphdriver:?command=/no/such/plugin {socket}", "there is no command '/no/such/plugin'"),
+        ("unpacker:umcoi", "(did you mean 'umoci'?)"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said(connection: str, said: str) -> None:
+    with pytest.raises(UnknownDriver, match=re.escape(said)):
+        connect(connection)
+
+
 def test_a_misspelt_key_is_not_the_systems_command() -> None:
     with pytest.raises(
         UnknownDriver, match=re.escape("(did you mean 'binary'?); containers-storage takes: binary")

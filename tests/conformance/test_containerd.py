@@ -289,6 +289,8 @@ def test_a_snapshotter_that_is_not_to_be_had_is_refused(scratch: Path) -> None:
         ("containerd:overlayfs?binary=/no/such/binary", "apt-get install containerd"),
         ("containerd:overlayfs?address=/no/such/socket", "no containerd answers"),
         ("containerd:overlayfs?address=/a&proxy=/b", "one of our own"),
+        ("containerd:overlayfs?proxy=/dev/null", "a snapshotter 'overlayfs' of its own; write another name"),
+        ("containerd:mine?proxy=/no/such/socket", "there is no socket '/no/such/socket'"),
         ("containerd:overlayfs?root=/a", "there is no option .root."),
     ],
 )

@@ -233,8 +233,8 @@ WRONG = {
     "status": ["None", "7", "b'x'", "'x'", "[('a', 1)]", "[1]"],
     "metadata": ["None", "7", "{'a': None}", "{1: 'a'}"],
     "diff": ["None", "7", "b'x'", "[]"],
-    "apply_diff": ["'1'", "b'1'", "[]", "True", "1.5"],
-    "diff_size": ["None", "'1'", "b'1'", "[]", "True", "1.5"],
+    "apply_diff": ["'1'", "b'1'", "[]", "True", "1.5", "10**5000"],
+    "diff_size": ["None", "'1'", "b'1'", "[]", "True", "1.5", "-1 << 64", "10**5000"],
     "changes": ["None", "7", "b'x'", "'x'", "{}", "[7]", "[None]", "[type('C', (), {'path': 'x', 'kind': 1})()]"],
 }
 HOSTILE_TEXT = """
@@ -273,8 +273,20 @@ def test_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatc
         source.close()
 
 
-@pytest.mark.parametrize("value", ["None", "7", "b'/x'", "[]", "(one for one in ())"])
-def test_a_tree_of_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("None", "None"),
+        ("7", "7"),
+        ("10**5000", "a value of type int"),
+        ("b'/x'", "a value of type bytes"),
+        ("[]", "a value of type list"),
+        ("(one for one in ())", "a value of type generator"),
+    ],
+)
+def test_a_tree_of_a_wrong_type_is_no_answer(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
     module = f"wrong_{uuid.uuid4().hex}"
     (scratch / f"{module}.py").write_text(f"{BEGINNING}    def get(self, *_, **__):\n        return {value}\n")
     monkeypatch.syspath_prepend(str(scratch))
@@ -282,7 +294,9 @@ def test_a_tree_of_a_wrong_type_is_no_answer(scratch: Path, monkeypatch: pytest.
     with closing(contained(connect(f"python:{module}:Hostile"))) as source:
         driver = source.open(OpenRequest(scratch / "store"))
         driver.create("a", "")
-        with pytest.raises(Deviation, match="expected the path of a directory below"):
+        with pytest.raises(
+            Deviation, match=f"expected the path of a directory below .*, got {said}: a path is a str"
+        ):
             driver.get("a")
         driver.close()
 

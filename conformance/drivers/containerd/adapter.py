@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -65,6 +66,7 @@ _DECLINED = {
 # Of shims, whatever directory of state a containerd is configured to.
 _SOCKETS = "/run/containerd"
 # Snapshotters whose mounts are a bind mount or the kernel's overlay, which every host of the suite makes.
+_OF_CONTAINERD = frozenset({"overlayfs", "native"})  # in each build; others can be left out of one
 _PLAIN_MOUNTS = frozenset({"overlayfs", "native", "btrfs"})
 _NO_OVERLAY = {
     "native": "copies layers",
@@ -103,6 +105,8 @@ def source(arguments: str) -> DriverSource:
         raise ValueError(
             "address names a containerd that is running; binary, proxy, config and parallel are for one of our own"
         )
+    if proxy:
+        _check_proxy(proxy, connection.name or "overlayfs")
     command = absolute_command(connection.value("binary", "containerd"))
     binary, version = ("", _version_at(address)) if address else _found(command)
     unpacking = _unpacking(connection)
@@ -111,6 +115,16 @@ def source(arguments: str) -> DriverSource:
     # One that runs already has layers that a script has no business with.
     dialect = None if address or proxy else _dialect(command, setup)
     return _Opener(setup, address, dialect).source(info)
+
+
+def _check_proxy(proxy: str, name: str) -> None:
+    """Refuse what containerd would answer by a panic; raises ValueError."""
+    if name in _OF_CONTAINERD:
+        raise ValueError(
+            f"containerd has a snapshotter '{name}' of its own; write another name: containerd:NAME?proxy={proxy}"
+        )
+    if proxy.startswith("/") and not os.path.exists(proxy):
+        raise ValueError(f"there is no socket {proxy!r}; start the snapshotter first")
 
 
 class _Opener:

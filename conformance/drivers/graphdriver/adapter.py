@@ -45,8 +45,10 @@ def source(arguments: str) -> DriverSource:
     path, command = connection.name, shlex.split(connection.value("command"))
     if bool(path) == bool(command):
         raise ValueError("name a socket (graphdriver:/path.sock) or a command (graphdriver:?command=... {socket})")
-    if command and ("{socket}" not in " ".join(command) or shutil.which(command[0]) is None):
-        raise ValueError(f"{command[0]!r} should be a command, and one of its words hold {{socket}}")
+    if command and "{socket}" not in " ".join(command):
+        raise ValueError("the command lacks {socket}; write it where the path of the plugin's socket goes")
+    if command and shutil.which(command[0]) is None:
+        raise ValueError(f"there is no command {command[0]!r}")
     command[:1] = map(absolute_command, command[:1])
     info = DriverInfo(f"graphdriver:{arguments}", "unknown", declined_in(connection))
     if path:

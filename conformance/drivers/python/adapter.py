@@ -263,7 +263,7 @@ class _Hosted:
 
     def leave(self) -> None:
         try:
-            self._ask("leave")
+            self._ask("close")
         finally:
             if self._request.prefix:  # a process that no other opening uses
                 self._hosts.close()

@@ -172,7 +172,7 @@ class _Host:
                 # The same objects for every opening, as a caller has them who keeps its options.
                 self._openings[on] = _Opening(self._factory(), old.home, old.asked, old.umask)
                 return None
-            case "leave":
+            case "close":
                 opening = self._openings.pop(on, None)
                 if opening:
                     opening.leave()
@@ -251,13 +251,23 @@ def _path_or_other(value: object) -> object:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str):
         return str.__str__(path)
+    if type(path) is int and not _fits(path):
+        return {"type": "int"}
     return path if path is None or type(path) in (bool, int, float) else {"type": _name_of(path)}
+
+
+def _fits(number: int) -> bool:
+    """Whether 64 bits hold it; longer numbers have no words, of which JSON consists."""
+    return -(1 << 63) <= number < 1 << 63
 
 
 def _size(value: object, expected: str) -> int:
     if isinstance(value, bool):
         raise WrongType(expected, value)
-    return int.__int__(_of(int, expected, value))
+    number = int.__int__(_of(int, expected, value))
+    if not _fits(number):
+        raise WrongType(f"{expected} of 64 bits", value)
+    return number
 
 
 def _words(value: Any) -> list[tuple[str, str]]:

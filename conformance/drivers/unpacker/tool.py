@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 from conformance.drivers.connection import BadConnection, Connection, absolute_command
+from conformance.spec.naming import suggestion
 
 LAYOUT: Final = "layout"
 DOCKER_ARCHIVE: Final = "docker-archive"
@@ -83,8 +84,8 @@ def tool_of(connection: Connection) -> Tool:
     tool = known.get(command) or _by_hand(command)
     if not {"layout", "layers"} & set(_PLACE.findall(tool.command)):
         raise BadConnection(
-            f"the command {command!r} names no image: write {{layout}} or {{layers}} where it goes,"
-            f" or one of {', '.join(known)}"
+            f"the command {command!r} names no image{suggestion(command, known)}: write {{layout}} or {{layers}}"
+            f" where it goes, or one of {', '.join(known)}"
         )
     source = connection.value("from", tool.source)
     if source not in SOURCES:
