@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import main, say
 from conformance.corpus.check import IGNORABLE, check, check_refused, read_expected, shown
 from conformance.corpus.values import Checked, Expected
@@ -58,7 +59,7 @@ def build(directory: Path) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TREE is the archive of a layer over these archives, the base first (repeatable).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object of JSON ('schema --corpus check').")
+@options.as_json("Print an object of JSON ('schema --corpus check').")
 def check_tree(
     expected: Path,
     tree: Path | None,

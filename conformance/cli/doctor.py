@@ -17,6 +17,7 @@ from typing import Final
 import click
 from rich.text import Text
 
+from conformance.cli import options
 from conformance.cli.base import interruption_of_verb, main
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
@@ -62,12 +63,8 @@ class Finding:
 
 @main.command()
 @click.argument("driver", required=False, shell_complete=connections)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores would be created.",
-)
+@options.as_json()
+@options.SCRATCH
 def doctor(driver: str | None, as_json: bool, scratch: Path | None) -> None:
     """Show what this host can test, and what to install for more. Exit status 0 if the profile smoke works.
 

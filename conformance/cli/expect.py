@@ -10,12 +10,11 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import main
 from conformance.report import expectations, records
 from conformance.spec import load_requirements
 from conformance.spec.verdicts import TestOutcome, Verdict
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @main.group()
@@ -34,7 +33,7 @@ def check(file: Path) -> None:
 
 
 @expect.command(short_help="Update a file from the results of a run.")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=options.FILE)
 @click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def update(file: Path, results: Path) -> None:
     """Update FILE from RESULTS of a run with it: remove entries that passed, add new failures, keep the rest.

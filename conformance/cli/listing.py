@@ -64,7 +64,7 @@ class Standing:
 )
 @options.profile("Profile of --for.")
 @options.backing("Backing filesystem of --for (repeatable).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json()
 def list_requirements(
     families: tuple[str, ...],
     level: str | None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console
@@ -27,7 +28,6 @@ from conformance.observing.worker import Task
 from conformance.report.markers import between
 from conformance.spec.naming import suggestion
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 BEGIN = "<!-- made by: overlay-conformance divergence --markdown -->"
 
 
@@ -35,20 +35,9 @@ BEGIN = "<!-- made by: overlay-conformance divergence --markdown -->"
 @click.argument("driver", shell_complete=connections)
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only these cases (repeatable).")
 @click.option("--name", help="Name of the column in a table (default: the driver's name and version).")
-@click.option("-o", "--output", type=_FILE, help=f"File to write (JSON lines; {SUFFIX}: compressed).")
-@click.option(
-    "--call-timeout",
-    type=click.FloatRange(0.1),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit of a call.",
-)
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
+@click.option("-o", "--output", type=options.FILE, help=f"File to write (JSON lines; {SUFFIX}: compressed).")
+@options.CALL_TIMEOUT
+@options.SCRATCH
 def observe(
     driver: str,
     only: tuple[str, ...],
@@ -105,8 +94,8 @@ def _write(path: Path, lines: list[Line]) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--markdown", type=_FILE, help="File whose part between markers is replaced.")
-@click.option("--html", "html_file", type=_FILE, help="HTML page to write.")
+@click.option("--markdown", type=options.FILE, help="File whose part between markers is replaced.")
+@click.option("--html", "html_file", type=options.FILE, help="HTML page to write.")
 def divergence(files: tuple[Path, ...], markdown: Path | None, html_file: Path | None) -> None:
     """Write the table of observations of FILES (of 'observe --output'; a directory: all in it)."""
     paths = [path for one in files for path in (sorted(one.glob(f"*{SUFFIX}")) if one.is_dir() else [one])]

@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import interruption_of_verb, main, say
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console
@@ -26,11 +27,7 @@ _CODES: Final = {"FIXED": 0, "STILL": 1, "ERROR": 2}
 @click.option(
     "--times", type=click.IntRange(1), default=3, show_default=True, help="How many replays must pass for FIXED."
 )
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
+@options.SCRATCH
 def replay(case: Path, driver: str, times: int, scratch: Path | None) -> None:
     """Replay CASE (a case.json or its evidence folder) on DRIVER: FIXED (exit status 0), STILL (1) or ERROR (2)."""
     path = case / "case.json" if case.is_dir() else case

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import main
 from conformance.cli.trend import print_trend
 from conformance.report import generatedfile, killfile, records, submissions
@@ -29,25 +30,26 @@ from conformance.spec import load_capabilities, load_requirements
 from conformance.spec.values import as_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 
 
 @main.command()
 @click.argument("results", nargs=-1, required=True, type=_FILES)
-@click.option("--html", type=_FILE, help="A self-contained HTML page.")
-@click.option("--junit", "junit_file", type=_FILE, help="JUnit XML.")
-@click.option("--markdown", "markdown_file", type=_FILE, help="Markdown, such as for a job summary.")
-@click.option("--badge", "badge_file", type=_FILE, help="An SVG badge.")
+@click.option("--html", type=options.FILE, help="A self-contained HTML page.")
+@click.option("--junit", "junit_file", type=options.FILE, help="JUnit XML.")
+@click.option("--markdown", "markdown_file", type=options.FILE, help="Markdown, such as for a job summary.")
+@click.option("--badge", "badge_file", type=options.FILE, help="An SVG badge.")
 @click.option("--kills", type=_FILES, help="Result file of 'selftest' to show in the HTML page.")
 @click.option(
     "--export-pytest",
     "pytest_file",
-    type=_FILE,
+    type=options.FILE,
     help="A pytest file with a test for each failure, for the driver's own test suite.",
 )
-@click.option("--statement", "statement_file", type=_FILE, help="A statement of conformance: .json, or Markdown.")
+@click.option(
+    "--statement", "statement_file", type=options.FILE, help="A statement of conformance: .json, or Markdown."
+)
 @click.option(
     "--against",
     "old",
@@ -56,7 +58,7 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
     metavar="OLD",
     help="Result file of an earlier run to compare with (repeatable): what is NEW, GONE, FIXED or STILL failing?",
 )
-@click.option("--trend", "trend_file", type=_FILE, help="What changed since --against: .json, or Markdown.")
+@click.option("--trend", "trend_file", type=options.FILE, help="What changed since --against: .json, or Markdown.")
 def report(
     results: tuple[Path, ...],
     html: Path | None,
@@ -107,7 +109,7 @@ def report(
 
 @main.command()
 @click.argument("results", nargs=-1, required=True, type=_FILES)
-@click.option("-o", "--output", required=True, type=_FILE, help="The result file to write.")
+@click.option("-o", "--output", required=True, type=options.FILE, help="The result file to write.")
 def merge(results: tuple[Path, ...], output: Path) -> None:
     """Merge RESULTS of several jobs or machines into one result file; contradictory files are refused.
 

@@ -38,17 +38,8 @@ EVIDENCE = "overlay-conformance-failures"
     metavar="TIME|once",
     help="Time for new examples (10m), or each test once.",
 )
-@click.option(
-    "--call-timeout",
-    type=click.FloatRange(0.1),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit of a call.",
-)
-@click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Number of concurrent tests."
-)
+@options.CALL_TIMEOUT
+@options.jobs("concurrent tests")
 @options.backing("Backing filesystem (repeatable; default: host).")
 @click.option(
     "--requirement",
@@ -79,18 +70,14 @@ EVIDENCE = "overlay-conformance-failures"
 @click.option(
     "--expectations",
     "expectations_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     help="File of known failures (docs/known-failures.md).",
 )
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
+@options.SCRATCH
 @click.option(
     "--results",
     "results_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     help="Result file to write, for 'report' and 'merge'.",
 )
 @click.option(

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import click
 from rich.console import Console
 
+from conformance.cli import options
 from conformance.cli.base import Duration, interruption_of_verb, main, say_error
 from conformance.cli.choosing import Named
 from conformance.cli.consoles import console
@@ -46,7 +47,6 @@ from conformance.spec.profiles import EXAMPLES
 from conformance.spec.verdicts import Verdict
 
 _Driver = TypeVar("_Driver", Mutant, Variant)
-_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _REFERENCE: Final = "refdriver:Driver"
 _TIME: Final = 60.0  # seconds for a trial, and for one of all tests
 _TIME_FOR_ALL: Final = 600.0
@@ -129,7 +129,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     show_default=True,
     help="Which tests to run, with how many examples: quick or standard.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of concurrent trials.")
+@options.jobs("concurrent trials")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds, from --seed on."
@@ -142,13 +142,9 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     show_default=_REFERENCE,
     help="The correct driver that mutants are derived from.",
 )
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
-@click.option("--results", "results_file", type=_FILE, help="Result file to write (JSON lines).")
-@click.option("--markdown", "markdown_file", type=_FILE, help="Kill matrix to write (Markdown).")
+@options.SCRATCH
+@click.option("--results", "results_file", type=options.FILE, help="Result file to write (JSON lines).")
+@click.option("--markdown", "markdown_file", type=options.FILE, help="Kill matrix to write (Markdown).")
 def selftest(
     names: tuple[str, ...],
     old_names: tuple[str, ...],

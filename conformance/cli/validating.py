@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console
@@ -44,20 +45,9 @@ from conformance.lab.scratch import scratch_directory
     groups={"Output": ("as_json",)},
 )
 @click.argument("driver", shell_complete=connections)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines ('schema --validation').")
-@click.option(
-    "--call-timeout",
-    type=click.FloatRange(0.1),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit of a call.",
-)
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
+@options.as_json("Print JSON lines ('schema --validation').")
+@options.CALL_TIMEOUT
+@options.SCRATCH
 def validate_adapter(driver: str, as_json: bool, call_timeout: float, scratch: Path | None) -> None:
     """Check the adapter of DRIVER: is it the adapter or the driver? No requirement is judged.
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from conformance.cli import options
 from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console as new_console
@@ -35,14 +36,8 @@ COMPARISON: Final = 1  # the version of the JSON that compare writes
     help="Number of generated chains of layers.",
 )
 @click.option("--seed", type=int, help="Seed of the chains, as printed by an earlier comparison.")
-@click.option(
-    "--scratch",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory in which stores are created.",
-)
-@click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Result file to write (JSON)."
-)
+@options.SCRATCH
+@click.option("--json", "json_file", type=options.FILE, help="Result file to write (JSON).")
 def compare(
     first: str, second: str, examples: int, seed: int | None, scratch: Path | None, json_file: Path | None
 ) -> None:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Final
 
-from conformance.drivers.protocol import CallLimit
-from conformance.drivers.registry import KINDS, connect, writable_of
 from conformance.harness.channel import Teller
 from conformance.harness.ending import end_on_sigterm
-from conformance.harness.events import Failed, Finished, Opened
-from conformance.harness.host import prepare
+from conformance.harness.events import Failed
 from conformance.harness.observation import Observation
-from conformance.harness.serving import isolated, logged, serve
-from conformance.harness.session import Wish
+from conformance.harness.serving import serve
+from conformance.harness.session import Session
+from conformance.harness.validating.examining import examine
 from conformance.harness.validating.subject import Opening, Subject
-from conformance.harness.validating.watch import Answered, Endless, Foreign, Misplaced, Outcome, Refused, Watch
+from conformance.harness.validating.watch import Answered, Endless, Foreign, Misplaced, Outcome, Refused
 from conformance.harness.validating.watch import Failed as CallFailed
 from conformance.history.calls import ApplyDiff, Close, Create, Get, Put
 from conformance.history.printable import one_line
-from conformance.lab import mountinfo
 from conformance.observing import seeing
 from conformance.observing.question import REFUSED, Case, Question
 from conformance.observing.questions import cases
@@ -50,50 +47,26 @@ class Task:
 def main() -> None:
     """Observe one driver; exits with 0 when all events are reported, whatever they say."""
     end_on_sigterm()
-    serve(Task, _confined)
+    serve(Task, lambda task, events: examine(task, events, partial(_observe, task.only)))
 
 
-def _confined(task: Task, events: Teller) -> None:
-    scratch = Path(task.scratch)
-    isolated(task.driver, scratch, task.parent)
-    source = connect(task.driver)
-    with logged(scratch):
-        writable = (scratch, *writable_of(task.driver))
-        session = prepare(Wish(task.driver, "smoke", 1, (), (), writable=writable), scratch)
-        info = source.info
-        usable = [place for place in session.places if not place.missing and not place.unfit]
-        backings = tuple(_filesystem(place.directory) for place in usable[:1])
-        events.tell(
-            Opened(info.name, info.version, session.lane, backings, info.declined, session.lacking, (), info.absent)
-        )
-        if not usable:
-            events.tell(Failed("no directory here can hold layers; name another one by --scratch"))
-            return
-        directory = Path(usable[0].directory) / "observed"
-        directory.mkdir()
-        own = task.driver.partition(":")[0] in KINDS
-        watch = Watch(task.call_timeout)
-        subject = Subject(source, own, directory, session.lacking, CallLimit(task.call_timeout), watch)
-        if reason := subject.lacks("apply"):
-            events.tell(Failed(f"the driver applies no archives: {reason}", of_driver=True))
-            return
-        privileged = session.privileged and not source.unprivileged
-        try:
-            if reason := useless(subject):
-                events.tell(Failed(reason, of_driver=True))
-                return
-            for case in cases():
-                if (not task.only or case.name in task.only) and (privileged or not case.root):
-                    for observation in observations(subject, case):
-                        events.tell(observation)
-        finally:
-            watch.call("", source.close)
-    events.tell(Finished())
-
-
-def _filesystem(directory: str) -> str:
-    over = mountinfo.covering(mountinfo.mounts(), os.path.realpath(directory))
-    return over.fstype if over else "unknown"
+def _observe(only: Sequence[str], subject: Subject, session: Session, events: Teller) -> bool:
+    """Report the observations of some cases, or of all; or why nothing can be observed."""
+    if reason := subject.lacks("apply"):
+        events.tell(Failed(f"the driver applies no archives: {reason}", of_driver=True))
+        return False
+    privileged = session.privileged and not subject.source.unprivileged
+    try:
+        if reason := useless(subject):
+            events.tell(Failed(reason, of_driver=True))
+            return False
+        for case in cases():
+            if (not only or case.name in only) and (privileged or not case.root):
+                for observation in observations(subject, case):
+                    events.tell(observation)
+    finally:
+        subject.watch.call("", subject.source.close)
+    return True
 
 
 def useless(subject: Subject) -> str:
