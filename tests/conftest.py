@@ -8,11 +8,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from skips import allowed_skips, forbidden
+from warm import forked_workers
 
 from refdriver import trees
 from refdriver.linux import libc
@@ -89,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.geteuid() == 0:
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE, None)
+    if not (config.option.collectonly or getattr(config.option, "numprocesses", None)):  # this process runs tests
+        stack = ExitStack()
+        stack.enter_context(forked_workers())
+        config.add_cleanup(stack.close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

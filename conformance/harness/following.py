@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, assert_never
+from typing import IO, Any, Final, Protocol, assert_never
 
 from conformance.harness.channel import event_of, new_token
 from conformance.harness.collected import Collected as CollectedTest
@@ -177,16 +177,52 @@ def _ended_how(status: int) -> str:
     return f"exited with status {status}"
 
 
-@contextmanager
-def _started(module: str, prefix: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
+class Worker(Protocol):
+    """A worker process, as of ``subprocess.Popen``: the first of its session, with pipes that have no buffer."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Where it reads its task."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Where it writes its events."""
+
+    @property
+    def returncode(self) -> int | Any:
+        """Its exit status, or minus the signal that ended it; None as long as it was not waited for."""
+
+    def poll(self) -> int | None:
+        """Its returncode, None if it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its returncode; raises subprocess.TimeoutExpired after ``timeout`` seconds."""
+
+
+def start(module: str, prefix: Sequence[str]) -> AbstractContextManager[Worker]:
+    """The process of ``python -m MODULE``, behind a command prefix; waited for at the end of the context."""
+    return subprocess.Popen(
         [*prefix, sys.executable, "-m", "conformance.harness.starting", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
-        env={**os.environ, **_NO_OTHER_PLUGINS},
-    ) as worker:
+        env=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    """The environment of a worker."""
+    return {**os.environ, **_NO_OTHER_PLUGINS}
+
+
+@contextmanager
+def _started(module: str, prefix: Sequence[str]) -> Iterator[Worker]:
+    with start(module, prefix) as worker:
         try:
             yield worker
         finally:
@@ -195,9 +231,7 @@ def _started(module: str, prefix: Sequence[str]) -> Iterator[subprocess.Popen[by
                     os.killpg(worker.pid, signal.SIGKILL)
 
 
-def _lines(
-    worker: subprocess.Popen[bytes], task: str, told: Followed, interruption: Interruption | None
-) -> Iterator[bytes]:
+def _lines(worker: Worker, task: str, told: Followed, interruption: Interruption | None) -> Iterator[bytes]:
     """The lines that a worker writes, until it ended or closed its pipe; ends it when a signal came."""
     assert worker.stdin is not None, "it was opened with a pipe"
     assert worker.stdout is not None, "it was opened with a pipe"
@@ -229,7 +263,7 @@ def _lines(
         worker.wait(_GRACE)
 
 
-def _end(worker: subprocess.Popen[bytes], told: Followed, interruption: Interruption) -> float:
+def _end(worker: Worker, told: Followed, interruption: Interruption) -> float:
     """Ask the worker to end on the first signal, and make it end on the second; until when to wait for it."""
     if interruption.insisted:
         return 0.0

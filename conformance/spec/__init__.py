@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -85,8 +85,13 @@ def _requirements() -> tuple[Requirement, ...]:
 
 def load_capabilities() -> dict[str, Capability]:
     """All capabilities by name."""
+    return {one.name: one for one in _capabilities()}
+
+
+@functools.cache
+def _capabilities() -> tuple[Capability, ...]:
     text = files("conformance.spec").joinpath("capabilities.toml").read_text(encoding="utf-8")
-    return {name: Capability(name, **fields) for name, fields in tomllib.loads(text).items()}
+    return tuple(Capability(name, **fields) for name, fields in tomllib.loads(text).items())
 
 
 def is_core(requirement: Requirement, capabilities: Mapping[str, Capability]) -> bool:
@@ -116,25 +121,32 @@ def load_retired() -> frozenset[str]:
 @functools.cache
 def load_stems() -> Mapping[str, str]:
     """The stem of the file that defines each requirement, by id: of 04-tree.toml it is "tree"."""
-    directory = files("conformance.spec").joinpath("requirements")
     return {
-        entry["id"]: path.name.removesuffix(".toml").partition("-")[2]
-        for path in directory.iterdir()
-        if path.name.endswith(".toml")
-        for family in tomllib.loads(path.read_text(encoding="utf-8"))["family"]
-        for entry in family["requirement"]
+        entry["id"]: stem for stem, families in _files() for family in families for entry in family["requirement"]
     }
 
 
-def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
+@functools.cache
+def _files() -> tuple[tuple[str, Sequence[Mapping[str, Any]]], ...]:
+    """The stem and the families of each file of requirements, in the order of their names."""
     directory = files("conformance.spec").joinpath("requirements")
-    for path in sorted(directory.iterdir(), key=lambda one: one.name):
-        if path.name.endswith(".toml"):
-            for family in tomllib.loads(path.read_text(encoding="utf-8"))["family"]:
-                shared = tuple(family.get("needs", ()))
-                for entry in family["requirement"]:
-                    needs = (*shared, *entry.get("needs", ()))
-                    yield family["name"], {"varies": family["varies"], **entry, "needs": needs}
+    return tuple(
+        (
+            path.name.removesuffix(".toml").partition("-")[2],
+            tomllib.loads(path.read_text(encoding="utf-8"))["family"],
+        )
+        for path in sorted(directory.iterdir(), key=lambda one: one.name)
+        if path.name.endswith(".toml")
+    )
+
+
+def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for _, families in _files():
+        for family in families:
+            shared = tuple(family.get("needs", ()))
+            for entry in family["requirement"]:
+                needs = (*shared, *entry.get("needs", ()))
+                yield family["name"], {"varies": family["varies"], **entry, "needs": needs}
 
 
 def _requirement(family: str, entry: Mapping[str, Any]) -> Requirement:

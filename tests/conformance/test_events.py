@@ -10,20 +10,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from commanding import command
 
 from conformance.cli.events import SCHEMA
 from conformance.harness.channel import event_of, new_token
 from conformance.harness.events import Failed
 
-COMMAND = [
-    sys.executable,
-    "-m",
-    "conformance",
-    "run",
-    "python:refdriver:Driver",
-    "--requirement",
-    "OVL-LIFE-CREATE",
-]
+RUN = ("run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE")
 
 
 @pytest.mark.mounts
@@ -32,12 +25,13 @@ def test_events_are_told_as_the_schema_says(scratch: Path, to: str) -> None:
     words = ["--scratch", str(scratch), "--no-evidence"]
     if to == "a descriptor":
         reading, writing = os.pipe()
-        subprocess.run([*COMMAND, *words, "--events", str(writing)], check=True, pass_fds=[writing])
+        started = [sys.executable, "-m", "conformance", *RUN, *words, "--events", str(writing)]
+        subprocess.run(started, check=True, pass_fds=[writing])
         os.close(writing)
         with os.fdopen(reading) as pipe:
             lines = pipe.read().splitlines()
     else:
-        subprocess.run([*COMMAND, *words, "--events", str(scratch / "events")], check=True)
+        assert command(*RUN, *words, "--events", str(scratch / "events")).returncode == 0
         lines = (scratch / "events").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     for event in events:
@@ -51,12 +45,12 @@ def test_events_are_told_as_the_schema_says(scratch: Path, to: str) -> None:
 
 @pytest.mark.slow
 def test_a_place_that_cannot_be_written_to_is_refused() -> None:
-    done = subprocess.run([*COMMAND, "--events", "/no/such/place"], capture_output=True, text=True, check=False)
+    done = command(*RUN, "--events", "/no/such/place")
     assert done.returncode == 2
     assert "--events /no/such/place: No such file or directory" in done.stderr
-    done = subprocess.run([*COMMAND, "--events", "77"], capture_output=True, text=True, check=False)
+    done = command(*RUN, "--events", "777")
     assert done.returncode == 2
-    assert "--events 77: Bad file descriptor" in done.stderr
+    assert "--events 777: Bad file descriptor" in done.stderr
 
 
 WORKERS = ["harness.worker", "harness.diagnosis", "harness.compare", "selftest.trials", "selftest.generated.trials"]

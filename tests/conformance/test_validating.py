@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import validated
 from click.testing import CliRunner
+from commanding import command
 from snapshotting import needs_containerd
 
 from conformance.cli import main
@@ -35,7 +36,6 @@ from conformance.harness.validating.watch import (
     watched,
 )
 
-COMMAND = [sys.executable, "-m", "conformance"]
 SUPPORT = Path(validated.__file__).parent
 PLUGIN = f"graphdriver:?command={Path(sys.executable).with_name('refdriver')} serve --graphdriver {{socket}}"
 
@@ -247,12 +247,8 @@ def ran(scratch: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (metadata / "entry_points.txt").write_text("[overlay_conformance.adapters]\nvalidated = validated:KIND\n")
     path = os.pathsep.join([str(scratch / "site"), str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     (scratch / "stores").mkdir(exist_ok=True)
-    done = subprocess.run(
-        [*COMMAND, "validate-adapter", *words, "--scratch", str(scratch / "stores")],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = command(
+        *("validate-adapter", *words, "--scratch", str(scratch / "stores")), env={**os.environ, "PYTHONPATH": path}
     )
     assert os.listdir(scratch / "stores") == []
     return done

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from commanding import command as command_here
 
 from conformance.cli import main
 from conformance.cli.base import VERBS
@@ -47,9 +48,7 @@ def verbs(command: click.Command = main, *path: str) -> Iterator[tuple[tuple[str
 
 
 def ran(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "conformance", *words]
-    variables = {**os.environ, **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+    return command_here(*words, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize("path", [path for path, _ in verbs()], ids=lambda path: " ".join(path) or NAME)
