@@ -11,13 +11,14 @@ all three are JSON.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,8 @@ from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused
 _LIMIT: Final = 20.0  # seconds for everything
 
 
-def declined_by_probe(words: Sequence[str], ending: Sequence[str]) -> dict[str, str]:
+@functools.cache  # a run connects twice, and a command that hangs takes the whole limit
+def declined_by_probe(words: tuple[str, ...], ending: tuple[str, ...]) -> Mapping[str, str]:
     """What the command lacks, with reasons; nothing where that cannot be tried, as the preflight says why."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     unshare = ["unshare", *user, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
