@@ -304,7 +304,7 @@ def explained(differences: tuple[Difference, ...], case: Case) -> Iterator[str]:
 
 def _last_touched(path: bytes, steps: Sequence[Step]) -> str:
     for step in reversed(steps):
-        if isinstance(step, Did) and path in ops.paths_of(step.operation):
+        if isinstance(step, Did) and path in ops.paths_of(step.operation).values():
             return f"{ops.describe(step.operation)} in {step.layer}"
     return ""
 

@@ -13,7 +13,21 @@ from typing import assert_never
 from conformance.drivers.source import Dialect
 from conformance.evidence.refusals import plain
 from conformance.evidence.tree_look import SHOWN, TREE, tree_lines
-from conformance.history.calls import Changes, Diff, DiffSize, Exists, Get, Put
+from conformance.history.calls import (
+    ApplyDiff,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
 from conformance.history.findings import (
     Accepted,
     BadLayout,
@@ -352,7 +366,13 @@ def _answer(steps: Sequence[Step]) -> Look:
             return Look(number, lambda _: iter([_same_answer(str(step.answer))]))
         case Changes():
             return Look(number, lambda _: _listed(step))
-    raise NoScript(f"no script can compare the answer that is wrong (the last call was {describe(step.call)})")
+        case (
+            ApplyDiff() | Close() | Create() | Diff() | Get() | Metadata() | Put() | Remove() | Reopen() | Status()
+        ):
+            said = describe(step.call)
+            raise NoScript(f"no script can compare the answer that is wrong (the last call was {said})")
+        case _:
+            assert_never(step.call)
 
 
 def _same_answer(said: str) -> str:

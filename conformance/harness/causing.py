@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.deviation import Deviation
+from conformance.history import findings
 from conformance.history.findings import Accepted, BadLayout, NamesOfDiff, OutsideChanged, SizeOfDiff, TreeDiffers
 from conformance.history.printable import one_line
 from conformance.history.steps import Called, Opened, Step
@@ -73,21 +74,15 @@ def _letters(said: str) -> list[str]:
 def _refused_call(steps: Sequence[Step]) -> str:
     """The last call that was refused, "" where none was recorded, as of concurrent calls."""
     for step in reversed(steps):
-        match step:
-            case Called() if step.refused is not None:
-                return verb(step.call)
-            case Opened() if step.refused is not None:
-                return "open"
+        if isinstance(step, (Called, Opened)) and step.refused is not None:
+            return verb(step.call) if isinstance(step, Called) else "open"
     return ""
 
 
 def _last_call(steps: Sequence[Step]) -> str:
     for step in reversed(steps):
-        match step:
-            case Called():
-                return verb(step.call)
-            case Opened():
-                return "open"
+        if isinstance(step, (Called, Opened)):
+            return verb(step.call) if isinstance(step, Called) else "open"
     return ""
 
 
@@ -118,7 +113,26 @@ def _of_finding(deviation: Deviation, steps: Sequence[Step]) -> Cause:
             return Cause(CauseKind.DIFF_SIZE)
         case BadLayout():
             return Cause(CauseKind.LAYOUT)
-    return UNKNOWN
+        case (
+            findings.Unreadable()
+            | findings.NotDone()
+            | findings.RefusalLacks()
+            | findings.WrongOutcome()
+            | findings.FilesDiffer()
+            | findings.RootReplaced()
+            | findings.WrongChange()
+            | findings.StillMounted()
+            | findings.MountedTwice()
+            | findings.WrongAnswer()
+            | findings.TreeGone()
+            | findings.BytesDiffer()
+            | findings.DiffDisagrees()
+            | findings.NotContained()
+            | findings.InWords()
+        ) | None:
+            return UNKNOWN
+        case _:
+            assert_never(deviation.finding)
 
 
 def _rank(cause: Cause) -> tuple[int, str, str]:

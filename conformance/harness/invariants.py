@@ -203,13 +203,12 @@ class Invariants:
     def _count(self, call: Call, refused: bool) -> None:
         if refused:
             return
-        match call:
-            case Get():
-                self._held[call.layer] += 1
-            case Put():
-                self._held[call.layer] = max(0, self._held[call.layer] - 1)
-            case Remove():
-                del self._held[call.layer]
+        if isinstance(call, Get):
+            self._held[call.layer] += 1
+        elif isinstance(call, Put):
+            self._held[call.layer] = max(0, self._held[call.layer] - 1)
+        elif isinstance(call, Remove):
+            del self._held[call.layer]
 
     def _process_broken(self, kind: str, said: str, before: ProcessState, after: ProcessState) -> Iterator[Broken]:
         if PROCESS in self._selected:

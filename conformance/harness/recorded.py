@@ -81,15 +81,12 @@ class RecordedDriver:
                 self.invariants.after(call, refused=refused is not None)
             else:
                 self._history.add(Beyond(f"{describe(call)}, by one of several concurrent callers"))
-        match call:
-            case Get():
-                self._after_get()
-            case Reopen():
-                again = cast(DriverUnderTest, result)
-                self.invariants.reopened(getattr(again, "process", None))
-                return RecordedDriver(
-                    again, self._watch, self._history, self._store, self._after_get, self.invariants
-                )
+        if isinstance(call, Get):
+            self._after_get()
+        elif isinstance(call, Reopen):
+            again = cast(DriverUnderTest, result)
+            self.invariants.reopened(getattr(again, "process", None))
+            return RecordedDriver(again, self._watch, self._history, self._store, self._after_get, self.invariants)
         return result
 
     @property

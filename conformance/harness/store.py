@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, assert_never, overload
 
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal, in_path, names_of_diff, same_names, same_tree
@@ -25,6 +25,7 @@ from conformance.history.calls import (
     ApplyDiff,
     Call,
     Changes,
+    Close,
     Create,
     Diff,
     DiffSize,
@@ -32,6 +33,7 @@ from conformance.history.calls import (
     Get,
     Metadata,
     Put,
+    Remove,
     Reopen,
     Status,
 )
@@ -153,6 +155,21 @@ class RecordedStore:
                 self._held[call.layer] = max(0, self._held[call.layer] - 1)
             case Reopen():
                 self.driver = answer
+            case (
+                ApplyDiff()
+                | Changes()
+                | Close()
+                | Create()
+                | Diff()
+                | DiffSize()
+                | Exists()
+                | Metadata()
+                | Remove()
+                | Status()
+            ):
+                pass
+            case _:
+                assert_never(call)
         return answer
 
     def _asked(self, call: Call) -> Any:

@@ -11,6 +11,7 @@ from typing import Final
 
 CHARACTER: Final = "c"
 BLOCK: Final = "b"
+_PATHS: Final = ("path", "to", "existing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +165,9 @@ Changing = Chmod | Chown | SetTimes | SetXattr | Truncate | WriteAt
 Operation = Naming | Changing
 
 
-def paths_of(operation: Operation) -> tuple[bytes, ...]:
-    """The paths in the tree that an operation names."""
-    match operation:
-        case Rename():
-            return (operation.path, operation.to)
-        case MakeHardLink():
-            return (operation.path, operation.existing)
-    return (operation.path,)
+def paths_of(operation: Operation) -> dict[str, bytes]:
+    """The paths in the tree that an operation names, by field: a field of such a name is a path in any operation."""
+    return {one.name: getattr(operation, one.name) for one in fields(operation) if one.name in _PATHS}
 
 
 def describe(operation: Operation) -> str:

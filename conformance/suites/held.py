@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.harness.bench import Bench
 from conformance.operations import ops
@@ -55,4 +55,20 @@ def _holds(root: str, operation: ops.Operation) -> bool:
                 return True
             os.unlink(path)  # the next layer makes no other in its place
             return False
-    return True
+        case (
+            ops.CreateFile()
+            | ops.MakeDirectory()
+            | ops.MakeSymlink()
+            | ops.MakeHardLink()
+            | ops.MakeFifo()
+            | ops.Rename()
+            | ops.Unlink()
+            | ops.RemoveDirectory()
+            | ops.RemoveTree()
+            | ops.Chmod()
+            | ops.Truncate()
+            | ops.WriteAt()
+        ):
+            return True
+        case _:
+            assert_never(operation)

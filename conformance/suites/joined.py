@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from conformance.operations import ops
 from conformance.suites.cases import Layer
@@ -20,10 +21,5 @@ def joined(chains: Mapping[bytes, Sequence[Layer]]) -> list[Layer]:
 
 
 def _below(directory: bytes, operation: ops.Operation) -> ops.Operation:
-    path = directory + b"/" + operation.path
-    match operation:
-        case ops.Rename(_, to):
-            return ops.Rename(path, directory + b"/" + to)
-        case ops.MakeHardLink(_, existing):
-            return ops.MakeHardLink(path, directory + b"/" + existing)
-    return replace(operation, path=path)
+    moved: dict[str, Any] = {name: directory + b"/" + path for name, path in ops.paths_of(operation).items()}
+    return replace(operation, **moved)

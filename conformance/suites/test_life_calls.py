@@ -118,11 +118,10 @@ def _perform(store: Store, call: Call, held: Counter[str]) -> None:
         store.do(call)
     except DriverRefused:
         return
-    match call:
-        case Get():
-            held[call.layer] += 1
-        case Put() if held[call.layer]:
-            held[call.layer] -= 1
+    if isinstance(call, Get):
+        held[call.layer] += 1
+    elif isinstance(call, Put) and held[call.layer]:
+        held[call.layer] -= 1
 
 
 def _made_archives(store: Store) -> dict[str, str]:
@@ -134,12 +133,9 @@ def _made_archives(store: Store) -> dict[str, str]:
 
 
 def _with_archive(store: Store, call: Call, archives: dict[str, str]) -> Call:
-    match call:
-        case Diff():
-            return store.diffing(call.layer, call.parent)
-        case ApplyDiff():
-            return replace(call, archive=archives[call.archive])
-    return call
+    if isinstance(call, Diff):
+        return store.diffing(call.layer, call.parent)
+    return replace(call, archive=archives[call.archive]) if isinstance(call, ApplyDiff) else call
 
 
 @pytest.mark.requirement("OVL-LIFE-REMOVE-PARENT")

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from conformance.drivers.command.words import Command, CommandStore, Unsupported
-from conformance.history.calls import ApplyDiff, Changes, Diff, DiffSize, Exists, Reopen
+from conformance.history.calls import (
+    ApplyDiff,
+    Changes,
+    Close,
+    Create,
+    Diff,
+    DiffSize,
+    Exists,
+    Get,
+    Metadata,
+    Put,
+    Remove,
+    Reopen,
+    Status,
+)
 from conformance.history.steps import Called, Opened
 from conformance.operations.shell import NoScript, quoted, shell_file
 
@@ -62,8 +76,10 @@ class CommandScript:
                 return f"command_changes {_line(words)}"
             case DiffSize():
                 return f"command_size {_line(words)}"
-            case _:
+            case ApplyDiff() | Close() | Create() | Diff() | Get() | Metadata() | Put() | Remove() | Status():
                 return _line(words)
+            case _:
+                assert_never(call)
 
     def refusal(self, said: str) -> str:
         return said

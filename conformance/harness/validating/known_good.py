@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from conformance.drivers.protocol import Change, DriverUnderTest
 from conformance.harness.validating.subject import Opening, Subject, name_of, said_of
@@ -18,6 +18,7 @@ from conformance.history.calls import (
     ApplyDiff,
     Call,
     Changes,
+    Close,
     Create,
     Diff,
     DiffSize,
@@ -267,8 +268,10 @@ def _expected(call: Call, value: object) -> str:
         case Changes():
             right = isinstance(value, list) and all(map(_is_change, value))
             return "" if right else "a list of Change, with an absolute path as bytes, and add, modify or delete"
-        case _:
+        case Close() | Create() | Diff() | Get() | Put() | Remove() | Reopen():
             return ""
+        case _:
+            assert_never(call)
 
 
 def _is_size(value: object) -> bool:
