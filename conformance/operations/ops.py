@@ -166,7 +166,7 @@ Operation = Naming | Changing
 
 
 def paths_of(operation: Operation) -> dict[str, bytes]:
-    """The paths in the tree that an operation names, by field: a field of such a name is a path in any operation."""
+    """The paths in the tree that an operation names, by field: a field of such a name is a path in each of them."""
     return {one.name: getattr(operation, one.name) for one in fields(operation) if one.name in _PATHS}
 
 
