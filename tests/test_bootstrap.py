@@ -295,7 +295,7 @@ def test_an_installation_that_fails_is_shown_and_tried_again(system: Callable[..
 
 
 @pytest.mark.parametrize("apt", [True, False])
-def test_an_ordinary_user_is_told_what_root_has_to_install(system: Callable[..., System], apt: bool) -> None:
+def test_an_ordinary_user_learns_what_root_has_to_install(system: Callable[..., System], apt: bool) -> None:
     done = system(python=False, apt=apt, user="1000").run("conformance")
     assert done.code == 2
     assert done.calls == []

@@ -21,7 +21,7 @@ RUN = ("run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE")
 
 @pytest.mark.mounts
 @pytest.mark.parametrize("to", ["a descriptor", "a file"])
-def test_events_are_told_as_the_schema_says(scratch: Path, to: str) -> None:
+def test_events_follow_the_schema(scratch: Path, to: str) -> None:
     words = ["--scratch", str(scratch), "--no-evidence"]
     if to == "a descriptor":
         reading, writing = os.pipe()

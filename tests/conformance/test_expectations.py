@@ -87,7 +87,7 @@ def test_an_expected_failure_does_not_fail_the_run() -> None:
     assert "2027-01-31" in applied.outcomes[0].reason
 
 
-def test_an_expected_failure_that_does_not_come_is_told() -> None:
+def test_an_expected_failure_that_passes_is_reported() -> None:
     applied = apply([ONE], [outcome(Verdict.PASS)])
     assert applied.outcomes[0].verdict is Verdict.XPASS
 

@@ -193,7 +193,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
             killfile.read(path)
 
 
-def test_the_table_says_what_lives_and_what_nothing_breaks() -> None:
+def test_the_table_shows_survivors_and_requirements_without_mutants() -> None:
     other = Specimen("Other", (OTHER,), "A | B.", "moby/moby#1", hard=True)
     trials = (judged(MUTANT, 1, Seen(kills=(kill(NAMED, SECOND),))), judged(other, 1, Seen(failure="it hung")))
     hearings = (
@@ -240,7 +240,7 @@ def test_the_page_holds_the_matrix_if_there_is_one() -> None:
 # ---- Several machines.
 
 
-def test_what_one_machine_could_not_try_is_told_by_another() -> None:
+def test_a_mutant_untried_on_one_machine_is_tried_on_another() -> None:
     other = replace(MUTANT, name="Other", breaks=(OTHER,))
     lacking = Trial("Wrong", 1, Fate.NOT_APPLICABLE, reason="no xfs")
     host = KillReport(ABOUT, KillMatrix((MUTANT, other), (lacking, dead("Other", OTHER)), "standard"))

@@ -27,14 +27,14 @@ def test_a_mutant_is_killed_by_what_it_is_named_for() -> None:
     assert (trial.fate, trial.missed, trial.reason) == (Fate.KILLED, (), "")
 
 
-def test_what_should_fail_and_does_not_is_told() -> None:
+def test_a_requirement_that_should_fail_and_passes_is_reported() -> None:
     trial = judged(MUTANT, 1, Seen((outcome(Verdict.PASS, SECOND),), (kill(NAMED),)))
     assert (trial.fate, trial.missed) == (Fate.KILLED, (SECOND,))
     assert "test_it[host]: PASS" in trial.reason
 
 
 @pytest.mark.parametrize("requirement", [SECOND, OTHER])
-def test_a_mutant_that_dies_of_something_else_is_alive(requirement: str) -> None:
+def test_a_mutant_that_another_requirement_kills_survives(requirement: str) -> None:
     trial = judged(MUTANT, 1, Seen((outcome(Verdict.PASS, NAMED),), (kill(requirement),)))
     assert trial.fate is Fate.BY_OTHERS
     assert KillMatrix((MUTANT,), (trial,), "standard").alive == (MUTANT,)
@@ -42,13 +42,13 @@ def test_a_mutant_that_dies_of_something_else_is_alive(requirement: str) -> None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.ERROR, Verdict.DECLINED, Verdict.UNTESTED])
-def test_a_mutant_that_nothing_fails_on_lives(verdict: Verdict) -> None:
+def test_a_mutant_that_nothing_fails_on_survives(verdict: Verdict) -> None:
     trial = judged(MUTANT, 1, Seen((outcome(verdict, NAMED),)))
     assert trial.fate is Fate.SURVIVED
     assert verdict.value in trial.reason
 
 
-def test_a_mutant_of_which_no_test_was_run_lives() -> None:
+def test_a_mutant_of_which_no_test_ran_survives() -> None:
     assert judged(MUTANT, 1, Seen()).fate is Fate.SURVIVED
 
 
@@ -65,7 +65,7 @@ def test_what_this_host_cannot_show_is_not_applicable() -> None:
     assert (matrix.alive, matrix.share) == ((), 1.0)
 
 
-def test_a_mutant_that_lives_with_one_seed_is_alive() -> None:
+def test_a_mutant_that_survives_one_seed_survives() -> None:
     trials = (judged(MUTANT, 1, Seen(kills=(kill(NAMED),))), judged(MUTANT, 2, Seen()))
     assert KillMatrix((MUTANT,), trials, "standard").fate(MUTANT) is Fate.SURVIVED
 
@@ -114,12 +114,12 @@ def test_whatever_fails_on_a_correct_driver_is_an_alarm() -> None:
     assert hearing.alarms == (Alarm((NAMED, SECOND), "test_it[host]", "because of FAIL"),)
 
 
-def test_a_failure_that_was_still_made_smaller_is_an_alarm() -> None:
+def test_a_failure_that_was_still_shrunk_is_an_alarm() -> None:
     hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER),), (kill(NAMED),), failure="it was ended"))
     assert (hearing.standing, hearing.reason) == (Standing.FALSE_ALARM, "it was ended")
 
 
-def test_what_is_forgone_is_no_alarm() -> None:
+def test_a_waived_requirement_is_no_alarm() -> None:
     hearing = heard(CHOICE, 1, Seen((outcome(Verdict.PASS, OTHER), outcome(Verdict.FAIL, SECOND))))
     assert (hearing.standing, hearing.alarms, hearing.waived) == (Standing.CONFORMS, (), (SECOND,))
 

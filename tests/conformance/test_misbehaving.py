@@ -186,7 +186,7 @@ def test_a_python_driver_that_misbehaves(bed: Bed, case: Case) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_crash_in_one_call_is_told_however_many_jobs_run(bed: Bed, jobs: str) -> None:
+def test_a_crash_in_one_call_is_reported_however_many_jobs_run(bed: Bed, jobs: str) -> None:
     driver = bed.driver("def diff_size(self, layer_id, parent=''):\n    os.kill(os.getpid(), signal.SIGSEGV)")
     wanted = ["OVL-SIZE-EMPTY", "OVL-SIZE-HOLES", "OVL-LIFE-CREATE"]
     words = [word for one in wanted for word in ("--requirement", one)]

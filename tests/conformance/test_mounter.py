@@ -268,7 +268,7 @@ def test_a_mounter_that_does_not_unmount_fails(scratch: Path) -> None:
     ],
     ids=["elsewhere", "nothing", "refuses", "shows-the-host", "writes-outside", "mounts-outside", "crashes"],
 )
-def test_a_mounter_that_does_harm_is_not_judged(body: str, said: str, scratch: Path) -> None:
+def test_a_harmful_mounter_is_not_judged(body: str, said: str, scratch: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     done = run(wrapper(scratch, body), "--scratch", str(scratch))
     assert done.returncode in (1, 2), done.stdout + done.stderr

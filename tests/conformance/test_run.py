@@ -133,7 +133,7 @@ def test_a_living_run_is_not_swept(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_the_user_namespace_lane_says_what_it_leaves_out(scratch: Path) -> None:
+def test_a_run_in_a_user_namespace_says_what_it_leaves_out(scratch: Path) -> None:
     """By two requirements; .ci/run tries the whole suite in a user namespace."""
     words = ["run", "python:refdriver:Driver", "--examples", "5", "--scratch", str(scratch)]
     words += ["--requirement", "OVL-LIFE-CREATE", "--requirement", "OVL-META-DEVICES"]
@@ -322,7 +322,7 @@ def test_it_is_a_pytest_plugin(scratch: Path) -> None:
     assert "warning" not in without.stdout
 
 
-def test_capabilities_are_told_in_three_columns(scratch: Path) -> None:
+def test_capabilities_are_listed_in_three_columns(scratch: Path) -> None:
     results = scratch / "results.jsonl"
     words = [
         "--requirement",

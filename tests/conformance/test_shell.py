@@ -118,7 +118,7 @@ def test_what_is_encoded_is_decoded(values: list[object]) -> None:
     assert decode(encode(values)) == values
 
 
-def test_what_another_version_wrote_is_told() -> None:
+def test_a_file_of_another_version_is_reported() -> None:
     with pytest.raises(CannotDecode, match="Frobnicate"):
         decode({"is": "Frobnicate"})
     with pytest.raises(CannotDecode, match="Unlink"):

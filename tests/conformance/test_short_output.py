@@ -69,7 +69,7 @@ def printed(naive: Part) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_a_driver_of_which_nearly_everything_fails_is_told_briefly(naive: Part, printed: list[str]) -> None:
+def test_a_driver_of_which_nearly_everything_fails_has_a_brief_report(naive: Part, printed: list[str]) -> None:
     failures = [one for one in naive.outcomes if one.verdict is Verdict.FAIL]
     assert len(failures) > 300
     assert len(printed) < MOST

@@ -34,7 +34,7 @@ def test_a_skip_never_hides_a_failure() -> None:
     assert [result.verdict for result in results] == [Verdict.FAIL, Verdict.UNTESTED]
 
 
-def test_a_test_that_was_not_reached_leaves_its_requirement_untested() -> None:
+def test_a_test_that_did_not_run_leaves_its_requirement_untested() -> None:
     some = [TestOutcome(name, ("A",), verdict) for name, verdict in (("1", Verdict.PASS), ("2", Verdict.UNTESTED))]
     assert judge(["A"], some)[0].verdict is Verdict.UNTESTED
     later = [*some, TestOutcome("2", ("A",), Verdict.PASS)]

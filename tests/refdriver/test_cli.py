@@ -264,7 +264,7 @@ def test_an_interrupted_command_leaves_nothing(run: Command, number: signal.Sign
 
 @mounts
 @pytest.mark.parametrize("words", [["changes", "base"], ["diff", "base"]])
-def test_a_full_disk_is_told(run: Command, words: list[str]) -> None:
+def test_a_full_disk_is_reported(run: Command, words: list[str]) -> None:
     run("create", "base")
     (Path(run("get", "base").decode().strip()) / "file").touch()
     with open("/dev/full", "wb") as full:

@@ -47,7 +47,7 @@ def test_every_call(client: Client, scratch: Path) -> None:
     client.done("Cleanup")
 
 
-def test_a_refusal_is_told_and_no_error_of_http(client: Client) -> None:
+def test_a_refusal_is_no_error_of_http(client: Client) -> None:
     assert "missing" in client.call("Get", ID="missing")["Err"]
     assert "nonsense" in client.call("Create", ID="x", StorageOpt={"nonsense": "1"})["Err"]
 
@@ -94,7 +94,7 @@ def test_a_connection_is_used_again(client: Client) -> None:
     connection.close()
 
 
-def test_many_callers_at_a_time(client: Client) -> None:
+def test_concurrent_callers(client: Client) -> None:
     client.done("Create", ID="base")
 
     def work(number: int) -> None:

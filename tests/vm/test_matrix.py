@@ -68,9 +68,7 @@ def test_filesystems_are_made_as_the_matrix_says() -> None:
         ("\ndrivers:", "\ndrivers: nobody\nothers:", "nobody", "drivers: has to be a list"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_by_line_and_key(
-    tmp_path: Path, before: str, after: str, line_of: str, complaint: str
-) -> None:
+def test_an_error_names_line_and_key(tmp_path: Path, before: str, after: str, line_of: str, complaint: str) -> None:
     text = FILE.read_text()
     assert before in text
     text = text.replace(before, after, 1)
@@ -239,7 +237,7 @@ def test_a_plan_that_is_not_read_to_its_end_is_no_mistake() -> None:
 
 
 @pytest.mark.slow
-def test_one_matrix_at_a_time_on_a_host(tmp_path: Path) -> None:
+def test_one_matrix_runs_on_a_host(tmp_path: Path) -> None:
     """Also with a cache of its own, as names of machines are the host's."""
     command = [sys.executable, "-m", "conformance", "matrix", "clean"]
     environment = {**os.environ, "OVERLAY_CONFORMANCE_CACHE": str(tmp_path / "one")}

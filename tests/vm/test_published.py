@@ -116,7 +116,7 @@ def test_an_archive_of_another_form_is_refused(tmp_path: Path, name: str) -> Non
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".xz"]
 
 
-def test_what_is_missing_is_told_by_cell_and_requirement(tmp_path: Path) -> None:
+def test_missing_results_are_named_by_cell_and_requirement(tmp_path: Path) -> None:
     first, second, third, *rest = cells()
     missing = first.requirements[1]
     judged(first, tmp_path, but=(missing,))

@@ -145,7 +145,7 @@ def test_what_is_left_to_do_is_what_has_no_answer_to_this_question(tmp_path: Pat
     assert left_to_do([cell], question) == [cell]
 
 
-def test_progress_is_told_from_the_events_of_the_machine(tmp_path: Path) -> None:
+def test_progress_follows_the_events_of_the_machine(tmp_path: Path) -> None:
     events = [
         {"event": "run", "format": 1},
         {"event": "collected", "tests": 2},
