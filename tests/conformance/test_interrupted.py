@@ -191,8 +191,7 @@ def test_a_second_signal_ends_a_driver_that_takes_no_notice(scratch: Path) -> No
         run.until_it_hangs()
         run.process.send_signal(signal.SIGINT)
         assert run.process.stdout is not None
-        line = run.process.stdout.readline()
-        assert "interrupt again" in line
+        assert any("interrupt again" in line for line in run.process.stdout)  # progress may come before
         run.process.send_signal(signal.SIGINT)
         code, output = run.ended()
         assert run.left() == []
