@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_PROGRESS: Final = re.compile(r"overlay-conformance: \d+ s, ")
 
 
 def records(path: Path, kind: str) -> list[dict[str, Any]]:
@@ -16,3 +19,8 @@ def records(path: Path, kind: str) -> list[dict[str, Any]]:
 def verdicts(path: Path) -> dict[str, str]:
     """The verdict on each requirement."""
     return {one["requirement"]: one["verdict"] for one in records(path, "result")}
+
+
+def without_progress(said: str) -> str:
+    """What a command printed on standard error, without the line that a run prints every ten seconds."""
+    return "".join(line for line in said.splitlines(keepends=True) if not _PROGRESS.match(line))
