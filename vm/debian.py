@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from conformance.spec.errors import HarnessError
+
 # Releases that are on apt's own configuration for sure, before any that a suite is named for.
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-class NoPackage(Exception):
+class NoPackage(HarnessError):
     """A package cannot be had; the text says which, from where and why."""
 
 

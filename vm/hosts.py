@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from conformance.spec.errors import HarnessError
+
 NETWORK: Final = "overlay-conformance"
 _POOL: Final = "default"
 _URI: Final = "qemu:///system"
@@ -56,7 +58,7 @@ _UML_COMMANDS: Final = (
 _BOOT_LIMIT: Final = 20  # seconds; a guest that works says so in two
 
 
-class NotReady(Exception):
+class NotReady(HarnessError):
     """This host cannot run machines; the text says what is missing and how to get it."""
 
 

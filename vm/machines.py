@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
+from conformance.spec.errors import HarnessError
 from vm import hosts, notes
 
 PREFIX: Final = "overlay-conformance-matrix-"
@@ -38,7 +39,7 @@ _SSH: Final = (
 )
 
 
-class MachineFailed(Exception):
+class MachineFailed(HarnessError):
     """A machine did not start, hung or went away; the text says what is known."""
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import yaml
 
+from conformance.spec.errors import HarnessError
 from conformance.spec.profiles import PROFILES
 
 FORMAT: Final = 1
@@ -35,7 +36,7 @@ class _Named(Protocol):
 _T = TypeVar("_T", bound=_Named)
 
 
-class BadMatrix(Exception):
+class BadMatrix(HarnessError):
     """The matrix file is wrong; the text names the file, the line, the key and what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.spec import VARIES, Requirement
+from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion
 from conformance.spec.values import as_plain
 from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay, Privilege
@@ -22,7 +23,7 @@ from vm.matrix import Backing, Driver, Kernel, Matrix, Overlay, Privilege
 PLAN: Final = 1  # the version of the JSON that plan writes
 
 
-class NothingChosen(Exception):
+class NothingChosen(HarnessError):
     """No cell of the matrix is what was asked for; the text says what there is."""
 
 

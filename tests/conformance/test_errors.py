@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import conformance
+import vm
 from conformance.cli.base import main
 from conformance.spec.errors import HarnessError
 
@@ -20,12 +22,19 @@ APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
     *("Leak", "SharedUpper", "_Unlike", "ControlFailed", "NotRead", "NoAnswer"),
-    *("Unsupported", "_TooLong", "_Closed", "_Stop"),
+    *("Unsupported", "_TooLong", "_Closed", "_Stop", "Stopped"),
 }
 
 
+OURS = ("conformance.", "vm.")
+
+
 def modules() -> Iterator[str]:
-    for found in pkgutil.walk_packages(conformance.__path__, "conformance."):
+    packages = (
+        *pkgutil.walk_packages(conformance.__path__, "conformance."),
+        *pkgutil.walk_packages(vm.__path__, "vm."),
+    )
+    for found in packages:
         left_out = (
             *(".mutants", ".variants", ".generated.driver"),  # of processes of drivers
             *(".suites.", ".__main__", "lab.supervisor", ".python.server"),
@@ -47,7 +56,7 @@ def test_every_error_of_the_harness_is_documented_with_its_status() -> None:
     section = page.partition("### Errors of the harness")[2].partition("\n## ")[0]
     listed = {name: int(status) for status, name in re.findall(r"^\| ([0-9]+) \| `(\w+)`", section, re.M)}
     classes: list[type[HarnessError]] = [HarnessError, *classes_below(HarnessError)]
-    wanted = {one.__name__: one.exit_status for one in classes if one.__module__.startswith("conformance.")}
+    wanted = {one.__name__: one.exit_status for one in classes if one.__module__.startswith(OURS)}
     assert listed == wanted
 
 
@@ -55,7 +64,7 @@ def test_no_error_class_is_outside_of_the_hierarchy() -> None:
     loose = set()
     for name in modules():
         for one in vars(importlib.import_module(name)).values():
-            if not isinstance(one, type) or not one.__module__.startswith("conformance."):
+            if not isinstance(one, type) or not one.__module__.startswith(OURS):
                 continue
             if issubclass(one, BaseException) and not issubclass(one, HarnessError) and one.__name__ not in APART:
                 loose.add(f"{one.__module__}.{one.__name__}")

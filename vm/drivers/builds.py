@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
+from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion
 from conformance.spec.profiles import PROFILES
 from conformance.spec.values import BadValue, Key, RequirementId, from_plain
@@ -19,7 +20,7 @@ _ROOT: Final = re.compile(r"\{root:([^{}]*)\}")
 _T = TypeVar("_T", "Root", "Build")
 
 
-class BadBuilds(Exception):
+class BadBuilds(HarnessError):
     """The file of builds is wrong, or has no build of a name; the text says what to do."""
 
 

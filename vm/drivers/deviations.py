@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from conformance.report.causes import cause_of
+from conformance.spec.errors import HarnessError
 from conformance.spec.values import BadValue, RequirementId, from_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
 from vm.drivers.builds import Name
@@ -19,7 +20,7 @@ from vm.drivers.data import Judged
 FILE: Final = "deviations.toml"
 
 
-class BadDeviations(Exception):
+class BadDeviations(HarnessError):
     """The file of deviations is wrong, or a failure has no judgement; the text says what to do."""
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from conformance.report import records
 from conformance.report.records import BadResults, Part
+from conformance.spec.errors import HarnessError
 from vm.drivers import roots
 from vm.drivers.builds import Build, Builds
 from vm.drivers.data import is_answer, why_not_whole
 from vm.published import RESULTS
 
 
-class NotJudged(Exception):
+class NotJudged(HarnessError):
     """A build has no whole result; the text names the build, the reason and the next step."""
 
 
