@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-directory", help=argparse.SUPPRESS)
     group.addoption("--conformance-deadline", type=float, help=argparse.SUPPRESS)
     group.addoption("--conformance-replay", help=argparse.SUPPRESS)
+    group.addoption("--conformance-jobs", type=int, default=1, help=argparse.SUPPRESS)
     group.addoption("--conformance-preflight-only", action="store_true", help=argparse.SUPPRESS)
     group.addoption("--conformance-survey", action="store_true", help=argparse.SUPPRESS)
     group.addoption("--conformance-no-preflight", action="store_true", help=argparse.SUPPRESS)

@@ -43,7 +43,7 @@ _COMMANDS: Final = (
     ("setfattr", "reproducers with extended attributes", "apt-get install attr"),
 )
 _MODULES: Final = (
-    ("xdist", "concurrent tests (--jobs)", "pip install 'overlay-conformance[parallel]'"),
+    ("xdist", "concurrent tests of 'pytest -n'", "pip install 'overlay-conformance[parallel]'"),
     ("grpc", "snapshotters of containerd", "pip install 'overlay-conformance[containerd]'"),
 )
 _HEADINGS: Final = {"lanes": "privilege levels"}  # of groups, where a person reads another word

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import random
 import sys
 from contextlib import suppress
@@ -57,7 +55,6 @@ def run_asked(
     events_to: str | None,
 ) -> None:
     """Run the suite as the options of conformance.cli.run say; exits with the status of docs/exit-codes.md."""
-    _check_jobs(jobs)
     _check_expression(expression)
     if results_file and not results_file.parent.is_dir():
         raise click.UsageError(f"{results_file.parent} is not a directory; create it first")
@@ -160,11 +157,6 @@ def _events(where: str | None, asked: Asked) -> Events | None:
         raise click.UsageError(f"--events {where}: {error.strerror}") from error
     events.begin(asked.driver, asked.profile, len(asked.requirements))
     return events
-
-
-def _check_jobs(jobs: int) -> None:
-    if jobs > 1 and importlib.util.find_spec("xdist") is None:
-        raise click.UsageError("--jobs needs pytest-xdist: pip install 'overlay-conformance[parallel]'")
 
 
 def _check_expression(expression: str) -> None:

@@ -1,6 +1,7 @@
 """The suite within pytest: opens the driver under test, offers the bench, and turns outcomes into verdicts.
 
-With pytest-xdist the controller prepares the session and its workers run the tests; each report carries its
+The tests may run in processes that are forked from this one (conformance.harness.sharing), or, in somebody's own
+pytest, in workers of pytest-xdist, for which its controller prepares the session. Each report carries its
 outcome, so that whoever hears of a report (``on_outcome``) hears of a verdict.
 """
 
@@ -10,8 +11,9 @@ import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.preparing import prepared
 from conformance.harness.selecting import (
     do_not_shrink,
+    draws,
     is_selected,
     load_settings,
     name_of,
@@ -105,6 +108,7 @@ class ConformancePlugin:
         self.on_start: Callable[[str], None] = lambda _: None
         self.on_collected: Callable[[Inventory], None] = lambda _: None
         self.on_stopped: Callable[[str], None] = lambda _: None  # hears that a limit of failures ended the run
+        self._name = "main"  # of this process, for the directories of its stores
         self.exit_status = True  # whether pytest's exit status becomes that of the verdicts
         self._inventory: Inventory | None = None
         self._begun: set[str] = set()
@@ -217,6 +221,29 @@ class ConformancePlugin:
         if self._inventory is None:
             self._take_inventory(from_plain(Inventory, json.loads(Path(node.workerinput[_COLLECTED]).read_text())))
 
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Share the tests among processes, if several are asked for."""
+        jobs = session.config.getoption("conformance_jobs")
+        if jobs < 2 or session.testsfailed or session.config.option.collectonly:
+            return None
+        from conformance.harness.sharing import longest_first, run_shared  # it brings multiprocessing
+
+        order: Iterable[int] = range(len(session.items))
+        if not self.session.deadline:  # else they have the order of what matters
+            order = longest_first(session.items, draws)
+        run_shared(session, jobs, order, self._become)
+        return True
+
+    def _become(self, name: str) -> Callable[[], None]:
+        """Go on in a forked process, which reaches the driver by itself; the answer ends that."""
+        self._name = name
+        self.on_outcome, self.on_start = lambda _: None, lambda _: None
+        source = contained(connect(self.session.driver))
+        self._fixtures = replace(self._fixtures, source=source)
+        if self._log:  # two processes would read one descriptor
+            self._log = KernelLog()
+        return source.close
+
     def _take_inventory(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self.on_collected(inventory)
@@ -224,7 +251,7 @@ class ConformancePlugin:
     @pytest.fixture
     def bench(self, request: pytest.FixtureRequest) -> BackingBench:
         """Where a test gets its stores from."""
-        worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
+        worker = getattr(request.config, "workerinput", {}).get("workerid", self._name)
         self._fixtures.history.drawn.clear()
         replayed = decoded_draws(self.session.replay.cases.get(name_of(request.node)))
         return BackingBench(

@@ -59,6 +59,12 @@ def requirements_of(item: pytest.Item) -> tuple[str, ...]:
     return tuple(one for marker in item.iter_markers("requirement") for one in marker.args)
 
 
+def draws(item: pytest.Item) -> bool:
+    """Whether a test draws its examples, by @given or by itself."""
+    given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return given or item.get_closest_marker("drawn") is not None
+
+
 def place_of(item: pytest.Item) -> Place:
     """The backing filesystem that a test is run on."""
     found = getattr(item, "callspec", None)

@@ -22,6 +22,7 @@ from conformance.harness.channel import Teller
 from conformance.harness.collected import Inventory
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.events import Collected, Failed, Finished, Opened, Testing
+from conformance.harness.selecting import draws
 from conformance.harness.serving import isolated, logged, serve
 from conformance.harness.session import Replay
 from conformance.harness.task import Task
@@ -100,7 +101,7 @@ class _Listener:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """After the first round, only what draws its examples is worth another one."""
-        drawn = [item for item in items if _draws(item)]
+        drawn = [item for item in items if draws(item)]
         self._drawn = {item.name for item in drawn}
         if self._round and not self._replayed:
             items[:] = drawn
@@ -110,11 +111,6 @@ class _Listener:
         self.collected = True
         if self._round == 0:
             self._events.tell(Collected(len(inventory.tests), inventory))
-
-
-def _draws(item: pytest.Item) -> bool:
-    given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    return given or item.get_closest_marker("drawn") is not None
 
 
 def main() -> None:
@@ -172,9 +168,7 @@ def _round(
     if listener.unusable:
         events.tell(Failed(listener.unusable, of_driver=True))
         return False
-    # pytest-xdist interrupts itself where pytest only ends.
-    ended_well = code in ENDED_WELL or (listener.stopped and code == pytest.ExitCode.INTERRUPTED)
-    if not ended_well or not listener.collected:
+    if code not in ENDED_WELL or not listener.collected:
         sys.stdout.flush()
         text = (Path(task.scratch) / "log").read_text(errors="backslashreplace")
         events.tell(Failed(f"pytest ended with {code!r}:\n{text[-4000:]}"))
@@ -241,8 +235,8 @@ def arguments(task: Task, number: int, directory: Path, deadline: float | None =
     if deadline is not None:
         words.append(f"--conformance-deadline={deadline}")
     if task.jobs > 1:
-        # Each worker takes what is next, so that the long tests do not pile up behind one another.
-        words += ["-p", "xdist", "-n", str(task.jobs), "--dist", "worksteal"]
+        # pytest keeps what a test prints in one file, which several processes cannot share.
+        words += [f"--conformance-jobs={task.jobs}", "--capture=no"]
     return words
 
 

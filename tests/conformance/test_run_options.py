@@ -67,8 +67,7 @@ def test_a_run_stops_after_so_many_failures_and_says_so(directory: Path, words: 
     assert stopped.startswith(said)
     outcomes = records(directory / "results.jsonl", "outcome")
     verdicts = [one["verdict"] for one in outcomes]
-    # Each worker of pytest-xdist ends the test that it is in, and one or two more that it has taken.
-    assert 1 <= verdicts.count("FAIL") <= 6
+    assert 1 <= verdicts.count("FAIL") <= 2  # a second process completes the test that it is in
     assert verdicts.count("UNTESTED") >= len(verdicts) // 2
     assert {
         one["reason"] for one in outcomes if one["verdict"] == "UNTESTED" and not one["reason"].startswith("test_")
