@@ -32,7 +32,7 @@ VERBS: Final = {
     ),
     "replay": Verb("conformance.cli.replay", "Replay a stored case: FIXED, STILL or ERROR.", _JUDGE),
     "compare": Verb(
-        "conformance.cli.verbs", "Run the same operations on two drivers: in what do they differ?", _JUDGE
+        "conformance.cli.comparing", "Run the same operations on two drivers: in what do they differ?", _JUDGE
     ),
     "observe": Verb("conformance.cli.observing", "Show what a driver does where the text is silent.", _JUDGE),
     "corpus": Verb(
@@ -41,13 +41,13 @@ VERBS: Final = {
     "expect": Verb("conformance.cli.expect", "Maintain a file of known failures.", _JUDGE),
     "list": Verb("conformance.cli.listing", "List requirements, or what would run for a driver.", _READ),
     "explain": Verb("conformance.cli.listing", "Show a requirement: its source, its tests and its mutants.", _READ),
-    "specification": Verb("conformance.cli.verbs", "Print the whole specification as Markdown.", _READ),
+    "specification": Verb("conformance.cli.specifying", "Print the whole specification as Markdown.", _READ),
     "report": Verb("conformance.cli.report", "Write HTML, JUnit, Markdown, a badge or a statement.", _USE),
     "merge": Verb("conformance.cli.report", "Merge the results of several jobs or machines.", _USE),
     "submission": Verb("conformance.cli.submission", "Check results that an implementer submits.", _USE),
     "divergence": Verb("conformance.cli.observing", "Write the table of what drivers were seen to do.", _USE),
     "schema": Verb("conformance.cli.report", "Print the JSON schema of a line of a result file.", _USE),
-    "selftest": Verb("conformance.cli.selftest", "Mutation testing: run the suite on mutants and variants.", _WORK),
+    "selftest": Verb("conformance.cli.mutating", "Mutation testing: run the suite on mutants and variants.", _WORK),
     "completion": Verb("conformance.cli.completion", "Print the completion script for bash, zsh or fish.", _WORK),
 }
 ONCE: Final = "once"  # the budget of one round with few examples

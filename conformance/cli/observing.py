@@ -24,7 +24,7 @@ from conformance.harness.observation import FORMAT, LINES, Line, Observed, Obser
 from conformance.lab.scratch import scratch_directory
 from conformance.observing.questions import cases
 from conformance.observing.table import SUFFIX, as_html, as_markdown, read
-from conformance.observing.worker import Task
+from conformance.observing.task import Task
 from conformance.report.markers import between
 from conformance.spec.naming import suggestion
 

@@ -1,4 +1,4 @@
-"""``selftest``: run the suite on mutants and variants, and report what it says of them."""
+"""What ``selftest`` does: run the suite on mutants and variants, and report what it says of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 from rich.console import Console
 
-from conformance.cli import options
-from conformance.cli.base import Duration, interruption_of_verb, main, say_error
-from conformance.cli.choosing import Named
+from conformance.cli.base import interruption_of_verb, say_error
 from conformance.cli.consoles import console
 from conformance.cli.events import Together
 from conformance.cli.generated import BUDGET, Wanted, print_generated
@@ -33,7 +31,6 @@ from conformance.report.killtable import kill_table
 from conformance.report.records import digest_of
 from conformance.selftest.alarms import Choice, Hearing, Standing, heard
 from conformance.selftest.kills import Fate, KillMatrix, Seen, Specimen, Trial, judged, uncovered
-from conformance.selftest.mutants.basis import BASIS
 from conformance.selftest.mutants.catalogue import EXCEPTIONS, MUTANTS
 from conformance.selftest.mutants.mutant import Mutant
 from conformance.selftest.trial import Job
@@ -82,70 +79,7 @@ class Asked:
     variants: tuple[Variant, ...] = ()
 
 
-def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
-    del context
-    known = [one.name for one in (MUTANTS if parameter.name == "names" else VARIANTS)]
-    return [name for name in known if name.lower().startswith(begun.lower())]
-
-
-@main.command()
-@click.option(
-    "--mutant", "names", multiple=True, metavar="NAME", shell_complete=_names, help="Only this mutant (repeatable)."
-)
-@click.option("--fault", "old_names", multiple=True, hidden=True)  # the name of --mutant until 0.3.0
-@click.option(
-    "--needs",
-    multiple=True,
-    type=Named(sorted({one.needs for one in MUTANTS if one.needs})),
-    metavar="NAME",
-    help="Only mutants that need this capability of the host (repeatable).",
-)
-@click.option(
-    "--variant",
-    "choices",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=_names,
-    help="Only this variant (repeatable).",
-)
-@click.option("--different", "old_choices", multiple=True, hidden=True)  # the name of --variant until 0.3.0
-@click.option(
-    "--generated",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Try N mutants that operators make of the basis driver's source, instead of the catalogue.",
-)
-@click.option(
-    "--equivalent",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="List of equivalent mutants (TOML; default: equivalent.toml beside the driver's mutants).",
-)
-@click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
-@click.option(
-    "--profile",
-    type=Named(("quick", "standard")),
-    metavar="NAME",
-    default="standard",
-    show_default=True,
-    help="Which tests to run, with how many examples: quick or standard.",
-)
-@options.jobs("concurrent trials")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds, from --seed on."
-)
-@click.option("--whole", is_flag=True, help="Run all tests of the profile, and report every failure.")
-@click.option(
-    "--basis",
-    metavar="MODULE:CLASS",
-    default=lambda: os.environ.get(BASIS, _REFERENCE),
-    show_default=_REFERENCE,
-    help="The correct driver that mutants are derived from.",
-)
-@options.SCRATCH
-@click.option("--results", "results_file", type=options.FILE, help="Result file to write (JSON lines).")
-@click.option("--markdown", "markdown_file", type=options.FILE, help="Kill matrix to write (Markdown).")
-def selftest(
+def selftest_asked(
     names: tuple[str, ...],
     old_names: tuple[str, ...],
     needs: tuple[str, ...],
@@ -164,17 +98,7 @@ def selftest(
     results_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
-    """Run the suite on mutants, each broken in one known way, and print what kills them (the kill matrix).
-
-    It also runs on variants: correct drivers that make another permitted choice, and have to conform.
-
-    The exit status is 1 if a mutant survives the requirement that it is named for, if no mutant breaks some
-    requirement, if a variant does not conform, or if tests of quick kill fewer than half of all mutants; in the
-    profile quick, if a variant does not conform or fewer than half of the mutants are killed.
-
-    With --generated, mutation operators make the mutants from the source of the basis driver. A run with the
-    same --results file continues it; --mutant takes ids from that file.
-    """
+    """Try what the options of conformance.cli.mutating say; exits with the status of docs/exit-codes.md."""
     names, choices = (*names, *old_names), (*choices, *old_choices)
     for path in (results_file, markdown_file):
         if path and not path.parent.is_dir():

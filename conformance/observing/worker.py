@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -24,6 +23,7 @@ from conformance.observing import seeing
 from conformance.observing.question import REFUSED, Case, Question
 from conformance.observing.questions import cases
 from conformance.observing.seeing import Seen
+from conformance.observing.task import Task
 from conformance.operations import archives
 from conformance.operations.archives import directory, file
 from conformance.operations.observe import observe
@@ -31,17 +31,6 @@ from conformance.operations.trees import Node
 
 FAILED: Final = "call fails"
 _SHOWN: Final = 200  # characters of a refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the controller asks for; ``call_timeout`` is in seconds. ``only`` names cases, none for all."""
-
-    driver: str
-    scratch: str
-    parent: int
-    call_timeout: float
-    only: tuple[str, ...] = ()
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Final
-from xml.sax.saxutils import escape
 
 from conformance.history.printable import one_line
 from conformance.report.statement import CONFORMANT, NOT_CONFORMANT, Statement, span

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from conformance.spec import LEVELS, Requirement, conventions, is_core, load_capabilities, load_requirements
+from conformance.spec import (
+    LEVELS,
+    Capability,
+    Requirement,
+    conventions,
+    is_core,
+    load_capabilities,
+    load_requirements,
+)
 from conformance.spec.references import Reference
 
 VARIES_SAID: Final = {
@@ -23,7 +31,7 @@ def as_markdown() -> str:
 
 
 def _lines() -> Iterator[str]:
-    requirements = list(load_requirements().values())
+    requirements, capabilities = list(load_requirements().values()), load_capabilities()
     levels = Counter(requirement.level for requirement in requirements)
     said = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
     yield "# Specification"
@@ -40,7 +48,7 @@ def _lines() -> Iterator[str]:
         yield f"## {family[0].upper()}{family[1:]}"
         for requirement in found:
             yield ""
-            yield from _of_one(requirement)
+            yield from _of_one(requirement, capabilities)
     yield ""
     yield "## Capabilities"
     yield ""
@@ -50,7 +58,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "| capability | of | convention of | meaning |"
     yield "|---|---|---|---|"
-    for capability in load_capabilities().values():
+    for capability in capabilities.values():
         yield f"| {capability.name} | {capability.of} | {capability.convention or '-'} | {capability.meaning} |"
 
 
@@ -60,14 +68,14 @@ def _link(reference: Reference) -> str:
     return f"[{reference.target}]({address}){note}"
 
 
-def _of_one(requirement: Requirement) -> Iterator[str]:
+def _of_one(requirement: Requirement, capabilities: Mapping[str, Capability]) -> Iterator[str]:
     yield f"### {requirement.id}"
     yield ""
     yield f"**{requirement.level}** {requirement.sentence}"
     facts = [f"source: {', '.join(_link(one) for one in requirement.source)}"]
-    if is_core(requirement, load_capabilities()):
+    if is_core(requirement, capabilities):
         facts.append("core")
-    if found := conventions(requirement, load_capabilities()):
+    if found := conventions(requirement, capabilities):
         facts.append(f"a convention of {' and '.join(found)}")
     if requirement.needs:
         facts.append(f"needs: {', '.join(requirement.needs)}")

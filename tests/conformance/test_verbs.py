@@ -275,7 +275,12 @@ def test_a_pipe_sees_neither(scratch: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["list"], ["explain", "OVL-LIFE-CREATE"], ["run", "--help"], ["validate-adapter", "--help"]],
+    [
+        ["list"],
+        ["explain", "OVL-LIFE-CREATE"],
+        ["specification"],
+        *([verb, "--help"] for verb in ("run", "validate-adapter", "observe", "selftest")),
+    ],
     ids=" ".join,
 )
 def test_a_verb_that_tests_nothing_imports_no_test_tools(words: list[str]) -> None:

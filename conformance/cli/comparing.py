@@ -1,4 +1,4 @@
-"""The verbs that judge nothing: compare, specification."""
+"""``compare``: the same operations on two drivers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from conformance.cli.progress import Progress
 from conformance.harness.events import Compared
 from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
-from conformance.spec.specification import as_markdown
 from conformance.spec.values import as_plain
 
 COMPARISON: Final = 1  # the version of the JSON that compare writes
@@ -63,9 +62,3 @@ def compare(
     else:
         say(f"{first} and {second} behaved the same on {examples} chains of layers, seed {seed}")
     sys.exit(code)
-
-
-@main.command()
-def specification() -> None:
-    """Print the whole specification as Markdown."""
-    click.echo(as_markdown(), nl=False)
