@@ -230,7 +230,7 @@ class Driver:
             trees.make_directory(staged, 0o700, self._ids.root)
             if self._quota:
                 self._quota.limit(staged, size)
-            self._layers.build(staged, chain)
+            short = self._layers.build(staged, chain)
             target = f"{self._home.path}/{layer_id}"
             kinship.announce()
             if self._quota:
@@ -238,7 +238,7 @@ class Driver:
             else:
                 libc.renameat2(staged, target, libc.RENAME_NOREPLACE)
             try:
-                self._layers.make_short_link(layer_id)
+                self._layers.make_short_link(layer_id, short=short)
             except BaseException:
                 if self._quota:
                     self._quota.let_in(os.path.dirname(staged))

@@ -37,6 +37,7 @@ _BASE32_OF_BYTE: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8  # each charact
 _SHORT_NAME: Final = re.compile(rf"[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _SHORT_LINK: Final = re.compile(rf"{LINK_DIRECTORY}/[A-Z2-7]{{{SHORT_NAME_LENGTH}}}")
 _LINK_TARGET: Final = re.compile(r"\.\./([^/\0]+)/diff")
+_CHAIN: Final = re.compile(rf"{_SHORT_LINK.pattern}(?::{_SHORT_LINK.pattern})*")
 _ID_SHAPE: Final = re.compile(r"[^/\0.][^/\0]{0,254}")
 _RESERVED: Final = frozenset({LINK_DIRECTORY, "staging", "tempdirs", "backingFsBlockDev"})
 _NAME_MAX: Final = 255
@@ -177,12 +178,12 @@ class LayerStore:
         if text is None:
             return self._chain_by_ids(layer)
         chain = tuple(text.split(":"))
-        for entry in chain:
-            if not _SHORT_LINK.fullmatch(entry):
-                raise BrokenLayer(
-                    f"layer {layer.layer_id!r}: {layer.directory}/lower holds {entry[:80]!r}, which is not"
-                    f" {LINK_DIRECTORY}/ and a short link name; the file is damaged, make the layer again"
-                )
+        if not _CHAIN.fullmatch(text):
+            entry = next((entry for entry in chain if not _SHORT_LINK.fullmatch(entry)), text)
+            raise BrokenLayer(
+                f"layer {layer.layer_id!r}: {layer.directory}/lower holds {entry[:80]!r}, which is not"
+                f" {LINK_DIRECTORY}/ and a short link name; the file is damaged, make the layer again"
+            )
         if len(set(chain)) != len(chain):
             raise BrokenLayer(
                 f"layer {layer.layer_id!r}: {layer.directory}/lower names a lower twice; make the layer again"
@@ -258,9 +259,9 @@ class LayerStore:
         """The text of ``lower`` and of ``lower-layers``, None for a missing file; raises OSError, BrokenLayer."""
         return _read_small(layer, "lower"), _read_small(layer, _LOWER_IDS)
 
-    def build(self, directory: str, chain: Sequence[str]) -> None:
-        """Fill a staged layer's directory; the layer that moves in has no short link yet."""
-        self._claim_short_name(directory)
+    def build(self, directory: str, chain: Sequence[str]) -> str:
+        """Fill a staged layer's directory; the short name of the layer, which has no short link yet."""
+        short = self._claim_short_name(directory)
         trees.make_directory(f"{directory}/diff", 0o755, self._root)
         trees.make_directory(f"{directory}/work", 0o700, self._root)
         if chain:
@@ -268,15 +269,17 @@ class LayerStore:
             _write(f"{directory}/lower", ":".join(chain), 0o666)
         else:
             trees.make_directory(f"{directory}/empty", 0o700, self._root)
+        return short
 
-    def make_short_link(self, layer_id: str) -> None:
-        """Make the short link of a layer that has moved in.
+    def make_short_link(self, layer_id: str, *, short: str = "") -> None:
+        """Make the short link of a layer that has moved in; its ``link`` file is read unless its name is given.
 
         After that, not before: what a kill leaves is then a layer without one, which every reader of this layout
         repairs, and never a short link without a layer, on which the repair of containers-storage fails.
         """
         layer = Layer(layer_id, self._home, writable=True)
-        os.symlink(f"../{layer_id}/diff", f"{self._home}/{LINK_DIRECTORY}/{self.read_short_name(layer)}")
+        name = short or self.read_short_name(layer)
+        os.symlink(f"../{layer_id}/diff", f"{self._home}/{LINK_DIRECTORY}/{name}")
 
     def _claim_short_name(self, directory: str) -> str:
         short = new_short_name()  # as no other: 130 random bits
@@ -285,7 +288,10 @@ class LayerStore:
 
     def _resolve(self, layer: Layer, short: str, *, must_exist: bool = True) -> Lower:
         for store in self._all_stores:
-            target = self._read_short_link(layer, store, short)
+            try:
+                target: str | None = os.readlink(f"{store}/{short}")
+            except OSError:
+                target = self._read_short_link(layer, store, short)
             if target is None:
                 continue
             try:
@@ -336,9 +342,10 @@ class LayerStore:
 
     def _short_name_or_none(self, layer: Layer) -> str | None:
         # Of a layer that lost its link file, others may still be mounted on its short link.
-        if _read_small(layer, "link") is None:
+        text = _read_small(layer, "link")
+        if text is None:
             return self._short_name_that_leads_to(layer)
-        return self.read_short_name(layer)
+        return text if _SHORT_NAME.fullmatch(text) else self.read_short_name(layer)
 
     def _short_name_that_leads_to(self, layer: Layer) -> str | None:
         directory = f"{layer.store}/{LINK_DIRECTORY}"

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import hashlib
 import os
 import struct
 import threading
@@ -27,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+
+from refdriver.blake import blake2b
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
 _OFFSET_MASK: Final = 2**62 - 1
@@ -202,7 +203,7 @@ def _request(kind: int, name: str) -> bytes:
 
 @functools.lru_cache(maxsize=64)  # of the few names in use: each is taken and released
 def _offset(name: str) -> int:
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+    digest = blake2b(os.fsencode(name), digest_size=8).digest()
     return int.from_bytes(digest, "big") & _OFFSET_MASK
 
 

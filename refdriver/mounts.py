@@ -19,8 +19,8 @@ the mount is made by a thread that has one of its own (unshare(CLONE_FS), unshar
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -67,7 +67,10 @@ def escape(path: str) -> str:
 
 def option_data(request: MountRequest) -> bytes:
     """The comma-separated options of a request, in the order of the driver's tradition."""
-    words = ["lowerdir=" + ":".join(escape(lower) for lower in request.lowers)]
+    lowers = ":".join(request.lowers)  # which rarely holds anything to escape
+    if "\\" in lowers or "," in lowers or lowers.count(":") >= len(request.lowers):
+        lowers = ":".join([escape(lower) for lower in request.lowers])
+    words = ["lowerdir=" + lowers]
     if request.upper:
         words += ["upperdir=" + escape(request.upper), "workdir=" + escape(request.work)]
     return os.fsencode(",".join([*words, *(option for option in request.options if option)]))
@@ -80,7 +83,7 @@ def plan_mount(request: MountRequest, home: str, page_size: int = PAGE_SIZE) -> 
     if len(data) <= limit:
         return MountPlan(data)
     if all(_is_below(home, path) for path in _paths(request)):
-        relative = option_data(_renamed(request, lambda path: path[len(home) + 1 :]))
+        relative = option_data(_from(home, request))
         if len(relative) <= limit:
             return MountPlan(relative, home)
     names = {path: str(number) for number, path in enumerate(_paths(request))}
@@ -120,7 +123,10 @@ def _mount_from(directory: str, target: str, data: bytes) -> None:
     def mount() -> None:
         libc.unshare(libc.CLONE_FS)
         os.chdir(directory)
-        libc.mount("overlay", target, "overlay", 0, data)
+        try:
+            libc.mount("overlay", target, "overlay", 0, data)
+        finally:
+            os.chdir("/")  # the thread may end a moment later than its work, and keeps nothing busy meanwhile
 
     in_own_thread(mount)
 
@@ -128,16 +134,19 @@ def _mount_from(directory: str, target: str, data: bytes) -> None:
 def in_own_thread(work: Callable[[], None]) -> None:
     """Run something in a thread that ends with it, so that what it does to its own thread ends too."""
     errors: list[BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
 
     def run() -> None:
         try:
             work()
         except BaseException as error:
             errors.append(error)
+        finally:
+            done.release()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
+    _thread.start_new_thread(run, ())  # threading.Thread takes three times the CPU time
+    done.acquire()
     if errors:
         raise errors[0]
 
@@ -154,6 +163,13 @@ def _renamed(request: MountRequest, rename: Callable[[str], str]) -> MountReques
         request.target,
         request.options,
     )
+
+
+def _from(home: str, request: MountRequest) -> MountRequest:
+    """The same request from the home as the working directory; as :func:`_renamed` would make it, in less time."""
+    above = len(home) + 1
+    lowers = tuple([lower[above:] for lower in request.lowers])
+    return MountRequest(lowers, request.upper[above:], request.work[above:], request.target, request.options)
 
 
 def _is_below(home: str, path: str) -> bool:

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Final
 
 from refdriver.errors import BadOption
@@ -59,6 +58,8 @@ def parse_size(text: str) -> int:
     if match is None:
         raise BadOption(f"size {text!r} is not a number with an optional unit (k, m, g, t, p), as in 10G")
     number, unit = match.groups()
+    from decimal import Decimal  # few commands have a size
+
     size = int(Decimal(number) * 1024 ** (" kmgtp".index(unit.lower()) if unit else 0))
     if size > _SIZE_LIMIT:
         raise BadOption(f"size {text!r} is more than a filesystem can hold ({_SIZE_LIMIT} bytes)")

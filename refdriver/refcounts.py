@@ -15,12 +15,12 @@ A directory of their own would be taken for a layer by containers-storage.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from typing import Final
 
 from refdriver import files, gates, trees
+from refdriver.blake import blake2b
 from refdriver.linux import libc
 
 PREFIX: Final = ".refdriver.uses-"
@@ -57,7 +57,7 @@ class ReferenceCounts:
         trees.remove_file(self._path(layer_id))
 
     def _path(self, layer_id: str) -> str:
-        digest = hashlib.blake2b(os.fsencode(layer_id), digest_size=16).hexdigest()
+        digest = blake2b(os.fsencode(layer_id), digest_size=16).hexdigest()
         return f"{self._directory}/{PREFIX}{digest}"
 
 

@@ -94,6 +94,13 @@ class Staging:
 
     def _discard(self, area: str) -> None:
         # A layer in an area is in no home, so its short link dangles, if it has one, and goes first.
-        for layer_id in files.names_in(f"{area}/{_LAYERS}"):
-            remove_short_link(self._link_directory, f"{area}/{_LAYERS}/{layer_id}", layer_id)
+        layers = f"{area}/{_LAYERS}"
+        found = files.names_in(layers)
+        for layer_id in found:
+            remove_short_link(self._link_directory, f"{layers}/{layer_id}", layer_id)
+        if not found:  # as after each create
+            with suppress(OSError):
+                os.rmdir(layers)
+                os.rmdir(area)
+                return
         trees.remove_tree(area)

@@ -28,6 +28,7 @@ from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounte
 from conformance.suites.processes import in_child
 
 _CALLERS = 4
+_LAYERS = 30  # of each process, which takes a millisecond for one: fewer might not meet each other
 _REMOVALS = 15  # so many beside as many creations: in memory, where calls are short, few of them overlap
 _ROUNDS = 5  # what depends on who comes first is tried as often
 _LARGE = 2 << 20  # bytes
@@ -219,7 +220,7 @@ def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.note(
-            f"{_CALLERS} processes concurrently make twenty layers each, open the home for each of them, mount it,"
+            f"{_CALLERS} processes concurrently make thirty layers each, open the home for each of them, mount it,"
             " and try to make 'same'"
         )
         waiting, go = os.pipe()
@@ -232,7 +233,7 @@ def test_processes_share_a_home(bench: Bench) -> None:
         what = "exit statuses of the processes (1: made 'same', 0: was refused it, 2: another failure)"
         equal(what, sorted(ended), [*[0] * (_CALLERS - 1), 1])
         for number in range(_CALLERS):
-            for layer in range(20):
+            for layer in range(_LAYERS):
                 store.shows_names(f"p{number}-{layer}", {*store.expected("layer-0").nodes, b"own"})
 
 
@@ -266,7 +267,7 @@ def work(store: Store, number: int, gate: tuple[int, int]) -> int:
     with opened(store):  # what has to be started to reach the driver is there before the gate opens
         pass
     os.read(waiting, 1)
-    for layer in range(20):
+    for layer in range(_LAYERS):
         with opened(store) as driver:
             layer_id = f"p{number}-{layer}"
             driver.create(layer_id, "layer-0")

@@ -77,7 +77,7 @@ def exists(path: str | bytes) -> bool:
 
     ``os.access`` and ``os.path.exists`` answer False for every error, EIO and EACCES among them.
     """
-    if _ACCESS(os.fsencode(path), os.F_OK) == 0:
+    if os.access(path, os.F_OK) or _ACCESS(os.fsencode(path), os.F_OK) == 0:  # the first one is four times as fast
         return True
     number = ctypes.get_errno()
     if number in _NOT_THERE:

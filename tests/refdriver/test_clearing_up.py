@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refdriver import Driver, errors, trees
+from refdriver import Driver, errors
+from refdriver.staging import Staging
 
 pytestmark = pytest.mark.mounts
 
@@ -20,11 +21,11 @@ def test_a_call_that_is_done_says_so_though_its_area_stays(
 ) -> None:
     driver.create("there")
 
-    def failing(path: str) -> None:
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+    def failing(*area: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(area))
 
     with monkeypatch.context() as patched:
-        patched.setattr(trees, "remove_tree", failing)
+        patched.setattr(Staging, "_discard", failing)
         with caplog.at_level(logging.WARNING, "refdriver"):
             driver.create("new") if call == "create" else driver.remove("there")
     assert driver.exists("new" if call == "create" else "there") is (call == "create")

@@ -20,6 +20,7 @@ from helpers import build_chain, chain_content, everything_in, mounted_below, re
 from refdriver import Driver, errors, files, trees
 from refdriver.linux import libc
 from refdriver.refcounts import ReferenceCounts
+from refdriver.staging import Staging
 
 pytestmark = pytest.mark.mounts
 
@@ -197,14 +198,11 @@ def test_what_is_done_is_no_failure_when_clearing_up_fails(
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("file"))
-    original = trees.remove_tree
 
-    def refuse(path: str) -> None:
-        if "/staging/" in path:
-            raise OSError(errno.EIO, "Input/output error", path)
-        original(path)
+    def refuse(*area: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(area))
 
-    monkeypatch.setattr(trees, "remove_tree", refuse)
+    monkeypatch.setattr(Staging, "_discard", refuse)
     with caplog.at_level(logging.WARNING):
         match call:
             case "create":
