@@ -22,7 +22,7 @@ from benchmarks.suite import Share, measure_share
 from refdriver import gates, trees
 from refdriver.linux import libc
 
-JSON_VERSION = 2
+JSON_VERSION = 3
 TMPFS = Path("/dev/shm")
 _MIB = 1 << 20
 
@@ -33,9 +33,21 @@ _MIB = 1 << 20
 @click.option("--growth/--no-growth", "grow", default=True, show_default=True, help="Measure growth, too.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory, too.")
 @click.option("--suite", is_flag=True, help="Only how much of the suite's time is the driver's.")
+@click.option("--scale", type=click.FloatRange(0.001, 1), default=1.0, help="Part of all sizes, such as 0.25.")
+@click.option("--rounds", type=click.IntRange(1), default=sidebyside.ROUNDS, help="Rounds beside other programs.")
 @click.option("--smoke", is_flag=True, help="Each once and small, to see whether they run. The figures are void.")
 @click.option("--json", "as_json", is_flag=True, help="Print versioned JSON, times in seconds and sizes in bytes.")
-def main(only: str, peers: bool, grow: bool, memory: bool, suite: bool, smoke: bool, as_json: bool) -> None:
+def main(
+    only: str,
+    peers: bool,
+    grow: bool,
+    memory: bool,
+    suite: bool,
+    scale: float,
+    rounds: int,
+    smoke: bool,
+    as_json: bool,
+) -> None:
     """Measure the reference driver, on real mounts in a private mount namespace and a scratch directory.
 
     TMPDIR says on which filesystem. What has peers is measured on tmpfs (/dev/shm), too.
@@ -52,22 +64,22 @@ def main(only: str, peers: bool, grow: bool, memory: bool, suite: bool, smoke: b
     if not chosen:
         raise click.UsageError(f"no benchmark holds {only!r} in its name")
     _enter_private_mounts()
-    scale = 0.01 if smoke else 1.0
-    rounds = 1 if smoke else sidebyside.ROUNDS
+    if smoke:
+        scale, rounds = 0.01, 1
     beside: list[SideBySide] = []
     with _scratch() as scratch:
         timings = [measure(one, scratch / one.name.replace("/", "-"), scale, only_once=smoke) for one in chosen]
         if peers:
             beside += sidebyside.measure_all(scratch / "peers", _filesystem(scratch), scale, rounds)
         growths = list(growth.measure_all(scratch / "growth", scale / 10 if smoke else scale)) if grow else []
-        sizes = (2 * _MIB, 200) if smoke else (LARGE_FILE, MANY_FILES)
+        sizes = (2 * _MIB, 200) if smoke else (round(LARGE_FILE * scale), round(MANY_FILES * scale))
         peaks = list(measure_all(scratch, *sizes)) if memory else []
         on_tmpfs = _filesystem(scratch) == "tmpfs"
     if peers and not on_tmpfs:
         with _scratch(TMPFS) as scratch:
             beside += sidebyside.measure_all(scratch, "tmpfs", scale, rounds)
     if as_json:
-        click.echo(json.dumps(_as_json(timings, beside, growths, peaks), indent=1))
+        click.echo(json.dumps(_as_json(scale, timings, beside, growths, peaks), indent=1))
     else:
         _print_tables(timings, beside, growths, peaks)
 
@@ -90,12 +102,28 @@ def _scratch(directory: Path | None = None) -> Iterator[Path]:
         trees.remove_tree(path)
 
 
+def _machine() -> str:
+    """The processor, how many of it this process may use, and the memory, in words."""
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    processor = facts.get("model name", platform.machine())
+    return f"{processor}, {len(os.sched_getaffinity(0))} processors, {memory:.0f} GiB of memory"
+
+
+def _kernel() -> str:
+    """The release without what a host adds to it."""
+    return platform.release().partition("-")[0]
+
+
 def _as_json(
-    timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
+    scale: float, timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
 ) -> dict[str, object]:
     return {
         "version": JSON_VERSION,
-        "kernel": platform.release(),
+        "machine": _machine(),
+        "scale": scale,
+        "kernel": _kernel(),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -142,7 +170,7 @@ def _print_tables(
     timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
 ) -> None:
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
-    click.echo(f"kernel {platform.release()}, Python {platform.python_version()}, load {load}\n")
+    click.echo(f"{_machine()}, kernel {_kernel()}, Python {platform.python_version()}, load {load}\n")
     click.echo(f"{'wall time':28}{'median':>12}{'minimum':>12}{'maximum':>12}")
     for one in timings:
         click.echo(f"{one.name:28}{_duration(one.seconds):>12}{_duration(one.least):>12}{_duration(one.most):>12}")

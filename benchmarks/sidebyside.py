@@ -1,7 +1,8 @@
 """The reference driver beside the peers that this machine has: alternately in one run, CPU time beside wall time.
 
 A ratio is that of the driver to the peer, so below 1 the driver takes less. The peers are GNU tar, mount(2) and
-umount2(2) alone in this process, and the command of containers-storage beside the command of this driver.
+umount2(2) alone in this process, all system calls of the driver alone (benchmarks.floors), and the command of
+containers-storage beside the command of this driver.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks import floors
 from benchmarks.layers import add_many_files
 from refdriver import Driver, trees
 from refdriver.cli.sending import write_out
@@ -85,7 +87,7 @@ def measure_all(scratch: Path, filesystem: str, scale: float, rounds: int = ROUN
                 yield _alternate(name, "GNU tar", filesystem, rounds, ours, theirs)
             driver.remove("layer")
         for lowers in LOWERS:
-            yield _mounting(driver, lowers, filesystem, rounds, repeats)
+            yield from _mounting(driver, lowers, filesystem, rounds, repeats)
         if shutil.which("containers-storage"):
             yield from _commands(driver, scratch, filesystem, rounds)
         driver.cleanup()
@@ -173,7 +175,7 @@ def _tar_extract(archive: Path, scratch: Path) -> Operation:
     return extract
 
 
-def _mounting(driver: Driver, lowers: int, filesystem: str, rounds: int, repeats: int) -> SideBySide:
+def _mounting(driver: Driver, lowers: int, filesystem: str, rounds: int, repeats: int) -> Iterator[SideBySide]:
     parent = ""
     for number in range(lowers + 1):
         driver.create(f"chain-{number}", parent)
@@ -189,18 +191,23 @@ def _mounting(driver: Driver, lowers: int, filesystem: str, rounds: int, repeats
             driver.get(parent)
             driver.put(parent)
 
-    def theirs() -> None:
-        here = os.getcwd()
-        os.chdir(plan.directory or "/")
-        for _ in range(repeats):
+    def mount_alone(count: int) -> None:
+        for _ in range(count):
             libc.mount("overlay", request.target, "overlay", 0, plan.data)
             libc.umount(request.target, libc.MNT_DETACH)
+
+    def there(call: Callable[[int], None]) -> None:
+        here = os.getcwd()
+        os.chdir(plan.directory or "/")
+        call(repeats)
         os.chdir(here)
 
-    compared = _alternate(f"get and put, {lowers} lowers", "mount, umount", filesystem, rounds, ours, theirs)
+    calls = floors.get_and_put(request, plan, home, links)
+    for peer, theirs in (("mount, umount", mount_alone), ("its system calls", calls)):
+        name = f"get and put, {lowers} lowers"
+        yield _alternate(name, peer, filesystem, rounds, ours, partial(there, theirs))
     for number in range(lowers, -1, -1):
         driver.remove(f"chain-{number}")
-    return compared
 
 
 def _commands(driver: Driver, scratch: Path, filesystem: str, rounds: int) -> Iterator[SideBySide]:
