@@ -185,8 +185,8 @@ def test_the_newest_build_has_reproducers_and_the_commands_of_its_roots_come_fir
     commands.mkdir(parents=True)
     there = judging.Place(tmp_path, tmp_path)
     assert judging._env(new, builds, there)["PATH"].startswith(f"{commands}:")
-    assert {"--no-evidence", "--no-shrink"} <= set(judging._command(old, builds, there))
-    words = judging._command(new, builds, there)
+    assert {"--no-evidence", "--no-shrink"} <= set(judging._command(old, builds, there, tmp_path))
+    words = judging._command(new, builds, there, tmp_path)
     assert "--evidence" in words
     assert "--no-shrink" not in words
     asked = [words[at + 1] for at, word in enumerate(words) if word == "--requirement"]

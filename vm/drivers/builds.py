@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -54,8 +54,10 @@ class Root:
 class Build:
     """What is judged: a connection string, with the commands of its roots in the PATH.
 
-    ``{root:NAME}`` in the connection string is the directory of a root. Builds with the same ``line`` are versions
-    of one driver, in the order of the file.
+    ``{root:NAME}`` in the connection string is the directory of a root, ``{dir}`` a directory that is made for the
+    run and removed after it, with the ``files`` by their names. There the shell runs ``before``. Then ``service``
+    runs as long as the judging, which begins when something listens on ``socket``. In all of these ``{dir}`` is
+    replaced. Builds with the same ``line`` are versions of one driver, in the order of the file.
     """
 
     name: Name
@@ -63,10 +65,20 @@ class Build:
     roots: tuple[str, ...]
     connection: str
     backing: str = "host"
+    files: Mapping[str, str] = field(default_factory=dict)
+    before: str = ""
+    service: str = ""
+    socket: str = ""
 
-    def connection_in(self, roots: Path) -> str:
-        """The connection string, with roots below this directory."""
-        return _ROOT.sub(lambda found: str(roots / found[1]), self.connection)
+    def connection_in(self, roots: Path, directory: Path | None = None) -> str:
+        """The connection string, with roots below this directory, and the directory of a run."""
+        found = _ROOT.sub(lambda found: str(roots / found[1]), self.connection)
+        return found if directory is None else placed(found, directory)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether its reproducers need nothing but the commands of its roots."""
+        return not (self.files or self.before or self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,11 @@ class Builds:
         for one in self.build:
             found.setdefault(one.line, []).append(one)
         return {line: tuple(same) for line, same in found.items()}
+
+
+def placed(text: str, directory: Path) -> str:
+    """A text with the directory of a run in it."""
+    return text.replace("{dir}", str(directory))
 
 
 def load(file: Path = FILE) -> Builds:

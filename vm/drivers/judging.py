@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import shlex
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from conformance.report import records
 from conformance.report.records import BadResults, Part
 from conformance.spec.errors import HarnessError
 from vm.drivers import roots
-from vm.drivers.builds import Build, Builds
+from vm.drivers.builds import Build, Builds, placed
 from vm.drivers.data import is_answer, why_not_whole
 from vm.published import RESULTS
+
+_SERVICE_LIMIT: Final = 20.0  # seconds
+_POLL: Final = 0.05
 
 
 class NotJudged(HarnessError):
@@ -40,10 +50,9 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
             raise NotJudged(f"{build.name}: {root.name} is not here; run 'overlay-conformance drivers fetch'")
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS).unlink(missing_ok=True)
-    said = output / "output.txt"
-    with said.open("w") as out:
-        words, env = _command(build, builds, place), _env(build, builds, place)
-        subprocess.run(words, cwd=output, env=env, stdout=out, check=False)
+    said, env = output / "output.txt", _env(build, builds, place)
+    with said.open("w") as out, _around(build, env) as directory:
+        subprocess.run(_command(build, builds, place, directory), cwd=output, env=env, stdout=out, check=False)
     found = _result(output)
     if found is None:
         lines = said.read_text(errors="replace").strip().splitlines()
@@ -62,13 +71,62 @@ def _result(output: Path) -> Part | None:
     return part
 
 
-def _command(build: Build, builds: Builds, place: Place) -> list[str]:
+@contextmanager
+def _around(build: Build, env: Mapping[str, str]) -> Iterator[Path]:
+    """The directory of a run, with what the build needs in it and its service; raises NotJudged."""
+    with tempfile.TemporaryDirectory(prefix="overlay-conformance-build-") as made, ExitStack() as stack:
+        directory = Path(made)
+        for name, text in build.files.items():
+            (directory / name).write_text(placed(text, directory))
+        if build.before:
+            words = ["sh", "-e", "-c", placed(build.before, directory)]
+            done = subprocess.run(words, cwd=directory, env=env, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NotJudged(f"{build.name}: 'before' failed: {done.stderr.strip()[-500:]}")
+        if build.service:
+            stack.enter_context(_service(build, directory, env))
+        yield directory
+
+
+@contextmanager
+def _service(build: Build, directory: Path, env: Mapping[str, str]) -> Iterator[None]:
+    log, deadline = directory / "service.log", time.monotonic() + _SERVICE_LIMIT
+    with log.open("w") as out:
+        words = shlex.split(placed(build.service, directory))
+        process = subprocess.Popen(words, cwd=directory, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        while not _listens(placed(build.socket, directory)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                last = log.read_text(errors="replace").strip()[-500:]
+                raise NotJudged(f"{build.name}: its service does not listen on {build.socket}: {last}")
+            time.sleep(_POLL)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_SERVICE_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def _command(build: Build, builds: Builds, place: Place, directory: Path) -> list[str]:
     asked = builds.question
-    words = [sys.executable, "-m", "conformance", "run", build.connection_in(place.roots)]
+    words = [sys.executable, "-m", "conformance", "run", build.connection_in(place.roots, directory)]
     words += ["--profile", asked.profile, "--examples", str(asked.examples), "--seed", str(asked.seed)]
     words += ["--jobs", "1", "--backing", build.backing, "--results", RESULTS]
     # Reproducers and minimal examples take a third of the time; those of the newest build are what is reported.
-    words += ["--evidence", "evidence"] if builds.is_newest(build) else ["--no-evidence", "--no-shrink"]
+    wanted = builds.is_newest(build) and build.is_alone
+    words += ["--evidence", "evidence"] if wanted else ["--no-evidence", "--no-shrink"]
     words += [word for one in asked.requirements for word in ("--requirement", one)]
     return words
 

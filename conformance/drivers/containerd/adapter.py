@@ -18,6 +18,7 @@ from conformance.drivers.connection import (
     absolute_command,
     declined_in,
     parse_arguments,
+    writable_in,
 )
 from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, load_grpc
@@ -114,7 +115,9 @@ def source(arguments: str) -> DriverSource:
     info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     # One that runs already has layers that a script has no business with.
     dialect = None if address or proxy else _dialect(command, setup)
-    return _Opener(setup, address, dialect).source(info)
+    # Where a snapshotter outside keeps its layers only the user can say: mounts of them show what is there.
+    outside = writable_in(connection) if proxy else ()
+    return _Opener(setup, address, dialect, outside).source(info)
 
 
 def _check_proxy(proxy: str, name: str) -> None:
@@ -130,10 +133,13 @@ def _check_proxy(proxy: str, name: str) -> None:
 class _Opener:
     """Opens stores, and closes at the end those that nobody did."""
 
-    def __init__(self, setup: Setup, address: str, dialect: Containerd | None) -> None:
+    def __init__(
+        self, setup: Setup, address: str, dialect: Containerd | None, outside: tuple[Path, ...] = ()
+    ) -> None:
         self._setup = setup
         self._address = address
         self._dialect = dialect
+        self._outside = outside
         self._daemons: list[Daemon] = []
         self._mountable = setup.snapshotter in _PLAIN_MOUNTS
 
@@ -144,7 +150,7 @@ class _Opener:
             following = (
                 f"containerd 2 makes {_SOCKETS} at its start, and a run may not: sudo mkdir -m 711 {_SOCKETS}"
             )
-        writable = _roots_at(self._address, setup.snapshotter) if self._address else ()
+        writable = _roots_at(self._address, setup.snapshotter) if self._address else self._outside
         return DriverSource(
             info,
             self._open,
