@@ -368,5 +368,5 @@ def test_every_report_is_of_a_form_that_a_maintainer_can_act_on() -> None:
 def test_the_file_of_builds_has_no_binary_and_no_path_of_a_host() -> None:
     text = FILE.read_text()
     assert len(text) < 1 << 16
-    assert os.fspath(Path.home()) not in text
+    assert f"{Path.home()}/" not in text.replace("{dir}/", "")
     assert tomllib.loads(text)["format"] == 1

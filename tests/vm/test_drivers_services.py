@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import sys
@@ -12,10 +13,14 @@ from typing import Final
 
 import pytest
 
+from conformance.report import records
+from conformance.report.records import Part
 from vm.drivers import judging
 from vm.drivers.builds import Build, Builds, load
+from vm.drivers.data import all_of, keep, read
 from vm.drivers.judging import NotJudged, Place
 
+DATA: Final = Path(__file__).parent.parent.parent / "docs/drivers"
 _LISTENS: Final = """\
 import socket, sys
 with socket.socket(socket.AF_UNIX) as found:
@@ -73,6 +78,28 @@ def test_a_build_that_cannot_be_prepared_is_not_judged(build: Build, says: str) 
 
 def test_a_connection_names_the_directory_of_a_run_only_where_there_is_one() -> None:
     for one in load().build:
-        told = "".join((one.connection, one.before, one.service, one.socket))
-        assert one.is_alone == ("{dir}" not in told and not one.before)
+        said = "".join((one.connection, one.before, one.service, one.socket))
+        assert one.is_alone == (not re.search(r"\{(dir|root:)", said) and not one.before)
         assert bool(one.service) == bool(one.socket)
+
+
+def test_what_is_kept_names_no_path_and_no_suffix_of_this_machine(tmp_path: Path) -> None:
+    builds = load()
+    build = replace(builds.build[0], connection="containerd:x?proxy={dir}/sock")
+    published = next(one for one in all_of(builds, DATA) if one.scripts)
+    failing = next(one for one in published.part.outcomes if one.evidence in published.scripts)
+    said = (
+        "of /x/cache/drivers/containerd-2.1/usr/bin/ctr at /tmp/overlay-conformance-build-a1_b/sock on 6.1.2-here3"
+    )
+    run = replace(published.part.run, kernel="6.1.2-here3", connection="containerd:x?proxy=/tmp/x", driver="x")
+    records.write(tmp_path / "results.jsonl", [Part(run, (replace(failing, reason=said, steps=(said,)),))])
+    (tmp_path / failing.evidence).mkdir(parents=True)
+    (tmp_path / failing.evidence / "repro.sh").write_text(f"# {said}\n")
+    keep(build, tmp_path, tmp_path / "data", ())
+    found = read(build, builds, tmp_path / "data")
+    assert found
+    (outcome,) = found.part.outcomes
+    plain = "of {root:containerd-2.1}/usr/bin/ctr at {dir}/sock on 6.1.2"
+    assert (outcome.reason, outcome.steps) == (plain, (plain,))
+    assert found.scripts == {failing.evidence: f"# {plain}\n"}
+    assert (found.part.run.kernel, found.part.run.connection) == ("6.1.2", build.connection)

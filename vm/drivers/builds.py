@@ -14,6 +14,7 @@ from conformance.spec.naming import suggestion
 from conformance.spec.profiles import PROFILES
 from conformance.spec.values import BadValue, Key, RequirementId, from_plain
 
+DIRECTORY: Final = "overlay-conformance-build-"  # how names of directories of runs begin
 FILE: Final = Path(__file__).with_name("builds.toml")
 Name = Annotated[str, Key(pattern=r"^[a-z][a-z0-9.-]*$")]
 _ROOT: Final = re.compile(r"\{root:([^{}]*)\}")
@@ -77,8 +78,8 @@ class Build:
 
     @property
     def is_alone(self) -> bool:
-        """Whether its reproducers need nothing but the commands of its roots."""
-        return not (self.files or self.before or self.service)
+        """Whether its reproducers need nothing but the commands of its roots, by their names in the PATH."""
+        return not (self.files or self.before or self.service or _ROOT.search(self.connection))
 
 
 @dataclass(frozen=True, slots=True)

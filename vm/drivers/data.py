@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import lzma
+import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from conformance.report import records
-from conformance.report.records import BadResults, Part
+from conformance.report.records import BadResults, Part, Run
 from conformance.spec import load_requirements
+from conformance.spec.values import as_plain, from_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
-from vm.drivers.builds import Build, Builds, Question
+from vm.drivers.builds import DIRECTORY, Build, Builds, Question
 from vm.published import RESULTS, SUFFIX, packed
 
 _LARGEST: Final = 64 << 20  # bytes of a file in an archive
+_RELEASE: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_ROOT: Final = re.compile(r"/[\w./-]*/drivers/([a-z][a-z0-9.-]*)(?=/)")
+_DIRECTORY: Final = re.compile(rf"/[\w./-]*/{DIRECTORY}\w+")
 _KEPT: Final = ("repro.sh", "failure.md")
 
 
@@ -59,25 +64,56 @@ def is_answer(part: Part, question: Question) -> bool:
 def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path:
     """Put the result of a build and its reproducers into the archive.
 
-    Failures of ``private`` requirements have neither text nor steps nor script there. Raises BadResults, OSError.
+    Failures of ``private`` requirements have neither text nor steps nor script there. Nothing names paths of this
+    machine, or the suffix of its kernel. Raises BadResults, OSError.
     """
     hidden = frozenset(private)
-    parts = [
-        Part(part.run, tuple(_published(one, hidden) for one in part.outcomes))
-        for part in records.read(output / RESULTS)
-    ]
+    (part,) = records.read(output / RESULTS)
+    kernel = part.run.kernel
+
+    def anywhere(text: str) -> str:
+        return _of_no_machine(text, kernel)
+
+    run = from_plain(Run, _mapped(as_plain(_named_as_built(part.run, build)), anywhere))
+    outcomes = [from_plain(TestOutcome, _mapped(as_plain(one), anywhere)) for one in part.outcomes]
+    parts = [Part(run, tuple(_published(one, hidden) for one in outcomes))]
     files = {RESULTS: "".join(f"{line}\n" for line in records.lines_of(parts)).encode()}
     for folder in {one.evidence for part in parts for one in part.outcomes if one.evidence}:
         for name in _KEPT:
             path = output / folder / name
             if path.is_file():
-                files[f"{folder}/{name}"] = path.read_bytes()
+                text = path.read_bytes().decode(errors="surrogateescape")
+                files[f"{folder}/{name}"] = anywhere(text).encode(errors="surrogateescape")
     data.mkdir(parents=True, exist_ok=True)
     file = archive_of(build, data)
     beside = file.with_name(f".{file.name}.part")
     beside.write_bytes(packed(files))
     beside.replace(file)
     return file
+
+
+def _named_as_built(run: Run, build: Build) -> Run:
+    return replace(run, connection=build.connection, driver=build.connection)
+
+
+def _of_no_machine(text: str, kernel: str) -> str:
+    """A text with roots and the directory of a run as the file of builds names them, and a plain release."""
+    if release := _RELEASE.match(kernel):
+        text = text.replace(kernel, release[0])
+    return _DIRECTORY.sub("{dir}", _ROOT.sub(lambda found: f"{{root:{found[1]}}}", text))
+
+
+def _mapped(value: object, change: Callable[[str], str]) -> object:
+    """A plain value with each of its texts changed."""
+    match value:
+        case str():
+            return change(value)
+        case Mapping():
+            return {name: _mapped(one, change) for name, one in value.items()}
+        case list() | tuple():
+            return [_mapped(one, change) for one in value]
+        case _:
+            return value
 
 
 def _published(outcome: TestOutcome, hidden: frozenset[str]) -> TestOutcome:

@@ -19,7 +19,7 @@ from conformance.report import records
 from conformance.report.records import BadResults, Part
 from conformance.spec.errors import HarnessError
 from vm.drivers import roots
-from vm.drivers.builds import Build, Builds, placed
+from vm.drivers.builds import DIRECTORY, Build, Builds, placed
 from vm.drivers.data import is_answer, why_not_whole
 from vm.published import RESULTS
 
@@ -74,7 +74,7 @@ def _result(output: Path) -> Part | None:
 @contextmanager
 def _around(build: Build, env: Mapping[str, str]) -> Iterator[Path]:
     """The directory of a run, with what the build needs in it and its service; raises NotJudged."""
-    with tempfile.TemporaryDirectory(prefix="overlay-conformance-build-") as made, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix=DIRECTORY) as made, ExitStack() as stack:
         directory = Path(made)
         for name, text in build.files.items():
             (directory / name).write_text(placed(text, directory))
