@@ -25,6 +25,9 @@ from mkdocs.exceptions import Abort
 from conformance.cli.listing import about, commands
 from conformance.spec import Requirement, conventions, is_core, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID
+from vm.drivers.builds import load as load_builds
+from vm.drivers.data import all_of
+from vm.drivers.table import html_page
 
 ROOT: Final = Path(__file__).parents[2]
 REQUIREMENTS: Final = "requirements"
@@ -66,6 +69,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Reference driver": ("docs/driver.md",),
     "Project": ("docs/architecture.md", "CONTRIBUTING.md", "docs/releasing.md", "CHANGELOG.md", "SECURITY.md"),
 }
+BUILDS: Final = "drivers/verdicts.html"  # beside real-drivers.md
 # They name every requirement.
 NAME_ALL: Final = {"docs/specification.md", "docs/kill-matrix.md", "CHANGELOG.md"}
 # A link, code, or an id; only an id and code that is an id become links.
@@ -229,8 +233,19 @@ def write_source(source: Path, documents: Documents, root: Path = ROOT) -> None:
     for one in requirements.values():
         _write(source / REQUIREMENTS / f"{one.id}.md", requirement_page(one, documents))
     _write(source / REQUIREMENTS / "index.md", index_page(requirements))
+    _write_builds(source, root)
     script = Path(__file__).with_name("iframe-worker.js")
     _write(source / "assets" / script.name, script.read_text(encoding="utf-8"))
+
+
+def _write_builds(source: Path, root: Path) -> None:
+    """The page of every requirement by every build of a real driver, and a link to it."""
+    document = source / "docs/real-drivers.md"
+    if not document.exists():
+        return
+    _write(document.parent / BUILDS, html_page(all_of(load_builds(), root / "docs/drivers")))
+    said = f"## Verdicts\n\n[Every requirement by every build]({BUILDS}): verdicts, causes and reproducers.\n"
+    _write(document, document.read_text(encoding="utf-8").replace("## Verdicts\n", said, 1))
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from vm.drivers.data import Judged, all_of, is_answer, keep, read, why_not_whole
 from vm.drivers.deviations import BadDeviations, failures_of
 from vm.drivers.deviations import load as load_deviations
 from vm.drivers.page import PAGE, pages_of
+from vm.drivers.table import html_page
 
 DOCS: Final = Path(__file__).parent.parent.parent / "docs"
 DATA: Final = DOCS / "drivers"
@@ -246,6 +248,16 @@ def test_the_pages_are_what_the_data_give(builds: Builds) -> None:
     assert there == made.keys()
     for name, text in made.items():
         assert (DOCS / name).read_text() == text, f"{name}: run 'overlay-conformance drivers pages'"
+
+
+def test_the_page_of_all_requirements_has_a_column_for_each_build(published: list[Judged]) -> None:
+    """Its data is JSON in the page, so a name may have escapes."""
+    page = html_page(published)
+    for one in published:
+        assert one.build.line in page
+        assert json.dumps(one.version)[1:-1] in page
+        for folder in one.scripts:
+            assert f"{one.build.name}/{folder}" in page
 
 
 def test_a_failure_without_a_judgement_is_an_error(builds: Builds, published: list[Judged], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from conformance.cli import main
 from vm.drivers import checking
-from vm.drivers.builds import Build, Builds, load
+from vm.drivers.builds import BadBuilds, Build, Builds, Root, load
 from vm.drivers.data import Judged, all_of
 
 DATA: Final = Path(__file__).parent.parent.parent / "docs/drivers"
@@ -82,3 +82,52 @@ def test_no_reproducer_names_a_path_of_the_machine_where_it_was_recorded(publish
         for folder, text in one.scripts.items():
             lines = [line for line in text.splitlines() if not line.startswith("#")]
             assert _OF_A_MACHINE.findall("\n".join(lines)) == [], f"{one.build.name}: {folder}"
+
+
+REPORT: Final = """\
+# A title
+
+- version: true 1 (Debian)
+
+```sh
+#!/bin/sh
+T=$(mktemp -d); cd "$T"
+echo "$T" "${HOME-no home}"; echo content | sha256sum
+ls -l --full-time --time-style=long-iso "$0" | cut -d' ' -f6-7
+exit 1
+```
+
+Output (2026-11-27):
+
+```text
+/tmp/tmp.x1Yz no home
+434728a410a78f56fc1b5899c3593436e61ab0c731e9072d95e96db290205e53  -
+2026-11-27 00:15
+```
+"""
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize(
+    ("old", "new", "last"),
+    [
+        ("", "", None),
+        ("x1Yz no home", "x1Yz /root", "exit status 1, and another output: DIRECTORY no home"),
+        ("2026-11-27 00:15\n", "", "exit status 1, and another output: TIME"),
+        ("00:15\n```", "00:15\nmore\n```", "exit status 1, and another output: lines are missing"),
+    ],
+)
+def test_a_report_is_shown_by_its_output(tmp_path: Path, old: str, new: str, last: str | None) -> None:
+    report = tmp_path / "report.md"
+    report.write_text(REPORT.replace(old, new) if old else REPORT)
+    builds = Builds(1, load().question, (), (Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org"),))
+    found = checking.check_report(report, builds, tmp_path)
+    assert (found.reproduces, found.last) == (last is None, last or "")
+
+
+def test_a_report_without_a_script_is_refused(tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    report.write_text(REPORT.replace("#!/bin/sh", ""))
+    builds = Builds(1, load().question, (), (Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org"),))
+    with pytest.raises(BadBuilds, match="a script and its output"):
+        checking.check_report(report, builds, tmp_path)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vm.drivers import roots
-from vm.drivers.builds import Builds
+from vm.drivers.builds import BadBuilds, Builds
 from vm.drivers.data import Judged
 
 _LIMIT: Final = 120  # seconds for a script
 _DEVIATES: Final = 1  # what a reproducer exits with (docs/evidence.md)
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_NAME: Final = re.compile(r"^- version: (\S+) ", re.M)
+_SCRIPT: Final = re.compile(r"^```sh\n(#!.*?)^```$", re.M | re.S)
+_OUTPUT: Final = re.compile(r"^Output[^\n]*:\n\n```text\n(.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +53,60 @@ def check(judged: Judged, builds: Builds, place: Path) -> Iterator[Checked]:
             yield _run(folder, text, path, Path(scratch))
 
 
+def check_report(report: Path, builds: Builds, place: Path) -> Checked:
+    """Run the script of a report for upstream, and compare what it prints with the output that the report has.
+
+    Names of temporary files, times and digests may differ. Raises BadBuilds for a report of another form.
+    """
+    text = report.read_text()
+    name, script, output = (found[1] if (found := one.search(text)) else "" for one in (_NAME, _SCRIPT, _OUTPUT))
+    known = [one for one in builds.root if one.package == name]
+    if not (known and script and output):
+        raise BadBuilds(f"{report}: a report has the lines '- version: PACKAGE VERSION', a script and its output")
+    path = ":".join([*roots.paths_of(known[-1], place), _PATH])
+    with tempfile.TemporaryDirectory(prefix="overlay-conformance-check-") as scratch:
+        file = Path(scratch, "report.sh")
+        file.write_text(script)
+        words = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+        status, said = _ended([*words, "--mount-proc", "sh", str(file)], {"PATH": path, "TMPDIR": scratch})
+    shown, expected = _lasting(said, scratch), _lasting(output, scratch)
+    if shown == expected:
+        return Checked(report.name, _DEVIATES, "")
+    differs = next((line for line in shown if line not in expected), "lines are missing")
+    return Checked(report.name, 0, f"exit status {status}, and another output: {differs}")
+
+
+def _lasting(output: str, scratch: str) -> list[str]:
+    """The lines of an output without what each run has of its own."""
+    for pattern, name in (
+        (re.compile(rf"(?:{re.escape(scratch)}|/tmp)/tmp\.\w+"), "DIRECTORY"),
+        (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
+        (re.compile(r"\bextract-\d+-\S{4}"), "KEY"),  # of containerd, for a snapshot that is being filled
+        (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\dZ?)?|\b[A-Z][a-z]{2} +\d+ \d\d:\d\d\b"), "TIME"),
+    ):
+        output = pattern.sub(name, output)
+    return [" ".join(line.split()) for line in output.strip().splitlines()]
+
+
 def _run(folder: str, text: str, path: str, scratch: Path) -> Checked:
     script, work = scratch / "repro.sh", scratch / "work"
     script.write_text(text)
     work.mkdir()
     words = [sys.executable, "-m", "conformance.lab.confined", str(os.getpid()), str(work), str(script)]
+    status, said = _ended(words, {**_python(), "PATH": path})
+    lines = said.strip().splitlines()
+    return Checked(folder, status, lines[-1] if lines else "")
+
+
+def _ended(words: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:
+    """The exit status of a command, 124 if it timed out, and its output."""
     with subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**_python(), "PATH": path},
+        cwd="/",
+        env=env,
         start_new_session=True,
     ) as process:
         try:
@@ -70,8 +118,7 @@ def _run(folder: str, text: str, path: str, scratch: Path) -> Checked:
                 raise
             said, _ = process.communicate()
             status = 124
-    lines = said.decode(errors="replace").strip().splitlines()
-    return Checked(folder, status, lines[-1] if lines else "")
+    return status, said.decode(errors="replace")
 
 
 def _python() -> dict[str, str]:

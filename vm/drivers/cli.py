@@ -123,15 +123,21 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, a
 @_NAMES
 @_FILE
 @_DATA
-def check(names: tuple[str, ...], file: Path | None, data: Path) -> None:
+@click.option(
+    "--reports",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run the scripts of the reports in this directory, too, such as docs/upstream.",
+)
+def check(names: tuple[str, ...], file: Path | None, data: Path, reports: Path | None) -> None:
     """Run each reproducer of the data by itself, with an empty environment but for the PATH of its build.
 
-    The exit status is 1 if one does not show its deviation, and 2 if a build is not here.
+    A report's script has to print what the report says. The exit status is 1 if one does not show its deviation,
+    and 2 if a build is not here.
     """
     with _refusals():
         from vm.drivers import roots
         from vm.drivers.builds import BadBuilds
-        from vm.drivers.checking import check
+        from vm.drivers.checking import check, check_report
         from vm.drivers.data import read
 
         builds, chosen = _chosen(file, names)
@@ -147,7 +153,13 @@ def check(names: tuple[str, ...], file: Path | None, data: Path) -> None:
                     failed += 1
                     click.echo(f"{judged.build.name}: {one.folder}: exit status {one.status}: {one.last}")
             _say(f"{judged.build.name}: {len(judged.scripts)} reproducers were run")
-        click.echo(f"{whole - failed} of {whole} reproducers show their deviation")
+        for report in sorted(reports.glob("*.md")) if reports else []:
+            whole += 1
+            shown = check_report(report, builds, place)
+            if not shown.reproduces:
+                failed += 1
+                click.echo(f"{report.name}: {shown.last}")
+        click.echo(f"{whole - failed} of {whole} scripts show their deviation")
         sys.exit(1 if failed else 0)
 
 
@@ -161,10 +173,17 @@ def check(names: tuple[str, ...], file: Path | None, data: Path) -> None:
     show_default=True,
     help="Directory that gets real-drivers.md and deviations/.",
 )
-def pages(file: Path | None, data: Path, docs: Path) -> None:
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write an HTML page of every requirement by every build, too.",
+)
+def pages(file: Path | None, data: Path, docs: Path, html: Path | None) -> None:
     """Write the page of all builds and the page of each deviation, from the data."""
     with _refusals():
+        from vm.drivers.data import all_of
         from vm.drivers.page import pages_of
+        from vm.drivers.table import html_page
 
         builds, _ = _chosen(file, ())
         made = pages_of(builds, data, docs)
@@ -176,6 +195,9 @@ def pages(file: Path | None, data: Path, docs: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         click.echo(f"{len(made)} pages written in {docs}")
+        if html:
+            html.write_text(html_page(all_of(builds, data)))
+            click.echo(f"{html} written")
 
 
 def _chosen(file: Path | None, names: tuple[str, ...]) -> tuple[Builds, tuple[Build, ...]]:

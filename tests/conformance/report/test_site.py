@@ -37,6 +37,8 @@ def test_it_has_all_documents_and_requirements(site: Path) -> None:
     expected = {name.replace("README", "index") for name in documents}
     assert {f"{name}.html" for name in expected} <= pages
     assert {f"requirements/{one}.html" for one in load_requirements()} <= pages
+    assert 'href="drivers/verdicts.html"' in (site / "docs/real-drivers.html").read_text()
+    assert "<title>Real drivers" in (site / "docs/drivers/verdicts.html").read_text()
     home = (site / "index.html").read_text()
     for name in ("docs/specification", "docs/matrix", "requirements/index", "docs/driver"):
         assert f'href="{name}.html"' in home
