@@ -215,7 +215,7 @@ def _found(command: str) -> tuple[str, str]:
     if binary is None:
         raise OSError(f"there is no command {command!r}; on Debian and Ubuntu: apt-get install containerd")
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"\b[0-9]+\.[0-9]+\.[^ ]+", said)
+    match = re.search(r"(?<=[ v])[0-9]+\.[0-9]+\.[^ ]+", said)  # Debian's versions have no v before them
     return binary, match[0] if match else "unknown"
 
 
