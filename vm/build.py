@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from conformance.spec.values import BadValue
-from vm import boxes, hosts, kernels, notes, uml
+from vm import boxes, compiling, hosts, kernels, notes, uml
 from vm.common import cache_directory as cache_directory
 from vm.debian import Suite
 from vm.matrix import Matrix, Root
@@ -72,16 +72,22 @@ def _build_uml(matrix: Matrix, wanted: Sequence[Machine], cache: Path, say: Call
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "overlay-conformance", "-f", str(key)]
         subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     roots = _roots(matrix, wanted)
-    theirs = {one.kernel.name: (one.kernel, one.kernel.uml.suite) for one in wanted if one.kernel.uml}
+    theirs = {one.kernel.name: (one.kernel, one.kernel.uml) for one in wanted if one.kernel.uml}
+    first = matrix.root.suite
     with ThreadPoolExecutor(_AT_A_TIME) as pool, _cancelled_on_error(pool):
-        suites = _suites([*roots, *(suite for _, suite in theirs.values())], cache, pool, say)
+        suites = _suites([first, *roots, *(of.suite for _, of in theirs.values())], cache, pool, say)
         files = {
-            name: pool.submit(kernels.build_uml, kernel, suites[suite], cache, say)
-            for name, (kernel, suite) in theirs.items()
+            name: pool.submit(kernels.build_uml, kernel, suites[of.suite], cache, say)
+            for name, (kernel, of) in theirs.items()
+            if of.package
         }
         public = key.with_suffix(".pub")
         images = {name: boxes.image(one, public, suites[name], cache, say) for name, one in roots.items()}
         built = {name: job.result() for name, job in files.items()}
+    # One after another, as each takes all processors, and in this thread, which a signal interrupts.
+    for name, (kernel, of) in theirs.items():
+        if of.source:
+            built[name] = compiling.build(kernel, of, suites[of.suite], suites[first], cache, say)
     machines = {
         one.name: {
             "image": str(images[one.root or matrix.root.suite]),

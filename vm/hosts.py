@@ -55,6 +55,15 @@ _UML_PACKAGES: Final = (*("mmdebstrap", "kmod", "cpio", "openssh-client", "e2fsp
 _UML_COMMANDS: Final = (
     *("mmdebstrap", "cpio", "depmod", "mke2fs", "ssh", "ssh-keygen", "ip", "unshare", "nsenter"),
 )
+_COMPILER: Final = {
+    "cc": "gcc libc6-dev",
+    "ld": "binutils",
+    "make": "make",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "xz": "xz-utils",
+}
 _BOOT_LIMIT: Final = 20  # seconds; a guest that works says so in two
 
 
@@ -73,6 +82,16 @@ def check(provider: str) -> None:
         )
     if provider == "uml" and not Path("/dev/net/tun").exists():
         raise NotReady("there is no /dev/net/tun, which the network of user-mode Linux takes; modprobe tun")
+
+
+def check_compiler(kernel: str) -> None:
+    """Raise NotReady if a program is missing that compiles a kernel."""
+    missing = [name for name in _COMPILER if shutil.which(name) is None]
+    if missing:
+        raise NotReady(
+            f"{kernel} is compiled, and there is no {', '.join(missing)}; on Debian: apt-get install"
+            f" --no-install-recommends {' '.join(_COMPILER[name] for name in missing)}"
+        )
 
 
 def start_libvirt() -> None:

@@ -33,7 +33,7 @@ _MODULES: Final = (
     *("blake2b_generic", "sha256_generic", "i6300esb", "crypto-crc32c", "crypto-xxhash64", "crypto-blake2b-256"),
 )
 _EARLY: Final = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4")
-_INIT: Final = f"""#!/bin/busybox sh
+INIT: Final = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -49,10 +49,10 @@ umount /proc /sys
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 """
-_RECIPE: Final = "3"  # what is made of the same packages changes with this
-_BUSYBOX: Final = "busybox-static"
-_UML: Final = "usr/bin/linux.uml"
-_UML_NEEDS: Final = ("libc6", _BUSYBOX)
+RECIPE: Final = "3"  # what is made of the same packages changes with this
+BUSYBOX: Final = "busybox-static"
+UML: Final = "usr/bin/linux.uml"
+_UML_NEEDS: Final = ("libc6", BUSYBOX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +71,28 @@ def build(kernel: Kernel, suite: Suite, tools: Suite, cache: Path, say: Callable
     ``tools`` is the suite that has what else is in an initrd, as one of security updates has not.
     """
     image = suite.newest(kernel.package)
-    recipe = _digest(_RECIPE, _INIT, *_MODULES, kernel.modules_sha256)
-    made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
+    recipe = digest_of(RECIPE, INIT, *_MODULES, kernel.modules_sha256)
+    made = cache / "kernels" / f"{image.name}_{plain(image.version)}_{recipe}"
     release = image.name.removeprefix("linux-image-")
     built = Built(release, image.version, made / "vmlinuz", made / "initrd")
     if made.is_dir():
         return built
     say(f"{kernel.name}: fetching {image.name}")
-    packages = [suite.download(one, _directory(cache / "packages")) for one in _needed(image, suite)]
+    packages = [suite.download(one, directory(cache / "packages")) for one in _needed(image, suite)]
     if kernel.modules_sha256:
-        packages.append(_from_the_pool(kernel, image, suite, cache / "packages"))
+        version = image.version.partition(":")[2] or image.version
+        name = f"{image.name.replace('linux-image-', 'linux-modules-')}_{version}_amd64.deb"
+        packages.append(from_the_pool(kernel, name, kernel.modules_sha256, suite, cache / "packages"))
     work = made.with_name(f"{made.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
     try:
         say(f"{kernel.name}: making its initrd")
         for package in packages:
-            _run("dpkg-deb", "-x", str(package), str(_directory(work / "tree")))
+            run("dpkg-deb", "-x", str(package), str(directory(work / "tree")))
         _vmlinuz(work / "tree", release).rename(work / "vmlinuz")
-        busybox = tools.download(tools.package(_BUSYBOX), cache / "packages")
-        _run("dpkg-deb", "-x", str(busybox), str(_directory(work / "busybox")))
-        _initrd(work, release)
+        busybox = tools.download(tools.package(BUSYBOX), cache / "packages")
+        run("dpkg-deb", "-x", str(busybox), str(directory(work / "busybox")))
+        initrd(work, release)
         for name in ("tree", "busybox", "initrd.d"):
             shutil.rmtree(work / name)
         work.rename(made)
@@ -107,11 +109,11 @@ def build_uml(kernel: Kernel, suite: Suite, cache: Path, say: Callable[[str], No
     """
     image = suite.package(kernel.uml.package if kernel.uml else "")
     needed = [image, *(suite.package(name) for name in _UML_NEEDS)]
-    recipe = _digest(_RECIPE, _INIT, *_MODULES, *(one.path for one in needed))
-    made = cache / "kernels" / f"{image.name}_{_plain(image.version)}_{recipe}"
+    recipe = digest_of(RECIPE, INIT, *_MODULES, *(one.path for one in needed))
+    made = cache / "kernels" / f"{image.name}_{plain(image.version)}_{recipe}"
     if not made.is_dir():
         say(f"{kernel.name}: fetching {image.name} of {kernel.uml.suite if kernel.uml else ''}")
-        packages = [suite.download(one, _directory(cache / "packages")) for one in needed]
+        packages = [suite.download(one, directory(cache / "packages")) for one in needed]
         work = made.with_name(f"{made.name}.{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
         try:
@@ -124,50 +126,53 @@ def build_uml(kernel: Kernel, suite: Suite, cache: Path, say: Callable[[str], No
     if not release.startswith(f"{kernel.release}."):
         raise NoPackage(f"{kernel.name}: {image.name} is {release} by now, not {kernel.release}; see matrix.yaml")
     registers.complete(made / "root", release)
-    return Built(release, image.version, made / "root" / _UML, made / "root" / "initrd")
+    return Built(release, image.version, made / "root" / UML, made / "root" / "initrd")
 
 
 def _uml_root(work: Path, packages: list[Path]) -> None:
     """A directory that the kernel runs in as a process, with nothing but what it needs."""
-    root, tree, busybox = (_directory(work / name) for name in ("root", "tree", "busybox"))
+    root, tree, busybox = (directory(work / name) for name in ("root", "tree", "busybox"))
     for package in packages[:2]:
-        _run("dpkg-deb", "-x", str(package), str(tree))
-    _run("dpkg-deb", "-x", str(packages[2]), str(busybox))
+        run("dpkg-deb", "-x", str(package), str(tree))
+    run("dpkg-deb", "-x", str(packages[2]), str(busybox))
     (release,) = (path.name for path in (tree / "usr/lib/uml/modules").iterdir())
     (work / "release").write_text(release)
     for name in ("dev", "proc", "tmp", "machine", "usr/bin", "lib/x86_64-linux-gnu", "lib64"):
-        _directory(root / name)
-    (tree / _UML).rename(root / _UML)
+        directory(root / name)
+    (tree / UML).rename(root / UML)
     # Before trixie the library is in /lib, since then in /usr/lib.
     for path in (*tree.glob("lib/x86_64-linux-gnu/*.so*"), *tree.glob("usr/lib/x86_64-linux-gnu/*.so*")):
         shutil.copy2(path, root / "lib/x86_64-linux-gnu" / path.name, follow_symlinks=False)
     (root / "lib64/ld-linux-x86-64.so.2").symlink_to("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
     shutil.rmtree(tree / "lib", ignore_errors=True)
-    _directory(tree / "lib/modules")
+    directory(tree / "lib/modules")
     (tree / "usr/lib/uml/modules" / release).rename(tree / "lib/modules" / release)
-    _initrd(work, release, "/dev/ubda")
+    initrd(work, release, "/dev/ubda")
     (work / "initrd").rename(root / "initrd")
     for name in ("tree", "busybox", "initrd.d"):
         shutil.rmtree(work / name)
 
 
-def _digest(*pieces: str) -> str:
+def digest_of(*pieces: str) -> str:
+    """A short digest of all that a result depends on, for the name of its directory."""
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:12]
 
 
-def _run(*words: str) -> None:
+def run(*words: str) -> None:
     """Run a command that says nothing, unless it fails: then OSError."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()[-500:]}")
 
 
-def _directory(path: Path) -> Path:
+def directory(path: Path) -> Path:
+    """The same path, as a directory that is there."""
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _plain(version: str) -> str:
+def plain(version: str) -> str:
+    """A version of a package as a part of a file name."""
     return re.sub(r"[^\w.+-]", "-", version)
 
 
@@ -182,10 +187,8 @@ def _needed(image: Package, suite: Suite) -> list[Package]:
     return found
 
 
-def _from_the_pool(kernel: Kernel, image: Package, suite: Suite, to: Path) -> Path:
-    """The package of modules that the index has no more; raises NoPackage if it is not the one of the matrix."""
-    version = image.version.partition(":")[2] or image.version
-    name = f"{image.name.replace('linux-image-', 'linux-modules-')}_{version}_amd64.deb"
+def from_the_pool(kernel: Kernel, name: str, sha256: str, suite: Suite, to: Path) -> Path:
+    """A package of Linux that the index no longer lists; raises NoPackage if its digest is another."""
     file = to / name
     if not file.exists():
         address = f"{suite.base}/pool/main/l/linux/{urllib.parse.quote(name)}"
@@ -195,11 +198,12 @@ def _from_the_pool(kernel: Kernel, image: Package, suite: Suite, to: Path) -> Pa
                 shutil.copyfileobj(answer, out)
         except OSError as error:
             raise NoPackage(
-                f"{kernel.name}: the modules are in the pool no more ({error}); take a newer kernel"
+                f"{kernel.name}: {name} is in the pool no more ({error}); take a newer kernel"
             ) from error
         partial.rename(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    if digest != kernel.modules_sha256:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if digest != sha256:
         file.unlink()
         raise NoPackage(f"{kernel.name}: {name} has the digest {digest}, and matrix.yaml another")
     return file
@@ -212,14 +216,16 @@ def _vmlinuz(tree: Path, release: str) -> Path:
     raise NoPackage(f"the package of {release} has no vmlinuz where it is known to be")
 
 
-def _initrd(work: Path, release: str, disk: str = "/dev/vda") -> None:
+def initrd(work: Path, release: str, disk: str = "/dev/vda", *, modules: bool = True) -> None:
+    """Make ``work``/initrd of ``work``/busybox and the modules in ``work``/tree. Raises NoPackage, OSError."""
     inside = work / "initrd.d"
     for name in ("bin", "dev", "proc", "root", "sys", f"lib/modules/{release}"):
         (inside / name).mkdir(parents=True)
     busybox = next(path for path in work.glob("busybox/**/bin/busybox"))
     shutil.copy2(busybox, inside / "bin" / "busybox")
-    _copy_modules(work / "tree", inside, release)
-    (inside / "init").write_text(_INIT.replace("/dev/vda", disk))
+    if modules:
+        _copy_modules(work / "tree", inside, release)
+    (inside / "init").write_text(INIT.replace("/dev/vda", disk))
     (inside / "init").chmod(0o755)
     with (work / "initrd").open("wb") as out:
         words = "find . -print0 | cpio --null --quiet -o -H newc | gzip -1"
@@ -230,7 +236,7 @@ def _copy_modules(tree: Path, inside: Path, release: str) -> None:
     """The modules and what they need, unpacked, as busybox knows no compression."""
     if not (tree / "lib").exists():
         (tree / "lib").symlink_to("usr/lib")
-    _run("depmod", "-b", str(tree), release)
+    run("depmod", "-b", str(tree), release)
     wanted = set()
     for module in _MODULES:
         words = ["modprobe", "-d", str(tree), "-S", release, "--show-depends", module]
@@ -248,4 +254,4 @@ def _copy_modules(tree: Path, inside: Path, release: str) -> None:
     for path in home.glob("modules.*"):
         if path.name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
             shutil.copy2(path, target)
-    _run("depmod", "-b", str(inside), release)
+    run("depmod", "-b", str(inside), release)

@@ -72,10 +72,17 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Uml:
-    """The package of a suite that has the same kernel as a process: user-mode Linux."""
+    """The same kernel as a process, user-mode Linux: of a ``package`` of the suite, or compiled from a ``source``.
+
+    ``source`` is a package ``linux-source-X.Y``. With ``sha256`` it is this ``version`` of it, from the mirror's
+    pool, as the index lists only the newest.
+    """
 
     suite: str
-    package: str
+    package: str = ""
+    source: str = ""
+    version: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +339,18 @@ def _kernel(place: _Place) -> Kernel:
 
 
 def _uml(place: _Place) -> Uml:
-    found = place.mapping(("suite", "package"))
-    return Uml(found["suite"].text(), found["package"].text())
+    found = place.mapping(("suite",), ("package", "source", "version", "sha256"))
+    if ("package" in found) == ("source" in found):
+        raise place.wrong("needs a package or a source")
+    if ("version" in found) != ("sha256" in found) or ("package" in found and "version" in found):
+        raise place.wrong("version and sha256 are those of a source, together")
+    return Uml(
+        found["suite"].text(),
+        found["package"].text() if "package" in found else "",
+        found["source"].text() if "source" in found else "",
+        found["version"].text() if "version" in found else "",
+        found["sha256"].text(_SHA256, "64 hexadecimal digits") if "sha256" in found else "",
+    )
 
 
 def _box(place: _Place) -> Box:
