@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,14 +119,26 @@ def _fill_in(
 
     for requirement in requirements.values():
         known: dict[tuple[str, ...], Cell] = {}
-        for column in places:
+        # Tests on the filesystem itself come first.
+        for elsewhere, column in itertools.product((False, True), places):
             there = cells.get((requirement.id, column))
-            if there and there.verdict is not Verdict.ERROR:
+            if (
+                there
+                and there.verdict is not Verdict.ERROR
+                and _elsewhere(there, requirement, places[column]) is elsewhere
+            ):
                 known.setdefault(like(requirement, column), there)
         for column in places:
             cell = known.get(like(requirement, column))
-            if cell and (requirement.id, column) not in cells:
+            there = cells.get((requirement.id, column))
+            if cell and (there is None or _elsewhere(there, requirement, places[column])):
                 cells[requirement.id, column] = cell
+
+
+def _elsewhere(cell: Cell, requirement: Requirement, place: tuple[str, str, str]) -> bool:
+    """Whether a cell is of tests on other filesystems, although they can differ (:func:`_borrowed`)."""
+    _, backing, _ = place
+    return "backing" in requirement.varies and all(one.backing not in ("", backing) for one in cell.outcomes)
 
 
 def _by_column(part: Part, said: str) -> dict[Column, list[TestOutcome]]:

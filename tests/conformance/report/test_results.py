@@ -248,6 +248,22 @@ def test_what_cannot_differ_is_told_of_every_column() -> None:
     }
 
 
+def test_a_filesystem_has_its_own_verdict_from_another_kernel() -> None:
+    """Not that of another filesystem on its kernel, where it did not run."""
+    by_backing = load_requirements()["OVL-APPLY-PIECES"]
+    assert by_backing.varies == ("backing",)
+    on_ext4 = TestOutcome("test_pieces", (by_backing.id,), Verdict.PASS, backing="ext4")
+    on_overlay = TestOutcome("test_pieces", (by_backing.id,), Verdict.NOT_APPLICABLE, backing="overlay")
+    parts = [
+        Part(replace(RUN, selected=(by_backing.id,), backings=("overlay",)), (on_overlay,)),
+        Part(replace(RUN, selected=(by_backing.id,), backings=("ext4", "overlay"), kernel="7.2"), (on_ext4,)),
+    ]
+    matrix = matrix_of(parts, load_requirements())
+    said = {(one.kernel, one.backing): matrix.cells[by_backing.id, one].verdict for one in matrix.columns}
+    assert said["7.2", "overlay"] is Verdict.NOT_APPLICABLE
+    assert said["7.2", "ext4"] is Verdict.PASS
+
+
 def test_parameters_of_overlay_make_columns() -> None:
     runs = [replace(RUN, overlay={"index": "N", "metacopy": value}) for value in ("N", "N", "Y")]
     assert len({run.id for run in runs}) == 2
