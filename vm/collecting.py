@@ -165,7 +165,7 @@ def join(files: list[Path], output: Path, markdown: Path | None = None, *, quiet
     texts = {one: path.read_text(errors="replace") for one, path in scripts.items() if path.is_file()}
     matrix = matrix_of(parts, load_requirements())
     (output / "page.html").write_text(page(matrix, texts))
-    made = table.as_markdown(matrix, timings.read(output / "timings.json"))
+    made = table.as_markdown(matrix, timings.read(output / "timings.json"), texts)
     (output / "table.md").write_text(made)
     if not quiet:
         click.echo(f"results.jsonl, page.html and table.md written in {output}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from conformance.report.matrix import Cell, Column, Matrix
@@ -31,25 +31,26 @@ _JUDGED: Final = (
     Verdict.DECLINED,
     Verdict.NOT_APPLICABLE,
 )
+_CONTROL: Final = "mounter:"  # drivers that are the bare kernel
 _NAMED: Final = 8  # requirements in one line of a table
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
 
 
-def as_markdown(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> str:
-    """The whole table, without a heading of level 1."""
-    return "\n".join(_lines(matrix, timings)).rstrip("\n") + "\n"
+def as_markdown(matrix: Matrix, timings: Mapping[str, Mapping[str, float]], scripts: Collection[str] = ()) -> str:
+    """The whole table, without a heading of level 1; ``scripts`` are the evidence folders that have one."""
+    return "\n".join(_lines(matrix, timings, scripts)).rstrip("\n") + "\n"
 
 
-def _lines(matrix: Matrix, timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+def _lines(matrix: Matrix, timings: Mapping[str, Mapping[str, float]], scripts: Collection[str]) -> Iterator[str]:
     dates = sorted(run.started[:10] for run in matrix.runs)
     yield f"## Results of {dates[0] if dates[0] == dates[-1] else f'{dates[0]} to {dates[-1]}'}"
     yield ""
     yield from _about(matrix.runs)
+    yield from _between_kernels(matrix, scripts)
     for driver, columns in _by_driver(matrix).items():
         yield f"### {driver}"
         yield ""
         yield from _counts(matrix, columns)
-        yield from _between_kernels(matrix, columns)
         yield from _between_backings(matrix, columns)
         yield from _failures(matrix, columns)
     yield from _times(timings)
@@ -117,20 +118,41 @@ def _short(kernel: str) -> str:
     return match[0] if match else kernel
 
 
-def _between_kernels(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
+def _between_kernels(matrix: Matrix, scripts: Collection[str]) -> Iterator[str]:
+    """What differs between kernels with one driver, those of the bare kernel first, each with its reproducer."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    for requirement in matrix.requirements:
-        said: dict[str, list[str]] = {}
-        for backing in sorted({one.backing for one in columns}):
-            places = {_short(one.kernel): one for one in columns if one.backing == backing}
-            found = _verdicts(matrix, requirement.id, places)
-            if len(found) > 1:
-                said.setdefault(_said(found), []).append(backing)
-        for words, backings in said.items():
-            rows.setdefault((words, ", ".join(backings)), []).append(requirement.id)
-    yield from _table(
-        "Differences between kernels", ("requirement", "verdict on kernels", "backing filesystem"), rows
-    )
+    drivers = _by_driver(matrix)
+    for driver in sorted(drivers, key=lambda one: not one.startswith(_CONTROL)):
+        columns = drivers[driver]
+        for requirement in matrix.requirements:
+            said: dict[tuple[str, str, str], list[str]] = {}
+            for backing in sorted({one.backing for one in columns}):
+                places = {_short(one.kernel): one for one in columns if one.backing == backing}
+                found = _verdicts(matrix, requirement.id, places)
+                if len(found) > 1:
+                    cells = [matrix.cells[requirement.id, places[one]] for one in found[_least_good(found)]]
+                    said.setdefault((_said(found), _reason(cells[0]), _reproducer(cells, scripts)), []).append(
+                        backing
+                    )
+            for (verdicts, why, script), backings in said.items():
+                row = (verdicts, ", ".join(backings), driver, why, script)
+                rows.setdefault(row, []).append(requirement.id)
+    yield "### Differences between kernels"
+    yield ""
+    heads = ("requirement", "verdict on kernels", "backing filesystem", "driver", "why", "reproducer")
+    yield from _rows(heads, rows) if rows else ("None.", "")
+
+
+def _least_good(found: Iterable[Verdict]) -> Verdict:
+    """The verdict that a difference is about."""
+    return min(found, key=lambda one: (one is Verdict.PASS, list(Verdict).index(one)))
+
+
+def _reproducer(cells: Iterable[Cell], scripts: Collection[str]) -> str:
+    """The script of a failure, else its steps, as a path in the archive of its cell."""
+    folders = [one.evidence for cell in cells for one in cell.outcomes if one.evidence]
+    named = [f"`{one}/repro.sh`" for one in folders if one in scripts]
+    return next(iter([*named, *(f"`{one}/failure.md`" for one in folders)]), "")
 
 
 def _between_backings(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
@@ -156,11 +178,15 @@ def _table(title: str, heads: Sequence[str], rows: Mapping[tuple[str, ...], Sequ
     yield f"**{title}**" + ("" if rows else ": none.")
     yield ""
     if rows:
-        yield f"| {' | '.join(heads)} |"
-        yield "|---" * len(heads) + "|"
-        for words, ids in rows.items():
-            yield f"| {_ids(ids)} | {' | '.join(map(_cell, words))} |"
-        yield ""
+        yield from _rows(heads, rows)
+
+
+def _rows(heads: Sequence[str], rows: Mapping[tuple[str, ...], Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    for words, ids in rows.items():
+        yield f"| {_ids(ids)} | {' | '.join(map(_cell, words))} |"
+    yield ""
 
 
 def _ids(found: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,12 +191,13 @@ def test_times_are_kept_over_runs(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["format"] == 1
 
 
-def a_table(tmp_path: Path) -> str:
+def a_table(tmp_path: Path, scripts: Collection[str] = ()) -> str:
     parts: list[Part] = []
     for kernel, release, verdict in (("6.1", "6.1.0-50", Verdict.PASS), ("7.3", "7.3.4", Verdict.FAIL)):
         for backing in ("ext4", "xfs"):
             cell = a_cell(kernel, backing)
-            found = [TestOutcome("test_once", ("OVL-MOUNT-ONCE",), verdict, reason="because", backing=backing)]
+            once = TestOutcome("test_once", ("OVL-MOUNT-ONCE",), verdict, reason="because", backing=backing)
+            found = [replace(once, evidence="cells/f" if verdict is Verdict.FAIL else "")]
             quota = Verdict.PASS if backing == "xfs" else Verdict.NOT_APPLICABLE
             found.append(TestOutcome("test_quota", ("OVL-QUOTA-ENFORCED",), quota, backing=backing))
             ids = ("OVL-MOUNT-ONCE", "OVL-QUOTA-ENFORCED", "OVL-MOUNT-AGAIN")
@@ -205,7 +207,8 @@ def a_table(tmp_path: Path) -> str:
     times = Timings(tmp_path / "timings.json")
     times.add("k6-1.refdriver.xfs.default", "suite", 100)
     times.add("k6-1.refdriver.xfs.default", "up", 33)
-    return table.as_markdown(matrix_of(parts, REQUIREMENTS), timings.read(tmp_path / "timings.json"))
+    measured = timings.read(tmp_path / "timings.json")
+    return table.as_markdown(matrix_of(parts, REQUIREMENTS), measured, scripts)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def a_table(tmp_path: Path) -> str:
         "| kernel | ext4 | xfs |",
         "| 6.1 | 1 pass, 1 untested | 2 pass, 1 untested |",
         "| 7.3 | **1 FAIL**, 1 untested | **1 FAIL**, 1 pass, 1 untested |",
-        "| OVL-MOUNT-ONCE | FAIL: 7.3; PASS: 6.1 | ext4, xfs |",
+        "| OVL-MOUNT-ONCE | FAIL: 7.3; PASS: 6.1 | ext4, xfs | refdriver 0.3.0 | because | `cells/f/failure.md` |",
         "| OVL-QUOTA-ENFORCED | PASS: xfs; NOT-APPLICABLE: ext4 | all |",
         "| OVL-MOUNT-ONCE | FAIL | because | 7.3 ext4, 7.3 xfs |",
         "| up | 1 | 33.0 | 33.0 |",
@@ -226,6 +229,10 @@ def a_table(tmp_path: Path) -> str:
 )
 def test_the_table_says(tmp_path: Path, line: str) -> None:
     assert line in a_table(tmp_path).splitlines()
+
+
+def test_the_table_names_the_script_of_a_difference(tmp_path: Path) -> None:
+    assert "| because | `cells/f/repro.sh` |" in a_table(tmp_path, {"cells/f"})
 
 
 def test_the_table_replaces_the_one_that_was_there(tmp_path: Path) -> None:
