@@ -246,7 +246,8 @@ def _print_failures(failed: Sequence[TestOutcome], run: Run, blocks: Blocks, evi
     if few:
         say(f"{few} other causes have more than one failure; 'report --html' lists them")
     if evidence is not None and any(one.evidence for one in failed):
-        say(f"evidence: {one_line(str(evidence))}, a folder for each failure, with failure.md and repro.sh")
+        where = one_line(str(evidence))
+        say(f"evidence: {where}, a folder for each failure, with failure.md, and repro.sh where a script shows it")
     ids = list(dict.fromkeys(one for outcome in failed for one in outcome.requirements))
     chosen = " ".join(f"--requirement {one}" for one in ids) if len(ids) <= _CHOSEN else "--requirement ID"
     backings = {one.backing for one in failed} - {"", "host"}

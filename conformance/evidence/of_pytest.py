@@ -48,5 +48,5 @@ def write(suite: ConformancePlugin, config: pytest.Config, evidence: Path, *, in
                 write_plain_folder(evidence, outcome, requirements, about)
         except Exception as error:
             lost.append(f"{outcome.test} ({type(error).__name__}: {error})")
-    said = f"evidence: {evidence}, a folder for each failure, with failure.md and repro.sh"
+    said = f"evidence: {evidence}, a folder for each failure, with failure.md, and repro.sh where a script shows it"
     return printable(f"{said}; not written: {', '.join(lost)}" if lost else said)

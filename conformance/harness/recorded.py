@@ -62,6 +62,7 @@ class RecordedDriver:
     def do(self, call: Call) -> Any:
         """Perform a call and record it with its outcome; raises DriverRefused and DriverFailed."""
         refused: str | None = None
+        failed = False
         answer: Any = None
         if threading.current_thread() is not threading.main_thread():
             self.invariants.stop()
@@ -72,12 +73,13 @@ class RecordedDriver:
             answer = _short(result)
         except (DriverRefused, DriverFailed) as error:
             refused = str(error)
-            if isinstance(error, DriverFailed):
+            failed = isinstance(error, DriverFailed)
+            if failed:
                 self.invariants.stop()
             raise
         finally:
             if threading.current_thread() is threading.main_thread():
-                self._history.add(Called(self._store, call, refused, answer))
+                self._history.add(Called(self._store, call, refused, answer, failed=failed))
                 self.invariants.after(call, refused=refused is not None)
             else:
                 self._history.add(Beyond(f"{describe(call)}, by one of several concurrent callers"))

@@ -36,6 +36,7 @@ class Opened:
 class Called:
     """A call of a driver; ``refused`` is the driver's complaint, ``answer`` what it gave, where that is short.
 
+    ``failed`` says that ``refused`` is no refusal: the driver crashed, hung, or its code or answer is wrong.
     ``listing`` has the entries of the archive that a diff wrote, a line each, where the example failed.
     """
 
@@ -44,6 +45,7 @@ class Called:
     refused: str | None = None
     answer: Any = None
     listing: tuple[str, ...] = ()
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _opened(step: Opened) -> Iterator[str]:
 
 def _outcome(step: Called) -> str:
     if step.refused is not None:
-        return f"  -> refused: {step.refused}"
+        return f"  -> {'failed' if step.failed else 'refused'}: {step.refused}"
     match step.call, step.answer:
         case Exists(), bool():
             return f"  -> {'yes' if step.answer else 'no'}"

@@ -13,6 +13,7 @@ _FIELD: Final = re.compile(r"^(b?['\"].*['\"]): ([\w ]+) is (.*), expected (.*)$
 _FOUND: Final = re.compile(r"^(?:(.*?): )?expected (.*?)[,;] (?:and )?found (.*)$")
 _THERE: Final = re.compile(r"^expected (no .*), and (it is there)$")
 _DONE: Final = re.compile(r"^(.*?)(?:: | -> opened; )expected (?:a refusal, but|it refused)[;:]? ?(.*)$")
+_COMPLAINT: Final = re.compile(r"(  -> (?:refused|failed)): .*", re.DOTALL)
 _REFUSED: Final = "the driver refused a step that it must do: "
 _DIFFERS: Final = " differs from the expected tree:"
 _STORE: Final = re.compile(r"/[^ '\"`,:]*/stores/[^/ ]+/[^/ ]+/(s\d+)(?=/|\b)")
@@ -97,9 +98,7 @@ def _pair(line: str) -> tuple[str, str]:
 
 def folded(steps: Iterable[str]) -> list[str]:
     """The steps, with a layer's operations behind its creation: one line for a layer, and for the usual tree."""
-    said = [
-        short(step.partition("  -> refused: ")[0] + "  -> refused" * ("  -> refused: " in step)) for step in steps
-    ]
+    said = [short(_COMPLAINT.sub(r"\1", step)) for step in steps]
     # A tree that was looked at before the end was as expected.
     said = [one for one in said[:-1] if "look at the tree of " not in one] + said[-1:]
     lines = list(_without_fixture(said))

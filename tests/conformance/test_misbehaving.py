@@ -135,7 +135,11 @@ CASES = (
     Case("KeyboardInterrupt", "raise KeyboardInterrupt", r"get raised KeyboardInterrupt"),
     Case("pytest.skip", "import pytest; pytest.skip('well')", r"get raised Skipped: well"),
     Case("pytest.xfail", "import pytest; pytest.xfail('well')", r"get raised XFailed: well"),
-    Case("NameError", "retrun", r"get raised NameError: name 'retrun' is not defined(.|\n)*in get"),
+    Case(
+        "NameError",
+        "retrun",
+        r"get raised NameError: name 'retrun' is not defined(.|\n)*in get(.|\n)*steps: (.|\n)*get \S+  -> failed\n",
+    ),
     Case("eats memory", "kept = []\nwhile True: kept.append(bytes(64 << 20))", r"get raised MemoryError"),
     Case("a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable|did not answer get within"),
     Case("a forked child returns too", "if os.fork() == 0: return '/'"),
