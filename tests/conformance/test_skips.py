@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from skips import LIST, Skip, allowed_skips, forbidden
 
 ROOT = LIST.parent.parent
+OF_EVERY_SYSTEM = {"sleep", "stat", "chromium-browser"}  # of coreutils; another name for what is installed
 TESTS = """\
 import pytest
 
@@ -32,6 +34,19 @@ def test_the_list_names_tests_that_are_there() -> None:
         assert text
         assert name == "*" or f"def {name.rstrip('*')}(" in text
         assert skip.why
+
+
+def test_the_command_for_the_tests_installs_each_program_that_they_look_for() -> None:
+    script = (ROOT / ".ci/bootstrap").read_text()
+    branch = script[script.index("\ntest)\n") :]
+    installed = set(re.findall(r"([\w.-]+):[\w.-]+", branch))
+    sought = {
+        program: path.name
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for program in re.findall(r'shutil\.which\("([\w.-]+)"\)', path.read_text())
+    }
+    assert len(sought) > len(OF_EVERY_SYSTEM)
+    assert {one: where for one, where in sought.items() if one not in installed | OF_EVERY_SYSTEM} == {}
 
 
 def test_a_skip_is_allowed_by_test_and_reason() -> None:
