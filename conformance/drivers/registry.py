@@ -8,11 +8,12 @@ arguments but ``writable=PATH`` and gives a DriverSource.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from conformance.drivers.connection import (
     COMMON,
@@ -27,28 +28,35 @@ from conformance.drivers.connection import (
     parse_arguments,
     writable_in,
 )
-from conformance.drivers.containerd import adapter as containerd
-from conformance.drivers.containers_storage import adapter as containers_storage
-from conformance.drivers.graphdriver import adapter as graphdriver
-from conformance.drivers.mounter import adapter as mounter
-from conformance.drivers.python import adapter as python
 from conformance.drivers.source import Dialect, DriverSource
-from conformance.drivers.unpacker import adapter as unpacker
 from conformance.spec.errors import HarnessError
 from conformance.spec.naming import suggestion
 
 GROUP: Final = "overlay_conformance.adapters"
-KINDS: Final = {
-    one.name: one
-    for one in (
-        python.KIND,
-        containers_storage.KIND,
-        graphdriver.KIND,
-        containerd.KIND,
-        mounter.KIND,
-        unpacker.KIND,
-    )
-}
+
+
+class _Own(Mapping[str, Kind]):
+    """The kinds of this package. An adapter is imported when it is asked for, as most runs need one."""
+
+    _names = ("python", "containers-storage", "graphdriver", "containerd", "mounter", "unpacker")
+
+    def __getitem__(self, name: str) -> Kind:
+        if name not in self._names:
+            raise KeyError(name)
+        adapter = importlib.import_module(f"conformance.drivers.{name.replace('-', '_')}.adapter")
+        return cast(Kind, adapter.KIND)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+KINDS: Final = _Own()
 
 
 class UnknownDriver(HarnessError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance import suites
-from conformance.drivers.registry import connect
+from conformance.drivers.registry import connect, kind_of
 from conformance.harness.channel import Channel
 from conformance.harness.events import Collected, Finished, Testing
 from conformance.harness.selecting import load_settings
@@ -58,6 +58,7 @@ def _run(task: Trials, events: Channel) -> None:
 def _import_everything(task: Trials) -> None:
     """What each child would import otherwise: the tests, the correct driver and the mutants."""
     load_settings(EXAMPLES[task.profile])  # before the tests, which take them when they are imported
+    kind_of("python")  # which imports its adapter
     for found in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         importlib.import_module(found.name)
     package = importlib.import_module(task.basis.partition(":")[0])

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance import drivers
 from conformance.cli.completion import connections
 from conformance.drivers.connection import (
     BadConnection,
@@ -68,6 +70,21 @@ def test_options_that_are_unknown_repeated_or_empty_are_refused(options: list[tu
     else:
         with pytest.raises(BadConnection):
             checked(connection, KNOWN)
+
+
+def test_a_kind_of_this_package_has_the_name_of_its_folder() -> None:
+    assert [kind.name for kind in KINDS.values()] == list(KINDS)
+    folders = [path.parent.name for path in Path(drivers.__file__).parent.glob("*/adapter.py")]
+    assert sorted(one.replace("_", "-") for one in folders if one != "command") == sorted(KINDS)
+
+
+def test_only_the_adapter_of_a_connection_is_imported() -> None:
+    code = (
+        "import sys; from conformance.drivers.registry import connect; connect('python:refdriver:Driver').close();"
+        " print(*(one for one in sys.modules if one.endswith('.adapter')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["conformance.drivers.python.adapter"]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -36,6 +36,9 @@ WORKERS = (
 # What a worker of a run imports, but for the suites.
 _IMPORTED = (
     "conformance.harness.worker",
+    "conformance.drivers.containers_storage.adapter",
+    "conformance.drivers.mounter.adapter",
+    "conformance.drivers.python.adapter",
     "conformance.evidence.pytest_evidence",
     "conformance.pytest_entry",
     "_hypothesis_pytestplugin",

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from conformance import suites
-from conformance.drivers.registry import connect
+from conformance.drivers.registry import connect, kind_of
 from conformance.harness.channel import Channel
 from conformance.harness.events import Collected, Failed, Finished, Judged, Testing
 from conformance.harness.events import GeneratedFate as Fate
@@ -125,6 +125,7 @@ def _run(task: Attempts, events: Channel) -> None:
     namespace.enter_pid_namespace()  # so that nothing outlives it
     os.environ[basis.BASIS] = task.basis
     load_settings(EXAMPLES[task.profile], shrinks=False)  # before the tests, which take them when imported
+    kind_of("python")  # which imports its adapter
     for found in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         importlib.import_module(found.name)
     _warm_hypothesis_up(Path(task.scratch))
