@@ -10,6 +10,7 @@ through the plugin, and with tests of the profile release that execute more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -68,6 +69,10 @@ _RUNS: Final[dict[str, _Run]] = {
             *(word for name in _FILESYSTEMS for word in ("--backing", name)),
         ),
     ),
+    "failing": _Run(
+        "with each system call failing once",
+        after=("--family", "failing system calls", "--examples", "1000"),
+    ),
     "plugin": _Run("through the plugin", after=("--profile", "smoke", "--examples", "2"), plugin=True),
     "release": _Run(
         "with a test of the profile release",
@@ -87,17 +92,25 @@ _RUNS: Final[dict[str, _Run]] = {
     type=click.Choice(list(_RUNS)),
     help=f"Only this run (repeatable): {', '.join(f'{name} ({one.says})' for name, one in _RUNS.items())}.",
 )
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep what was executed in this directory, and count what earlier runs left there.",
+)
 @click.option("--lines", is_flag=True, help="List the lines that no test executes, too.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def main(least: float, runs: tuple[str, ...], lines: bool, arguments: tuple[str, ...]) -> None:
+def main(least: float, runs: tuple[str, ...], data: Path | None, lines: bool, arguments: tuple[str, ...]) -> None:
     """Measure the branch coverage of the reference driver's core; ARGUMENTS go to 'overlay-conformance run'.
 
     The percentage is that of the branches that are not listed in refdriver/mutants/uncovered.toml.
     """
-    with tempfile.TemporaryDirectory(prefix="overlay-conformance-coverage-") as directory:
+    with contextlib.ExitStack() as kept:
+        if data is None:
+            data = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="overlay-conformance-coverage-")))
+        data.mkdir(parents=True, exist_ok=True)
         for name in runs or tuple(_RUNS):
-            _run(name, Path(directory), arguments)
-        branches = _measured(Path(directory), lines)
+            _run(name, data.resolve(), arguments)
+        branches = _measured(data, lines)
     sys.exit(_report(branches, listed_in(_LISTED), least))
 
 

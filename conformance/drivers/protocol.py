@@ -100,6 +100,7 @@ class ProcessState:
     threads: int = 0
     blocked: int = 0
     environment: tuple[str, ...] = ()
+    pid: int = 0  # of the process itself, which is no state
 
 
 @dataclass(frozen=True, slots=True)

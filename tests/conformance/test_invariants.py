@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import threading
 
-from conformance.drivers.processes import state_of
+from conformance.drivers.processes import forget_peak, memory_of, state_of
 from conformance.harness.invariants import FILES, MOUNTS, Broken, Found, files_broken, mounts_broken
 from conformance.history.calls import Call, Create, Exists, Get, Put, Remove
 
@@ -83,3 +84,16 @@ def test_what_the_process_keeps_is_compared() -> None:
     assert more.threads == own.threads + 1
     assert more.blocked == own.blocked | 1 << (signal.SIGUSR2 - 1)
     assert (serving.threads, serving.blocked) == (0, 0)
+
+
+def test_the_peak_of_memory_is_forgotten() -> None:
+    """What was taken and given back counts until then, and what is taken later counts anew."""
+    size = 64 << 20
+    with mmap.mmap(-1, size) as taken:
+        taken.write(b"x" * size)
+    before = memory_of(os.getpid())
+    assert before.peak - before.resident > size // 2
+    assert forget_peak(os.getpid())
+    after = memory_of(os.getpid())
+    assert after.peak - after.resident < size // 2
+    assert not forget_peak(2**22 + 1)  # no process has that id (proc(5), pid_max)

@@ -302,6 +302,29 @@ class DiffIsCached(Faithful):
         return io.BytesIO(kept[key])
 
 
+@mutant(breaks=("OVL-LIFE-MEMORY",), source="behaviour#streams")
+class ApplyReadsWholeArchive(Faithful):
+    """An archive is read into memory before its first entry is applied."""
+
+    def apply_diff(self, layer_id: str, parent: str, archive: Any) -> Any:
+        """At once."""
+        return self.inner.apply_diff(layer_id, parent, io.BytesIO(archive.read()))
+
+
+@mutant(breaks=("OVL-LIFE-MEMORY",), source="behaviour#streams", hard=True)
+class DiffIsWrittenToMemory(Faithful):
+    """A diff against another layer than the parent is complete in memory before its first byte is read."""
+
+    def diff(self, layer_id: str, parent: str = "") -> Any:
+        """All of it."""
+        inner = self.inner.diff(layer_id, parent)
+        link, lower = (Path(self.home, *name) for name in ((parent, "link"), (layer_id, "lower")))
+        if not parent or lower.read_text().startswith(f"l/{link.read_text().strip()}"):
+            return inner
+        with inner:
+            return io.BytesIO(inner.read())
+
+
 @mutant(breaks=("OVL-LIFE-NO-DESCRIPTORS",), source="moby/moby#23686", hard=True)
 class ClosedDiffLeaksDescriptors(Faithful):
     """A diff that is closed before its end keeps what it read from open."""
