@@ -268,7 +268,7 @@ class Scene:
                 why = "" if shown is None or isinstance(shown, DriverRefused) else "the layer is there"
             case Get():
                 assert isinstance(answer, Snapshot), "_attempt() observed it"
-                why = _tree_differs(self._filled, answer)
+                why = tree_differs(self._filled, answer)
                 self.driver.put(_LAYER)
                 why = why or self._left_mounted()
             case Put():
@@ -284,7 +284,7 @@ class Scene:
         shown = self._look(_LAYER)
         if shown is None or isinstance(shown, DriverRefused):
             return
-        if why := _tree_differs(self._kept if isinstance(call, Create) else self._filled, shown):
+        if why := tree_differs(self._kept if isinstance(call, Create) else self._filled, shown):
             text = f"'{describe(call)}' was refused, and {_LAYER} shows a tree that it never had:\n{why}"
             yield Deviation(text, requirements=(SHOWN,))
 
@@ -350,7 +350,7 @@ class Scene:
             self.driver.leave()
 
     def _differs(self, layer: str, expected: State) -> str:
-        return _tree_differs(expected, self._look(layer))
+        return tree_differs(expected, self._look(layer))
 
     def _look(self, layer: str) -> State | DriverRefused | Deviation:
         """What a layer shows; what was answered instead of a path in the store is a deviation."""
@@ -361,18 +361,21 @@ class Scene:
 
 
 def chosen(least: int, calls: Sequence[str]) -> list[int]:
-    """The numbers of calls to fail: one of each system call, and others until there are ``least`` kinds.
-
-    A kind is a system call on files whose paths differ in numbers, or in short links, only.
-    """
-    kinds: dict[str, list[int]] = defaultdict(list)
-    for number, call in enumerate(calls, 1):
-        kinds[_NUMBERS.sub("#", call)].append(number)
+    """The numbers of calls to fail: one of each system call, and others until there are ``least`` kinds."""
+    kinds = by_kind(calls)
     drawn = random.sample(sorted(kinds), len(kinds))
     first = {kind.partition(" ")[0]: kind for kind in reversed(drawn)}
     others = [kind for kind in drawn if kind not in first.values()]
     taken = [*first.values(), *others[: max(0, least - len(first))]]
     return sorted(random.choice(kinds[one]) for one in taken)
+
+
+def by_kind(calls: Sequence[str]) -> Mapping[str, list[int]]:
+    """The numbers of calls: of each system call on files whose paths differ in numbers, or in short links, only."""
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for number, call in enumerate(calls, 1):
+        kinds[_NUMBERS.sub("#", call)].append(number)
+    return kinds
 
 
 def _observed(root: str) -> Snapshot:
@@ -383,7 +386,8 @@ def _observed(root: str) -> Snapshot:
         raise Deviation(text, requirements=(REPORTED,)) from error
 
 
-def _tree_differs(expected: State, shown: State | DriverRefused | Deviation) -> str:
+def tree_differs(expected: State, shown: State | DriverRefused | Deviation) -> str:
+    """In what an answer differs from a tree, in words; "" if in nothing."""
     if isinstance(shown, DriverRefused):
         return f"it is refused: {shown}"
     if isinstance(shown, Deviation):

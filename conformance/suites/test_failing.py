@@ -15,8 +15,10 @@ from conformance.history.trace import describe
 from conformance.lab import namespace
 from conformance.lab.failing import Failing
 from conformance.machines.failing import AGAIN, CALLS, LITTER, SHOWN, Failable, Scene, chosen
+from conformance.machines.failing_openings import OPENING, Openings
 
 _SHOWING = ("create", "remove")
+_EACH = 5  # examples for one opening, which takes as long
 _NEEDS = ("diff", "changes", "diff-size")  # capabilities with the names of their calls
 
 
@@ -78,6 +80,40 @@ def test_a_system_call_fails(bench: Bench, name: str) -> None:
 def test_a_failed_system_call_leaves_nothing(bench: Bench, name: str) -> None:
     with scene(bench) as made:
         report(one for one in judged(bench, made, CALLS[name]) if one.requirements == (LITTER,))
+
+
+@pytest.mark.drawn
+@pytest.mark.requirement(OPENING)
+@pytest.mark.parametrize("home", [pytest.param("new", marks=pytest.mark.release), "of-two-layers"])
+def test_a_system_call_fails_while_a_home_is_opened(bench: Bench, home: str) -> None:
+    bench.begin()
+    with bench.directory() as directory:
+        store, files = directory / "store", directory / "files"
+        files.mkdir()
+        store.mkdir()
+        failing = Failing(files)
+        try:
+            openings = Openings(
+                partial(bench.open_at, store, failing.prefix([store])),
+                failing,
+                files,
+                partial(namespace.mounts_below, store),
+            )
+            if home != "new":
+                openings.fill()
+            report(of_openings(bench, openings))
+        finally:
+            failing.close()
+
+
+def of_openings(bench: Bench, openings: Openings) -> Iterator[Deviation]:
+    for opening, found in openings.judged(max(1, bench.examples // _EACH)):
+        failed = f"EIO for {opening.counted.failed}" if opening.counted.failed else "no failure"
+        where = f"an opening, {failed} (system call {len(opening.counted.calls)})"
+        said = f"refused: {opening.refused}" if opening.refused else "success"
+        bench.note(f"{where} -> {' '.join(said.split())[:300]}")
+        for one in found:
+            yield Deviation(f"{where}: {one}", requirements=one.requirements)
 
 
 def report(deviations: Iterable[Deviation]) -> None:

@@ -129,3 +129,19 @@ class FailedCreateLeavesShortLink(Faithful):
             with suppress(FileExistsError):
                 Path(self.home, "l", "A" * 26).symlink_to(f"../{layer_id}/diff")
             raise
+
+
+@mutant(breaks=("OVL-FAILING-OPENING",), source="behaviour#failing-system-calls; behaviour#opening-order")
+class RefusedOpeningDamagesHome(Faithful):
+    """An opening that fails leaves its mark in the home, which every later opening takes for damage."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        mark = Path(home, ".opening")
+        if mark.exists():
+            raise OSError(f"{home} was not opened to the end")
+        try:
+            super().__init__(home, **asked)
+        except OSError:
+            if Path(home).is_dir():
+                mark.touch()
+            raise
