@@ -119,6 +119,12 @@ def branches_of(
     ]
 
 
+def statements_of(source: str) -> frozenset[tuple[str, str]]:
+    """The statements of a module: the function of each, and the text that entries name it by."""
+    places = _Places(source)
+    return frozenset((places.function(line), places.text(line)) for line in range(1, len(source.splitlines()) + 1))
+
+
 def stale(entries: Iterable[Uncovered], branches: Sequence[Branch]) -> list[Uncovered]:
     """The entries that are of no branch."""
     return [one for one in entries if not any(one.lists(branch) for branch in branches)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.branches import BadUncovered, branches_of, listed_in, stale, unexplained
+from benchmarks.branches import BadUncovered, branches_of, listed_in, stale, statements_of, unexplained
 from conformance.selftest.generated.mutants import modules_of
 
 ROOT = Path(__file__).parent.parent
@@ -79,8 +79,17 @@ def test_an_entry_that_says_too_little_is_refused(tmp_path: Path, old: str, new:
 
 
 def test_the_list_of_the_reference_driver_is_of_its_source() -> None:
-    sources = {one.name: " ".join(one.source.split()) for one in modules_of("refdriver:Driver")}
-    for entry in listed_in(ROOT / "refdriver" / "mutants" / "uncovered.toml"):
-        assert entry.module in sources
-        assert entry.line in sources[entry.module]
-        assert entry.target == "exit" or entry.target in sources[entry.module]
+    """An entry names a statement of its function, and one of the same function that it goes to."""
+    sources = {one.name: statements_of(one.source) for one in modules_of("refdriver:Driver")}
+    wrong = [
+        entry
+        for entry in listed_in(ROOT / "refdriver" / "mutants" / "uncovered.toml")
+        for text in filter(None, (entry.line, "" if entry.target == "exit" else entry.target))
+        if (entry.function, text) not in sources.get(entry.module, ())
+    ]
+    assert wrong == []
+
+
+def test_an_entry_of_another_function_is_not_of_the_source() -> None:
+    (entry,) = statements_of("def read():\n    return 1\n") - {("", ""), ("read", "def read():")}
+    assert entry == ("read", "return 1")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import select
 import struct
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def pipe_of(file: Path, size: int, directory: Path) -> Iterator[Path]:
-    """The path of a pipe that delivers a file, ``size`` bytes for each read(2); raises OSError."""
-    pipe = directory / f"pipe-{size}"
+def pipe_of(file: Path, sizes: Sequence[int], directory: Path) -> Iterator[Path]:
+    """The path of a pipe that delivers a file, so many bytes for each read(2), in turn; raises OSError."""
+    pipe = directory / f"pipe-{'-'.join(map(str, sizes))}"
     os.mkfifo(pipe)
-    thread = threading.Thread(target=_write, args=(file.read_bytes(), size, pipe))
+    thread = threading.Thread(target=_write, args=(file.read_bytes(), sizes, pipe))
     thread.start()
     try:
         yield pipe
@@ -29,10 +30,13 @@ def pipe_of(file: Path, size: int, directory: Path) -> Iterator[Path]:
         pipe.unlink()
 
 
-def _write(data: bytes, size: int, pipe: Path) -> None:
+def _write(data: bytes, sizes: Sequence[int], pipe: Path) -> None:
+    begin = 0
     with suppress(BrokenPipeError), pipe.open("wb", buffering=0) as end:
-        for begin in range(0, len(data), size):
-            end.write(data[begin : begin + size])
+        for size in itertools.cycle(sizes):
+            if begin >= len(data):
+                return
+            begin += end.write(data[begin : begin + size])
             while _unread(end.fileno()):
                 os.sched_yield()
                 if not _has_reader(end.fileno()):

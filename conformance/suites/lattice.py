@@ -160,5 +160,5 @@ LATTICE: Final = (
     Case("OVL-META-CAPABILITY", "revisions", _capabilities(), held=True),
     Case("OVL-META-DEVICES", "boundaries", _devices(), held=True),
     Case("OVL-APPLY-ROUND-TRIP", "lengths", _lengths()),
-    Case("OVL-NAMES-LONG-PATHS", "deep", _deep(110)),
+    Case("OVL-NAMES-LONG-PATHS", "deep", _deep(300)),
 )

@@ -140,6 +140,15 @@ def _targets(lengths: Sequence[int], more: int = 0) -> Callable[[bytes, Form], I
     return make
 
 
+def _links(lengths: Sequence[int]) -> Callable[[bytes, Form], Iterable[Tarred]]:
+    """Hard links alone: a filesystem may hold no symlink with such a target (xfs: 1023 bytes)."""
+
+    def make(before: bytes, form: Form) -> Iterable[Tarred]:
+        return (one for one in _targets(lengths)(before, form) if one.kind != SYMLINK)
+
+    return make
+
+
 def _sizes(before: bytes, form: Form) -> Iterable[Tarred]:
     for size in (0, 1, 511, 512, 513, 1023, 1024, 1025, RECORD - 1, RECORD, RECORD + 1):
         yield Tarred(b"%bf%d" % (before, size), content=bytes([65 + size % 26]) * size, form=form)
@@ -212,7 +221,9 @@ NAMES: Final = (
     *_in_forms("names", _names(LENGTHS[:-2]), [Form(USTAR)]),
     *_in_forms("names", _names(LENGTHS), _EVERY[1:]),
     *_in_forms("names", _names((20, 100)), _ALWAYS),
-    _case("a name of 3000 bytes", Tarred(path_of(3000, b"long"), form=Form(PAX))),
+    # With the path of a layer before them, which is some 200 bytes, a kernel takes them (PATH_MAX is 4096).
+    *_in_forms("names near the longest path", _names((3800,)), _EVERY[1:]),
+    *_in_forms("links near the longest path", _links((3800,)), _EVERY[1:]),
     *_in_forms("targets", _targets((98, 99, 100)), [Form(V7), Form(USTAR)]),
     *_in_forms("targets", _targets(_TARGETS), _EVERY[1:]),
     *_in_forms("targets", _targets((20, 100)), _ALWAYS),
@@ -364,7 +375,24 @@ def _of_kind(kind: bytes) -> bytes:
     return archive_of([Tarred(b"other", kind, content=b"content", form=Form(GNU)), LAST])
 
 
+def _beyond(length: int, form: Form) -> dict[str, list[Tarred]]:
+    """Each kind of entry with a path of its own that no system call takes, and links that lead there."""
+    found = {f"name of a {kind}": [Tarred(path_of(length, b"n"), flag, form=form)] for kind, flag in _KINDS.items()}
+    del found["name of a link"], found["name of a symlink"]
+    target = path_of(length, b"t")
+    file = Tarred(b"f", content=b"f", form=form)
+    for kind, flag in (("link", HARD_LINK), ("symlink", SYMLINK)):
+        found[f"name of a {kind}"] = [file, Tarred(path_of(length, b"n"), flag, target=b"f", form=form)]
+        found[f"target of a {kind}"] = [file, Tarred(b"l", flag, target=target, form=form)]
+    return found
+
+
 OPEN: Final = (
+    *[
+        OpenCase(f"a {what} with 4096 bytes, {form.name}", archive_of([*entries, LAST]))
+        for form in (Form(GNU), Form(PAX))
+        for what, entries in _beyond(4096, form).items()
+    ],
     OpenCase("sparse old GNU", _old_gnu_sparse() + _END),
     OpenCase("sparse 0.0", _SPARSE_0_0 + _END),
     OpenCase("sparse 0.1", _SPARSE_0_1 + _END),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -66,6 +67,27 @@ def test_names_that_need_an_extension_survive(bench: Bench, names: tuple[bytes, 
         copy.bring(store, "layer-0")
         original, found = store.shows_model("layer-0"), copy.observed("layer-0")
         same_tree("layer-0 after diff and apply", original, found, times="none")
+
+
+@pytest.mark.requirement("OVL-APPLY-ROUND-TRIP")
+def test_symlinks_with_the_longest_targets_survive(bench: Bench) -> None:
+    """The ends of xfs (1023 bytes) and of all filesystems (PATH_MAX is 4096 with a NUL), where they are taken."""
+    targets = [b"t" * length for length in (1_022, 1_023, 1_024, 4_094, 4_095)]
+    with bench.directory() as directory:
+        held = [target for target in targets if _is_held(directory, target)]
+    with bench.store("origin") as store, bench.store("copy") as copy:
+        store.build([[ops.MakeSymlink(b"s%d" % len(target), target) for target in held]])
+        copy.bring(store, "layer-0")
+        original, found = store.shows_model("layer-0"), copy.observed("layer-0")
+        same_tree("layer-0 after diff and apply", original, found, times="none")
+
+
+def _is_held(directory: Path, target: bytes) -> bool:
+    try:
+        os.symlink(target, os.fsencode(directory) + b"/s%d" % len(target))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.requirement("OVL-DIFF-TAR")

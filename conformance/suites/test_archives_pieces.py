@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -32,11 +33,28 @@ def test_an_archive_arrives_in_pieces(bench: Bench, size: int, layer: tuple[ops.
         store.build([layer])
         archive = store.diff("layer-0")
         store.create("copy")
-        with pipe_of(archive, size, store.directory) as pipe:
-            store.beyond(f"the archive was handed over in pieces of {size} bytes")
-            store.apply("copy", pipe)
-        expected, found = store.expected("layer-0").without_directory_times(), store.observed("copy")
-        same_tree("copy, from an archive in pieces,", expected, found, times="files")
+        arrives(store, archive, [size])
+
+
+@pytest.mark.requirement("OVL-APPLY-PIECES")
+@given(data=st.data())
+def test_an_archive_arrives_in_pieces_of_many_sizes(bench: Bench, data: st.DataObject) -> None:
+    """Pieces that end within a header, within its padding, or within a file, at another place each time."""
+    size = st.one_of(st.integers(1, 600), st.integers(601, 65_536))
+    sizes = bench.draw(data, st.lists(size, min_size=1, max_size=6))
+    with bench.store() as store:
+        store.build([_LARGE if min(sizes) >= 500 else STANDARD])  # each piece costs a turn of two processes
+        archive = store.diff("layer-0")
+        store.create("copy")
+        arrives(store, archive, sizes)
+
+
+def arrives(store: Store, archive: Path, sizes: Sequence[int]) -> None:
+    with pipe_of(archive, sizes, store.directory) as pipe:
+        store.beyond(f"the archive was handed over in pieces of {', '.join(map(str, sizes))} bytes")
+        store.apply("copy", pipe)
+    expected, found = store.expected("layer-0").without_directory_times(), store.observed("copy")
+    same_tree("copy, from an archive in pieces,", expected, found, times="files")
 
 
 _CHANGED = (ops.RemoveTree(b"d"), ops.WriteAt(b"large", 5, b"written"), ops.CreateFile(b"new", b"n" * 5000, 0o644))
