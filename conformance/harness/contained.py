@@ -143,7 +143,8 @@ class ContainedDriver:
     def home(self) -> str:
         if not self._own_home:
             return self._driver.home  # of a daemon outside; tests that write there need the capability own-home
-        return self._bounds.check_path(self._driver.home, "the driver's home")
+        # A home that a test names by a relative path is below the directory of this process.
+        return self._bounds.check_path(os.path.join(os.getcwd(), self._driver.home), "the driver's home")
 
     @property
     def image_store(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from conformance.drivers.protocol import DriverRefused
 from conformance.harness.bench import Bench
-from conformance.history.calls import Get, Put, Remove
+from conformance.history.calls import Get, Put, Remove, Reopen
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.suites.homes import chain_with_few_files
@@ -30,6 +32,34 @@ def test_special_characters_in_a_home_of_any_length(bench: Bench, lowers: int) -
         top = chain_with_few_files(store, lowers)
         store.change(top, [ops.Unlink(b"file-0"), ops.CreateFile(b"new", b"new", 0o644)])
         store.shows_model(top)
+
+
+@pytest.mark.requirement("OVL-NAMES-HOME")
+@pytest.mark.parametrize("lowers", [2, 30])
+@pytest.mark.parametrize("form", ["up", "relative"])
+def test_a_home_by_another_form_of_its_path(bench: Bench, form: str, lowers: int) -> None:
+    """Of some 250 bytes, as above. What a driver makes of a relative path no text decides."""
+
+    def formed(directory: Path) -> Path:
+        (directory / "below").mkdir()
+        home = directory / "below" / ".." / ("h" * 200)
+        return home if form == "up" else Path(os.path.relpath(home))
+
+    with ExitStack() as opened:
+        try:
+            store = opened.enter_context(bench.store("origin", formed))
+        except DriverRefused:
+            if form == "up":
+                raise
+            bench.record("a home with a relative path", "is refused")
+            return
+        top = chain_with_few_files(store, lowers)
+        store.change(top, [ops.Unlink(b"file-0"), ops.CreateFile(b"new", b"new", 0o644)])
+        store.shows_model(top)
+        store.do(Reopen())
+        store.shows_model(top)
+        if form == "relative":
+            bench.record("a home with a relative path", "is taken")
 
 
 # Each with one that it begins, ends, or is but for its case.

@@ -76,13 +76,8 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
     bench.begin()
     words = [(word, True) for word in TRUE_WORDS[::2]] + [(word, False) for word in FALSE_WORDS[::2]]
 
-    def attempt(word: str) -> Answer:
-        with bench.directory() as directory:
-            request = OpenRequest(directory, (f"override_kernel_check={word}",))
-            return bench.attempt(request, Pretence("3.18", MAGICS[PLAIN], (str(directory),)).prefix())
-
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        answers = list(pool.map(lambda one: attempt(one[0]), words))
+        answers = list(pool.map(lambda one: _on_an_old_kernel(bench, f"override_kernel_check={one[0]}"), words))
     wrong = []
     for (word, opens), answer in zip(words, answers, strict=True):
         said = f"open a home on kernel 3.18 with override_kernel_check={word} -> {_word(answer.opened)}"
@@ -91,6 +86,30 @@ def test_words_of_truth_mean_what_they_say(bench: Bench) -> None:
             wrong.append(f"{said}; expected it {_word(opens)}: {' '.join(answer.text.split())[:300]}")
     if wrong:
         raise Deviation("\n".join(wrong))
+
+
+def _on_an_old_kernel(bench: Bench, *options: str) -> Answer:
+    with bench.directory() as directory:
+        request = OpenRequest(directory, options)
+        return bench.attempt(request, Pretence("3.18", MAGICS[PLAIN], (str(directory),)).prefix())
+
+
+@pytest.mark.place_free
+@pytest.mark.requirement("OVL-OPTION-CASE")
+@pytest.mark.parametrize("last", ["true", "false"])
+def test_a_repeated_option_is_one_in_any_case(bench: Bench, last: str) -> None:
+    """Which of two values counts no text decides; it is the same one whether the keys differ in case or not."""
+    bench.need("pretend", "gates-kernel")
+    bench.begin()
+    first = "false" if last == "true" else "true"
+    keys = ("override_kernel_check", "Override_Kernel_Check")
+    pairs = [(f"{keys[0]}={first}", f"{key}={last}") for key in keys]
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        answers = [one.opened for one in pool.map(lambda pair: _on_an_old_kernel(bench, *pair), pairs)]
+    for pair, opened in zip(pairs, answers, strict=True):
+        bench.note(f"open a home on kernel 3.18 with {' and '.join(pair)} -> {_word(opened)}")
+    bench.record(f"an old kernel with override_kernel_check={first} and then {last}", _word(answers[0]))
+    equal(f"whether a home opens with {' and '.join(pairs[1])}, as with keys of one case", answers[1], answers[0])
 
 
 @pytest.mark.place_free

@@ -62,6 +62,15 @@ class OptionKnowsTwoCases(Faithful):
         super().__init__(home, **asked)
 
 
+@mutant(breaks=("OVL-OPTION-CASE",), source="behaviour#options: keys in any case", hard=True)
+class OptionInCapitalsYields(Faithful):
+    """Of an option that is given twice, the one in small letters counts, wherever it is."""
+
+    def __init__(self, home: str, **asked: Any) -> None:
+        words = sorted(asked.get("options", ()), key=lambda word: word == word.lower())
+        super().__init__(home, **(asked | {"options": words} if words else asked))
+
+
 @mutant(
     breaks=("OVL-OPEN-OPTIONS-KEPT",), source="behaviour#options: the caller's options are not modified", hard=True
 )
