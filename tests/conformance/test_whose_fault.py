@@ -184,6 +184,7 @@ CAUGHT = ("Exception", "BaseException", "DriverFailed")
 KEEPING = {
     ("test_crash.py", "rest"): "the disk is gone under the driver, and nobody is to blame",
     ("failing.py", "_attempt"): "it fails its requirement, unless a command that served this call alone crashed",
+    ("failing_openings.py", "_turn"): "the same, of an opening",
     ("fewest.py", "_fails"): "it is not the failure that is shrunk",
     ("processes.py", "in_child"): "its exit status says that it failed, which is a deviation",
     ("compare.py", "_said"): "that one driver gives no answer is what is compared",
