@@ -121,4 +121,5 @@ def test_time_is_spent_on_what_varies_with_most_and_then_on_what_has_few_tests()
         *["test_a_whiteout_and_then_the_directory"] * 2,
         *["test_an_archive_brings_the_same"] * 4,
         "test_keys_are_taken_in_any_case",
+        *["test_a_repeated_option_is_one_in_any_case"] * 2,
     ]
