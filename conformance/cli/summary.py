@@ -42,6 +42,7 @@ _COLOURS: Final = {
     Verdict.NOT_APPLICABLE: "yellow",
     Verdict.UNTESTED: "dim",
 }
+_WORTH_SAYING: Final = 1.0  # second of shrinking
 _SLOWEST: Final = 3  # tests to name
 _EACH: Final = 40  # requirements, of which each has a line
 _NARROW, _WIDE = 80, 140  # columns: the fewest, and those in a pipe
@@ -76,6 +77,10 @@ def print_summary(console: Console, part: Part, blocks: Blocks, *, code: int, ev
         slowest = sorted(part.outcomes, key=lambda one: -one.seconds)[:_SLOWEST]
         say("slowest: " + ", ".join(f"{one.test} {one.seconds:.1f} s" for one in slowest))
         say(f"{share_in_driver(part.outcomes):.0%} of the test time was spent in the driver or the kernel")
+        shrinking = sum(one.shrink_seconds for one in part.outcomes)
+        if shrinking >= _WORTH_SAYING:
+            took = sum(one.seconds for one in part.outcomes)
+            say(f"{shrinking:.0f} s of {took:.0f} s of test time were spent on shrinking failing examples")
     statement = _statement(part)
     if statement:
         because = statement.because.partition(": ")[0]

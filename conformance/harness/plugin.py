@@ -42,6 +42,7 @@ from conformance.harness.selecting import (
     requirements_of,
 )
 from conformance.harness.session import Session
+from conformance.harness.shrinking import Shrinking
 from conformance.harness.skips import UNTESTED
 from conformance.harness.stores import BackingBench, Fixtures
 from conformance.harness.timing import Stopwatch
@@ -113,6 +114,7 @@ class ConformancePlugin:
         self._inventory: Inventory | None = None
         self._begun: set[str] = set()
         self._failed = 0
+        self._shrinking = Shrinking()
         self._interrupted = False
         self._of_suite: dict[str, Counter[str]] = {}
         self._stack = stack
@@ -193,6 +195,7 @@ class ConformancePlugin:
             kept.sort(key=functools.partial(narrowness, self._fixtures.requirements, tests))
         items[:] = items_of_others + kept
         for item in kept:
+            self._shrinking.watch(getattr(item, "obj", None))
             reason = benches.reason_to_skip(self._fixtures, requirements_of(item), place_of(item))
             if not reason and config.getoption("conformance_survey"):
                 reason = UNTESTED + "it would run"
@@ -278,6 +281,7 @@ class ConformancePlugin:
         self._fixtures.watch.restart()
         self._fixtures.history.forget_facts()
         self.tries.restart()
+        self._shrinking.restart()
         if self._log:
             self._log.news()
             self._log.write(item.name)
@@ -445,6 +449,7 @@ class ConformancePlugin:
             case_of(item, self.session.driver, history, error, reason) if verdict is Verdict.FAIL else None,
             cut=tuple(one for one in declared if one not in requirements),
             cause=cause_of(error, history.steps) if verdict is Verdict.FAIL else None,
+            shrink_seconds=round(self._shrinking.took(), 4) if report.when == "call" else 0.0,
         )
 
 

@@ -47,6 +47,7 @@ class TestOutcome:
     kernel's. ``kernel`` is what the kernel's log said meanwhile; ``facts`` is what was seen where the requirements
     leave it open, such as which of two errors came. ``case`` is what a failure can be repeated from
     (see conformance.history.case); ``evidence`` is the folder that it was written to, relative to the result file.
+    ``shrink_seconds`` is the part of the time in which a failing example was shrunk.
     ``cut`` are requirements of the test that it did not judge, because it failed by ``requirements`` first.
     """
 
@@ -79,6 +80,10 @@ class TestOutcome:
         Cause | None,
         Key("The kind of a failure; absent elsewhere, and in files of earlier versions.", omitted=True),
     ] = None
+    shrink_seconds: Annotated[
+        Seconds,
+        Key("The part of the time after the first failing example: it was shrunk; absent for 0.", omitted=True),
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
