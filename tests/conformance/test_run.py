@@ -79,13 +79,8 @@ def test_a_driver_that_stays_wrong_is_at_fault_and_not_the_harness(scratch: Path
     """What it did in one example has it fail earlier in the next ones, where hypothesis knows more steps."""
     (scratch / "wearing.py").write_text(WEARS_OUT)
     words = ["--requirement", "OVL-LIFE-HISTORY", "--seed", "1", "--no-evidence", "--jobs", "1"]
-    done = subprocess.run(
-        [*COMMAND, "run", "python:wearing:WearsOut", *words, "--scratch", str(scratch)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])}
+    done = command("run", "python:wearing:WearsOut", *words, "--scratch", str(scratch), env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "worn out" in done.stdout
 
@@ -222,7 +217,7 @@ def test_a_failure_about_names_that_are_no_text_comes_from_another_process(scrat
     words = ["--requirement", "OVL-NAMES-BYTES", "--jobs", "2", "--no-evidence", "--scratch", str(scratch)]
     mutant = "python:conformance.selftest.mutants.archives:ApplyOmitsDeletions"
     env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
-    done = subprocess.run([*COMMAND, "run", mutant, *words], env=env, capture_output=True, text=True, check=False)
+    done = command("run", mutant, *words, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not-utf-8" in done.stdout
 
@@ -334,8 +329,8 @@ def test_capabilities_are_listed_in_three_columns(scratch: Path) -> None:
         str(scratch),
     ]
     env = {**os.environ, "CONFORMANCE_MUTANT_BASIS": "refdriver:Driver"}
-    command = [*COMMAND, "run", "python:conformance.selftest.mutants.stores:DiffTruncatesClaimedTimes", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    mutant = "python:conformance.selftest.mutants.stores:DiffTruncatesClaimedTimes"
+    done = command("run", mutant, *words, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = {one["name"]: one for one in records(results, "capability")}
     assert rows["fine-times"] | {"reason": ""} == {
