@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records
 
 from conformance.evidence.exporting import Exported, pytest_file
@@ -23,7 +24,6 @@ from conformance.history.trace import trace
 from conformance.operations import archives
 from conformance.spec import load_requirements
 
-COMMAND = [sys.executable, "-m", "conformance"]
 SUPPORT = Path(__file__).parents[1] / "support"
 
 
@@ -103,7 +103,8 @@ def test_failures_become_a_file_of_pytest_that_fails_while_the_driver_deviates(t
 
     ids = ("OVL-DIFF-EMPTY", "OVL-HOSTILE-ABSOLUTE")
     chosen = [word for one in ids for word in ("--requirement", one)]
-    run = done(*COMMAND, "run", "python:naive:Driver", *chosen, "--examples", "1", "--results", "r.jsonl")
+    words = [*chosen, "--examples", "1", "--results", "r.jsonl"]
+    run = command("run", "python:naive:Driver", *words, env=environment, cwd=tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     outcomes = [one for one in records(tmp_path / "r.jsonl", "outcome") if one["verdict"] == "FAIL"]
     outside = next(one for one in outcomes if one["requirements"] == ["OVL-HOSTILE-ABSOLUTE"])
@@ -112,7 +113,7 @@ def test_failures_become_a_file_of_pytest_that_fails_while_the_driver_deviates(t
     diff = next(number for number, step in enumerate(listed["steps"]) if step.startswith("diff "))
     assert re.match(r"  (file|directory|symlink|no entries)", listed["steps"][diff + 1])
 
-    written = done(*COMMAND, "report", "r.jsonl", "--export-pytest", "test_driver.py")
+    written = command("report", "r.jsonl", "--export-pytest", "test_driver.py", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain"]
     words.append("test_driver.py")
