@@ -83,6 +83,14 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Absent:
+    """A driver that no build has, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Builds:
     """The whole file."""
 
@@ -90,6 +98,7 @@ class Builds:
     question: Question
     build: tuple[Build, ...]
     root: tuple[Root, ...] = ()
+    absent: tuple[Absent, ...] = ()
 
     def chosen(self, names: Iterable[str]) -> tuple[Build, ...]:
         """The builds of these names in the order of the file, all if there are none; raises BadBuilds."""

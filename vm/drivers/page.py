@@ -110,6 +110,8 @@ def _about(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
     yield f"- {len(asked.requirements)} requirements of {len(load_requirements())}. {asked.why}"
     if missing := [one.name for one in builds.build if not _has(one.name, found)]:
         yield f"- builds that are not judged yet: {', '.join(missing)}"
+    if builds.absent:
+        yield f"- no build has {'; '.join(f'{one.name} ({one.why})' for one in builds.absent)}"
     yield ""
 
 
