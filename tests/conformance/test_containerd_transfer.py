@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -10,14 +11,18 @@ import tarfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 from snapshotting import BINARY, fill_and_branch, kept, names, nothing_left, tree, with_containerd
 
 from conformance.drivers import registry
 from conformance.drivers.containerd.daemon import Daemon, Setup
+from conformance.drivers.containerd.registry import serving
 from conformance.drivers.containerd.transfer import Unpacking
 from conformance.drivers.protocol import DriverRefused, DriverUnderTest, OpenRequest
+from conformance.drivers.unpacker.layout import LayerBlob, digest_of, write_images
 
 Open = Callable[[str], DriverUnderTest]
 
@@ -38,10 +43,17 @@ since_1_7 = pytest.mark.skipif(
 @pytest.fixture(params=["overlayfs", "native"])
 def open_store(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Open]:
     """Stores of both ways; nothing may be left of them: no process, no mount, no content."""
-    sources = {how: registry.connect(f"containerd:{request.param}?unpack={how}") for how in ("diff", "transfer")}
+    ways = {"diff": "diff", "transfer": "transfer", "parallel": "transfer&parallel=3"}
+    sources = {how: registry.connect(f"containerd:{request.param}?unpack={ways[how]}") for how in ways}
 
     def opened(how: str) -> DriverUnderTest:
         (scratch / how).mkdir()
+        if how == "parallel" and (request.param == "native" or _version() < (2, 2)):
+            with pytest.raises(DriverRefused, match="capability 'rebase'"):
+                sources[how].open(OpenRequest(scratch / how))
+            how = "transfer"
+            (scratch / "in-turn").mkdir()
+            return sources[how].open(OpenRequest(scratch / "in-turn"))
         return sources[how].open(OpenRequest(scratch / how))
 
     yield opened
@@ -72,7 +84,7 @@ def test_both_ways_show_the_same_layers(open_store: Open, scratch: Path) -> None
         _archive(scratch / "2.tar", "a", "d/", "d/more"),
     ]
     shown: dict[str, list[set[str]]] = {}
-    for how in ("diff", "transfer"):
+    for how in ("diff", "transfer", "parallel"):
         driver = open_store(how)
         for number, archive in enumerate(archives[:2]):
             driver.create(f"layer-{number}", f"layer-{number - 1}" if number else "")
@@ -87,9 +99,10 @@ def test_both_ways_show_the_same_layers(open_store: Open, scratch: Path) -> None
         driver.remove("layer-1")
         driver.remove("layer-0")
         assert kept(driver) == set()
-        assert not list((scratch / how / "root/io.containerd.content.v1.content").rglob("sha256/*"))
+        assert not list(scratch.rglob("root/io.containerd.content.v1.content/**/sha256/*"))
         driver.close()
     assert shown["transfer"] == shown["diff"]
+    assert shown["parallel"] == shown["diff"]
     assert shown["diff"][1] == {"a", "d", "d/c", "d/new", "d/more", "e", "e/g"}
 
 
@@ -146,21 +159,6 @@ def test_a_containerd_without_the_service_is_refused_at_once(scratch: Path) -> N
     nothing_left(scratch)
 
 
-@with_containerd
-@since_1_7
-@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
-def test_parallel_is_refused_where_layers_are_unpacked_in_turn(scratch: Path, snapshotter: str) -> None:
-    (scratch / "store").mkdir()
-    source = registry.connect(f"containerd:{snapshotter}?unpack=transfer&parallel=3")
-    if snapshotter == "overlayfs" and _version() >= (2, 2):
-        source.open(OpenRequest(scratch / "store")).close()
-    else:
-        with pytest.raises(DriverRefused, match="capability 'rebase'"):
-            source.open(OpenRequest(scratch / "store"))
-    source.close()
-    nothing_left(scratch)
-
-
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
@@ -187,3 +185,25 @@ def test_the_service_is_configured_for_the_snapshotter(scratch: Path) -> None:
     assert configured["snapshotter"] == "native"
     assert said["plugins"]["io.containerd.transfer.v1.local"] == {"max_concurrent_unpacks": 4}
     assert "differ" not in configured
+
+
+def test_a_registry_answers_what_a_pull_asks_for(tmp_path: Path) -> None:
+    data = b"a layer"
+    write_images(tmp_path / "image", {"latest": [LayerBlob(data, digest_of(data))]}, "amd64")
+    (said,) = json.loads((tmp_path / "image/index.json").read_text())["manifests"]
+    with serving(tmp_path / "image", said["digest"]) as reference:
+        host, _, tagged = reference.partition("/")
+        name, _, tag = tagged.partition(":")
+        for manifest in (tag, said["digest"]):
+            with urlopen(f"http://{host}/v2/{name}/manifests/{manifest}") as answer:
+                assert answer.headers["Content-Type"] == said["mediaType"]
+                found = answer.read()
+                assert answer.headers["Docker-Content-Digest"] == said["digest"] == digest_of(found)
+        with urlopen(f"http://{host}/v2/{name}/blobs/{json.loads(found)['layers'][0]['digest']}") as answer:
+            assert answer.read() == data
+        with urlopen(Request(f"http://{host}/v2/{name}/blobs/{digest_of(data)}", method="HEAD")) as answer:
+            assert (answer.headers["Content-Length"], answer.read()) == (str(len(data)), b"")
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"http://{host}/v2/{name}/blobs/{digest_of(b'another')}")
+    with pytest.raises(URLError):
+        urlopen(f"http://{host}/v2/")

@@ -114,7 +114,9 @@ def source(arguments: str) -> DriverSource:
     setup = Setup(binary, connection.name or "overlayfs", proxy, read_configuration(config), unpacking)
     info = DriverInfo(f"containerd:{arguments}", version, _declined(setup, address) | declined_in(connection))
     # One that runs already has layers that a script has no business with.
-    dialect = None if address or proxy else _dialect(command, setup)
+    # ctr has no registry to pull from.
+    pulls = unpacking is not None and unpacking.parallel > 1
+    dialect = None if address or proxy or pulls else _dialect(command, setup)
     # Where a snapshotter outside keeps its layers only the user can say: mounts of them show what is there.
     outside = writable_in(connection) if proxy else ()
     return _Opener(setup, address, dialect, outside).source(info)

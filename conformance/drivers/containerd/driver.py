@@ -164,8 +164,8 @@ class OpenedSnapshotter:
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         del parent  # the snapshot knows its own
-        if self._setup.unpacking:
-            self._transfer(layer_id, archive)
+        if unpacking := self._setup.unpacking:
+            self._transfer(layer_id, archive, unpacking.parallel)
             return None
         try:
             self._content.apply(archive, self._snapshots.mounts(self._name_of(layer_id)))
@@ -173,11 +173,12 @@ class OpenedSnapshotter:
             collect_garbage(self._client)
         return None  # the answer tells the size of the archive, not of what was applied
 
-    def _transfer(self, layer_id: str, archive: Path) -> None:
+    def _transfer(self, layer_id: str, archive: Path, parallel: int) -> None:
         if layer_id in self._held:
             raise DriverRefused(f"{layer_id!r} is mounted; the transfer service makes other snapshots of it")
         self._snapshots.mounts(self._name_of(layer_id))  # refused if there is none, or it is committed
-        transfer.Transfers(self._client, self._snapshots, self._setup.snapshotter).apply(_active(layer_id), archive)
+        service = transfer.Transfers(self._client, self._snapshots, self._setup.snapshotter, parallel)
+        service.apply(_active(layer_id), archive)
 
     def diff_size(self, layer_id: str, parent: str) -> int:
         raise DriverRefused(f"containerd does not tell the size of what {layer_id!r} changes in {parent!r}")

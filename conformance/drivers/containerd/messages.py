@@ -293,3 +293,18 @@ class TransferRequest:
 
     source: Any = one(1, Any)
     destination: Any = one(2, Any)
+
+
+@dataclass
+class RegistryResolver:
+    """containerd.types.transfer.RegistryResolver."""
+
+    default_scheme: str = text(4)
+
+
+@dataclass
+class Registry:
+    """containerd.types.transfer.OCIRegistry: an image that is pulled."""
+
+    reference: str = text(1)
+    resolver: RegistryResolver = one(2, RegistryResolver)

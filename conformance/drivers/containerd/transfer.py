@@ -1,15 +1,17 @@
 """The transfer service: the second way by which archives become layers of containerd, which ctr 2 and engines take.
 
-An image is sent as a stream, and the service unpacks its layers itself, one after the other. With
-``max_concurrent_unpacks`` above 1 (containerd 2.2) it applies each layer for itself, on no parent, and stacks them
-when it commits them. The image of a call has two layers: what the layer holds already, which is a snapshot under
-the name that the service looks for, and the archive.
+An image is sent as a stream, and the service unpacks its layers itself, one after the other. Of an image that it
+pulls it applies each layer for itself, on no parent, and stacks them when it commits them, if
+``max_concurrent_unpacks`` is above 1 (containerd 2.2; core/transfer/local/pull.go). So the image comes from a
+registry then. The image of a call has two layers: what the layer holds already, which is a snapshot under the name
+that the service looks for, and the archive.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import tempfile
 import threading
@@ -22,6 +24,7 @@ from typing import Any, Final
 
 from conformance.drivers.containerd import messages
 from conformance.drivers.containerd.client import Client, Refused
+from conformance.drivers.containerd.registry import serving
 from conformance.drivers.containerd.services import MEDIA_TYPE, Snapshots, media_type_of, plugins_of
 from conformance.drivers.containerd.wire import decode, encode
 from conformance.drivers.protocol import DriverRefused
@@ -65,10 +68,11 @@ class Unpacking:
 
 
 class Transfers:
-    """The service, for one snapshotter."""
+    """The service, for one snapshotter; ``parallel`` layers at once."""
 
-    def __init__(self, client: Client, snapshots: Snapshots, snapshotter: str) -> None:
+    def __init__(self, client: Client, snapshots: Snapshots, snapshotter: str, parallel: int) -> None:
         self._client, self._snapshots, self._name = client, snapshots, snapshotter
+        self._parallel = parallel
 
     def apply(self, key: str, archive: Path) -> None:
         """Put an archive on what an active snapshot holds; the snapshot has what it had if this is refused."""
@@ -79,7 +83,7 @@ class Transfers:
             below = base
             try:
                 layer = _layer_of(archive)
-                self._import((empty, layer))
+                self._import((empty, layer)) if self._parallel == 1 else self._pull((empty, layer))
                 below = _chain_id(base, layer.diff_id)
                 if not self._snapshots.exists(below):
                     raise DriverRefused(
@@ -91,14 +95,26 @@ class Transfers:
 
     def _import(self, layers: tuple[LayerBlob, ...]) -> None:
         name = f"image-{uuid.uuid4().hex}"
-        platform = messages.Platform("linux", architecture())
-        source = messages.ImageImportStream(name)
-        destination = messages.ImageStore(unpacks=[messages.UnpackConfiguration(platform, self._name)])
-        request = messages.TransferRequest(
-            _any(f"{_TYPES}ImageImportStream", source), _any(f"{_TYPES}ImageStore", destination)
-        )
+        request = self._request("ImageImportStream", messages.ImageImportStream(name), "")
         with _Sending(self._client, name, _image(layers)):
             self._client.call("transfer/Transfer", request, messages.Empty)
+
+    def _pull(self, layers: tuple[LayerBlob, ...]) -> None:
+        name = f"conformance.invalid/image-{uuid.uuid4().hex}:1"
+        with tempfile.TemporaryDirectory(prefix="image-") as place:
+            layout = Path(place, "image")
+            write_images(layout, {"latest": layers}, architecture())
+            (manifest,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+            with serving(layout, manifest["digest"]) as reference:
+                source = messages.Registry(reference, messages.RegistryResolver("http"))
+                self._client.call("transfer/Transfer", self._request("OCIRegistry", source, name), messages.Empty)
+        self._client.call("images/Delete", messages.Name(name), messages.Empty)
+
+    def _request(self, kind: str, source: object, name: str) -> messages.TransferRequest:
+        platform = messages.Platform("linux", architecture())
+        unpacks = [messages.UnpackConfiguration(platform, self._name)]
+        store = messages.ImageStore(name, unpacks)
+        return messages.TransferRequest(_any(f"{_TYPES}{kind}", source), _any(f"{_TYPES}ImageStore", store))
 
 
 def remove(snapshots: Snapshots, key: str) -> None:
