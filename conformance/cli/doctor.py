@@ -83,7 +83,7 @@ def doctor(driver: str | None, as_json: bool, scratch: Path | None) -> None:
         *_of_the_kernel(lanes["this user"]),
         *_of_filesystems(lanes["this user"]),
         *_of_programs(),
-        *_of_unpackers(),
+        *_of_tools(),
     ]
     smoke = any("mounts" not in lane.lacking for lane in lanes.values())
     if as_json:
@@ -162,10 +162,12 @@ def _of_programs() -> Iterator[Finding]:
         yield Finding("programs", f"Python's {name}", there, use, "" if there else remedy)
 
 
-def _of_unpackers() -> Iterator[Finding]:
-    for name, tool in presets().items():
-        there = all(map(shutil.which, tool.needs))
-        yield Finding("unpackers", f"unpacker:{name}", there, ", ".join(tool.needs), "" if there else tool.install)
+def _of_tools() -> Iterator[Finding]:
+    for kind in ("unpacker", "lister", "differ"):
+        for name, tool in presets(f"conformance.drivers.{kind}").items():
+            there = all(map(shutil.which, tool.needs))
+            remedy = "" if there else tool.install
+            yield Finding(f"{kind}s", f"{kind}:{name}", there, ", ".join(tool.needs), remedy)
 
 
 def _print(found: Sequence[Finding], smoke: bool) -> None:

@@ -94,6 +94,9 @@ class Store(Protocol):
     def expected(self, layer_id: str) -> Snapshot:
         """The tree as the model has it."""
 
+    def comparable(self, tree: Snapshot) -> Snapshot:
+        """What can be compared of a tree with what the driver shows: names and types, if it has no attributes."""
+
     def fitted(self, layer_id: str, operations: Iterable[ops.Operation]) -> tuple[ops.Operation, ...]:
         """The operations, most of those that would fail in the layer replaced (see pools.fit)."""
 

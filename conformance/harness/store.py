@@ -59,13 +59,20 @@ class Manner:
 
     ``filled`` layers get archives of the harness where a test changes their trees; ``archived`` layers are written
     as archives by the harness where the driver writes no diffs. A driver that is ``late`` reads an archive when its
-    layer is got, so each one is followed by a get. Times of directories are compared if they are ``timed``.
+    layer is got, so each one is followed by a get. Times of directories are compared if they are ``timed``. Of a
+    tree that is ``listed`` names and types are compared, or names and which are directories if not ``typed``.
     """
 
     filled: bool = False
     archived: bool = False
     late: bool = False
     timed: bool = True
+    listed: bool = False
+    typed: bool = True
+
+    def seen(self, tree: Snapshot) -> Snapshot:
+        """What can be compared of a tree."""
+        return tree.as_listed(types=self.typed) if self.listed else tree
 
 
 class _Seen(dict[bytes, Node]):
@@ -294,7 +301,10 @@ class RecordedStore:
         return self._parents[layer_id]
 
     def expected(self, layer_id: str) -> Snapshot:
-        return self._trees[layer_id].snapshot()
+        return self._manner.seen(self._trees[layer_id].snapshot())
+
+    def comparable(self, tree: Snapshot) -> Snapshot:
+        return self._manner.seen(tree)
 
     def fitted(self, layer_id: str, operations: Iterable[ops.Operation]) -> tuple[ops.Operation, ...]:
         return fit(self._trees[layer_id].copy(), operations)
@@ -302,7 +312,7 @@ class RecordedStore:
     def observed(self, layer_id: str) -> Snapshot:
         root = self.do(Get(layer_id))
         try:
-            found = replace(observed := observe(root), nodes=_Seen(observed.nodes, layer_id))
+            found = replace(observed := self._manner.seen(observe(root)), nodes=_Seen(observed.nodes, layer_id))
             self._history.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found
         except OSError as error:
@@ -351,7 +361,7 @@ class RecordedStore:
         for path, content in there.items():
             if path not in tree.nodes:
                 raise in_path(path, "missing", f"expected {path!r} in {layer_id}, found {sorted(tree.nodes)}")
-            if content is not None and tree.nodes[path].content != content:
+            if content is not None and not self._manner.listed and tree.nodes[path].content != content:
                 said = f"expected {content!r} in {path!r}, found {tree.nodes[path].content[:60]!r}"
                 raise in_path(path, "content", said, content)
         for path in gone:

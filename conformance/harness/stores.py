@@ -243,7 +243,8 @@ class BackingBench:
     def _manner(self) -> Manner:
         declined = self.info.declined
         late, timed = self._fixtures.source.late, not self._place.renews_times
-        return Manner("writable-layers" in declined, "diff" in declined, late, timed)
+        listed, typed = "attributes" in declined, "file-types" not in declined
+        return Manner("writable-layers" in declined, "diff" in declined, late, timed, listed, typed)
 
     def refuses(self, options: Sequence[str] = ()) -> str:
         try:

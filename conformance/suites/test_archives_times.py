@@ -87,6 +87,7 @@ def test_the_later_of_two_directories_stays(bench: Bench) -> None:
         _directory("x", 1_300_000_000),
         archives.file("x/g"),
     ]
+    bench.need("attributes")
     with bench.store() as store:
         store.create("base")
         if store.may_refuse(store.applying("base", store.archive(entries))) is None:

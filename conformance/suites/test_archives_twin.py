@@ -118,10 +118,8 @@ def test_a_later_directory_or_file_stays(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         store.create("twice", "layer-0")
-        if (
-            store.may_refuse(store.applying("twice", store.archive([*twice, archives.directory("x", 0o711)])))
-            is None
-        ):
+        archive = store.archive([*twice, archives.directory("x", 0o711)])
+        if store.may_refuse(store.applying("twice", archive)) is None and bench.has("attributes"):
             mode = store.observed("twice").nodes[b"x"].mode & 0o7777
             same_field(b"x", "mode", f"{mode:04o}", stat.S_IFDIR | 0o711, "0711")
         store.create("replaced", "layer-0")

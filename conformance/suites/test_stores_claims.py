@@ -111,6 +111,8 @@ CLAIMS: dict[str, Claim] = {
     "overlay": _mounts,
     "kernel-overlay": _kernel_mounts,
     "home-layout": _home_layout,
+    "attributes": lambda _, store: store.observed("layer-1").nodes[b"new"].content == b"new",
+    "file-types": lambda _, store: store.observed("layer-1").nodes[b"b"].is_symlink,
     "own-home": lambda _, store: store.home.startswith(os.fspath(store.directory)),
     "metadata": lambda _, store: bool(store.do(Metadata("layer-1"))),
     "status": lambda _, store: bool(store.do(Status())),

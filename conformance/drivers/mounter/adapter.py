@@ -30,7 +30,8 @@ _APIS: Final = ("classic", "new")
 _HARNESS: Final = "the harness keeps the layers of a mounter, and the mounter only mounts them"
 _NONE: Final = "a mounter only mounts; it has nothing for this"
 _DECLINED: Final = {
-    "own-layers": f"{_HARNESS}; it writes and reads their archives, too",
+    "own-layers": f"{_HARNESS}; it reads their archives, too",
+    "own-diffs": f"{_HARNESS}; it writes their archives, too",
     "applied-size": _HARNESS,
     "apply-stream": _HARNESS,
     "aufs-metadata": _HARNESS,

@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from conformance.drivers import commands
 from conformance.drivers.connection import Key, Kind, declined_in, parse_arguments
+from conformance.drivers.lister import skeleton
 from conformance.drivers.protocol import CallLimit, Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.source import DriverSource
 from conformance.drivers.unpacker.layout import TAG, write_docker_archive, write_layout
 from conformance.drivers.unpacker.script import Unpacking
-from conformance.drivers.unpacker.tool import DISK, LAYOUT, TAR, Tool, tool_of
+from conformance.drivers.unpacker.tool import DISK, LAYOUT, LISTS, TAR, Tool, tool_of
 from conformance.lab import namespace
 from conformance.lab.removal import remove_tree
 
@@ -34,7 +35,7 @@ KEYS: Final = (
 _NO_STORE: Final = "an unpacker keeps no layers: each image is unpacked by itself"
 _DECLINED: Final = {
     "writable-layers": "an unpacked tree is a result, and nobody takes a layer from it",
-    "diff": "an unpacker writes no archives",
+    **dict.fromkeys(("diff", "own-diffs"), "an unpacker writes no archives"),
     **dict.fromkeys(
         (
             "apply-stream",
@@ -92,31 +93,37 @@ def source(arguments: str) -> DriverSource:
     """``COMMAND[?KEY=VALUE]``; raises BadConnection, and OSError when a command is missing."""
     connection = parse_arguments("unpacker", arguments)
     tool = tool_of(connection)
+    of_tar = _OF_TAR if tool.result in (TAR, DISK) else {}
+    return source_of(f"unpacker:{arguments}", tool, of_tar, declined_in(connection))
+
+
+def source_of(
+    name: str, tool: Tool, lacks: Mapping[str, str], declined: Mapping[str, str], guide: str = "docs/unpackers.md"
+) -> DriverSource:
+    """A command that reads images; ``lacks`` is what its kind declines, ``declined`` of its connection string."""
     by_tar = tool.result in (TAR, DISK)
-    missing = [one for one in (*tool.needs, *(_EXTRACT[:1] if by_tar else ())) if not _is_here(one)]
+    missing = [one for one in (*tool.needs, *(_EXTRACT[:1] if by_tar else ())) if not is_here(one)]
     if missing:
         how = f"; {tool.install}" if tool.install else ""
         raise OSError(f"there is no command {missing[0]!r}{how}")
-    declined = _DECLINED | (_OF_TAR if by_tar else {}) | dict(tool.decline) | declined_in(connection)
-    info = DriverInfo(f"unpacker:{arguments}", _version_of(tool), declined)
     return DriverSource(
-        info,
+        DriverInfo(name, version_of(tool), {**_DECLINED, **lacks, **tool.decline, **declined}),
         lambda request: _Unpacker(tool, request),
         dialect=Unpacking(tool),
         sets_umask=True,
         late=True,
         unprivileged="" if tool.root else "the command runs as an ordinary user (root=no)",
-        next_step="docs/unpackers.md explains how to run the command by hand",
+        next_step=f"{guide} explains how to run the command by hand",
     )
 
 
-def _is_here(command: str) -> bool:
+def is_here(command: str) -> bool:
     """Whether sh(1) knows a command: one of the PATH, or its own."""
     asked = ["/bin/sh", "-c", 'command -v -- "$1" >/dev/null', "sh", command]
     return shutil.which(command) is not None or commands.run(asked, CallLimit(20), "which").status == 0
 
 
-def _version_of(tool: Tool) -> str:
+def version_of(tool: Tool) -> str:
     """The first number of the form 1.2 that the command prints of itself; "unknown" if it prints none."""
     words = ["/bin/sh", "-c", tool.version or f"{tool.needs[0]} --version"]
     try:
@@ -209,7 +216,7 @@ class _Unpacker:
         return chain
 
     def _result(self, tree: Path) -> str:
-        if self._tool.result in ("", TAR, DISK):
+        if self._tool.result in ("", TAR, DISK, *LISTS):
             return str(tree)
         found = tree / self._tool.result
         if not os.path.lexists(found):
@@ -234,6 +241,8 @@ class _Unpacker:
                 self._run([*_EXTRACT, "-f", str(printed), "-C", str(tree)])
             elif self._tool.result == DISK:
                 self._copy_disk(tree, printed)
+            elif self._tool.result in LISTS:
+                _make_listed(self._tool.result, printed, tree)
         finally:
             namespace.unmount_below(self._work)
             remove_tree(self._work)
@@ -262,7 +271,7 @@ class _Unpacker:
             "disk": [str(self._work / "disk")],
         }
         text = self._tool.filled(values)
-        if self._tool.result == TAR:
+        if self._tool.result in (TAR, *LISTS):
             text = f"exec >{printed}\n{text}"
         own = {"HOME": "own", "TMPDIR": "tmp", "XDG_RUNTIME_DIR": "run"}
         variables = [f"{name}={self._work / directory}" for name, directory in own.items()]
@@ -305,6 +314,16 @@ class _Unpacker:
 
     def close(self) -> None:
         """Nothing is mounted."""
+
+
+def _make_listed(form: str, printed: Path, tree: Path) -> None:
+    """The tree of a list. A list that cannot be read is no answer; whoever unpacks by one refuses its '..'."""
+    try:
+        skeleton.make(form, printed.read_bytes(), str(tree))
+    except skeleton.Outside as error:
+        raise DriverRefused(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise DriverFailed(f"the command printed no list of paths ({form}): {error}") from error
 
 
 def _own(place: Path) -> list[Path]:

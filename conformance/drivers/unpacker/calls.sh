@@ -69,7 +69,7 @@ up_descriptor() {
     printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' \
         "$1" "${sum%% *}" "$(($(wc -c <"$2")))"
 }
-# up_extract: the tree of an archive that the command printed, or of a filesystem that it made
+# up_extract: the tree of an archive or a list that the command printed, or of a filesystem that it made
 up_extract() {
     case $result in
     disk)
@@ -80,6 +80,9 @@ up_extract() {
             tar -c --format=pax --numeric-owner --xattrs "--xattrs-include=*" -f "$1/result.tar" \
                 -C "$1/mounted" --exclude=./lost+found .
         ' sh "$up_work" || return ;;
+    names | json)
+        up_skeleton "$result" "$up_work/result.tar" "$up_tree"
+        return ;;
     tar) ;;
     *) return 0 ;;
     esac
@@ -112,5 +115,5 @@ up_get() {
         fi
         cat "$up_work/archives" >"$place/unpacked"
     fi
-    case $result in '' | tar | disk) echo "$up_tree" ;; *) echo "$up_tree/$result" ;; esac
+    case $result in '' | tar | disk | names | json) echo "$up_tree" ;; *) echo "$up_tree/$result" ;; esac
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import assert_never
 
 from conformance.drivers.unpacker.layout import NAME, TAG, architecture
-from conformance.drivers.unpacker.tool import LAYOUT, TAR, Tool
+from conformance.drivers.unpacker.tool import LAYOUT, LISTS, TAR, Tool
 from conformance.history.calls import (
     ApplyDiff,
     Changes,
@@ -44,11 +45,11 @@ class Unpacking:
 
     @property
     def needs(self) -> Sequence[str]:
-        return (*self.tool.needs, "tar", "sha256sum")
+        return (*self.tool.needs, "tar", "sha256sum", *(("python3",) if self.tool.result in LISTS else ()))
 
     def prologue(self) -> str:
         command = self.tool.in_script({name: " ".join(words) for name, words in _PLACES.items()})
-        out = '>"$up_work/result.tar" ' if self.tool.result == TAR else ""
+        out = '>"$up_work/result.tar" ' if self.tool.result in (TAR, *LISTS) else ""
         prefix = "".join(f"{word} " for word in self.tool.prefix())
         lines = [
             f"source_of_image={self.tool.source if self.tool.source != LAYOUT else 'layout'}",
@@ -65,6 +66,8 @@ class Unpacking:
             f'        /bin/sh -ec "$up_text" sh "$@" {out}'.rstrip(),
             "}",
         ]
+        if self.tool.result in LISTS:
+            lines += _skeleton()
         return "\n".join(lines) + "\n" + shell_file("conformance.drivers.unpacker", "calls.sh")
 
     def home(self, store: str, below: str) -> str:
@@ -101,3 +104,9 @@ class Unpacking:
 
     def epilogue(self) -> str:
         return ""
+
+
+def _skeleton() -> list[str]:
+    """A function that makes empty files of a list of paths."""
+    program = files("conformance.drivers.lister").joinpath("skeleton.py").read_text(encoding="utf-8")
+    return ["up_skeleton() {", "    python3 - \"$@\" <<'END_OF_PROGRAM'", program + "END_OF_PROGRAM", "}"]

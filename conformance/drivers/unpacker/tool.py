@@ -6,7 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Final
 
@@ -18,7 +18,10 @@ DOCKER_ARCHIVE: Final = "docker-archive"
 SOURCES: Final = (LAYOUT, DOCKER_ARCHIVE)
 TAR: Final = "tar"
 DISK: Final = "disk"
-_PLACE: Final = re.compile(r"(?<!\$)\{(layout|tag|directory|layers|work|disk)\}")
+NAMES: Final = "names"
+JSON: Final = "json"
+LISTS: Final = (NAMES, JSON)  # results of a command that lists an image: see conformance.drivers.lister.skeleton
+_PLACE: Final = re.compile(r"(?<!\$)\{(layout|tag|directory|layers|work|disk|lower|upper|archive)\}")
 _ORDINARY: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 
 
@@ -30,9 +33,12 @@ class Tool:
     ``{layers}`` the archives of the layers, the base first, as words; ``{directory}`` an empty directory for the
     tree; ``{work}`` an empty directory for the tool's own files; ``{disk}`` a file that is not there. ``result`` is
     where the tree is: "" for the directory itself, a path below it, "tar" for an archive on standard output, "disk"
-    for a filesystem in that file. ``root`` says whether the command has the privileges of the run. ``version`` is a
-    command that prints one. ``needs`` are the commands that have to be there, ``install`` what to do where they are
-    not.
+    for a filesystem in that file, "names" or "json" for a list of paths on standard output. ``root`` says whether
+    the command has the privileges of the run. ``version`` is a command that prints one. ``needs`` are the commands
+    that have to be there, ``install`` what to do where they are not.
+
+    A differ has ``{lower}`` and ``{upper}``, two directories, and ``{archive}``, a file that is not there, and no
+    image; without ``{archive}`` its result is "tar".
     """
 
     command: str
@@ -57,9 +63,9 @@ class Tool:
         return () if self.root else _ORDINARY
 
 
-def presets() -> dict[str, Tool]:
-    """The tools that are known by a name, from presets.toml."""
-    text = files("conformance.drivers.unpacker").joinpath("presets.toml").read_text(encoding="utf-8")
+def presets(package: str = "conformance.drivers.unpacker") -> dict[str, Tool]:
+    """The tools that are known by a name, from presets.toml of a package."""
+    text = files(package).joinpath("presets.toml").read_text(encoding="utf-8")
     found = {}
     for name, said in tomllib.loads(text).items():
         fields = {**said, "needs": tuple(said.get("needs", ())), "command": said["command"].strip()}
@@ -76,40 +82,73 @@ def _by_hand(command: str) -> Tool:
 
 
 def tool_of(connection: Connection) -> Tool:
-    """The tool of a connection string; raises BadConnection, which says what to write."""
-    command = connection.name.strip()
+    """The unpacker of a connection string; raises BadConnection, which says what to write."""
     known = presets()
-    if not command:
-        raise BadConnection(f"name a command, or one of {', '.join(known)}")
-    tool = known.get(command) or _by_hand(command)
-    if not {"layout", "layers"} & set(_PLACE.findall(tool.command)):
-        raise BadConnection(
-            f"the command {command!r} names no image{suggestion(command, known)}: write {{layout}} or {{layers}}"
-            f" where it goes, or one of {', '.join(known)}"
-        )
-    source = connection.value("from", tool.source)
-    if source not in SOURCES:
-        raise BadConnection(f"from={source}: write from={' or from='.join(SOURCES)}")
+    tool = _named(connection, known)
+    _check_image(connection, tool, known)
     result = connection.value("result", tool.result)
     if result.startswith("/") or ".." in result.split("/"):
         raise BadConnection(f"result={result}: write a path below the directory, 'tar' or 'disk'")
     places = _PLACE.findall(tool.command)
     if result != DISK and "disk" in places:
-        raise BadConnection(f"the command {command!r} names a {{disk}}: write result=disk")
+        raise BadConnection(f"the command {tool.command!r} names a {{disk}}: write result=disk")
     if result == DISK and "disk" not in places:
-        raise BadConnection(f"the command {command!r} names no {{disk}}, and its result is 'disk'")
+        raise BadConnection(f"the command {tool.command!r} names no {{disk}}, and its result is 'disk'")
     if result not in (TAR, DISK) and "directory" not in places:
-        raise BadConnection(f"the command {command!r} names no {{directory}}, and its result is no 'tar'")
+        raise BadConnection(f"the command {tool.command!r} names no {{directory}}, and its result is no 'tar'")
+    return _with_options(connection, tool, result)
+
+
+def lister_of(connection: Connection) -> Tool:
+    """The lister of a connection string; raises BadConnection, which says what to write."""
+    known = presets("conformance.drivers.lister")
+    tool = _named(connection, known)
+    _check_image(connection, tool, known)
+    result = connection.value("result", tool.result or NAMES)
+    if result not in LISTS:
+        raise BadConnection(f"result={result}: write result={' or result='.join(LISTS)}")
+    if {"directory", "disk"} & set(_PLACE.findall(tool.command)):
+        raise BadConnection(f"the command {tool.command!r} is to print a list, and names a directory or disk")
+    return _with_options(connection, tool, result)
+
+
+def differ_of(connection: Connection) -> Tool:
+    """The differ of a connection string; raises BadConnection, which says what to write."""
+    known = presets("conformance.drivers.differ")
+    tool = _named(connection, known)
+    places = set(_PLACE.findall(tool.command))
+    for place in ("lower", "upper"):
+        if place not in places:
+            raise BadConnection(
+                f"the command {connection.name.strip()!r} names no {{{place}}}: write it where the directory goes,"
+                f" or one of {', '.join(known)}"
+            )
+    if others := places - {"lower", "upper", "archive", "work"}:
+        raise BadConnection(f"the command {tool.command!r} names a {{{min(others)}}}, which a differ has not")
+    return replace(tool, result="" if "archive" in places else TAR)
+
+
+def _named(connection: Connection, known: Mapping[str, Tool]) -> Tool:
+    command = connection.name.strip()
+    if not command:
+        raise BadConnection(f"name a command, or one of {', '.join(known)}")
+    return known.get(command) or _by_hand(command)
+
+
+def _check_image(connection: Connection, tool: Tool, known: Mapping[str, Tool]) -> None:
+    if not {"layout", "layers"} & set(_PLACE.findall(tool.command)):
+        command = connection.name.strip()
+        raise BadConnection(
+            f"the command {command!r} names no image{suggestion(command, known)}: write {{layout}} or {{layers}}"
+            f" where it goes, or one of {', '.join(known)}"
+        )
+
+
+def _with_options(connection: Connection, tool: Tool, result: str) -> Tool:
+    source = connection.value("from", tool.source)
+    if source not in SOURCES:
+        raise BadConnection(f"from={source}: write from={' or from='.join(SOURCES)}")
     root = connection.value("root", "yes" if tool.root else "no")
     if root not in ("yes", "no"):
         raise BadConnection(f"root={root}: write root=yes or root=no")
-    return Tool(
-        tool.command,
-        source,
-        result,
-        root == "yes",
-        tool.version,
-        tool.needs,
-        tool.install,
-        tool.decline,
-    )
+    return replace(tool, source=source, result=result, root=root == "yes")

@@ -1,0 +1,1 @@
+"""Commands that compare two directories and write the archive of a layer."""

@@ -1,0 +1,1 @@
+"""Commands that list the paths of an image, and unpack nothing."""
