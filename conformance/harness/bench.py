@@ -46,8 +46,6 @@ class Store(Protocol):
     def image_store(self) -> str:
         """What another store is given as an image store, so that it reads this one's layers."""
 
-    # Calls
-
     @overload
     def do(self, call: Get) -> str: ...
     @overload
@@ -95,7 +93,7 @@ class Store(Protocol):
         """The tree as the model has it."""
 
     def comparable(self, tree: Snapshot) -> Snapshot:
-        """What can be compared of a tree with what the driver shows: names and types, if it has no attributes."""
+        """What can be compared of a tree with that of a driver: names and types, if it has no attributes."""
 
     def fitted(self, layer_id: str, operations: Iterable[ops.Operation]) -> tuple[ops.Operation, ...]:
         """The operations, most of those that would fail in the layer replaced (see pools.fit)."""

@@ -43,6 +43,7 @@ from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
 from conformance.operations.layering import layer_entries
+from conformance.operations.listing import as_listed
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
 from conformance.operations.pools import fit
@@ -72,7 +73,7 @@ class Manner:
 
     def seen(self, tree: Snapshot) -> Snapshot:
         """What can be compared of a tree."""
-        return tree.as_listed(types=self.typed) if self.listed else tree
+        return as_listed(tree, types=self.typed) if self.listed else tree
 
 
 class _Seen(dict[bytes, Node]):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 CAPABILITY: Final = "security.capability"
-_PLAIN: Final = {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +61,3 @@ class Snapshot:
     def without_links(self) -> Snapshot:
         """The same tree, of which nobody knows which names share an inode."""
         return Snapshot(self.nodes, frozenset())
-
-    def as_listed(self, *, types: bool) -> Snapshot:
-        """The tree as a list of paths has it: of each node its type, or whether it is a directory, and no more.
-
-        Modes are those of the files that stand for the paths of a list (drivers/lister/skeleton.py).
-        """
-
-        def listed(node: Node) -> Node:
-            kind = stat.S_IFMT(node.mode)
-            if not kind:
-                return node  # a name that is listed, and cannot be looked up
-            kind = kind if types or node.is_directory else stat.S_IFREG
-            return Node(kind | _PLAIN.get(kind, 0o644))
-
-        return Snapshot({path: listed(node) for path, node in self.nodes.items()}, frozenset())

@@ -20,6 +20,7 @@ from reading import verdicts
 from conformance.drivers.connection import BadConnection, parse
 from conformance.drivers.lister import skeleton
 from conformance.drivers.unpacker.tool import lister_of, presets
+from conformance.operations.listing import as_listed
 from conformance.operations.trees import Node, Snapshot
 from conformance.spec import load_capabilities
 
@@ -98,8 +99,8 @@ def test_a_list_is_a_tree_with_the_modes_that_are_compared(tmp_path: Path) -> No
     found = {path: (tmp_path / os.fsdecode(path)).lstat().st_mode for path in kinds}
     bits = {b"d": stat.S_IFDIR, b"d/f": stat.S_IFREG, b"s": stat.S_IFLNK, b"p": stat.S_IFIFO, b"n": stat.S_IFREG}
     tree = Snapshot({path: Node(kind | 0o4711, uid=7, content=b"x") for path, kind in bits.items()}, frozenset())
-    assert {path: node.mode for path, node in tree.as_listed(types=True).nodes.items()} == found
-    untyped = tree.as_listed(types=False).nodes
+    assert {path: node.mode for path, node in as_listed(tree, types=True).nodes.items()} == found
+    untyped = as_listed(tree, types=False).nodes
     assert untyped[b"s"] == untyped[b"p"] == untyped[b"n"]
     assert untyped[b"d"].is_directory
 
