@@ -117,9 +117,9 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("empty_directories_are_left_out", "json", "OVL-APPLY-KINDS", "[*directories, *files]", "files"),
+    Mutant("empty_directories_are_left_out", "json", "OVL-APPLY-ROUND-TRIP", "[*directories, *files]", "files"),
     Mutant("symlinks_are_files", "json", "OVL-TREE-KINDS-CHANGE", 'S_IFLNK: "symlink"', 'S_IFLNK: "file"'),
-    Mutant("directories_are_files", "names", "OVL-APPLY-KINDS", 'kind == "directory"', "False"),
+    Mutant("directories_are_files", "names", "OVL-APPLY-ROUND-TRIP", 'kind == "directory"', "False"),
     Mutant("names_are_not_escaped", "names", "OVL-NAMES-CONTROL", "if byte in ESCAPED", "if byte == 92"),
     Mutant("names_are_in_lower_case", "json", "OVL-NAMES-CASE", "b64encode(path)", "b64encode(path.lower())"),
     Mutant(
@@ -169,9 +169,9 @@ def test_the_lister_conforms(tmp_path: Path, form: str) -> None:
     done = run(_copied(tmp_path), form, "--profile", "quick", "--examples", "1", "--no-evidence")
     assert done.returncode == 0, done.stdout[-3000:]
     found = verdicts(tmp_path / "results")
-    assert list(found.values()).count("PASS") > 35
-    assert found["OVL-APPLY-FORMATS"] == found["OVL-HOSTILE-CHECKSUM"] == "PASS"
-    assert found["OVL-META-MODES"] == found["OVL-HOSTILE-DOTDOT"] == found["OVL-DIFF-TAR"] == "DECLINED"
+    assert list(found.values()).count("PASS") > 12
+    assert found["OVL-APPLY-FORMATS"] == "PASS"
+    assert found["OVL-APPLY-HARD-LINKS"] == "DECLINED"
 
 
 @pytest.mark.mounts
