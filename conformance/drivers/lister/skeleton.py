@@ -24,7 +24,7 @@ TYPES = ("", "file", "directory", "symlink", *SPECIAL)
 
 
 class Outside(Exception):
-    """A path of the list leads out of the tree."""
+    """A path of the list is a path traversal."""
 
 
 def unescaped(line: bytes) -> bytes:
@@ -62,7 +62,7 @@ def cleaned(path: bytes) -> bytes:
     """A path without what does not count; raises Outside."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise Outside(f"the list has the path {path!r}, which leads out of the tree")
+        raise Outside(f"the list has the path {path!r}, a path traversal")
     return b"/".join(parts)
 
 
