@@ -38,7 +38,16 @@ GROUP: Final = "overlay_conformance.adapters"
 class _Own(Mapping[str, Kind]):
     """The kinds of this package. An adapter is imported when it is asked for, as most runs need one."""
 
-    _names = ("python", "containers-storage", "graphdriver", "containerd", "mounter", "unpacker", "lister", "differ")
+    _names = (
+        "python",
+        "containers-storage",
+        "graphdriver",
+        "containerd",
+        "mounter",
+        "unpacker",
+        "lister",
+        "differ",
+    )
 
     def __getitem__(self, name: str) -> Kind:
         if name not in self._names:
