@@ -31,6 +31,7 @@ from conformance.spec.errors import BadFile
 from conformance.spec.values import BadValue, from_plain
 
 EXIT: Final = "exit"
+_SHOWN: Final = 40  # characters of a statement in a table
 _COMMENT: Final = re.compile(r"(^|\s+)#( .*)?$")
 Kind = Literal["kernel", "filesystem", "machine", "failure"]
 
@@ -117,6 +118,22 @@ def branches_of(
         )
         for (first, to), was_executed in sorted((tuple(pair), was) for pair, was in found)
     ]
+
+
+def table_of(entries: Iterable[Uncovered]) -> str:
+    """The list as a table of docs/selftest.md: the branches of each function, their kinds and reasons."""
+    rows = ["| function | branch | kind | what would execute it |", "|---|---|---|---|"]
+    for one in entries:
+        place = f"{one.module.removeprefix('refdriver.')}: {one.function}" if one.function else one.module
+        to = f" to `{_shown(one.target)}`" if one.target else ""
+        branch = f"`{_shown(one.line)}`{to}" if one.line else "all"
+        rows.append(f"| `{place}` | {branch} | {one.kind} | {one.reason} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(statement: str) -> str:
+    short = statement if len(statement) <= _SHOWN else f"{statement[:_SHOWN]}..."
+    return short.replace("|", "\\|").replace("`", "'")
 
 
 def statements_of(source: str) -> frozenset[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.branches import BadUncovered, branches_of, listed_in, stale, statements_of, unexplained
+from benchmarks.branches import BadUncovered, branches_of, listed_in, stale, statements_of, table_of, unexplained
 from conformance.selftest.generated.mutants import modules_of
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +93,9 @@ def test_the_list_of_the_reference_driver_is_of_its_source() -> None:
 def test_an_entry_of_another_function_is_not_of_the_source() -> None:
     (entry,) = statements_of("def read():\n    return 1\n") - {("", ""), ("read", "def read():")}
     assert entry == ("read", "return 1")
+
+
+def test_the_page_has_the_list() -> None:
+    """Write it with: python -c 'from benchmarks import branches as b; print(b.table_of(b.listed_in(FILE)))'."""
+    page = (ROOT / "docs" / "selftest.md").read_text()
+    assert table_of(listed_in(ROOT / "refdriver" / "mutants" / "uncovered.toml")) in page
