@@ -21,7 +21,7 @@ APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
     *("Leak", "SharedUpper", "_Unlike", "ControlFailed", "NotRead", "NoAnswer"),
-    *("Unsupported", "_TooLong", "_Closed", "_Stop", "Stopped"),
+    *("Unsupported", "_TooLong", "_Closed", "_Stop", "Stopped", "Outside"),
 }
 
 
