@@ -121,7 +121,7 @@ def remove(snapshots: Snapshots, key: str) -> None:
     """Remove the snapshot of a layer, and those that archives were unpacked to below it.
 
     containerd's collection of garbage would take these, too, but would leave each in the list of its parent's
-    children, so that the parent could not be removed any more (containerd#11908).
+    children, so that the parent could not be removed any more (containerd/containerd#11908).
     """
     parent = snapshots.parent_of(key)
     snapshots.remove(key)
