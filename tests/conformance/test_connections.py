@@ -206,6 +206,9 @@ class Lists:
 class Misspells:
     declined_capabilities = {"chages": "it lists none"}
 
+class Numbers:
+    declined_capabilities = {"changes": 3}
+
 NOT_A_CLASS = 3
 """
 
@@ -214,6 +217,7 @@ NOT_A_CLASS = 3
     ("name", "said"),
     [
         ("a_module:Lists", "a_module.Lists.declined_capabilities is a mapping"),
+        ("a_module:Numbers", "a_module.Numbers.declined_capabilities: expected a mapping of str to str, got int"),
         ("a_module:Misspells", "did you mean 'changes'?"),
         ("a_module:NOT_A_CLASS", "is int, not a class"),
         ("a_module:Listss", "did you mean 'Lists'?"),

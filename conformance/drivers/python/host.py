@@ -191,11 +191,15 @@ class _Host:
 
     def _described(self) -> dict[str, Any]:
         declined = getattr(self._factory(), "declined_capabilities", {})
+        where = f"{self._module}.{self._name}.declined_capabilities"
         if not isinstance(declined, Mapping):
-            where = f"{self._module}.{self._name}.declined_capabilities"
             raise _Broken(f"{where} is a mapping of capabilities to reasons, not {_name_of(declined)}")
+        try:
+            said = _words(declined)
+        except WrongType as error:
+            raise _Broken(f"{where}: {error}") from error
         absent = _words(_absent(self._factory()))
-        return {"version": _version_of(self._module), "declined": _words(declined), "absent": absent}
+        return {"version": _version_of(self._module), "declined": said, "absent": absent}
 
 
 def _absent(factory: Any) -> dict[str, str]:
