@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -34,16 +35,18 @@ _KEPT: Final = {
 def protect(writable: Sequence[Path]) -> list[str]:
     """Remount everything read-only in this mount namespace, which must be private, except for directories.
 
-    ``writable`` and what is mounted below it, now or later, stay as they are. What was done before is not done
-    again. The mounts that could not be changed, each with the reason; a path of ``writable`` that does not exist
-    raises OSError.
+    ``writable`` and what is mounted below it, now or later, stay as they are. Shared memory is hidden by one of
+    this namespace, unless ``writable``, the working directory or a directory of modules is in it. What was done
+    before is not done again. The mounts that could not be changed, each with the reason; a path of ``writable``
+    that does not exist raises OSError.
     """
     resolved = [os.path.realpath(one, strict=True) for one in writable]
     roots = [one for one in resolved if not any(one != other and _is_within(one, other) for other in resolved)]
     for root in roots:
         _mount_on_itself(root)
     mounts = mountinfo.mounts()
-    if not any(_is_within(root, _SHARED_MEMORY) for root in roots) and _hide_shared_memory(mounts):
+    shown = (*roots, *_read_from())
+    if not any(_is_within(one, _SHARED_MEMORY) for one in shown) and _hide_shared_memory(mounts):
         roots.append(_SHARED_MEMORY)
     left = []
     for one in mounts:
@@ -78,6 +81,14 @@ def allow(paths: Iterable[Path]) -> None:
 def is_read_only(path: Path) -> bool:
     """Whether the mount that a path is on is read-only (statvfs(3))."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _read_from() -> list[str]:
+    """Where this process, and what it starts, finds modules and files of relative paths."""
+    try:
+        return [os.path.realpath(one) for one in (os.getcwd(), *sys.path)]
+    except FileNotFoundError:  # the working directory is gone
+        return [os.path.realpath(one) for one in sys.path if os.path.isabs(one)]
 
 
 def _hide_shared_memory(mounts: Sequence[Mount]) -> bool:

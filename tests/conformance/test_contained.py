@@ -192,6 +192,36 @@ def test_shared_memory_is_the_runs_own_or_read_only(inside: bool) -> None:
     assert done.returncode == 0, done.stderr
 
 
+MODULES = """
+import sys
+from pathlib import Path
+from conformance.lab import libc, namespace, readonly
+
+there = Path("/dev/shm")
+namespace.enter_private_mounts()
+libc.mount("others", there, "tmpfs")
+(there / "driver.py").write_text("SAID = 'here'")
+sys.path.append(str(there))
+assert readonly.protect([Path(sys.argv[1])]) == []
+import driver
+try:
+    (there / "written").touch()
+except OSError as error:
+    assert error.errno == 30, error
+else:
+    raise AssertionError("it can be written to")
+"""
+
+
+@pytest.mark.mounts
+def test_modules_in_shared_memory_are_found() -> None:
+    """A checkout may be there."""
+    with TemporaryDirectory(dir="/var/tmp") as elsewhere:
+        words = [sys.executable, "-c", MODULES, elsewhere]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_a_connection_string_declares_is_writable(tmp_path: Path) -> None:
     assert writable_of("python:refdriver:Driver") == ()
     assert writable_of(f"python:refdriver:Driver?writable={tmp_path}&writable=/var") == (tmp_path, Path("/var"))
