@@ -11,7 +11,11 @@ import termios
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
+from typing import Final
+
+_SIZE: Final = 1 << 20  # bytes of a pipe, a page of which each packet takes
 
 
 @contextmanager
@@ -33,6 +37,9 @@ def pipe_of(file: Path, sizes: Sequence[int], directory: Path) -> Iterator[Path]
 def _write(data: bytes, sizes: Sequence[int], pipe: Path) -> None:
     begin = 0
     with suppress(BrokenPipeError), pipe.open("wb", buffering=0) as end:
+        if set(sizes) == {1}:
+            _write_bytes(data, end)
+            return
         for size in itertools.cycle(sizes):
             if begin >= len(data):
                 return
@@ -41,6 +48,18 @@ def _write(data: bytes, sizes: Sequence[int], pipe: Path) -> None:
                 os.sched_yield()
                 if not _has_reader(end.fileno()):
                     return
+
+
+def _write_bytes(data: bytes, end: FileIO) -> None:
+    """Single bytes, each of which one read(2) takes, without a turn of both processes for each (pipe(7), O_DIRECT).
+
+    A reader with a smaller buffer than a packet loses the rest of it, so larger pieces are not written so.
+    """
+    fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_DIRECT)
+    with suppress(OSError):  # fewer fit without a privilege, above /proc/sys/fs/pipe-max-size
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _SIZE)
+    for byte in range(len(data)):
+        end.write(data[byte : byte + 1])
 
 
 def _unread(descriptor: int) -> int:

@@ -40,7 +40,7 @@ def test_an_archive_arrives_in_pieces(bench: Bench, size: int, layer: tuple[ops.
 @given(data=st.data())
 def test_an_archive_arrives_in_pieces_of_many_sizes(bench: Bench, data: st.DataObject) -> None:
     """Pieces that end within a header, within its padding, or within a file, at another place each time."""
-    size = st.one_of(st.integers(1, 600), st.integers(601, 65_536))
+    size = st.one_of(st.integers(16, 600), st.integers(601, 65_536))
     sizes = bench.draw(data, st.lists(size, min_size=1, max_size=6))
     with bench.store() as store:
         store.build([_LARGE if min(sizes) >= 500 else STANDARD])  # each piece costs a turn of two processes
