@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -135,3 +136,14 @@ def test_the_snapshotter_under_test_is_not_disabled() -> None:
     name = "io.containerd.snapshotter.v1.zfs"
     assert name in unused_plugins("overlayfs")
     assert name not in unused_plugins("zfs")
+
+
+@with_containerd
+def test_mounts_of_a_snapshotter_outside_may_show_the_root_that_is_named(scratch: Path) -> None:
+    """What is mounted in a store is below the store, or below a path of the source (harness/contained.py)."""
+    with socket.socket(socket.AF_UNIX) as outside:
+        outside.bind(f"{scratch}/socket")
+        outside.listen()
+        source = registry.connect(f"containerd:relayed?proxy={scratch}/socket&writable={scratch}")
+    assert source.writable == (scratch,)
+    assert registry.connect(f"containerd:overlayfs?writable={scratch}").writable == ()
