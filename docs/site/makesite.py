@@ -45,6 +45,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         *(
             "docs/adapters.md",
             "docs/unpackers.md",
+            "docs/listers.md",
             "docs/corpus.md",
             "docs/known-failures.md",
             "docs/results.md",

@@ -82,17 +82,25 @@ def types_of(entries: list[tuple[bytes, str]]) -> dict[bytes, str]:
 
 def make(form: str, data: bytes, directory: str) -> None:
     """Make the tree in an empty directory; raises ValueError for what is no list, Outside, and OSError."""
-    for path, kind in sorted(types_of(listed(form, data)).items()):
-        at = os.path.join(os.fsencode(directory), path)
-        if kind == "directory":
-            os.mkdir(at)
-            os.chmod(at, 0o755)
-        elif kind == "symlink":
-            os.symlink("unknown", at)
-        else:
-            bits, device = SPECIAL.get(kind, (stat.S_IFREG, 0))
-            os.mknod(at, bits | 0o600, device)
-            os.chmod(at, 0o644)
+    types = types_of(listed(form, data))
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)  # a path below it may be as long as PATH_MAX
+    try:
+        for path, kind in sorted(types.items()):
+            _make(root, path, kind)
+    finally:
+        os.close(root)
+
+
+def _make(root: int, path: bytes, kind: str) -> None:
+    if kind == "directory":
+        os.mkdir(path, dir_fd=root)
+        os.chmod(path, 0o755, dir_fd=root)
+    elif kind == "symlink":
+        os.symlink("unknown", path, dir_fd=root)
+    else:
+        bits, device = SPECIAL.get(kind, (stat.S_IFREG, 0))
+        os.mknod(path, bits | 0o600, device, dir_fd=root)
+        os.chmod(path, 0o644, dir_fd=root)
 
 
 if __name__ == "__main__":

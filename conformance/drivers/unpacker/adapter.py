@@ -6,6 +6,7 @@ The harness writes an image of the archives of a layer and of those below it, an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -317,12 +318,14 @@ class _Unpacker:
 
 
 def _make_listed(form: str, printed: Path, tree: Path) -> None:
-    """The tree of a list. A list that cannot be read is no answer; whoever unpacks by one refuses its '..'."""
+    """The tree of a list. A list that cannot be read is no answer; whoever unpacks by one refuses what is no path."""
     try:
         skeleton.make(form, printed.read_bytes(), str(tree))
     except skeleton.Outside as error:
         raise DriverRefused(str(error)) from error
     except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise DriverRefused(f"the list has a path that is too long for a file: {error}") from error
         raise DriverFailed(f"the command printed no list of paths ({form}): {error}") from error
 
 
