@@ -123,6 +123,7 @@ def agreed(archive: Path) -> tuple[Reading | None, str]:
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 def test_what_no_text_decides_is_recorded(bench: Bench) -> None:
     """Sparse files, types and times: the driver refuses them, or takes them with the entry behind."""
+    bench.need("attributes")
     cases = [one for one in tarcases.OPEN if bench.privileged or not one.needs_root]
     with bench.store() as store:
         for number, case in enumerate(cases):

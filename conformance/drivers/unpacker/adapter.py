@@ -318,7 +318,7 @@ class _Unpacker:
 
 
 def _make_listed(form: str, printed: Path, tree: Path) -> None:
-    """The tree of a list. A list that cannot be read is no answer; whoever unpacks by one refuses what is no path."""
+    """The tree of a list. A list that cannot be read is no answer; its paths that no tree has are refused."""
     try:
         skeleton.make(form, printed.read_bytes(), str(tree))
     except skeleton.Outside as error:
