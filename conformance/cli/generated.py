@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Final, Literal
 import click
 from rich.console import Console
 
+import conformance
 from conformance.cli.base import interruption_of_verb, say
 from conformance.cli.progress import Progress
 from conformance.harness.events import Event, Judged
@@ -80,8 +82,9 @@ class GeneratedReport:
 
     @property
     def exit_code(self) -> Literal[0, 1]:
-        """1 if a mutant survives, or the list of equivalent mutants has a stale or wrong entry."""
-        return 1 if Score.of(self.tried).survived or self.stale or self.wrong else 0
+        """1 if a mutant survives or is undecided, or the list of equivalent mutants has a stale or wrong entry."""
+        score = Score.of(self.tried)
+        return 1 if score.survived or score.undecided or self.stale or self.wrong else 0
 
 
 def tried(wanted: Wanted, directory: Path, console: Console) -> GeneratedReport:
@@ -96,7 +99,8 @@ def tried(wanted: Wanted, directory: Path, console: Console) -> GeneratedReport:
     listed = {one.id: entry for one in chosen for entry in entries if entry.is_of(one)}
     results.forget(one.id for one in chosen if wanted.whole or one.id not in listed)
     waiting = [one for one in chosen if one.id not in results.tried and (wanted.whole or one.id not in listed)]
-    _try(wanted, waiting, modules, results, directory, console)
+    killed = {one.id: results.tried[one.id].test for one in chosen if _was_killed(results, one.id)}
+    _try(wanted, waiting, killed, modules, results, directory, console)
     found = [_with_entry(one, results.tried.get(one.id), listed.get(one.id)) for one in chosen]
     wrong = [one for one in found if one.fate is Fate.KILLED and one.mutant.id in listed]
     report = GeneratedReport(tuple(found), tuple(stale(entries, everything)), tuple(wrong))
@@ -124,6 +128,10 @@ def _with_entry(mutant: GeneratedMutant, tried: Tried | None, entry: Equivalent 
         return Tried(mutant, Fate.EQUIVALENT, reason=entry.reason)
     assert tried is not None, "it is listed or was tried"
     return tried
+
+
+def _was_killed(results: Results, id_: str) -> bool:
+    return id_ in results.tried and results.tried[id_].fate is Fate.KILLED
 
 
 def _about(wanted: Wanted, modules: Iterable[Module], mutants: int) -> About:
@@ -161,15 +169,16 @@ class _Recorder:
 def _try(
     wanted: Wanted,
     mutants: Sequence[GeneratedMutant],
+    killed: Mapping[str, str],
     modules: Mapping[str, Module],
     results: Results,
     directory: Path,
     console: Console,
 ) -> None:
-    """Try the mutants; each is in the results as soon as its trial ended."""
+    """Try the mutants; each is in the results as soon as its trial ended. ``killed`` names tests by ids."""
     if not mutants:
         return
-    by_id = {one.id: one for one in mutants}
+    by_id = {one.id: one for one in mutants} | {one: results.tried[one].mutant for one in killed}
     attempts = []
     for number, one in enumerate(mutants):
         file = directory / f"mutation-{number}.json"
@@ -188,6 +197,8 @@ def _try(
             wanted.jobs,
             tuple(attempts),
             wanted.selected,
+            killed,
+            _kept(wanted, modules.values()),
         )
         listener = _Recorder(by_id, results, progress)
         told = follow("conformance.selftest.generated.trials", task, listener, interruption=interruption_of_verb())
@@ -195,13 +206,24 @@ def _try(
         raise GeneratedFailed(f"the harness failed: {told.failure}")
 
 
+def _kept(wanted: Wanted, modules: Iterable[Module]) -> str:
+    """Where what the tests execute is kept, beside the results; the name changes with the sources of both."""
+    if not wanted.results:
+        return ""
+    said = hashlib.sha256(repr((digest_of(modules), wanted.profile, wanted.seed, wanted.selected)).encode())
+    for file in sorted(Path(conformance.__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".toml"):
+            said.update(file.read_bytes())
+    return str(wanted.results.resolve().with_suffix(f".{said.hexdigest()[:12]}.reach.json"))
+
+
 def print_generated(report: GeneratedReport) -> None:
     """The survivors with their diffs, the scores, and what is wrong with the list of equivalent mutants."""
     for one in report.tried:
-        if one.fate is not Fate.SURVIVED:
+        if one.fate not in (Fate.SURVIVED, Fate.UNDECIDED):
             continue
         mutant = one.mutant
-        say(f"SURVIVED  {mutant.path}:{mutant.line}  {mutant.id}")
+        say(f"{one.fate.value:9} {mutant.path}:{mutant.line}  {mutant.id}")
         say(f"  executed by {one.reached} tests" + (f"; {one.reason}" if one.reason else ""))
         for line in mutant.diff.splitlines()[2:]:
             say(f"  {line}")
@@ -209,7 +231,7 @@ def print_generated(report: GeneratedReport) -> None:
         ("operator", scores_by(report.tried, lambda one: one.mutant.operator)),
         ("module", scores_by(report.tried, lambda one: one.mutant.module)),
     ):
-        say(f"{title:32} killed survived stillborn equivalent  score")
+        say(f"{title:32} killed survived stillborn equivalent undecided  score")
         for name, score in groups.items():
             say(f"{name:32} {_counts(score)}")
     for entry in report.stale:
@@ -225,5 +247,6 @@ def print_generated(report: GeneratedReport) -> None:
 
 
 def _counts(score: Score) -> str:
-    share = f"{score.share:.0%}" if score.killed + score.survived else "-"
-    return f"{score.killed:6} {score.survived:8} {score.stillborn:9} {score.equivalent:10} {share:>6}"
+    share = f"{score.share:.1%}" if score.killed + score.survived + score.undecided else "-"
+    counts = f"{score.killed:6} {score.survived:8} {score.stillborn:9} {score.equivalent:10} {score.undecided:9}"
+    return f"{counts} {share:>6}"

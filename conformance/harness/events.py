@@ -104,12 +104,16 @@ class Tried:
 
 
 class GeneratedFate(enum.Enum):
-    """The result of a generated mutant; STILLBORN and EQUIVALENT do not count in the score."""
+    """The result of a generated mutant; STILLBORN and EQUIVALENT do not count in the score.
+
+    UNDECIDED says that the trial was not finished, or that its kill is not proven; in the score it is no kill.
+    """
 
     KILLED = "KILLED"
     SURVIVED = "SURVIVED"
     STILLBORN = "STILLBORN"
     EQUIVALENT = "EQUIVALENT"
+    UNDECIDED = "UNDECIDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Judged:
         GeneratedFate,
         Key(
             "STILLBORN: the driver cannot be imported, or fails in the preflight. EQUIVALENT: listed as such, and"
-            " not killed."
+            " not killed. UNDECIDED: the trial did not end, or the correct driver failed the test, too."
         ),
     ]
     test: Annotated[str, Key("The test that killed it, or empty.")]

@@ -105,9 +105,9 @@ class Results:
                 _write(file, _of_mutant(one))
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Leave out those of the mutants that were listed as equivalent and not tried."""
+        """Leave out those of the mutants that were listed as equivalent and not tried, or are undecided."""
         for id_ in ids:
-            if id_ in self.tried and self.tried[id_].fate is GeneratedFate.EQUIVALENT:
+            if id_ in self.tried and self.tried[id_].fate in (GeneratedFate.EQUIVALENT, GeneratedFate.UNDECIDED):
                 del self.tried[id_]
 
     def write(self, end: End | None = None) -> None:

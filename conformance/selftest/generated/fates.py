@@ -50,6 +50,7 @@ class Score:
     survived: Count = 0
     stillborn: Count = 0
     equivalent: Count = 0
+    undecided: Count = 0
 
     @classmethod
     def of(cls, tried: Iterable[Tried]) -> Score:
@@ -60,7 +61,7 @@ class Score:
     @property
     def share(self) -> float:
         """Killed of those that are neither equivalent nor stillborn, 0 to 1; 1 if there are none."""
-        judged = self.killed + self.survived
+        judged = self.killed + self.survived + self.undecided
         return self.killed / judged if judged else 1.0
 
 

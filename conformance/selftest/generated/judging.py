@@ -55,6 +55,27 @@ class Measurer:
             self.failed = f"{outcome.test}: {outcome.verdict.value}: {outcome.reason}"
 
 
+@dataclass(slots=True)
+class Control:
+    """Runs given tests, on the correct driver. ``failed`` names those that did not pass, with the reason."""
+
+    tests: frozenset[str]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Listen to the suite's plugin."""
+        suite_of(config).on_outcome = self._note
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the tests that killed."""
+        items[:] = [item for item in items if item.nodeid in self.tests]
+
+    def _note(self, outcome: TestOutcome) -> None:
+        if outcome.verdict in _WRONG:
+            self.failed[outcome.test] = first_line(outcome.reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What the suite says of one mutant. ``nodeid`` is the test that killed it, ``test`` its name."""

@@ -7,6 +7,7 @@ nothing is lost when the process is killed, and several processes and threads of
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import sys
@@ -95,6 +96,23 @@ class Reach:
             if int(number) in numbered:
                 found[module, int(at)].add(numbered[int(number)])
         return cls({key: frozenset(tests) for key, tests in found.items()}, seconds)
+
+    def keep(self, file: Path) -> None:
+        """Write it to a file, whole or not at all."""
+        names = sorted(self.seconds)
+        number = {name: at for at, name in enumerate(names)}
+        lines = [[*key, sorted(number[one] for one in tests)] for key, tests in self.tests.items()]
+        beside = file.with_name(f"{file.name}.part")
+        beside.write_text(json.dumps({"tests": [[one, self.seconds[one]] for one in names], "lines": lines}))
+        beside.replace(file)
+
+    @classmethod
+    def kept(cls, file: Path) -> Reach:
+        """What such a file has."""
+        said = json.loads(file.read_text())
+        names = [name for name, _ in said["tests"]]
+        lines = {(module, at): frozenset(names[one] for one in tests) for module, at, tests in said["lines"]}
+        return cls(lines, dict(said["tests"]))
 
     def of(self, module: str, lines: tuple[int, int]) -> frozenset[str]:
         """The tests that execute one of the lines."""

@@ -5,6 +5,10 @@ which tests can kill which mutant. A mutant that no test executes survives witho
 tests come first that killed mutants of the same module before, then the quick ones, and the first failure ends the
 trial. A driver that cannot be imported, or fails in the preflight, is stillborn: any use of it would show the
 mutation.
+
+The load of the machine must decide nothing. A trial that did not end, and a kill by the limit of a call, are tried
+again alone. At the end the correct driver runs all tests that killed, as the mutants did, without a trace: what a
+test says that fails now is undecided.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import os
 import pkgutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -36,7 +40,7 @@ from conformance.harness.worker import ENDED_WELL, arguments
 from conformance.lab import namespace
 from conformance.selftest.children import LOG, Children, failure_of, print_to_log
 from conformance.selftest.generated import CONNECTION, MUTATION, REACH
-from conformance.selftest.generated.judging import Judge, Judgement, Measurer, first_line
+from conformance.selftest.generated.judging import Control, Judge, Judgement, Measurer, first_line
 from conformance.selftest.generated.reach import Marker, Reach
 from conformance.selftest.mutants import basis
 from conformance.spec import load_requirements
@@ -49,6 +53,7 @@ _MEASURING: Final = 1800.0  # seconds, at least
 _NUMBERS: Final = 200
 _TRACED: Final = 300.0  # seconds for a call that is traced
 _OVERHEAD: Final = 0.05  # seconds that any test takes besides
+_HUNG: Final = "the driver did not answer"  # what is said of a call that reached its limit
 _CHANCE: Final = 0.1  # kills that a test is credited with before it has killed anything
 _Seen = TypeVar("_Seen")
 
@@ -71,7 +76,8 @@ class Attempt:
 class Attempts:
     """What the controller asks for. ``budget`` and ``call_timeout`` are in seconds, ``basis`` is MODULE:CLASS.
 
-    ``selected`` are the requirements whose tests are run, all if it is empty.
+    ``selected`` are the requirements whose tests are run, all if it is empty. ``killed`` are mutants that were
+    killed before, with the names of the tests. ``kept`` is a file for what the tests execute, or empty.
     """
 
     scratch: str
@@ -84,6 +90,8 @@ class Attempts:
     jobs: int
     attempts: tuple[Attempt, ...]
     selected: tuple[str, ...] = ()
+    killed: Mapping[str, str] = field(default_factory=dict)
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,13 @@ class _Measured:
     names: tuple[str, ...]
     seconds: Mapping[str, float]
     failed: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Controlled:
+    """What the child leaves that runs the tests that killed: names of those that fail, with the reason."""
+
+    failed: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +176,7 @@ class _Trials:
         self._task = task
         self._events = events
         self._kills: dict[str, Counter[str]] = defaultdict(Counter)  # of each module, by test
+        self._killed = dict(task.killed)
 
     def all(self) -> None:
         """Measure, and try each mutant that some test executes."""
@@ -175,12 +191,47 @@ class _Trials:
                 self._tell(one, 0, 0.0, Fate.SURVIVED, Judgement(False, reason="no test executes it"))
         # Those that take the least come first, so that an interrupted run leaves the most.
         work.sort(key=lambda one: sum(reach.seconds[test] for test in one.tests))
-        children = self._children(lambda one, scratch: self._judge(one, reach, scratch), self._task.budget)
-        for tried, scratch, status in children.each(work, self._task.jobs, self._begun):
-            seconds, fate, verdict = self._read(scratch, status)
+        self._pass(self._pass(work, reach, self._task.jobs), reach, 1, last=True)
+        self._prove(reach)
+
+    def _pass(self, work: Sequence[_Work], reach: Reach, jobs: int, *, last: bool = False) -> list[_Work]:
+        """Try each; those that load may have decided, unless it is the ``last`` pass."""
+        again = []
+        budget = self._task.budget * (2 if last else 1)
+        children = self._children(lambda one, scratch: self._judge(one, reach, scratch), budget)
+        for tried, scratch, status in children.each(work, jobs, self._begun):
+            seconds, fate, verdict = self._read(scratch, status, budget)
+            if not last and (fate is Fate.UNDECIDED or _HUNG in verdict.reason):
+                again.append(tried)
+                continue
             if verdict.nodeid:
                 self._kills[tried.attempt.module][verdict.nodeid] += 1
+                self._killed[tried.attempt.id] = verdict.test
             self._tell(tried.attempt, len(tried.tests), seconds, fate, verdict)
+        return again
+
+    def _prove(self, reach: Reach) -> None:
+        """Run the tests that killed on the correct driver; what one of them says that fails is undecided."""
+        names = set(self._killed.values())
+        tests = frozenset(one for one in reach.seconds if one.partition("::")[2] in names)
+        if not tests:
+            return
+        control = _Work(Attempt(self._task.basis, "", (0, 0), False, ""), tests)
+        children = self._children(self._control, _MEASURING)
+        for _, scratch, status in children.each([control], 1, self._begun):
+            failed = failure_of(scratch, status, _MEASURING)
+            seen = dict.fromkeys(names, failed) if failed else _left(_Controlled, scratch).failed
+            for id_, test in self._killed.items():
+                if test in seen:
+                    said = f"the correct driver fails {test}, too: {seen[test]}"
+                    self._events.tell(Judged(id_, Fate.UNDECIDED, test, (), said, 0, 0.0))
+
+    def _control(self, one: _Work, scratch: Path) -> None:
+        listener = Control(one.tests)
+        code = self._run_suite(scratch, listener, self._task.call_timeout, preflight=False)
+        ended = _ended_badly(code, scratch)
+        failed = dict.fromkeys(self._killed.values(), ended) if ended and not listener.failed else listener.failed
+        _leave(_Controlled(failed), scratch)
 
     def _tell(self, one: Attempt, reached: int, seconds: float, fate: Fate, verdict: Judgement) -> None:
         self._events.tell(
@@ -197,6 +248,8 @@ class _Trials:
 
     def _measured(self) -> Reach:
         """What each test executes of the correct driver; raises ControlFailed."""
+        if self._task.kept and Path(self._task.kept).exists():
+            return Reach.kept(Path(self._task.kept))
         nothing = _Work(Attempt(self._task.basis, "", (0, 0), False, ""), frozenset())
         reach = Reach({}, {})
         for _, scratch, status in self._children(self._measure, _MEASURING).each([nothing], 1, self._begun):
@@ -207,6 +260,8 @@ class _Trials:
                     f"{self._task.basis} fails without a mutation, so its mutants prove nothing: {seen.failed}"
                 )
             reach = Reach.read(scratch / _REACHED, seen.names, seen.seconds)
+            if self._task.kept:
+                reach.keep(Path(self._task.kept))
         return reach
 
     def _measure(self, one: _Work, scratch: Path) -> None:
@@ -240,11 +295,11 @@ class _Trials:
             verdict = Judgement(False, reason=reason)
         _leave(_Trial(fate, round(time.monotonic() - began, 3), verdict), scratch)
 
-    def _read(self, scratch: Path, status: int) -> tuple[float, Fate, Judgement]:
-        """What a child left; a mutant of which nothing can be said has survived."""
-        failure = failure_of(scratch, status, self._task.budget)
+    def _read(self, scratch: Path, status: int, budget: float) -> tuple[float, Fate, Judgement]:
+        """What a child left; a trial that did not end decides nothing."""
+        failure = failure_of(scratch, status, budget)
         if failure:
-            return self._task.budget, Fate.SURVIVED, Judgement(False, reason=failure)
+            return budget, Fate.UNDECIDED, Judgement(False, reason=first_line(failure))
         seen = _left(_Trial, scratch)
         return seen.seconds, seen.fate, seen.verdict
 
