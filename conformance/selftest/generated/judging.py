@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,10 @@ class Control:
         """Keep the tests that killed."""
         items[:] = [item for item in items if item.nodeid in self.tests]
 
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave out the files that have none of them."""
+        return _has_none(self.tests, collection_path)
+
     def _note(self, outcome: TestOutcome) -> None:
         if outcome.verdict in _WRONG:
             self.failed[outcome.test] = first_line(outcome.reason)
@@ -118,6 +123,10 @@ class Judge:
             key=lambda item: self._order[item.nodeid],
         )
 
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave out the files that have none of the tests, which saves half the time of a quick kill."""
+        return _has_none(self._order, collection_path)
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
         self._now = nodeid
@@ -138,6 +147,11 @@ class Judge:
     def verdict(self) -> Judgement:
         """The kill, or why there is none."""
         return self.killed or Judgement(False, reason=first_line(self._errors[0]) if self._errors else "")
+
+
+def _has_none(tests: Iterable[str], file: Path) -> bool | None:
+    """Whether a file has none of the tests, as pytest asks; None leaves the decision to others."""
+    return None if file.suffix != ".py" or any(one.startswith(f"{file.name}::") for one in tests) else True
 
 
 def first_line(text: str) -> str:
