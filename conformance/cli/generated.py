@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,6 +36,8 @@ from conformance.selftest.generated.mutants import (
     mutants_of,
     sample,
 )
+from conformance.selftest.generated.survivors import NAME as SURVIVORS
+from conformance.selftest.generated.survivors import Explained, explained_of, explanation_of, without_mutant
 from conformance.selftest.generated.trials import Attempt, Attempts
 from conformance.spec import load_requirements
 from conformance.spec.errors import HarnessError
@@ -54,8 +56,9 @@ class GeneratedFailed(HarnessError):
 class Wanted:
     """The command line. ``names`` are ids of mutants, or beginnings of them; without any, a sample is tried.
 
-    With ``whole``, mutants that are listed as equivalent are tried, too. ``selected`` are the requirements whose
-    tests are run, all if it is empty.
+    With ``whole``, mutants that are listed as equivalent are tried, too. With ``again``, those that survived in the
+    result file are, which may be of an earlier specification: tests were added. ``selected`` are the requirements
+    whose tests are run, all if it is empty.
     """
 
     number: int
@@ -70,21 +73,28 @@ class Wanted:
     whole: bool = False
     call_timeout: float = _CALL_TIMEOUT
     selected: tuple[str, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedReport:
-    """What came of a sample. ``wrong`` are entries of the list of equivalent mutants that were killed."""
+    """What came of a sample.
 
+    ``wrong`` are entries of the list of equivalent mutants that were killed. ``stale`` are entries of it, and
+    ``outdated`` of the list of survivors, that are of no mutant.
+    """
+
+    about: About
     tried: tuple[Tried, ...]
     stale: tuple[Equivalent, ...]
     wrong: tuple[Tried, ...]
+    outdated: tuple[Explained, ...] = ()
 
     @property
     def exit_code(self) -> Literal[0, 1]:
-        """1 if a mutant survives or is undecided, or the list of equivalent mutants has a stale or wrong entry."""
+        """1 if a mutant survives or is undecided, or a list has a stale or wrong entry."""
         score = Score.of(self.tried)
-        return 1 if score.survived or score.undecided or self.stale or self.wrong else 0
+        return 1 if score.survived or score.undecided or self.stale or self.wrong or self.outdated else 0
 
 
 def tried(wanted: Wanted, directory: Path, console: Console) -> GeneratedReport:
@@ -95,15 +105,22 @@ def tried(wanted: Wanted, directory: Path, console: Console) -> GeneratedReport:
     chosen = _chosen(wanted, everything)
     file = wanted.equivalent or file_of(wanted.basis)
     entries = equivalents_of(file) if file else ()
-    results = Results.begun(_about(wanted, modules.values(), len(everything)), wanted.results)
+    why = file_of(wanted.basis, SURVIVORS)
+    explained = explained_of(why) if why else ()
+    about = _about(wanted, modules.values(), len(everything))
+    results = Results.begun(about, wanted.results, grown=wanted.again)
     listed = {one.id: entry for one in chosen for entry in entries if entry.is_of(one)}
-    results.forget(one.id for one in chosen if wanted.whole or one.id not in listed)
+    results.forget([one.id for one in chosen if wanted.whole or one.id not in listed], survived=wanted.again)
     waiting = [one for one in chosen if one.id not in results.tried and (wanted.whole or one.id not in listed)]
     killed = {one.id: results.tried[one.id].test for one in chosen if _was_killed(results, one.id)}
     _try(wanted, waiting, killed, modules, results, directory, console)
-    found = [_with_entry(one, results.tried.get(one.id), listed.get(one.id)) for one in chosen]
+    found = [
+        _with_entry(one, results.tried.get(one.id), listed.get(one.id), explanation_of(explained, one))
+        for one in chosen
+    ]
     wrong = [one for one in found if one.fate is Fate.KILLED and one.mutant.id in listed]
-    report = GeneratedReport(tuple(found), tuple(stale(entries, everything)), tuple(wrong))
+    outdated = without_mutant(explained, everything)
+    report = GeneratedReport(about, tuple(found), tuple(stale(entries, everything)), tuple(wrong), tuple(outdated))
     results.tried |= {one.mutant.id: one for one in found}
     results.finish(found, time.monotonic() - began, report.exit_code)
     return report
@@ -122,11 +139,15 @@ def _chosen(wanted: Wanted, everything: Sequence[GeneratedMutant]) -> list[Gener
     return list(dict.fromkeys(found))
 
 
-def _with_entry(mutant: GeneratedMutant, tried: Tried | None, entry: Equivalent | None) -> Tried:
+def _with_entry(
+    mutant: GeneratedMutant, tried: Tried | None, entry: Equivalent | None, explained: Explained | None
+) -> Tried:
     """The fate of a mutant; one that is listed is equivalent unless the suite killed it."""
     if entry and (tried is None or tried.fate in (Fate.SURVIVED, Fate.EQUIVALENT)):
         return Tried(mutant, Fate.EQUIVALENT, reason=entry.reason)
     assert tried is not None, "it is listed or was tried"
+    if explained and tried.fate is Fate.SURVIVED:
+        return replace(tried, kind=explained.kind, reason=explained.reason)
     return tried
 
 
@@ -224,7 +245,8 @@ def print_generated(report: GeneratedReport) -> None:
             continue
         mutant = one.mutant
         say(f"{one.fate.value:9} {mutant.path}:{mutant.line}  {mutant.id}")
-        say(f"  executed by {one.reached} tests" + (f"; {one.reason}" if one.reason else ""))
+        said = f"{one.kind}: {one.reason}" if one.kind else one.reason
+        say(f"  executed by {one.reached} tests" + (f"; {said}" if said else ""))
         for line in mutant.diff.splitlines()[2:]:
             say(f"  {line}")
     for title, groups in (
@@ -238,6 +260,11 @@ def print_generated(report: GeneratedReport) -> None:
         say(
             f"stale: the list of equivalent mutants has one that the source lacks: {entry.module}:{entry.function},"
             f" {entry.operator}, {entry.before!r} -> {entry.after!r}"
+        )
+    for why in report.outdated:
+        say(
+            f"stale: the list of survivors has one that the source lacks: {why.module}:{why.function},"
+            f" {why.before!r}"
         )
     for one in report.wrong:
         say(f"wrong: {one.mutant.id} is listed as equivalent, and {one.test} killed it: {one.reason}")

@@ -69,6 +69,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="List of equivalent mutants (TOML; default: equivalent.toml beside the driver's mutants).",
 )
+@click.option("--again", is_flag=True, help="Try the generated mutants that survive in the --results file again.")
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",

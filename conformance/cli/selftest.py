@@ -26,6 +26,7 @@ from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Milestones, Progress
 from conformance.harness.following import follow
 from conformance.lab.scratch import scratch_directory
+from conformance.report.generatedpage import page as page_of_generated
 from conformance.report.killfile import KillReport, Selftest, write
 from conformance.report.killtable import kill_table
 from conformance.report.records import digest_of
@@ -87,6 +88,7 @@ def selftest_asked(
     old_choices: tuple[str, ...],
     generated: int | None,
     equivalent: Path | None,
+    again: bool,
     budget: float | None,
     profile: str,
     jobs: int,
@@ -104,17 +106,20 @@ def selftest_asked(
         if path and not path.parent.is_dir():
             raise click.UsageError(f"{path.parent} is not a directory; create it first")
     if generated:
-        if choices or needs or markdown_file or seeds != 1:
-            raise click.UsageError("--generated takes no --variant, --needs, --seeds and --markdown")
+        if choices or needs or seeds != 1:
+            raise click.UsageError("--generated takes no --variant, --needs and --seeds")
         wanted = Wanted(
-            generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole
+            *(generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole),
+            again=again,
         )
         with scratch_directory(scratch) as directory:
             found = tried_generated(wanted, directory, console(highlight=False))
         print_generated(found)
+        if markdown_file:
+            markdown_file.write_text(page_of_generated(found.about, found.tried))
         sys.exit(found.exit_code)
-    if equivalent:
-        raise click.UsageError("--equivalent needs --generated")
+    if equivalent or again:
+        raise click.UsageError("--equivalent and --again need --generated")
     asked = Asked(
         _needing(_chosen(names, MUTANTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,

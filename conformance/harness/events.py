@@ -135,12 +135,13 @@ class Judged:
     reason: Annotated[
         str,
         Key(
-            "The failure; why the preflight failed; why the mutant is equivalent; for a survivor, what the harness"
-            " said, if anything."
+            "The failure; why the preflight failed; why the mutant is equivalent; for a survivor, what the list of"
+            " survivors or the harness says of it, if anything."
         ),
     ]
     reached: Annotated[Count, Key("Number of tests that execute the statement.")]
     seconds: Annotated[Seconds, Key("Time of the trial, 0 if there was none.")]
+    kind: Annotated[str, Key("For a survivor that is listed: the kind of its reason (docs/selftest.md).")] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,12 @@ class ReleaseLayer:
 
 @dataclass(frozen=True, slots=True)
 class CreateChild:
-    """Create a layer on another."""
+    """Create a layer on another; a read-write layer, without options, if it is for a container."""
 
     which: int
     number: int
     layer_id: str
+    for_container: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from conformance.harness.assertions import same_tree
 from conformance.harness.bench import Bench, Store
-from conformance.history.calls import Get, Put, Remove, Reopen
+from conformance.history.calls import Create, Get, Put, Remove, Reopen
 from conformance.history.turns import (
     CopyLayer,
     CreateChild,
@@ -50,7 +50,7 @@ def _turns(*, privileged: bool, archives: bool) -> st.SearchStrategy[Turn]:
     hold: st.SearchStrategy[Turn] = st.builds(HoldLayer, **layer)
     rest: list[st.SearchStrategy[Turn]] = [
         st.builds(ReleaseLayer, **layer),
-        st.builds(CreateChild, **layer, layer_id=_IDS),
+        st.builds(CreateChild, **layer, layer_id=_IDS, for_container=st.booleans()),
         st.builds(RemoveLayer, **layer),
         st.builds(ReopenStore, which=layer["which"]),
     ]
@@ -161,7 +161,7 @@ class LifeCycle:
             case ReleaseLayer():
                 lived.release(turn.number)
             case CreateChild():
-                self._create(lived, turn.layer_id, lived.pick(turn.number))
+                self._create(lived, turn, lived.pick(turn.number))
             case WriteLayer():
                 self._write(lived, lived.pick(turn.number), turn)
             case RemoveLayer():
@@ -196,11 +196,12 @@ class LifeCycle:
         same_tree(f"the tree of {layer_id}", lived.store.expected(layer_id), observe(root), links=links)
         self._check(layer_id)
 
-    def _create(self, lived: _Lived, layer_id: str, parent: str) -> None:
+    def _create(self, lived: _Lived, turn: CreateChild, parent: str) -> None:
+        layer_id = turn.layer_id
         busy = parent in lived.held and not lived.has_children(parent)
         if layer_id in lived.layers or (busy and not self._bench.has("busy-parents")):
             return
-        lived.store.create(layer_id, parent)
+        lived.store.do(Create(layer_id, parent, {} if turn.for_container else None))
         lived.parents.add(parent)
         lived.layers.append(layer_id)
         self._check(layer_id)

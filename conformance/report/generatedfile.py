@@ -82,12 +82,17 @@ class Results:
     tried: dict[str, Tried] = field(default_factory=dict)
 
     @classmethod
-    def begun(cls, about: About, path: Path | None) -> Results:
-        """An empty one, or the one that is there already; raises BadGenerated if that answers another question."""
+    def begun(cls, about: About, path: Path | None, *, grown: bool = False) -> Results:
+        """An empty one, or the one that is there already; raises BadGenerated if that answers another question.
+
+        If the suite has ``grown``, the specification may be another: what was killed is killed.
+        """
         results = cls(about, path)
         if path and path.exists() and path.stat().st_size:
             before, tried = read(path)
             for name in _QUESTION:
+                if grown and name == "specification":
+                    continue
                 if getattr(before, name) != getattr(about, name):
                     raise BadGenerated(
                         f"{path}: its {name} is {getattr(before, name)}, and now it is {getattr(about, name)};"
@@ -104,10 +109,12 @@ class Results:
             with self.path.open("a") as file:
                 _write(file, _of_mutant(one))
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """Leave out those of the mutants that were listed as equivalent and not tried, or are undecided."""
+    def forget(self, ids: Iterable[str], *, survived: bool = False) -> None:
+        """Leave out those of the mutants that were listed as equivalent or are undecided, or that ``survived``."""
+        fates = {GeneratedFate.EQUIVALENT, GeneratedFate.UNDECIDED}
+        fates |= {GeneratedFate.SURVIVED} if survived else set()
         for id_ in ids:
-            if id_ in self.tried and self.tried[id_].fate in (GeneratedFate.EQUIVALENT, GeneratedFate.UNDECIDED):
+            if id_ in self.tried and self.tried[id_].fate in fates:
                 del self.tried[id_]
 
     def write(self, end: End | None = None) -> None:

@@ -40,6 +40,23 @@ def test_a_new_layer_shows_its_parents_tree(bench: Bench) -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.requirement("OVL-LIFE-CREATE")
+def test_a_read_write_layer_without_options_is_a_layer(bench: Bench) -> None:
+    """Layers of containers are created by another call, where the driver has one."""
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.do(Create("container", "layer-0", {}))
+        store.shows_model("container")
+        store.change("container", [ops.CreateFile(b"first", b"1", 0o644), ops.Unlink(b"a")])
+        store.create("child", "container")
+        for layer_id in ("layer-0", "container", "child"):
+            store.shows_model(layer_id)
+        store.refuses(Create("container", "layer-0", {}))
+        store.refuses(Create("new", "missing", {}))
+        store.denies("new")
+
+
+@pytest.mark.quick
 @pytest.mark.requirement("OVL-LIFE-UNKNOWN-PARENT")
 def test_an_unknown_parent_is_refused(bench: Bench) -> None:
     with bench.store() as store:

@@ -81,7 +81,7 @@ class Containerd:
     def called(self, step: Called) -> str:
         store, call = step.store, step.call
         match call:
-            case Create(options=None):
+            case Create() if not call.options:
                 return f"create {store} {quoted(call.layer)}" + (f" {quoted(call.parent)}" if call.parent else "")
             case Remove():
                 return f"remove {store} {quoted(call.layer)}"

@@ -82,7 +82,7 @@ class Unpacking:
     def called(self, step: Called) -> str:
         store, call = step.store, step.call
         match call:
-            case Create(options=None):
+            case Create() if not call.options:
                 return f"up_create {store} {quoted(call.layer)} {quoted(call.parent) or repr('')}"
             case Remove():
                 return f"up_remove {store} {quoted(call.layer)}"

@@ -22,13 +22,14 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from conformance.selftest.generated.mutants import GeneratedMutant
 from conformance.selftest.registered import packages_of
 from conformance.spec.errors import BadFile
 from conformance.spec.values import BadValue, from_plain
 
-NAME = "equivalent.toml"
+NAME: Final = "equivalent.toml"
 
 
 class BadEquivalents(BadFile):
@@ -75,7 +76,7 @@ def equivalents_of(file: Path) -> tuple[Equivalent, ...]:
     return entries
 
 
-def file_of(basis: str) -> Path | None:
+def file_of(basis: str, name: str = NAME) -> Path | None:
     """The list in a package of mutants that is in the driver's own package, None if there is none."""
     top = basis.partition(":")[0].partition(".")[0]
     for package in packages_of("overlay_conformance.mutants", ""):
@@ -83,8 +84,8 @@ def file_of(basis: str) -> Path | None:
             continue
         found = importlib.util.find_spec(package)
         for place in (found.submodule_search_locations or []) if found else []:
-            if (Path(place) / NAME).exists():
-                return Path(place) / NAME
+            if (Path(place) / name).exists():
+                return Path(place) / name
     return None
 
 

@@ -18,7 +18,8 @@ class Tried:
 
     ``test`` and ``requirements`` are those that killed it. ``reason`` is the failure, why the preflight failed, why
     it is equivalent, or, for a survivor, what the harness said, if anything. ``reached`` counts the tests that
-    execute the mutated statement; ``seconds`` is the time of the trial, 0 without one.
+    execute the mutated statement; ``seconds`` is the time of the trial, 0 without one. ``kind`` is that of the
+    reason why it survives, if the list of survivors has one.
     """
 
     mutant: GeneratedMutant
@@ -28,17 +29,21 @@ class Tried:
     reason: str = ""
     reached: int = 0
     seconds: float = 0.0
+    kind: str = ""
 
     @classmethod
     def of(cls, mutant: GeneratedMutant, said: Judged) -> Tried:
         """A mutant with the result that an event or a line of a file has."""
-        return cls(mutant, said.fate, said.test, said.requirements, said.reason, said.reached, said.seconds)
+        return cls(
+            mutant, said.fate, said.test, said.requirements, said.reason, said.reached, said.seconds, said.kind
+        )
 
     @property
     def judged(self) -> Judged:
         """The result without the mutant."""
         return Judged(
-            self.mutant.id, self.fate, self.test, self.requirements, self.reason, self.reached, self.seconds
+            *(self.mutant.id, self.fate, self.test, self.requirements, self.reason, self.reached, self.seconds),
+            kind=self.kind,
         )
 
 
