@@ -16,6 +16,7 @@ from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
 from conformance.suites.images import store_with_images
+from conformance.suites.mounts import tree_stays
 
 _MAP = (IdRange(0, 100_000, 65_536),)
 _OTHER_MAP = (IdRange(0, 300_000, 65_536),)
@@ -266,6 +267,17 @@ def test_an_image_is_not_removed_or_changed(bench: Bench) -> None:
         archive = store.archive([archives.file("new")])
         store.refuses(store.applying("child", archive))
         images.shows_model("child")
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-STORE-REMOVE")
+def test_a_refused_removal_of_an_image_leaves_its_mount(bench: Bench) -> None:
+    bench.need("image-mounts")
+    with store_with_images(bench) as (_, store):
+        root = store.do(Get("child"))
+        store.refuses(Remove("child"))
+        tree_stays(root, "of the image after the refusal", "d")
+        store.do(Put("child"))
 
 
 @pytest.mark.quick
