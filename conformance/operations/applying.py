@@ -215,15 +215,14 @@ class _Tree:
         inode = self._names[target]
         if target.startswith(path + b"/"):
             self.refusable.add("a hard link that replaces the directory of its target")
+        node = self._nodes[inode]
         self._remove(path, layer)
-        if inode in layer.own:
-            self._names[path] = inode
-            return
-        self.refusable.add("a hard link to a file of a lower layer")
-        if self._choices.linked_to_lower:
-            self._names[path] = inode
-        else:
-            self._add(path, self._nodes[inode], layer)
+        if inode not in layer.own:
+            self.refusable.add("a hard link to a file of a lower layer")
+            if not self._choices.linked_to_lower:
+                self._add(path, node, layer)
+                return
+        self._names[path], self._nodes[inode] = inode, node  # which the removal dropped, if it was of a directory
 
     def _target(self, name: bytes) -> bytes | None:
         """The path that a hard link names; None through a symlink, or outside."""

@@ -397,3 +397,19 @@ class ApplyTakesDirectoryForRemoved(Patched):
         """Look at no position."""
         noted, path, _ = args
         return original(noted, path, -1, **kwargs)
+
+
+@mutant(breaks=("OVL-APPLY-ENTRIES",), source="derived")
+class ApplyDeletesInFrontOnly(Patched):
+    """A whiteout behind an entry deletes nothing."""
+
+    @staticmethod
+    @replaces(unpack._Unpacker.add)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave it out."""
+        unpacker, member = args
+        if not member.name.rpartition(b"/")[2].startswith(b".wh."):
+            unpacker.has_entry = True
+        elif hasattr(unpacker, "has_entry"):
+            return
+        original(*args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from conformance.corpus.tables import vectors
 from conformance.operations import archives, ops
@@ -12,12 +13,13 @@ from conformance.operations.applying import applied
 from conformance.operations.archives import Entry, directory, file, hard_link, symlink, whiteout
 from conformance.operations.choices import WORDS, Choices
 from conformance.operations.comparing import compared
+from conformance.operations.entrystrategies import layer_archives
 from conformance.operations.layering import layer_entries
 from conformance.operations.members import Member, members_of
 from conformance.operations.model import Tree
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
-from conformance.operations.tarforms import archive_of
+from conformance.operations.tarforms import Tarred, archive_of
 from conformance.suites.applycases import CASES, Case
 
 
@@ -79,6 +81,21 @@ def test_every_choice_has_an_archive_that_it_decides(name: str) -> None:
             if applied(layers, chosen).tree != applied(layers).tree:
                 return
     assert name == "plain_directories"  # which matters together with another
+
+
+def test_a_link_may_replace_the_directory_of_its_target() -> None:
+    result = applied([members_of(archives.archive([file("d/f", b"f"), hard_link("d", "d/f")]))])
+    assert {path: node.content for path, node in result.tree.nodes.items()} == {b"d": b"f"}
+    assert "a hard link that replaces the directory of its target" in result.refusable
+
+
+@given(st.lists(layer_archives(privileged=True), min_size=1, max_size=3))
+def test_any_archives_have_a_tree(layers: list[list[Tarred]]) -> None:
+    for choices in (Choices(), Choices(replaced_symlinks=False, linked_to_lower=False)):
+        tree = applied([members_of(archive_of(one)) for one in layers], choices).tree
+        for path in tree.nodes:
+            above = path.rpartition(b"/")[0]
+            assert not above or tree.nodes[above].is_directory
 
 
 def test_what_a_link_names_is_of_the_archive_or_below() -> None:

@@ -13,8 +13,8 @@ People list them in a TOML file, with the reason::
 
 An empty text stands for any: with an empty ``function`` the entry is of all mutants of the module. The first entry
 of a mutant counts. ``kind`` is ``machine``, ``kernel``, ``filesystem`` or ``failure``, as in the list of branches
-that no test executes (docs/selftest.md), ``interface`` for what no adapter asks of a driver, or ``gap``. The file of
-a package of mutants is ``survivors.toml`` in that package.
+that no test executes (docs/selftest.md), ``interface`` for what no adapter asks of a driver, or ``gap``. The file
+of a package of mutants is ``survivors.toml`` in that package.
 """
 
 from __future__ import annotations
