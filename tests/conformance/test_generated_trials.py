@@ -19,6 +19,7 @@ from conformance.cli.generated import tried as tried_generated
 from conformance.harness.events import GeneratedFate as Fate
 from conformance.report import generatedfile
 from conformance.report.generatedfile import About, BadGenerated, Results
+from conformance.report.generatedpage import page
 from conformance.selftest.generated.equivalent import (
     BadEquivalents,
     Equivalent,
@@ -31,6 +32,8 @@ from conformance.selftest.generated.mutants import (
     modules_of,
     mutants_of,
 )
+from conformance.selftest.generated.survivors import NAME as SURVIVORS
+from conformance.selftest.generated.survivors import BadSurvivors, explained_of, explanation_of, without_mutant
 
 ROOT = Path(__file__).parents[2]
 # ---- Equivalent mutants.
@@ -118,7 +121,7 @@ def test_a_file_that_was_cut_is_continued(tmp_path: Path) -> None:
     assert about == ABOUT
     assert [one.fate for one in found] == [Fate.KILLED, Fate.SURVIVED, Fate.STILLBORN]
     (end,) = records(file, "end")
-    assert end["counts"] == {"killed": 1, "survived": 1, "stillborn": 1, "equivalent": 0}
+    assert end["counts"] == {"killed": 1, "survived": 1, "stillborn": 1, "equivalent": 0, "undecided": 0}
     assert (end["share"], end["exit_code"]) == (0.5, 1)
     schema = json.loads(generatedfile.SCHEMA.read_text())
     for line in file.read_text().splitlines():
@@ -132,6 +135,65 @@ def test_a_mutant_that_is_no_longer_listed_is_tried(tmp_path: Path) -> None:
     begun.add(tried(Fate.SURVIVED, 2))
     begun.forget([one.id for one in mutants()[1:]])
     assert list(begun.tried) == [mutants()[0].id, mutants()[2].id]
+
+
+def test_what_is_undecided_is_tried_again_and_what_survived_if_that_is_asked(tmp_path: Path) -> None:
+    begun = Results.begun(ABOUT, tmp_path / "generated.jsonl")
+    begun.add(tried(Fate.UNDECIDED, 0))
+    begun.add(tried(Fate.SURVIVED, 1))
+    begun.add(tried(Fate.KILLED, 2))
+    ids = [one.id for one in mutants()]
+    begun.forget(ids)
+    assert list(begun.tried) == ids[1:3]
+    assert Score.of([tried(Fate.UNDECIDED), tried(Fate.KILLED)]).share == 0.5
+    begun.forget(ids, survived=True)
+    assert list(begun.tried) == [ids[2]]
+    grown = dataclasses.replace(ABOUT, specification="ba9876543210")
+    with pytest.raises(BadGenerated, match="specification"):
+        Results.begun(grown, tmp_path / "generated.jsonl")
+    assert Results.begun(grown, tmp_path / "generated.jsonl", grown=True).about == grown
+
+
+EXPLAINED = """
+[[survivor]]
+module = "small"
+function = "Store.open"
+kind = "machine"
+reason = "Only another machine has it."
+"""
+
+
+def test_a_survivor_is_explained_by_the_first_entry_that_is_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "survivors.toml"
+    file.write_text(EXPLAINED + EXPLAINED.replace("Store.open", "Store.gone"))
+    entries = explained_of(file)
+    assert {one.function for one in mutants() if explanation_of(entries, one)} == {"Store.open"}
+    assert [one.function for one in without_mutant(entries, mutants())] == ["Store.gone"]
+    for text in ("[[survivor]]\nmodule = 'a'\n", EXPLAINED.replace("machine", "moon"), "no toml"):
+        file.write_text(text)
+        with pytest.raises(BadSurvivors, match=r"survivors\.toml"):
+            explained_of(file)
+
+
+def test_the_survivors_of_the_reference_driver_are_mutants_of_it() -> None:
+    file = file_of("refdriver:Driver", SURVIVORS)
+    assert file is not None
+    there = [mutant for one in modules_of("refdriver:Driver") for mutant in mutants_of(one)]
+    assert without_mutant(explained_of(file), there) == []
+
+
+def test_the_page_has_both_scores_and_every_survivor() -> None:
+    explained = dataclasses.replace(tried(Fate.SURVIVED, 1), kind="machine", reason="Only another machine has it.")
+    found = [tried(Fate.KILLED, 0), explained, tried(Fate.UNDECIDED, 2)]
+    text = page(ABOUT, found)
+    assert "1 of 3 mutants are killed (33.3%)" in text
+    assert "another host could show: 1 of 2 (50.0%)" in text
+    assert "### Machine: 1" in text
+    assert "Only another machine has it." in text
+    assert "### Not listed: 1" in text
+    for one in found[1:]:
+        for line in one.mutant.diff.splitlines()[3:]:
+            assert line in text
 
 
 def test_a_file_of_another_question_is_refused(tmp_path: Path) -> None:
@@ -294,6 +356,28 @@ def test_an_interrupted_run_is_continued(
 
 @pytest.mark.mounts
 @pytest.mark.slow
+def test_a_kill_by_a_test_that_the_correct_driver_fails_is_undecided(
+    tiny: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the correct driver begins to fail when a mutant was killed, as it could under load."""
+    load = scratch / "load"
+    fails = f"return bool(found) and not __import__('os').path.exists({str(load)!r})"
+    (tmp_path / "tiny_driver.py").write_text(TINY.replace("return bool(found)", fails))
+    add = Results.add
+
+    def added(self: Results, one: Tried) -> None:
+        add(self, one)
+        load.touch()
+
+    monkeypatch.setattr(Results, "add", added)
+    report = tried_generated(wanted(tiny, None, "exists:return:1"), scratch, Console(quiet=True))
+    assert set(fates(report).values()) == {Fate.UNDECIDED}
+    assert "the correct driver fails" in report.tried[0].reason
+    assert report.exit_code == 1
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
 def test_a_basis_that_is_wrong_itself_proves_nothing(tiny: str, scratch: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny_driver.py").write_text(TINY.replace("return bool(found)", "return not found"))
     with pytest.raises(GeneratedFailed, match="fails without a mutation"):
@@ -309,13 +393,13 @@ def test_the_summary_shows_survivors_with_their_diff_and_the_scores(capsys: pyte
     survived = Tried(mutants()[0], Fate.SURVIVED, reached=3)
     wrong = tried(Fate.KILLED, 1)
     entry = Equivalent("small", "Store.gone", "lock", "with self.lock:", "if True:", "nobody else calls it")
-    print_generated(GeneratedReport((survived, wrong, tried(Fate.STILLBORN, 30)), (entry,), (wrong,)))
+    print_generated(GeneratedReport(ABOUT, (survived, wrong, tried(Fate.STILLBORN, 30)), (entry,), (wrong,)))
     lines = capsys.readouterr().out.splitlines()
     assert f"SURVIVED  small.py:{survived.mutant.line}  {survived.mutant.id}" in lines
     assert "  executed by 3 tests" in lines
     for line in survived.mutant.diff.splitlines()[2:]:
         assert f"  {line}" in lines
-    assert [line.split()[-1] for line in lines if line.startswith(("small ", "all 3"))] == ["50%", "50%"]
+    assert [line.split()[-1] for line in lines if line.startswith(("small ", "all 3"))] == ["50.0%", "50.0%"]
     assert any(line.startswith("stale: ") and "Store.gone" in line for line in lines)
     assert any(line.startswith("wrong: ") and wrong.mutant.id in line for line in lines)
     stillborn = [line for line in lines if line.startswith(mutants()[30].operator + " ")]
