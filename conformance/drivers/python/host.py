@@ -105,6 +105,14 @@ class _Opening:
             self._restore()
 
 
+def _create_read_write(driver: Any, layer: str, parent: str, options: dict[str, str]) -> None:
+    """Without options, a driver that has one kind of layer needs no call of its own."""
+    if options:
+        driver.create_read_write(layer, parent, options)
+    else:
+        getattr(driver, "create_read_write", driver.create)(layer, parent)
+
+
 class _Host:
     def __init__(self, module: str, name: str) -> None:
         self._module = module
@@ -114,9 +122,7 @@ class _Host:
         self._calls: dict[str, Callable[..., Any]] = {
             "create": lambda driver, layer, parent: driver.create(layer, parent),
             "create_with_options": lambda driver, layer, parent, options: driver.create(layer, parent, options),
-            "create_read_write": lambda driver, layer, parent, options: driver.create_read_write(
-                layer, parent, options
-            ),
+            "create_read_write": _create_read_write,
             "remove": lambda driver, layer: driver.remove(layer),
             "get": lambda driver, layer, label: _path_or_other(driver.get(layer, *([label] if label else []))),
             "put": lambda driver, layer: driver.put(layer),

@@ -40,8 +40,9 @@ def do(store: str, verb: str, words: dict[str, Any]) -> object:
         return driver.close() if hasattr(driver, "close") else ""
     layer, parent = words.get("layer", ""), words.get("parent", "")
     if verb == "create" and words.get("options") is not None:
-        create = driver.create_read_write if words.get("read_write", True) else driver.create
-        return create(layer, parent, words["options"])
+        read_write = words.get("read_write", True)
+        create = getattr(driver, "create_read_write", driver.create) if read_write else driver.create
+        return create(layer, parent, *([words["options"]] if words["options"] or not read_write else []))
     if verb == "create":
         return driver.create(layer, parent)
     if verb == "get":
