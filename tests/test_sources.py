@@ -226,11 +226,14 @@ def specification_of(directory: Path, source: str, monkeypatch: pytest.MonkeyPat
         + source
     )
     monkeypatch.setattr(spec, "files", lambda _: directory)
-    spec._requirements.cache_clear()  # which a process reads once
+    read_once = (spec._files, spec._capabilities, spec._requirements)
+    for one in read_once:
+        one.cache_clear()
     try:
         spec.load_requirements()
     finally:
-        spec._requirements.cache_clear()
+        for one in read_once:
+            one.cache_clear()
 
 
 def test_a_list_of_references_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -399,7 +399,7 @@ class ApplyTakesDirectoryForRemoved(Patched):
         return original(noted, path, -1, **kwargs)
 
 
-@mutant(breaks=("OVL-APPLY-ENTRIES",), source="derived")
+@mutant(breaks=("OVL-APPLY-ENTRIES",), source="derived: an archive whose order is not the usual one")
 class ApplyDeletesInFrontOnly(Patched):
     """A whiteout behind an entry deletes nothing."""
 
