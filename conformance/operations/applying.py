@@ -171,6 +171,8 @@ class _Tree:
             self._drop(one)
 
     def _need_for_whiteout(self, path: bytes, layer: _Layer) -> None:
+        if self._resolved(_parent(path)) is None:
+            self.refusable.add("a whiteout below a symlink that leads to itself")
         above = self._reached(_parent(path))
         if above is not None:
             layer.implied |= {above, *_above(above)} - {_ROOT}

@@ -320,7 +320,8 @@ class _Unpacker:
             return True
         parts = [part for part in directory.split(b"/") if part]
         above = [b"/".join([self._root.path, *parts[:end]]) for end in range(len(parts) + 1)]
-        if any(self._overlay.is_opaque(one) for one in above):
+        # Behind a symlink nothing is named, and it may lead to itself or out of the layer.
+        if any(os.path.islink(one) or self._overlay.is_opaque(one) for one in above):
             return False
         return is_directory_below(self._lowers, parts, self._overlay)
 

@@ -416,7 +416,9 @@ def test_a_mounter_with_a_format_of_its_own_declines_diffs(scratch: Path) -> Non
     declined = registry.connect(wrapper(scratch, 'mkdir -p "$upper/.own"\n' + own)).info.declined
     assert "format other than overlay's" in declined["diff"]
     assert declined["apply"] == declined["diff"]
-    declined = registry.connect(wrapper(scratch, MOUNT)).info.declined
+    other = scratch / "other"  # what a command lacks is found out once in a process
+    other.mkdir()
+    declined = registry.connect(wrapper(other, MOUNT)).info.declined
     assert "diff" not in declined
     assert "apply" not in declined
     assert "user-xattrs" not in declined

@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154 # work is set before
+# shellcheck shell=sh disable=SC2154,SC2034 # work is set before; df_command reads df_lower and df_upper
 # The calls of a command that compares two directories: a layer is a directory with its whole tree.
 df_place() { eval "printf %s \"\$df_$1/layers/layer-$2\""; }
 df_create() {

@@ -160,6 +160,15 @@ def test_a_whiteout_behind_a_symlink_names_nothing(layer: Path, name: str, targe
     assert snapshot(layer) == before
 
 
+@pytest.mark.parametrize("name", ["s/.wh.secret", "s/.wh..wh..opq"])
+@pytest.mark.parametrize("target", ["native", "merged"])
+def test_a_whiteout_behind_a_symlink_to_itself_names_nothing(layer: Path, name: str, target: str) -> None:
+    (layer / "s").symlink_to("s/s")
+    before = snapshot(layer)
+    unpack(io.BytesIO(archive(entry(name))), str(layer), IDENTITY, NATIVE if target == "native" else Merged())
+    assert snapshot(layer) == before
+
+
 def marks(layer: Path) -> dict[str, str]:
     """What each path of a diff is, in a word."""
     found = {}
