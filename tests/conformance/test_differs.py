@@ -144,10 +144,10 @@ MUTANTS = (
         "devices_have_8_bits", "OVL-META-DEVICES", "os.minor(status.st_rdev)\n", "os.minor(status.st_rdev) & 255\n"
     ),
     Mutant(
-        "changes_are_found_by_size",
+        "contents_are_lost",
         "OVL-APPLY-ROUND-TRIP",
-        "status.st_rdev, time, content, attributes(at)",
-        "status.st_rdev, len(content), attributes(at)",
+        'with open(os.path.join(upper, path), "rb") as file:',
+        'with open("/dev/zero", "rb") as file:',
     ),
     Mutant(
         "names_are_utf_8",
