@@ -145,7 +145,7 @@ def test_a_file_of_8_gib_has_its_size(bench: Bench, size: int) -> None:
         root = store.do(Get("child"))
         store.beyond(f"the file 'big' of {size} bytes was made in child")
         try:
-            with open(f"{root}/big", "wb") as file:
+            with open(f"{root}/big", "xb") as file:
                 os.truncate(file.fileno(), size)
         finally:
             store.do(Put("child"))

@@ -34,7 +34,7 @@ def test_a_large_file_is_diffed_in_pieces(bench: Bench, path: str) -> None:
         root = store.do(Get("child"))
         store.beyond(f"a file of {_FILE} bytes was made in child")
         try:
-            with open(f"{root}/large", "wb") as file:
+            with open(f"{root}/large", "xb") as file:
                 os.truncate(file.fileno(), _FILE)
         finally:
             store.do(Put("child"))

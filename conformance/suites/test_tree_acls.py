@@ -29,7 +29,7 @@ def test_access_control_lists_are_kept_by_a_copy_up(bench: Bench) -> None:
         root = store.do(Get("layer-0"))
         try:
             for path, name in _SET:
-                os.setxattr(f"{root}/{path}", name, ACL)
+                os.setxattr(f"{root}/{path}", name, ACL, follow_symlinks=False)
         except OSError as error:
             not_applicable(f"access control lists cannot be set here: {error.strerror}")
         finally:
@@ -40,9 +40,9 @@ def test_access_control_lists_are_kept_by_a_copy_up(bench: Bench) -> None:
         store.create("layer-1", "layer-0")
         root = store.do(Get("layer-1"))
         try:
-            with open(f"{root}/f", "ab") as file:
+            with open(os.open(f"{root}/f", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "ab") as file:
                 file.write(b" and more")
-            os.utime(f"{root}/d", ns=(10**18, 10**18))
+            os.utime(f"{root}/d", ns=(10**18, 10**18), follow_symlinks=False)
         finally:
             store.do(Put("layer-1"))
         equal("the access control lists after a copy-up", lists_of(store, "layer-1"), wanted)
