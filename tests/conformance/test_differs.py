@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from reading import verdicts
 
 from conformance.drivers.connection import BadConnection, parse
 from conformance.drivers.differ import trees
-from conformance.drivers.protocol import DriverRefused
+from conformance.drivers.differ.adapter import source
+from conformance.drivers.differ.script import Differing
+from conformance.drivers.protocol import DriverRefused, OpenRequest
 from conformance.drivers.unpacker.tool import differ_of, presets
+from conformance.history.calls import Create
+from conformance.history.steps import Called
 from conformance.operations import ops
 from conformance.operations.comparing import differences
 from conformance.operations.layering import layer_entries
@@ -196,6 +201,25 @@ def test_a_mutant_fails_what_it_breaks(tmp_path: Path, mutant: Mutant) -> None:
     done = run(_mutated(tmp_path, mutant), tmp_path / "results", *options)
     assert verdicts(tmp_path / "results").get(mutant.breaks) == "FAIL", done.stdout[-3000:] + done.stderr[-1000:]
     assert done.returncode == 1
+
+
+def test_a_layer_without_options_is_in_the_script() -> None:
+    """Create with options that are none is a call of the command like one without."""
+    assert differ_script(Create("a", "", {})) == differ_script(Create("a", "")) != ""
+
+
+def differ_script(call: Create) -> str:
+    return Differing(differ_of(parse("differ:tool {lower} {upper}"))).called(Called("s", call))
+
+
+def test_a_diff_is_written_below_a_directory_with_a_space(tmp_path: Path) -> None:
+    place = tmp_path / "a b"
+    place.mkdir()
+    driver = source("tar -c -f - -C {lower} -C {upper} .").open(OpenRequest(place))
+    driver.create("a", "")
+    driver.diff("a", "", place / "out.tar")
+    with tarfile.open(place / "out.tar") as tar:
+        assert tar.getnames() == ["."]
 
 
 @pytest.mark.mounts

@@ -254,7 +254,7 @@ def test_a_mutant_untried_on_one_machine_is_tried_on_another() -> None:
     heard = replace(host, choices=(chosen,), hearings=(Hearing("Odd", 1, Standing.CONFORMS, 5),))
     both = killfile.joined([("machine", machine), ("host", heard)])
     assert (both.choices, both.hearings) == (heard.choices, heard.hearings)
-    # What the first could try is told by it, also if another machine saw it die.
+    # The fate of what the first could try is the one in its file, also if another machine saw it die.
     survived = KillReport(ABOUT, KillMatrix((MUTANT,), (Trial("Wrong", 1, Fate.SURVIVED),), "standard"))
     assert killfile.joined([("a", survived), ("b", machine)]).matrix.alive == (MUTANT,)
     for what, value in {"seeds": (1,), "profile": "quick", "specification": "ba9876543210"}.items():

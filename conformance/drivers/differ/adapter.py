@@ -7,18 +7,17 @@ is what the command writes: of itself, and by what the model makes of it. What t
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from conformance.drivers import commands
 from conformance.drivers.connection import Kind, declined_in, parse_arguments
 from conformance.drivers.differ import trees
 from conformance.drivers.differ.script import Differing
 from conformance.drivers.protocol import Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.source import DriverSource
+from conformance.drivers.unpacker import running
 from conformance.drivers.unpacker.adapter import is_here, version_of
 from conformance.drivers.unpacker.tool import TAR, Tool, differ_of
 from conformance.lab.removal import remove_tree
@@ -71,7 +70,6 @@ _DECLINED: Final = {
         _NONE,
     ),
 }
-_COMPLAINT: Final = 4000  # characters of what a command says that are kept
 
 
 def source(arguments: str) -> DriverSource:
@@ -130,7 +128,7 @@ class _Differ:
         below = self._known(parent) / "tree" if parent else None
         place.mkdir()
         if below:
-            self._run(["cp", "-a", "--", str(below), str(place / "tree")], "create")
+            running.run(["cp", "-a", "--", str(below), str(place / "tree")], self._request.limit, "create")
         else:
             (place / "tree").mkdir()
             (place / "tree").chmod(0o755)
@@ -159,12 +157,9 @@ class _Differ:
         archive.unlink(missing_ok=True)
         values = {"lower": lower, "upper": upper, "archive": archive, "work": self._work / "own"}
         text = self._tool.filled({name: [str(path)] for name, path in values.items()})
-        if self._tool.result == TAR:
-            text = f"exec >{archive}\n{text}"
-        own = {"HOME": "own", "TMPDIR": "tmp", "XDG_RUNTIME_DIR": "run"}
-        variables = [f"{name}={self._work / directory}" for name, directory in own.items()]
+        printed = archive if self._tool.result == TAR else None
         try:
-            self._run(["env", "-C", str(self._work), *variables, "/bin/sh", "-ec", text], "diff")
+            running.run(running.words_of(text, self._work, printed), self._request.limit, "diff")
         finally:
             remove_tree(self._work)
         if not archive.is_file():
@@ -173,17 +168,7 @@ class _Differ:
     def _begin(self) -> None:
         if os.path.lexists(self._work):
             remove_tree(self._work)
-        for made in (self._work, self._work / "own", self._work / "tmp", self._work / "run"):
-            made.mkdir(mode=0o700 if made.name == "run" else 0o755)
-
-    def _run(self, words: list[str], call: str) -> None:
-        done = commands.run(words, self._request.limit, call)
-        said = (done.stderr + b"\n" + done.stdout[-_COMPLAINT:]).decode("utf-8", "replace").strip()[-_COMPLAINT:]
-        if done.status > 128 and done.status - 128 in signal.valid_signals():
-            name = signal.Signals(done.status - 128).name
-            raise DriverFailed(f"the command, or one that it ran, died of {name} in {call}", said, alone=True)
-        if done.status:
-            raise DriverRefused(said or f"the command exited with status {done.status}")
+        running.make(self._work)
 
     def apply_diff(self, layer_id: str, parent: str, archive: Path) -> int | None:
         del parent  # the layer has its parent's tree

@@ -71,7 +71,7 @@ class Differing:
     def called(self, step: Called) -> str:
         store, call = step.store, step.call
         match call:
-            case Create(options=None):
+            case Create() if not call.options:
                 return f"df_create {store} {quoted(call.layer)} {quoted(call.parent) or repr('')}"
             case Remove():
                 return f"df_remove {store} {quoted(call.layer)}"

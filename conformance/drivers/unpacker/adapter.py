@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from conformance.drivers.connection import Key, Kind, declined_in, parse_argumen
 from conformance.drivers.lister import skeleton
 from conformance.drivers.protocol import CallLimit, Change, DriverFailed, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.source import DriverSource
+from conformance.drivers.unpacker import running
 from conformance.drivers.unpacker.layout import TAG, write_docker_archive, write_layout
 from conformance.drivers.unpacker.script import Unpacking
 from conformance.drivers.unpacker.tool import DISK, LAYOUT, LISTS, TAR, Tool, tool_of
@@ -87,7 +87,6 @@ _EXTRACT: Final = (
 )
 _ARCHIVE: Final = ("tar", "-c", "--format=pax", "--numeric-owner", "--xattrs", "--xattrs-include=*")
 _MASK: Final = 0o022
-_COMPLAINT: Final = 4000  # characters of what a command says that are kept
 
 
 def source(arguments: str) -> DriverSource:
@@ -227,8 +226,8 @@ class _Unpacker:
     def _unpack(self, archives: Sequence[Path], tree: Path) -> None:
         """Run the command on an image of the archives; raises DriverRefused and DriverFailed."""
         _empty(self._work)
-        for made in (tree, self._work, self._work / "own", self._work / "tmp", self._work / "run"):
-            made.mkdir(mode=0o700 if made.name == "run" else 0o755)
+        tree.mkdir(mode=0o755)
+        running.make(self._work)
         image = self._work / ("image" if self._tool.source == LAYOUT else "image.tar")
         if not archives:  # no image is without layers
             archives = [self._work / "empty.tar"]
@@ -272,21 +271,12 @@ class _Unpacker:
             "disk": [str(self._work / "disk")],
         }
         text = self._tool.filled(values)
-        if self._tool.result in (TAR, *LISTS):
-            text = f"exec >{printed}\n{text}"
-        own = {"HOME": "own", "TMPDIR": "tmp", "XDG_RUNTIME_DIR": "run"}
-        variables = [f"{name}={self._work / directory}" for name, directory in own.items()]
-        return [*self._tool.prefix(), "env", "-C", str(self._work), *variables, "/bin/sh", "-ec", text]
+        to = printed if self._tool.result in (TAR, *LISTS) else None
+        return [*self._tool.prefix(), *running.words_of(text, self._work, to)]
 
     def _run(self, words: Sequence[str]) -> None:
         umask = _MASK if self._request.umask is None else self._request.umask
-        done = commands.run(words, self._request.limit, "get", umask=umask)
-        said = (done.stderr + b"\n" + done.stdout).decode("utf-8", "replace").strip()[-_COMPLAINT:]
-        if done.status > 128 and done.status - 128 in signal.valid_signals():
-            name = signal.Signals(done.status - 128).name
-            raise DriverFailed(f"the command, or one that it ran, died of {name} in get", said, alone=True)
-        if done.status:
-            raise DriverRefused(said or f"the command exited with status {done.status}")
+        running.run(words, self._request.limit, "get", umask=umask)
 
     def put(self, layer_id: str) -> None:
         self._known(layer_id)
