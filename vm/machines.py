@@ -86,13 +86,16 @@ class Guest:
             start_new_session=True,  # a Ctrl-C is the runner's to hear, and not the cell's end
         )
 
-    def run(self, command: str, limit: float = 120) -> bytes:
-        """What a command of root says; raises MachineFailed if it fails or takes longer than ``limit`` seconds."""
+    def run(self, command: str, limit: float = 120, given: bytes = b"") -> bytes:
+        """What a command of root says; raises MachineFailed if it fails or takes longer than ``limit`` seconds.
+
+        Its standard input is ``given``.
+        """
         words = [*self._words(), f"sudo sh -c {shlex.quote(command)}"]
         try:
             done = subprocess.run(
                 words,
-                stdin=subprocess.DEVNULL,
+                input=given,
                 capture_output=True,
                 env=MARKED,
                 timeout=limit,

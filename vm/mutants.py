@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from conformance.cli.base import Duration
 from vm.common import OUTPUT, alone, chosen_cells, daemon, refusals, say
+
+if TYPE_CHECKING:
+    from vm.machines import Place
+    from vm.matrix import Matrix
+    from vm.plan import Machine
 
 _OTHERS: Final = ("backings", "overlays", "drivers", "privileges")
 
@@ -27,6 +35,11 @@ _OTHERS: Final = ("backings", "overlays", "drivers", "privileges")
     "--untried",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The mutants that were not applicable in this file of 'selftest --results', with its profile and seeds.",
+)
+@click.option(
+    "--generated",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The survivors in this file of 'selftest --generated --results' that a machine like this could kill.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the examples.")
 @click.option(
@@ -46,6 +59,7 @@ def selftest_command(
     names: tuple[str, ...],
     old_names: tuple[str, ...],
     untried: Path | None,
+    generated: Path | None,
     seed: int,
     seeds: int,
     budget: float,
@@ -53,20 +67,20 @@ def selftest_command(
 ) -> None:
     """Try the mutants that need xfs with quota or the device mapper in a machine that has both.
 
-    Writes kills.jsonl and kills.md in the output; with --untried they include that file's mutants.
+    Writes kills.jsonl and kills.md in the output; with --untried they include that file's mutants. With --generated
+    it writes generated.jsonl and generated.md, which have all mutants of that file.
     """
     names = (*names, *old_names)
+    if generated and (names or untried):
+        raise click.UsageError("--generated takes no --mutant and no --untried")
     with refusals():
         from conformance.report import killfile
         from conformance.report.killtable import kill_table
-        from vm import build, selftest
-        from vm.machines import Place
-        from vm.plan import Machine
+        from vm import selftest
 
-        wanted, cells = chosen_cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
-        kernel, *others = {cell.kernel.name: cell.kernel for cell in cells}.values()
-        if others:
-            raise click.UsageError(f"--kernel {kernels} is several: {kernel.name}, {others[0].name}; name one")
+        if generated:
+            _try_generated(generated, _machine(kernels, provider), budget, output.absolute())
+        machine = _machine(kernels, provider)
         profile = "standard"
         parts = []
         if untried:
@@ -78,17 +92,72 @@ def selftest_command(
         if untried and not names:
             click.echo(f"{untried}: every mutant was applicable there, so nothing is left for a machine")
         else:
-            cache = build.cache_directory()
-            alone(cache)
-            build.build(wanted, [Machine(kernel)], cache, say)
             asked = selftest.Asked(names, profile, seed, seeds, budget, output)
-            with daemon(wanted.defaults.provider):
-                place = Place(cache, output / "consoles", wanted.defaults.provider)
-                file = selftest.run(kernel.name, asked, place, say)
+            with machine.place(output) as place:
+                file = selftest.run(machine.kernel, asked, place, say)
             parts.append((str(file), killfile.read(file)))
-            click.echo((output / f"selftest-{kernel.name}.log").read_text(), nl=False)
+            click.echo((output / f"selftest-{machine.kernel}.log").read_text(), nl=False)
         report = killfile.joined(parts)
         killfile.write(output / "kills.jsonl", report)
         (output / "kills.md").write_text(kill_table(report))
         click.echo(f"kills.jsonl and kills.md written in {output}")
         sys.exit(report.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """One machine of the matrix."""
+
+    matrix: Matrix
+    machine: Machine
+
+    @property
+    def kernel(self) -> str:
+        return self.machine.kernel.name
+
+    @contextmanager
+    def place(self, output: Path) -> Iterator[Place]:
+        """Build what it boots; where it may be started, while no other command uses the cache."""
+        from vm import build
+        from vm.machines import Place
+
+        cache = build.cache_directory()
+        alone(cache)
+        build.build(self.matrix, [self.machine], cache, say)
+        provider = self.matrix.defaults.provider
+        with daemon(provider):
+            yield Place(cache, output / "consoles", provider)
+
+
+def _machine(kernels: str, provider: str | None) -> _Chosen:
+    """The only machine of these kernels."""
+    from vm.plan import Machine
+
+    wanted, cells = chosen_cells(None, provider, {"kernels": (kernels,), **dict.fromkeys(_OTHERS, ())})
+    kernel, *others = {cell.kernel.name: cell.kernel for cell in cells}.values()
+    if others:
+        raise click.UsageError(f"--kernel {kernels} is several: {kernel.name}, {others[0].name}; name one")
+    return _Chosen(wanted, Machine(kernel))
+
+
+def _try_generated(file: Path, machine: _Chosen, budget: float, output: Path) -> NoReturn:
+    """Try the survivors of a result file, and write the whole; ends the command."""
+    from conformance.report import generatedfile, generatedpage
+    from conformance.selftest.generated.fates import Score
+    from vm import selftest
+
+    about, found = generatedfile.read(file)
+    asked = selftest.AskedGenerated(about, tuple(found), budget, output)
+    joined = asked.found
+    output.mkdir(parents=True, exist_ok=True)
+    if not asked.survivors:
+        click.echo(f"{file}: no mutant survived there for want of a machine, so nothing is left for one")
+    else:
+        with machine.place(output) as place:
+            joined = asked.joined(selftest.run_generated(machine.kernel, asked, place, say))
+    results = generatedfile.Results(about, output / "generated.jsonl", {one.mutant.id: one for one in joined})
+    survived = bool(Score.of(joined).survived or Score.of(joined).undecided)
+    results.finish(joined, 0.0, 1 if survived else 0)
+    (output / "generated.md").write_text(generatedpage.page(about, joined))
+    click.echo(f"generated.jsonl and generated.md written in {output}")
+    sys.exit(int(survived))

@@ -1,4 +1,8 @@
-"""A selftest in a machine: for mutants that take what a host may lack, xfs with quota and the device mapper."""
+"""A selftest in a machine: for mutants that take what a host may lack, xfs with quota and the device mapper.
+
+Of the catalogue these are the mutants that need a capability; of generated mutants, those that survived on the host
+and whose survival the list of survivors explains by the machine.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from conformance.harness.events import GeneratedFate
+from conformance.report import generatedfile
 from conformance.report.killfile import KillReport
+from conformance.selftest.generated.fates import Tried
 from conformance.selftest.kills import Fate
 from vm.machines import Guest, MachineFailed, Place
 from vm.runner import machines_of
@@ -39,17 +46,59 @@ def untried_in(report: KillReport) -> tuple[tuple[str, ...], str, int, int]:
     return names, report.about.profile, report.about.seeds[0], len(report.about.seeds)
 
 
+@dataclass(frozen=True, slots=True)
+class AskedGenerated:
+    """The generated mutants to try: those of a host's result file, read, that another machine could show."""
+
+    about: generatedfile.About
+    found: tuple[Tried, ...]
+    budget: float
+    output: Path
+
+    @property
+    def survivors(self) -> tuple[Tried, ...]:
+        """Those that survived for want of a machine like this one."""
+        return tuple(one for one in self.found if one.fate is GeneratedFate.SURVIVED and one.kind == "machine")
+
+    def joined(self, there: tuple[Tried, ...]) -> tuple[Tried, ...]:
+        """All mutants of the host; what was killed in the machine is killed."""
+        killed = {one.mutant.id: one for one in there if one.fate is GeneratedFate.KILLED}
+        return tuple(killed.get(one.mutant.id, one) for one in self.found)
+
+
 def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> Path:
     """The result file of a selftest in a machine of that kernel, which is destroyed. Raises MachineFailed."""
+    return _run_in_machine(kernel, _command(asked), asked.output, place, say)
+
+
+def run_generated(
+    kernel: str, asked: AskedGenerated, place: Place, say: Callable[[str], None]
+) -> tuple[Tried, ...]:
+    """What became of the survivors in a machine of that kernel. Raises MachineFailed, and BadGenerated."""
+    survivors = asked.output / "survivors.jsonl"
+    generatedfile.Results(
+        asked.about, survivors, {one.mutant.id: replace(one, kind="", reason="") for one in asked.survivors}
+    ).write()
+    file = _run_in_machine(
+        kernel, _command_of_generated(asked), asked.output, place, say, given=survivors.read_bytes()
+    )
+    survivors.unlink()
+    return tuple(generatedfile.read(file)[1])
+
+
+def _run_in_machine(
+    kernel: str, command: str, output: Path, place: Place, say: Callable[[str], None], given: bytes = b""
+) -> Path:
+    """Copy the result file of a command in a machine; ``given`` is what that file has before."""
     machines = machines_of(place)
     try:
         say(f"{kernel}: starting its machine")
         guest = machines.up(kernel, place)
-        log = asked.output / f"selftest-{kernel}.log"
+        log = output / f"selftest-{kernel}.log"
         say(f"{kernel}: trying the mutants; {log} has the log")
-        guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT}")
-        _try(guest, asked, log)
-        file = asked.output / f"selftest-{kernel}.jsonl"
+        guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT} && cat > {_OUT}/{_FILE}", given=given)
+        _try(guest, command, log)
+        file = output / f"selftest-{kernel}.jsonl"
         file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
         return file
     finally:
@@ -58,9 +107,9 @@ def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> 
             machines.destroy(kernel, place)
 
 
-def _try(guest: Guest, asked: Asked, log: Path) -> None:
+def _try(guest: Guest, command: str, log: Path) -> None:
     began = time.monotonic()
-    with log.open("wb") as output, guest.start(f"{_command(asked)} 1>&2", output) as process:
+    with log.open("wb") as output, guest.start(f"cd {_OUT} && exec {command} 1>&2", output) as process:
         try:
             # A mutant may hang until its budget ends; a machine that does is known by its connection (ssh's alive).
             code = process.wait()
@@ -81,4 +130,13 @@ def _command(asked: Asked) -> str:
         words += ["--mutant", name]
     for need in () if asked.mutants else NEEDS:
         words += ["--needs", need]
-    return f"cd {_OUT} && exec {shlex.join(words)}"
+    return shlex.join(words)
+
+
+def _command_of_generated(asked: AskedGenerated) -> str:
+    words = ["overlay-conformance", "selftest", "--generated", "1", "--again", "--profile", asked.about.profile]
+    words += ["--seed", str(asked.about.seed), "--basis", asked.about.basis, "--budget", f"{asked.budget:.0f}s"]
+    words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/{_FILE}"]
+    for one in asked.survivors:
+        words += ["--mutant", one.mutant.id]
+    return shlex.join(words)

@@ -7,13 +7,14 @@ nothing is lost when the process is killed, and several processes and threads of
 
 from __future__ import annotations
 
+import _thread
 import json
 import mmap
 import os
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -75,8 +76,20 @@ def record(directory: Path, package: str) -> None:
             return None  # what a test calls thousands of times is traced now and then
         return line(frame, "line" if event == "call" else event, argument)
 
+    start_new_thread = _thread.start_new_thread
+
+    def traced(run: Callable[..., object], *arguments: Any) -> int:
+        """Start a thread below threading, which its settrace does not reach."""
+
+        def traced_run(*given: Any, **named: Any) -> None:
+            sys.settrace(call)
+            run(*given, **named)
+
+        return start_new_thread(traced_run, *arguments)
+
     threading.settrace(call)
     sys.settrace(call)
+    _thread.start_new_thread = traced
 
 
 @dataclass(frozen=True, slots=True)
