@@ -143,21 +143,18 @@ def _machine(kernels: str, provider: str | None) -> _Chosen:
 def _try_generated(file: Path, machine: _Chosen, budget: float, output: Path) -> NoReturn:
     """Try the survivors of a result file, and write the whole; ends the command."""
     from conformance.report import generatedfile, generatedpage
-    from conformance.selftest.generated.fates import Score
     from vm import selftest
 
-    about, found = generatedfile.read(file)
-    asked = selftest.AskedGenerated(about, tuple(found), budget, output)
-    joined = asked.found
+    results = generatedfile.Results.of(file)
     output.mkdir(parents=True, exist_ok=True)
-    if not asked.survivors:
+    if not results.elsewhere:
         click.echo(f"{file}: no mutant survived there for want of a machine, so nothing is left for one")
     else:
+        asked = selftest.AskedGenerated(results, budget, output)
         with machine.place(output) as place:
-            joined = asked.joined(selftest.run_generated(machine.kernel, asked, place, say))
-    results = generatedfile.Results(about, output / "generated.jsonl", {one.mutant.id: one for one in joined})
-    survived = bool(Score.of(joined).survived or Score.of(joined).undecided)
-    results.finish(joined, 0.0, 1 if survived else 0)
-    (output / "generated.md").write_text(generatedpage.page(about, joined))
+            results.join(selftest.run_generated(machine.kernel, asked, place, say))
+    results.path = output / "generated.jsonl"
+    code = results.finish_all()
+    (output / "generated.md").write_text(generatedpage.page(results.about, list(results.tried.values())))
     click.echo(f"generated.jsonl and generated.md written in {output}")
-    sys.exit(int(survived))
+    sys.exit(code)

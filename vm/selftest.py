@@ -10,14 +10,12 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance.harness.events import GeneratedFate
 from conformance.report import generatedfile
 from conformance.report.killfile import KillReport
-from conformance.selftest.generated.fates import Tried
 from conformance.selftest.kills import Fate
 from vm.machines import Guest, MachineFailed, Place
 from vm.runner import machines_of
@@ -48,22 +46,11 @@ def untried_in(report: KillReport) -> tuple[tuple[str, ...], str, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class AskedGenerated:
-    """The generated mutants to try: those of a host's result file, read, that another machine could show."""
+    """The generated mutants to try: those of a host's result file that survived for want of such a machine."""
 
-    about: generatedfile.About
-    found: tuple[Tried, ...]
+    results: generatedfile.Results
     budget: float
     output: Path
-
-    @property
-    def survivors(self) -> tuple[Tried, ...]:
-        """Those that survived for want of a machine like this one."""
-        return tuple(one for one in self.found if one.fate is GeneratedFate.SURVIVED and one.kind == "machine")
-
-    def joined(self, there: tuple[Tried, ...]) -> tuple[Tried, ...]:
-        """All mutants of the host; what was killed in the machine is killed."""
-        killed = {one.mutant.id: one for one in there if one.fate is GeneratedFate.KILLED}
-        return tuple(killed.get(one.mutant.id, one) for one in self.found)
 
 
 def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> Path:
@@ -71,19 +58,14 @@ def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> 
     return _run_in_machine(kernel, _command(asked), asked.output, place, say)
 
 
-def run_generated(
-    kernel: str, asked: AskedGenerated, place: Place, say: Callable[[str], None]
-) -> tuple[Tried, ...]:
-    """What became of the survivors in a machine of that kernel. Raises MachineFailed, and BadGenerated."""
+def run_generated(kernel: str, asked: AskedGenerated, place: Place, say: Callable[[str], None]) -> Path:
+    """The result file of those mutants in a machine of that kernel. Raises MachineFailed."""
     survivors = asked.output / "survivors.jsonl"
-    generatedfile.Results(
-        asked.about, survivors, {one.mutant.id: replace(one, kind="", reason="") for one in asked.survivors}
-    ).write()
-    file = _run_in_machine(
-        kernel, _command_of_generated(asked), asked.output, place, say, given=survivors.read_bytes()
-    )
+    asked.results.of_another_machine(survivors).write()
+    command = _command_of_generated(asked)
+    file = _run_in_machine(kernel, command, asked.output, place, say, given=survivors.read_bytes())
     survivors.unlink()
-    return tuple(generatedfile.read(file)[1])
+    return file
 
 
 def _run_in_machine(
@@ -134,9 +116,10 @@ def _command(asked: Asked) -> str:
 
 
 def _command_of_generated(asked: AskedGenerated) -> str:
-    words = ["overlay-conformance", "selftest", "--generated", "1", "--again", "--profile", asked.about.profile]
-    words += ["--seed", str(asked.about.seed), "--basis", asked.about.basis, "--budget", f"{asked.budget:.0f}s"]
+    about = asked.results.about
+    words = ["overlay-conformance", "selftest", "--generated", "1", "--again", "--profile", about.profile]
+    words += ["--seed", str(about.seed), "--basis", about.basis, "--budget", f"{asked.budget:.0f}s"]
     words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/{_FILE}"]
-    for one in asked.survivors:
-        words += ["--mutant", one.mutant.id]
+    for name in asked.results.elsewhere:
+        words += ["--mutant", name]
     return shlex.join(words)

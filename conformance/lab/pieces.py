@@ -1,4 +1,7 @@
-"""A file that arrives in pieces: a pipe that holds one piece, and gets the next one when it is empty."""
+"""A file that arrives in pieces: a pipe that holds one piece, and gets the next one when it is empty.
+
+A :class:`Stall` is a pipe of which both ends are here: who reads or writes it waits in the middle of a call.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import termios
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -71,3 +75,45 @@ def _has_reader(descriptor: int) -> bool:
     waiting = select.poll()
     waiting.register(descriptor, 0)
     return not waiting.poll(0)
+
+
+@dataclass(slots=True)
+class Stall:
+    """A pipe with a name that this process holds open: who reads or writes it waits, and sees no end.
+
+    A process that is forked while the pipe is held holds it too.
+    """
+
+    path: Path
+    _both: int = -1
+
+    def hold(self) -> None:
+        """Open it for both, for which nobody has to be at the other end (fifo(7)); raises OSError."""
+        self._both = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+
+    def give(self, data: bytes) -> None:
+        """Write at most what a pipe holds (pipe(7): 64 KiB)."""
+        assert os.write(self._both, data) == len(data), "a pipe holds it"
+
+    @property
+    def unread(self) -> int:
+        """Bytes that nobody has read yet."""
+        return _unread(self._both)
+
+    def end(self) -> None:
+        """Let the reader see the end, when it has read all."""
+        if self._both >= 0:
+            os.close(self._both)
+            self._both = -1
+
+
+@contextmanager
+def stall(path: Path) -> Iterator[Stall]:
+    """Make a pipe, and remove it; raises OSError."""
+    os.mkfifo(path)
+    made = Stall(path)
+    try:
+        yield made
+    finally:
+        made.end()
+        path.unlink()

@@ -153,7 +153,8 @@ def _extensions(entry: Tarred) -> bytes:
     if entry.form.name == GNU:
         long = {"L": (_LONG_NAME, entry.name), "K": (_LONG_TARGET, entry.target)}
         order = "LK" if entry.form.first == "L" else "KL"
-        return b"".join(_long(*long[one]) for one in order if _is_long(entry, long[one][1]))
+        names = b"".join(_long(*long[one]) for one in order if _is_long(entry, long[one][1]))
+        return names + (pax_header(records_of(entry.records)) if entry.records else b"")
     records = (*_needed(entry), *entry.records)
     return pax_header(records_of(records)) if records else b""
 

@@ -159,10 +159,12 @@ def _entry(number: int, choice: _Choice) -> Tarred:
 
 
 def _as_its_form_can(entry: Tarred) -> Tarred:
-    """The entry in pax where its form has no room for it, and nothing of pax where that is not its form."""
+    """The entry in pax where its form has no room for it, and next to nothing of pax where that is not its form."""
     form = entry.form if has_room(entry) else replace(entry.form, name=PAX)
     if form.name == PAX:
         return replace(entry, form=form)
     slash = b"/" if form.name == V7 and entry.kind == DIRECTORY else b""
     whole = entry.mtime // 10**9 * 10**9
-    return replace(entry, mtime=whole, name=entry.name + slash, size=None, size_record=False, records=())
+    # Records of pax may stand between a long name of GNU and the header of its entry.
+    records = entry.records if form.name == GNU else ()
+    return replace(entry, mtime=whole, name=entry.name + slash, size=None, size_record=False, records=records)

@@ -102,6 +102,27 @@ class Results:
         results.write()
         return results
 
+    @classmethod
+    def of(cls, path: Path) -> Results:
+        """What a file has, to be written elsewhere; raises BadGenerated."""
+        about, tried = read(path)
+        return cls(about, None, {one.mutant.id: one for one in tried})
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Ids of the mutants that survived for want of another machine, by the list of survivors."""
+        survived = GeneratedFate.SURVIVED
+        return [name for name, one in self.tried.items() if one.fate is survived and one.kind == "machine"]
+
+    def of_another_machine(self, path: Path) -> Results:
+        """Those of ``elsewhere`` alone, for the machine that tries them again."""
+        return Results(self.about, path, {name: self.tried[name] for name in self.elsewhere})
+
+    def join(self, path: Path) -> None:
+        """Take what another machine killed for killed; raises BadGenerated."""
+        found = (one for one in read(path)[1] if one.fate is GeneratedFate.KILLED)
+        self.tried |= {one.mutant.id: one for one in found}
+
     def add(self, one: Tried) -> None:
         """Append one mutant."""
         self.tried[one.mutant.id] = one
@@ -129,6 +150,13 @@ class Results:
             if end:
                 _write(file, LINES.plain(end))
         beside.replace(self.path)
+
+    def finish_all(self) -> Literal[0, 1]:
+        """Write the file with its end, of all mutants in it; the status that it says: 1 if one survived."""
+        score = Score.of(self.tried.values())
+        code: Literal[0, 1] = 1 if score.survived or score.undecided else 0
+        self.finish(self.tried.values(), 0.0, code)
+        return code
 
     def finish(self, chosen: Iterable[Tried], seconds: float, exit_code: Literal[0, 1]) -> None:
         """Write the file with its end: the counts are those of the sample."""

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from conformance.drivers.protocol import DriverUnderTest
+from conformance.harness.bench import Store
 from conformance.lab import namespace
+
+
+@contextmanager
+def opened(store: Store) -> Iterator[DriverUnderTest]:
+    """The home, opened once more."""
+    driver = store.another_opening()
+    try:
+        yield driver
+    finally:
+        driver.leave()
 
 
 def in_child(task: Callable[[], int]) -> int:

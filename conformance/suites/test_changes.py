@@ -15,9 +15,10 @@ from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.entries import entry_names
 from conformance.harness.skips import not_applicable
-from conformance.history.calls import Changes
+from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import DiffDisagrees, NotDone, WrongAnswer
 from conformance.operations import archives, ops
+from conformance.operations.real import perform
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
 from conformance.suites.changes import changes_of, explain, says
@@ -150,6 +151,22 @@ def test_what_a_lower_directory_hides_is_added(bench: Bench) -> None:
             ]
         )
         expects(store, "layer-2", {b"d/a": "add", b"d/d": "add"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-ADDED-AGAIN")
+def test_what_a_file_between_two_directories_hides_is_added(bench: Bench) -> None:
+    """A directory of an archive has no mark of its own that hides what is below the file that it replaces."""
+    bench.need("apply")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(b"d"), ops.CreateFile(b"d", b"a file", 0o644)]])
+        store.create("layer-2", "layer-1")
+        store.applied("layer-2", [archives.directory("d"), archives.file("d/new", b"new")])
+        store.create("layer-3", "layer-2")
+        root = store.do(Get("layer-3"))
+        store.beyond("the file d/a was created in layer-3")
+        perform(root, ops.CreateFile(b"d/a", b"a", 0o644))
+        store.do(Put("layer-3"))
+        expects(store, "layer-3", {b"d/a": "add"})
 
 
 @pytest.mark.quick

@@ -326,3 +326,18 @@ def test_images_are_reached_with_long_options(bench: Bench) -> None:
             store.shows_model("own")
             if bench.has("image-mounts"):
                 store.shows_model(ids[-1])
+
+
+@pytest.mark.requirement("OVL-STORE-LONG")
+def test_an_image_store_whose_path_begins_as_that_of_the_home(bench: Bench) -> None:
+    """HOME-2 is not below HOME. The chain is too long for absolute paths on a page of mount options."""
+    with (
+        bench.directory() as directory,
+        bench.store("origin", lambda _: directory / "home-2") as images,
+        bench.store("copy", lambda _: directory / "home", image_stores=[images.image_store]) as store,
+    ):
+        ids = images.build([[ops.CreateFile(b"first", b"first", 0o644)], *[()] * 79])
+        store.knows(images, *ids)
+        store.create("own", ids[-1])
+        store.change("own", [ops.CreateFile(b"own", b"own", 0o644)])
+        store.shows_model("own")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from conformance.harness.assertions import equal, nothing, one_of
 from conformance.harness.bench import Bench
-from conformance.history.calls import Metadata, Status
+from conformance.history.calls import Get, Metadata, Put, Status
 from conformance.lab import namespace
+from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.suites.openings import backing_filesystem
 
@@ -40,7 +43,26 @@ def test_metadata_names_the_lowers(bench: Bench) -> None:
         lowers = dict(store.do(Metadata("layer-2"))).get("LowerDir", "")
         wanted = [f"{store.home}/{layer_id}/diff" for layer_id in reversed(ids[:-1])]
         equal("the LowerDir of layer-2", lowers.split(":"), wanted)
-        nothing("LowerDir of a base layer", dict(store.do(Metadata("layer-0"))).get("LowerDir", ""))
+        of_base = [name for name in store.do(Metadata("layer-0")) if name == "LowerDir"]
+        nothing("LowerDir in the metadata of a base layer", of_base)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-STATUS-METADATA-NAMES")
+def test_metadata_names_the_directories_of_the_mount(bench: Bench) -> None:
+    """A caller mounts by them, or shows them to people (docker inspect)."""
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        said = dict(store.do(Metadata("layer-1")))
+        names = ("UpperDir", "WorkDir", "MergedDir")
+        equal("names in the metadata of layer-1", [name for name in names if name in said], list(names))
+        equal("the MergedDir of layer-1", said["MergedDir"], store.do(Get("layer-1")))
+        store.do(Put("layer-1"))
+        for name in ("UpperDir", "WorkDir"):
+            below = said[name].startswith(f"{store.home}/layer-1/")
+            equal(f"whether the {name}, {said[name]}, is a directory of layer-1", below, True)
+        store.change("layer-1", [ops.CreateFile(b"new", b"new", 0o644)])
+        equal("whether UpperDir has the file that was created", os.path.exists(f"{said['UpperDir']}/new"), True)
 
 
 @pytest.mark.quick

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.drivers.protocol import DriverRefused, DriverUnderTest
+from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, same_entries, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
@@ -25,7 +23,7 @@ from conformance.operations.real import perform
 from conformance.operations.standard import STANDARD
 from conformance.suites.callers import all_done, together
 from conformance.suites.mounts import mounted_once, mounts_below, nothing_mounted, tree_stays
-from conformance.suites.processes import in_child
+from conformance.suites.processes import in_child, opened
 
 _CALLERS = 4
 _LAYERS = 30  # of each process, which takes a millisecond for one: fewer might not meet each other
@@ -215,6 +213,27 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
             other.leave()
 
 
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_a_child_that_another_opening_made_keeps_its_parent(bench: Bench) -> None:
+    """What an opening remembers of who is built on whom ends where another one changes it."""
+    bench.need("own-layers")
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.do(Create("first", "layer-0"))
+        store.do(Remove("first"))
+        store.beyond("another opening of the home created child on layer-0")
+        with opened(store) as other:
+            other.create("child", "layer-0")
+        store.refuses(Remove("layer-0"))
+        store.shows_model("layer-0")
+        same_tree("child", store.expected("layer-0"), store.observed("child"))
+        store.beyond("another opening of the home removed child")
+        with opened(store) as other:
+            other.remove("child")
+        store.do(Remove("layer-0"))
+
+
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
 def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
@@ -280,13 +299,3 @@ def work(store: Store, number: int, gate: tuple[int, int]) -> int:
         except DriverRefused:
             return 0
         return 1
-
-
-@contextmanager
-def opened(store: Store) -> Iterator[DriverUnderTest]:
-    """The home, opened once more."""
-    driver = store.another_opening()
-    try:
-        yield driver
-    finally:
-        driver.leave()

@@ -313,3 +313,25 @@ class ProcessesShareStagingArea(Patched):
         staging = args[0]
         for path in Path(staging._directory).glob("refdriver-*"):
             staging._discard(str(path))
+
+
+@mutant(breaks=("OVL-RESTART-KILLED",), source="derived: what others are making is taken for leftovers", hard=True)
+class OpeningSweepsCallsOfOthers(Patched):
+    """Who opens the home takes away what other processes are still unpacking."""
+
+    @staticmethod
+    @replaces(locks.HomeLocks.try_staging_area)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Nobody holds it."""
+        original(*args, **kwargs)
+        return True
+
+
+@mutant(breaks=("OVL-RESTART-KILLED-APPLY",), source="containers/storage#1136: incomplete layers stay", hard=True)
+class LeftoversOfKilledStay(Patched):
+    """What a killed process was unpacking stays in the home."""
+
+    @staticmethod
+    @replaces(staging.Staging.sweep)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave it there."""

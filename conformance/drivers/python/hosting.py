@@ -22,6 +22,7 @@ from typing import Any, Final
 from conformance.drivers.processes import state_of
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused, ProcessState
 from conformance.drivers.python.host import LOST, MOST, STACK
+from conformance.lab.namespace import process_id
 from conformance.lab.supervised import NotStarted, Supervised, how_it_ended
 from conformance.lab.supervisor import Options
 
@@ -252,7 +253,8 @@ class Hosts:
 
     def current(self) -> Host:
         """It, started if there is none; raises DriverFailed."""
-        whose = (os.getpid(), os.stat("/proc/thread-self/ns/mnt").st_ino)
+        # Another process may have the same number in another PID namespace, and not in /proc.
+        whose = (process_id(), os.stat("/proc/thread-self/ns/mnt").st_ino)
         with self._lock:
             if self._host and (self._host.ended or whose != self._whose):
                 self._drop(self._host)
@@ -262,7 +264,7 @@ class Hosts:
 
     def _drop(self, host: Host) -> None:
         self._host = None
-        if os.getpid() == self._whose[0]:
+        if process_id() == self._whose[0]:
             host.end()
         else:
             host.forget()

@@ -139,6 +139,15 @@ class MetadataNamesRelativePaths(Faithful):
         return {**found, "UpperDir": os.path.relpath(found["UpperDir"], self.home)}
 
 
+@mutant(breaks=("OVL-STATUS-METADATA-NAMES",), source="behaviour#metadata")
+class MetadataNamesMountOptions(Faithful):
+    """Metadata calls the directories as the options of the mount do."""
+
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        """In small letters."""
+        return {name.lower(): path for name, path in self.inner.metadata(layer_id).items()}
+
+
 @mutant(breaks=("OVL-STATUS-METADATA-LOWERS",), source="behaviour#unknown-entries")
 class MetadataReversesLowers(Faithful):
     """Metadata names the lowers in the order in which they were made."""

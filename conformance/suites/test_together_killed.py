@@ -1,0 +1,171 @@
+"""Processes that are killed in the middle of a call, while the kernel and other processes go on."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from conformance.drivers.protocol import DriverUnderTest
+from conformance.harness.assertions import equal, nothing, same_tree
+from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import Deviation, charged_to
+from conformance.history.calls import Exists, Put, Remove, Reopen
+from conformance.lab.killing import Killable, killable
+from conformance.lab.pieces import Stall, stall
+from conformance.operations import ops
+from conformance.operations.standard import STANDARD
+from conformance.operations.tarforms import BLOCK
+from conformance.suites.mounts import nothing_mounted
+from conformance.suites.processes import opened
+
+_CHANGED: Final[tuple[ops.Operation, ...]] = (
+    ops.RemoveTree(b"d"),
+    *(ops.CreateFile(b"new-%d" % number, b"new" * 500, 0o644) for number in range(20)),
+)
+_PART = 20_480  # bytes of an archive, which end within it
+_PATIENCE = 1.0  # seconds; a driver may let others wait while one applies
+_LARGE = ops.CreateFile(b"large", b"large" * 40_000, 0o644)  # more than a pipe holds
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
+@pytest.mark.requirement("OVL-RESTART-KILLED-APPLY")
+def test_an_apply_is_killed(bench: Bench) -> None:
+    bench.need("diff", "apply")
+    with bench.store() as store:
+        store.build([STANDARD, _CHANGED])
+        archive = store.diff("layer-1").read_bytes()
+        store.create("copy", "layer-0")
+        with _applying(store, "copy", archive[:_PART]) as (process, _):
+            store.beyond("that process is killed")
+            process.kill()
+        store.shows_model("layer-0")
+        with charged_to("OVL-RESTART-KILLED-APPLY"):
+            _shows_all_or_nothing(store, "copy")
+        _removed_and_made_again(store, "copy")
+        store.do(Reopen())  # the latest time to take it away
+        with charged_to("OVL-RESTART-KILLED-APPLY"):
+            _has_nothing_left(bench, store)
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
+@pytest.mark.parametrize("parent", ["layer-1", "layer-0"], ids=["parent", "ancestor"])
+def test_a_diff_is_killed(bench: Bench, parent: str) -> None:
+    """One that needs the mounted tree may count as a get, which the next process puts."""
+    bench.need("diff")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a")], [_LARGE]])
+        with _process(
+            store,
+            f"another process diffs layer-2 against {parent}, and is killed when its archive begins",
+            lambda driver, pipe: driver.diff("layer-2", parent, pipe),
+        ) as (process, pipe):
+            process.wait(lambda: pipe.unread > 0)
+            process.kill()
+        store.shows_model("layer-2")
+        if store.may_refuse(Remove("layer-2")) is not None:
+            store.may_refuse(Put("layer-2"))
+            store.do(Remove("layer-2"))
+        _removed_and_made_again(store, "layer-2")
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
+def test_an_opening_after_a_kill_lets_others_apply(bench: Bench) -> None:
+    """Who opens the home may take away what the killed process left, and nothing of one that is there."""
+    bench.need("diff", "apply")
+    with bench.store() as store:
+        store.build([STANDARD, _CHANGED])
+        archive = store.diff("layer-1").read_bytes()
+        store.create("killed", "layer-0")
+        store.create("copy", "layer-0")
+        with _applying(store, "copy", archive[:_PART]) as (process, pipe):
+            with _applying(store, "killed", archive[:_PART], _PATIENCE) as (other, _):
+                store.beyond("that process is killed")
+                other.kill()
+            store.beyond("a third process opens the home, while the first one gets the rest of its archive")
+            with killable(functools.partial(_opened, store), pipe.end) as opening:
+                opening.ends_within(_PATIENCE)
+                for begin in range(_PART, len(archive), 4096):
+                    if process.wait(lambda: pipe.unread == 0):
+                        pipe.give(archive[begin : begin + 4096])
+                pipe.end()
+                what = "exit status of the process that {} (2: it failed)"
+                equal(what.format("applies"), process.join(), 0)
+                equal(what.format("opens the home"), opening.join(), 0)
+        expected = store.expected("layer-1").without_directory_times()
+        same_tree("copy", expected, store.observed("copy"), times="files")
+
+
+@contextmanager
+def _applying(
+    store: Store, layer_id: str, part: bytes, seconds: float = math.inf
+) -> Iterator[tuple[Killable, Stall]]:
+    """Another process, which has read a part of the archive that it applies, or did not in so many seconds."""
+    with _process(
+        store,
+        f"another process applies the diff of layer-1 to {layer_id}, and gets {len(part)} bytes of it",
+        lambda driver, path: driver.apply_diff(layer_id, "layer-0", path),
+    ) as (process, pipe):
+        # Who comes back for more has done what was there, or some of it, if it reads ahead.
+        for begin in (0, *range(_PART // 2, _PART, BLOCK)):
+            pipe.give(part[begin : begin + BLOCK] if begin else part[: _PART // 2])
+            process.wait(lambda: pipe.unread == 0, seconds)
+        yield process, pipe
+
+
+@contextmanager
+def _process(
+    store: Store, said: str, call: Callable[[DriverUnderTest, Path], object]
+) -> Iterator[tuple[Killable, Stall]]:
+    """Another process that makes a call with a pipe for its archive."""
+    store.beyond(said)
+    with (
+        stall(store.directory / f"stall-{len(list(store.directory.iterdir()))}") as pipe,
+        killable(functools.partial(_called, store, call, pipe.path)) as process,
+    ):
+        pipe.hold()  # the process has only what it opens itself
+        yield process, pipe
+
+
+def _called(store: Store, call: Callable[[DriverUnderTest, Path], object], pipe: Path) -> int:
+    with opened(store) as driver:
+        call(driver, pipe)
+    return 0
+
+
+def _opened(store: Store) -> int:
+    with opened(store):
+        return 0
+
+
+def _shows_all_or_nothing(store: Store, layer_id: str) -> None:
+    tree = store.may_show(layer_id)
+    if tree is None or tree.nodes.keys() == store.expected("layer-0").nodes.keys():
+        return
+    expected, found = store.expected("layer-1").without_directory_times(), tree.without_directory_times()
+    if found.nodes.keys() != expected.nodes.keys():
+        there = sorted(found.nodes.keys() & expected.nodes.keys())
+        raise Deviation(f"{layer_id} shows a part of the archive: {len(there)} of {len(expected.nodes)} entries")
+
+
+def _removed_and_made_again(store: Store, layer_id: str) -> None:
+    """Remove the layer, if it is there, and create one of this id that has nothing of it; raises Deviation."""
+    if store.do(Exists(layer_id)):
+        store.do(Remove(layer_id))
+    store.create(layer_id, "layer-0")
+    tree = store.observed(layer_id)
+    same_tree(f"{layer_id}, created again on layer-0,", store.expected("layer-0"), tree)
+    nothing_mounted(store, "after every get was put")
+
+
+def _has_nothing_left(bench: Bench, store: Store) -> None:
+    """The home has no file of the archive but those of the layer that was diffed; raises Deviation."""
+    if not bench.has("home-layout"):
+        return
+    found = [path for path in Path(store.home).rglob("new-*") if "layer-1" not in path.parts]
+    nothing("files of the interrupted archive in the home, after its layer was removed", found)
