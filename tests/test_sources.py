@@ -217,12 +217,15 @@ def test_nothing_cites_what_is_not_in_the_repository() -> None:
     assert found == []
 
 
-def specification_of(directory: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def specification_of(
+    directory: Path, source: str, monkeypatch: pytest.MonkeyPatch, consequence: str = 'consequence = "It is not."\n'
+) -> None:
     """Load a specification of one requirement that has this source."""
     (directory / "requirements").mkdir()
     (directory / "capabilities.toml").write_text("")
     (directory / "requirements" / "01-one.toml").write_text(
         '[[family]]\nname = "one"\nvaries = []\n\n[[family.requirement]]\nid = "OVL-ONE-TWO"\nsentence = "It is."\n'
+        + consequence
         + source
     )
     monkeypatch.setattr(spec, "files", lambda _: directory)
@@ -257,9 +260,18 @@ def test_a_requirement_without_references_is_refused(
         specification_of(tmp_path, source, monkeypatch)
 
 
+@pytest.mark.parametrize("consequence", ["", 'consequence = "Files are gone"\n', "consequence = 2\n"])
+def test_a_requirement_without_a_consequence_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consequence: str
+) -> None:
+    with pytest.raises(ValueError, match=r"requirement OVL-ONE-TWO needs a consequence: what a user"):
+        specification_of(tmp_path, 'source = ["fsync(2)"]\n', monkeypatch, consequence)
+
+
 def test_explain_prints_addresses_and_conventions() -> None:
     said = CliRunner().invoke(explain, ["OVL-OPAQUE-PRESERVED"]).output
     assert "  source: docs/behaviour.md#opaque-directories\n" in said
+    assert "  If it is violated, a user would see: Old files of a directory" in said
     assert "  source: https://github.com/moby/moby/issues/25244\n" in said
     assert "convention" not in said
     said = CliRunner().invoke(explain, ["OVL-GATE-BACKING"]).output
@@ -279,6 +291,7 @@ def test_the_specification_links_sources_and_names_conventions() -> None:
     assert "[behaviour#opaque-directories](behaviour.md#opaque-directories)" in text
     assert "[containers/storage#1432](https://github.com/containers/storage/issues/1432) (accepts zfs)" in text
     assert "; a convention of graph drivers; " in text
+    assert "*If it is violated, a user would see:* Old files of a directory" in text
 
 
 def test_what_graph_drivers_have_by_habit_is_no_core_requirement() -> None:

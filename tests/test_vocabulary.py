@@ -107,7 +107,7 @@ def sentences(path: Path) -> Iterator[str]:
         elif isinstance(value, list):
             for one in value:
                 yield from below(one, key)
-        elif isinstance(value, str) and key in ("sentence", "meaning", "name"):
+        elif isinstance(value, str) and key in ("sentence", "consequence", "meaning", "name"):
             yield value
 
     yield from below(tomllib.loads(text))
@@ -247,7 +247,9 @@ def test_all_kinds_of_text_are_read(read: tuple[Text, ...]) -> None:
 def test_every_sentence_of_the_specification_is_read() -> None:
     read = [said for path in files(("conformance/spec/**/*.toml",)) for said in sentences(path)]
     meanings = [one.meaning for one in load_capabilities().values()]
-    assert not {*meanings, *(one.sentence for one in load_requirements().values())} - set(read)
+    requirements = load_requirements().values()
+    said = [text for one in requirements for text in (one.sentence, one.consequence)]
+    assert not {*meanings, *said} - set(read)
 
 
 def test_code_in_a_document_is_no_prose() -> None:

@@ -9,6 +9,7 @@ from conformance.harness.events import Event, Opened
 from conformance.history.printable import one_line
 from conformance.report.brief import expected_and_actual, folded
 from conformance.report.causes import EXPLAINED, cause_of, where_it_stood
+from conformance.report.consequences import LABEL, consequence_of
 from conformance.spec import Requirement
 from conformance.spec.verdicts import TestOutcome
 
@@ -77,7 +78,7 @@ class Blocks:
 def block(
     number: int, cause: str, outcome: TestOutcome, requirements: Mapping[str, Requirement], folder: str
 ) -> list[str]:
-    """At most LINES lines: requirements, level, their sentence, expected and actual, steps, evidence."""
+    """At most LINES lines: requirements, level, sentence, consequence, expected and actual, steps, evidence."""
     known = [requirements[one] for one in outcome.requirements if one in requirements]
     named = ", ".join(outcome.requirements[:_NAMED])
     more = len(outcome.requirements) - _NAMED
@@ -89,6 +90,8 @@ def block(
     words = f"expected {expected}, found {actual}" if own and expected else actual if own or where else cause
     lines = [f"[{number}] {outcome.verdict.value} {named} ({levels}): {words}"]
     lines += [f"    why: {one.sentence}" for one in known[:1]]
+    consequence = consequence_of(outcome, requirements)
+    lines += [f"    {LABEL}: {consequence}"] if consequence else []
     lines += [f"    expected: {expected}"] if expected else []
     lines.append(f"    actual:   {actual}")
     lines += [f"    {'         ' if index else 'in:      '} {one}" for index, one in enumerate(where[:_WHERE])]

@@ -26,7 +26,7 @@ from conformance.spec import (
     load_capabilities,
 )
 from conformance.spec.profiles import EXAMPLES
-from conformance.spec.specification import VARIES_SAID
+from conformance.spec.specification import VARIES_SAID, VIOLATED
 from conformance.spec.verdicts import Verdict, judge
 
 FORMAT: Final = 1  # of the JSON that list writes
@@ -111,6 +111,7 @@ def _plain(one: Requirement, capabilities: Mapping[str, Capability], standing: S
         "level": one.level,
         "family": one.family,
         "sentence": one.sentence,
+        "consequence": one.consequence,
         "core": is_core(one, capabilities),
         "needs": list(one.needs),
         "privileges": one.privileges,
@@ -175,6 +176,7 @@ def explain(requirement_id: str, driver: str) -> None:
         f"{requirement.id} ({requirement.level}{core}, family {requirement.family}, since {requirement.since})"
     )
     click.echo(f"  {requirement.sentence}")
+    click.echo(f"  {VIOLATED}: {requirement.consequence}")
     for reference in requirement.source:
         click.echo(f"  source: {reference.address}{f' ({reference.note})' if reference.note else ''}")
     if found := conventions(requirement, capabilities):

@@ -15,6 +15,7 @@ from conformance.harness.events import Opened
 from conformance.harness.task import Task
 from conformance.history.printable import one_line
 from conformance.lab.scratch import scratch_directory
+from conformance.report.consequences import LABEL, consequence_of
 from conformance.spec import load_requirements
 from conformance.spec.verdicts import Verdict
 
@@ -50,6 +51,7 @@ def try_driver(
             say(f"FAIL {', '.join(outcome.requirements)}")
             for one in outcome.requirements:
                 say(f"  {load_requirements()[one].sentence}")
+            say(f"  {LABEL}: {consequence_of(outcome, load_requirements())}")
             say("  " + outcome.reason.replace("\n", "\n  "))
             for number, step in enumerate(outcome.steps, 1):
                 say(f"  {number:4}. {step}")

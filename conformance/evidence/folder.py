@@ -35,6 +35,7 @@ from conformance.operations import ops
 from conformance.operations.comparing import Difference, shown
 from conformance.operations.shell import NoScript
 from conformance.operations.trees import Node, Snapshot
+from conformance.report.consequences import LABEL, consequence_of
 from conformance.spec import Requirement
 from conformance.spec.references import in_markdown
 from conformance.spec.verdicts import TestOutcome, Verdict
@@ -113,8 +114,10 @@ def write_folder(
         (made / "difference.txt").write_text(
             printable("\n".join(explained(case.finding.differences, case)), lines=True) + "\n"
         )
-    why_no_script = untried or _write_script(made, case, requirements, about, dialect, scratch)
-    (made / "failure.md").write_text(_in_words(case, requirements, about, why_no_script))
+    consequence = consequence_of(outcome, requirements)
+    heading = _heading(case, requirements, about, consequence)
+    why_no_script = untried or _write_script(made, case, heading, dialect, scratch)
+    (made / "failure.md").write_text(_in_words(case, requirements, about, consequence, why_no_script))
     shutil.rmtree(folder, ignore_errors=True)
     made.rename(folder)
     return folder
@@ -140,6 +143,7 @@ def write_kernel_folder(
         "",
         *sentences,
         "",
+        *_seen(consequence_of(outcome, requirements)),
         f"Linux {markdown(about.kernel)} deviated:",
     ]
     lines += ["", *fenced(outcome.reason), "", "`kernel.log` is the kernel log."]
@@ -154,6 +158,7 @@ def write_plain_folder(
     folder = _begun(directory, outcome, about)
     known = [requirements[one] for one in outcome.requirements if one in requirements]
     lines = [f"# {', '.join(outcome.requirements)}", "", *(f"**{one.level}**: {one.sentence}" for one in known), ""]
+    lines += _seen(consequence_of(outcome, requirements))
     if outcome.verdict is Verdict.ERROR:
         lines += ["The harness failed in this test, which says nothing about the driver. Please report it.", ""]
     lines += [*fenced(outcome.reason), ""]
@@ -164,20 +169,13 @@ def write_plain_folder(
     return folder
 
 
-def _write_script(
-    folder: Path,
-    case: Case,
-    requirements: Mapping[str, Requirement],
-    about: About,
-    dialect: Dialect | None,
-    scratch: Path,
-) -> str:
+def _write_script(folder: Path, case: Case, heading: Heading, dialect: Dialect | None, scratch: Path) -> str:
     """Write the script and run it; why there is none, "" if there is."""
     if dialect is None:
         return "this kind of driver has no commands for a reproducer"
     path = folder / "repro.sh"
     try:
-        path.write_text(script(case, dialect, _heading(case, requirements, about)))
+        path.write_text(script(case, dialect, heading))
     except NoScript as reason:
         return str(reason)
     path.chmod(0o755)
@@ -219,15 +217,15 @@ def run_script(path: Path, scratch: Path) -> tuple[int, str]:
     return process.returncode, said.decode(errors="replace")
 
 
-def _heading(case: Case, requirements: Mapping[str, Requirement], about: About) -> Heading:
+def _heading(case: Case, requirements: Mapping[str, Requirement], about: About, consequence: str) -> Heading:
     sentences = [(one, requirements[one].sentence) for one in case.requirements if one in requirements]
     driver = f"{about.driver} {about.version}"
     if case.backing in ("", HOST):
-        return Heading(sentences, driver, about.kernel, about.suite)
+        return Heading(sentences, driver, about.kernel, about.suite, consequence)
     kind = backing_named(case.backing)
     if kind.fstype == "overlay":
-        return Heading(sentences, driver, about.kernel, about.suite)
-    return Heading(sentences, driver, about.kernel, about.suite, kind.make, kind.fstype)
+        return Heading(sentences, driver, about.kernel, about.suite, consequence)
+    return Heading(sentences, driver, about.kernel, about.suite, consequence, kind.make, kind.fstype)
 
 
 def _environment(about: About, outcome: TestOutcome) -> dict[str, Any]:
@@ -309,12 +307,19 @@ def _last_touched(path: bytes, steps: Sequence[Step]) -> str:
     return ""
 
 
-def _in_words(case: Case, requirements: Mapping[str, Requirement], about: About, why_no_script: str) -> str:
+def _seen(consequence: str) -> list[str]:
+    return [f"{LABEL[0].upper()}{LABEL[1:]}: {consequence}", ""] if consequence else []
+
+
+def _in_words(
+    case: Case, requirements: Mapping[str, Requirement], about: About, consequence: str, why_no_script: str
+) -> str:
     lines = [f"# {', '.join(case.requirements)}", ""]
     for name in case.requirements:
         if name in requirements:
             one = requirements[name]
             lines += [f"**{one.level}**: {one.sentence}", "", f"Source: {in_markdown(one.source)}", ""]
+    lines += _seen(consequence)
     where = f" on {case.backing}" if case.backing not in ("", HOST) else ""
     driver = markdown(f"{about.driver} {about.version}")
     lines += [f"{driver} on Linux {markdown(about.kernel)}{where} deviates:", ""]

@@ -25,6 +25,7 @@ from conformance.history.steps import Archived, Beyond, Called, Did, Looked, Not
 from conformance.operations import ops
 from conformance.operations.comparing import shown
 from conformance.operations.shell import NoScript, as_shell, quoted, shell_file
+from conformance.report.consequences import LABEL
 
 DEVIATES: Final = 1
 _ARCHIVE_LIMIT: Final = 1 << 20  # bytes of a packed archive that a script may carry
@@ -38,6 +39,7 @@ class Heading:
     driver: str
     kernel: str
     suite: str
+    consequence: str = ""
     make_filesystem: tuple[str, ...] = ()
     filesystem: str = ""
 
@@ -72,6 +74,8 @@ def script(case: Case, dialect: Dialect, heading: Heading) -> str:
 def _comment(case: Case, heading: Heading) -> Iterator[str]:
     for name, sentence in heading.sentences:
         yield from _wrapped(f"{name}: {sentence}")
+    if heading.consequence:
+        yield from _wrapped(f"{LABEL}: {heading.consequence}")
     yield "#"
     for line in case.reason.splitlines()[:20]:
         yield from _wrapped(line)

@@ -70,16 +70,17 @@ def cause_of(outcome: TestOutcome) -> str:
             return f"the harness failed in {outcome.test.partition('[')[0]}"
         case Verdict.XPASS:
             return f"{', '.join(outcome.requirements)}: the known failure did not occur"
-    return _in_words(_value(outcome), outcome.requirements)
+    return _in_words(value_of(outcome), outcome.requirements)
 
 
 def where_it_stood(outcome: TestOutcome) -> tuple[str, ...]:
     """Of a call that is not answered, the frames of the driver; what the kernel knows where there are none."""
-    cause = _value(outcome)
+    cause = value_of(outcome)
     return cause.where if cause.kind is CauseKind.UNANSWERED else ()
 
 
-def _value(outcome: TestOutcome) -> Cause:
+def value_of(outcome: TestOutcome) -> Cause:
+    """The cause of a failure as a value, of earlier versions, too."""
     return outcome.cause or earlier.cause_of(outcome)
 
 

@@ -7,7 +7,9 @@ import xml.etree.ElementTree as ET
 from typing import Final
 
 from conformance.history.printable import one_line, printable
+from conformance.report.consequences import LABEL, consequence_of
 from conformance.report.matrix import Cell, Column, Matrix
+from conformance.spec import Requirement
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _FAILURES: Final = (Verdict.FAIL, Verdict.XPASS)
@@ -45,10 +47,10 @@ def _suite(root: ET.Element, matrix: Matrix, column: Column) -> None:
             name=requirement.id,
             time=f"{_seconds(cell):.3f}",
         )
-        _result(case, cell, requirement.sentence)
+        _result(case, cell, requirement)
 
 
-def _result(case: ET.Element, cell: Cell, sentence: str) -> None:
+def _result(case: ET.Element, cell: Cell, requirement: Requirement) -> None:
     reasons = [outcome.reason for outcome in cell.outcomes if outcome.reason]
     first = reasons[0].splitlines()[0] if reasons else cell.verdict.value
     kind = "failure" if cell.verdict in _FAILURES else "error" if cell.verdict is Verdict.ERROR else "skipped"
@@ -56,7 +58,10 @@ def _result(case: ET.Element, cell: Cell, sentence: str) -> None:
         node = ET.SubElement(case, kind, message=one_line(f"{cell.verdict.value}: {first}"))
         if kind != "skipped":
             node.set("type", cell.verdict.value)
-            node.text = printable("\n\n".join([sentence, *map(_told, cell.outcomes)]), lines=True)
+            seen = (consequence_of(one, {requirement.id: requirement}) for one in cell.outcomes)
+            consequences = [f"{LABEL}: {one}" for one in dict.fromkeys(seen) if one]
+            parts = ["\n".join([requirement.sentence, *consequences]), *map(_told, cell.outcomes)]
+            node.text = printable("\n\n".join(parts), lines=True)
 
 
 def _told(outcome: TestOutcome) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from conformance.history.printable import fenced
 from conformance.history.printable import markdown as escaped
+from conformance.report.consequences import LABEL, consequence_of
 from conformance.report.junit import title_of
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
+from conformance.spec import Requirement
 from conformance.spec.verdicts import TestOutcome, Verdict
 
 _BAD: Final = (Verdict.FAIL, Verdict.XPASS, Verdict.ERROR)
@@ -77,6 +79,7 @@ def _verdict(cell: Cell | None) -> str:
 
 def _failures(matrix: Matrix) -> Iterator[str]:
     said: set[tuple[str, str]] = set()
+    known = {one.id: one for one in matrix.requirements}
     for requirement in matrix.requirements:
         for column in matrix.columns:
             cell = matrix.cells.get((requirement.id, column))
@@ -89,16 +92,19 @@ def _failures(matrix: Matrix) -> Iterator[str]:
                 key = (title_of(column), outcome.test)
                 if key not in said:
                     said.add(key)
-                    yield from _failure(outcome, column)
+                    yield from _failure(outcome, column, known)
     if said:
         yield ""
 
 
-def _failure(outcome: TestOutcome, column: Column) -> Iterator[str]:
+def _failure(outcome: TestOutcome, column: Column, requirements: Mapping[str, Requirement]) -> Iterator[str]:
     yield f"### {outcome.verdict.value} {', '.join(outcome.requirements)}"
     yield ""
     yield f"{escaped(title_of(column))}, {escaped(outcome.test)}"
     yield ""
+    if consequence := consequence_of(outcome, requirements):
+        yield f"{LABEL[0].upper()}{LABEL[1:]}: {escaped(consequence)}"
+        yield ""
     yield from _block(outcome.reason)
     if outcome.evidence:
         yield f"Evidence: {escaped(outcome.evidence)}"

@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 from conformance.history.printable import cut, printable
 from conformance.report.brief import expected_and_actual
 from conformance.report.causes import EXPLAINED, cause_of
+from conformance.report.consequences import consequence_of
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
@@ -106,6 +107,7 @@ class _Tables:
     """What 12,000 cells have in common: texts, lists of texts, and outcomes, each of which decides many cells."""
 
     scripts: Mapping[str, str]
+    requirements: Mapping[str, Requirement]
     texts: _Table[str] = field(default_factory=_Table)
     lists: _Table[tuple[int, ...]] = field(default_factory=_Table)
     outcomes: _Table[tuple[float, ...]] = field(default_factory=_Table)
@@ -124,6 +126,7 @@ class _Tables:
                 self._text(outcome.backing),
                 self.texts.number(outcome.evidence),  # the path of a file, and below the text of one: as they are
                 self.texts.number(self.scripts.get(outcome.evidence, "") if outcome.evidence else ""),
+                self._text(consequence_of(outcome, self.requirements)),
             )
         )
 
@@ -139,7 +142,7 @@ class _Tables:
 
 
 def _data(matrix: Matrix, scripts: Mapping[str, str]) -> dict[str, Any]:
-    tables = _Tables(scripts)
+    tables = _Tables(scripts, {one.id: one for one in matrix.requirements})
     rows = [
         _row([(matrix.cells.get((requirement.id, column)), column) for column in matrix.columns], tables)
         for requirement in matrix.requirements
@@ -187,6 +190,7 @@ class _Found:
 def _causes(matrix: Matrix) -> list[dict[str, Any]]:
     """The causes of what failed, the severe and frequent ones first; errors of the harness are the last."""
     found: dict[str, _Found] = {}
+    known = {one.id: one for one in matrix.requirements}
     for row, requirement in enumerate(matrix.requirements):
         for number, column in enumerate(matrix.columns):
             cell = matrix.cells.get((requirement.id, column))
@@ -198,10 +202,10 @@ def _causes(matrix: Matrix) -> list[dict[str, Any]]:
                 one.columns.add(number)
                 one.tests.add((outcome.test, outcome.backing, number))
     ordered = sorted(found.items(), key=lambda item: (_SEVERITY.index(item[1].level), -len(item[1].tests)))
-    return [_cause(words, one) for words, one in ordered]
+    return [_cause(words, one, known) for words, one in ordered]
 
 
-def _cause(words: str, found: _Found) -> dict[str, Any]:
+def _cause(words: str, found: _Found, requirements: Mapping[str, Requirement]) -> dict[str, Any]:
     expected, actual = expected_and_actual(found.outcome)
     said = {
         "words": words,
@@ -210,6 +214,7 @@ def _cause(words: str, found: _Found) -> dict[str, Any]:
         "rows": found.rows,
         "columns": len(found.columns),
         "count": len(found.tests),
+        "consequence": consequence_of(found.outcome, requirements),
         "expected": cut(expected, _BRIEF),
         "actual": cut(actual, _BRIEF),
     }

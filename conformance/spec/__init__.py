@@ -29,6 +29,8 @@ _ID: Final = re.compile(r"OVL(-[A-Z0-9]+){2,}")
 class Requirement:
     """One normative sentence; ``level`` is a word of RFC 2119, ``since`` the version it came in.
 
+    ``consequence`` is a sentence about a driver that violates it: what goes wrong for people who run containers,
+    build images or operate the store. It explains and demands nothing, so no digest of the specification has it.
     ``needs`` names capabilities. ``privileges`` is what it takes to test it: a user namespace, or real root.
     ``kernel`` is the oldest release that can be held to it, "" for any that mounts overlays. ``backing`` names
     backing filesystems; then it is judged on these alone. ``varies`` says what its outcome can depend on besides
@@ -40,6 +42,7 @@ class Requirement:
     family: str
     level: str
     sentence: str
+    consequence: str
     source: tuple[Reference, ...]
     since: str
     needs: tuple[str, ...] = ()
@@ -152,6 +155,10 @@ def _entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _requirement(family: str, entry: Mapping[str, Any]) -> Requirement:
     lists = {name: tuple(entry.get(name, ())) for name in ("needs", "backing", "varies")}
     source = _source(entry)
+    if not str(entry.get("consequence", "")).endswith("."):
+        raise ValueError(
+            f"requirement {entry.get('id')} needs a consequence: what a user of the driver would see go wrong"
+        )
     defaults = {"family": family, "level": "MUST", "since": "0.2.0"}
     requirement = Requirement(**{**defaults, **entry, **lists, "source": source})
     if not _ID.fullmatch(requirement.id):

@@ -18,6 +18,7 @@ from conformance.spec import (
 )
 from conformance.spec.references import Reference
 
+VIOLATED: Final = "If it is violated, a user would see"
 VARIES_SAID: Final = {
     "kernel": "the kernel",
     "backing": "the backing filesystem",
@@ -72,6 +73,8 @@ def _of_one(requirement: Requirement, capabilities: Mapping[str, Capability]) ->
     yield f"### {requirement.id}"
     yield ""
     yield f"**{requirement.level}** {requirement.sentence}"
+    yield ""
+    yield f"*{VIOLATED}:* {requirement.consequence}"
     facts = [f"source: {', '.join(_link(one) for one in requirement.source)}"]
     if is_core(requirement, capabilities):
         facts.append("core")

@@ -24,7 +24,7 @@ from mkdocs.exceptions import Abort
 
 from conformance.cli.listing import about, commands
 from conformance.spec import Requirement, conventions, is_core, load_capabilities, load_requirements
-from conformance.spec.specification import VARIES_SAID
+from conformance.spec.specification import VARIES_SAID, VIOLATED
 from vm.drivers.builds import load as load_builds
 from vm.drivers.data import all_of
 from vm.drivers.table import html_page
@@ -124,6 +124,7 @@ def _requirement_lines(one: Requirement, documents: Documents) -> Iterator[str]:
     capabilities, found = load_capabilities(), about(one)
     core = ", core" if is_core(one, capabilities) else ""
     yield from (f"# {one.id}", "", f"**{one.level}** {one.sentence}", "")
+    yield from (f"*{VIOLATED}:* {one.consequence}", "")
     yield f"Family [{one.family}](index.md#{_slug(one.family)}){core}, since {one.since}."
     yield f"[In the specification](../docs/specification.md#{one.id.lower()})."
     yield from ("", "## Sources", "")

@@ -104,6 +104,8 @@ def trees_and_their_difference_are_explained(folder: Path) -> None:
     assert environment["kernel"] == os.uname().release
     words = (folder / "failure.md").read_text()
     assert "repro.sh" in words
+    assert "\nA user would see: " in words
+    assert "\n# a user would see: " in (folder / "repro.sh").read_text()
     assert "overlay-conformance replay case.json" in words
 
 

@@ -61,6 +61,7 @@ def test_json_has_the_requirements() -> None:
     for one in found["requirements"]:
         requirement = load_requirements()[one["id"]]
         assert (one["level"], one["sentence"]) == (requirement.level, requirement.sentence)
+        assert one["consequence"] == requirement.consequence
         assert one["core"] is is_core(requirement, load_capabilities())
         assert "why_not" not in one
 

@@ -27,6 +27,7 @@ from conformance.operations import ops
 from conformance.operations.standard import STANDARD
 from conformance.report.brief import expected_and_actual, folded
 from conformance.report.causes import EXPLAINED, causes_of
+from conformance.report.consequences import LABEL
 from conformance.report.records import Part, read
 from conformance.spec import load_requirements
 from conformance.spec.verdicts import TestOutcome, Verdict
@@ -104,6 +105,8 @@ def test_a_block_is_short_and_says_what_matters(naive: Part) -> None:
             assert lines[1] == f"    why: {KNOWN[outcome.requirements[0]].sentence}"[: len(lines[1])] or lines[
                 1
             ].endswith("...")
+            of_driver = outcome.verdict is Verdict.FAIL
+            assert lines[2].startswith(f"    {LABEL}: ") is of_driver
             assert any(line.startswith("    actual:   ") for line in lines)
             assert lines[-2] == "    evidence: folder"
 

@@ -23,6 +23,7 @@ FILES = sorted((DIRECTORY / "requirements").glob("*.toml"))
 class Entry:
     id: str
     sentence: str
+    consequence: str
     source: tuple[str, ...]
     level: str = "MUST"
     since: str = "0.2.0"
@@ -75,7 +76,7 @@ def test_every_file_of_requirements_has_the_keys_of_its_types(path: Path) -> Non
             assert found.needs == (*family.needs, *one.needs)
             assert found.varies == (family.varies if one.varies is None else one.varies)
             assert tuple(reference.text for reference in found.source) == one.source
-            assert found.since == one.since
+            assert (found.since, found.consequence) == (one.since, one.consequence)
 
 
 def test_capabilities_and_retired_ids_have_the_keys_of_their_types() -> None:

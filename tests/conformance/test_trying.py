@@ -178,7 +178,7 @@ def proposed(said: str, *, declined: tuple[str, ...] = (), broken: tuple[str, ..
     for number, one in enumerate(said.split("; ")):
         verdict, *needs = one.split()
         name = f"R{number}"
-        requirements[name] = Requirement(name, "", "MUST", "", (), "", tuple(needs))
+        requirements[name] = Requirement(name, "", "MUST", "", "", (), "", tuple(needs))
         results.append(RequirementResult(name, Verdict(verdict)))
     return proposals(results, requirements, CAPABILITIES, declined, broken)
 

@@ -177,7 +177,7 @@ class Samples:
         """All that a driver could say is hostile; the requirement that has a text is the one of its place."""
         texts = self.hostile
         found = [
-            Requirement(f"OVL-BAD-{place}", text, "MUST", text, (Reference(Kind.WEB, text, text),), "1")
+            Requirement(f"OVL-BAD-{place}", text, "MUST", text, text, (Reference(Kind.WEB, text, text),), "1")
             for place, text in enumerate(texts)
         ]
         run = run_of(texts[0], texts[1], (texts[3],), (), notes=texts, failure=texts[0])

@@ -221,6 +221,7 @@ def test_a_cell_opens_its_evidence_and_escape_closes_it(window: Window, samples:
         asked.id,
         asked.level,
         asked.sentence,
+        asked.consequence,
         in_words(asked.source),
         "test_it[",
         "FAIL",
@@ -290,6 +291,7 @@ def test_what_failed_comes_first_by_severity_and_opens_its_evidence(window: Wind
     assert places[2] < 900, "the matrix begins on the first screen"
     first = window.js("return document.querySelector('#causes li').innerText")
     assert samples.must[0] in first
+    assert f"a user would see\n{samples.requirements[samples.must[0]].consequence}" in first
     assert "1 failure in 1 column" in first
     assert "3 failures in 3 columns" in window.js(
         "return document.querySelector('#causes h3 + ol + h3 + ol').innerText"

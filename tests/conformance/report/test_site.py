@@ -91,6 +91,7 @@ def test_a_page_of_a_requirement_says_what_explain_says() -> None:
     page = requirement_page(load_requirements()["OVL-OPAQUE-PRESERVED"], documents)
     for said in (
         "**MUST** A directory that a layer removes and recreates shows nothing",
+        "*If it is violated, a user would see:* Old files of a directory",
         "- [behaviour#opaque-directories](../docs/behaviour.md#opaque-directories)",
         "- [moby/moby#25244](https://github.com/moby/moby/issues/25244)",
         "- `test_a_directory_made_again_is_empty` (`conformance/suites/test_tree_whiteouts.py`, from profile quick",
