@@ -60,18 +60,33 @@ def test_a_diff_is_killed(bench: Bench, parent: str) -> None:
     bench.need("diff")
     with bench.store() as store:
         store.build([STANDARD, [ops.Unlink(b"a")], [_LARGE]])
-        with _process(
-            store,
-            f"another process diffs layer-2 against {parent}, and is killed when its archive begins",
-            lambda driver, pipe: driver.diff("layer-2", parent, pipe),
-        ) as (process, pipe):
-            process.wait(lambda: pipe.unread > 0)
-            process.kill()
+        _kill_a_diff(store, parent)
         store.shows_model("layer-2")
         if store.may_refuse(Remove("layer-2")) is not None:
             store.may_refuse(Put("layer-2"))
             store.do(Remove("layer-2"))
         _removed_and_made_again(store, "layer-2")
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
+def test_a_home_is_closed_after_a_killed_diff(bench: Bench) -> None:
+    bench.need("diff", "own-home")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a")], [_LARGE]])
+        _kill_a_diff(store, "layer-0")
+        store.beyond("the home is closed")
+        store.another_opening().close()
+        nothing_mounted(store, "after the home was closed")
+
+
+def _kill_a_diff(store: Store, parent: str) -> None:
+    with _process(
+        store,
+        f"another process diffs layer-2 against {parent}, and is killed when its archive begins",
+        lambda driver, pipe: driver.diff("layer-2", parent, pipe),
+    ) as (process, pipe):
+        process.wait(lambda: pipe.unread > 0)
+        process.kill()
 
 
 @pytest.mark.requirement("OVL-RESTART-KILLED")
@@ -114,7 +129,8 @@ def _applying(
         # Who comes back for more has done what was there, or some of it, if it reads ahead.
         for begin in (0, *range(_PART // 2, _PART, BLOCK)):
             pipe.give(part[begin : begin + BLOCK] if begin else part[: _PART // 2])
-            process.wait(lambda: pipe.unread == 0, seconds)
+            if not process.wait(lambda: pipe.unread == 0, seconds):
+                break
         yield process, pipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conformance.harness.skips import not_applicable
 from conformance.history.calls import Create, Remove, Reopen
 from conformance.history.findings import FilesDiffer
 from conformance.operations import ops
+from conformance.operations.standard import STANDARD
 from conformance.suites import earlier
 from conformance.suites.reading import chain_file, needs_link_files, needs_short_links, three_layers, written
 
@@ -214,3 +216,21 @@ def test_hidden_files_of_another_program_do_no_harm(bench: Bench, uses: bytes) -
         harmed(store, "put a directory .refdriver into the home", earlier.files(uses))
         for layer_id in ("layer-0", "layer-1", "layer-2", "beside"):
             store.shows_model(layer_id)
+
+
+@pytest.mark.requirement("OVL-RESTART-FOREIGN")
+@pytest.mark.parametrize("form", ["hidden", "symlink"])
+def test_a_copy_of_a_layer_by_another_program_is_no_child(bench: Bench, form: str) -> None:
+    """A hidden directory, or a symlink to a directory elsewhere, with the files of a layer that is gone."""
+    with bench.store() as store:
+        store.build([STANDARD, ()])
+        home, place = Path(store.home), store.directory / "kept"
+        copy = home / ".kept" if form == "hidden" else place
+        store.beyond(f"{copy} is a copy of layer-1" + ("" if form == "hidden" else ", and a symlink leads to it"))
+        shutil.copytree(home / "layer-1", copy, symlinks=True)
+        if form == "symlink":
+            (home / "kept").symlink_to(place)
+        store.do(Remove("layer-1"))
+        store.do(Reopen())
+        store.do(Remove("layer-0"))
+        equal("whether the copy is there", copy.is_dir(), True)
