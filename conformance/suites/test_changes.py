@@ -18,6 +18,7 @@ from conformance.harness.skips import not_applicable
 from conformance.history.calls import Changes, Get, Put
 from conformance.history.findings import DiffDisagrees, NotDone, WrongAnswer
 from conformance.operations import archives, ops
+from conformance.operations.archives import TIME, Entry
 from conformance.operations.real import perform
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
@@ -115,6 +116,20 @@ def test_nothing_done_is_no_change(bench: Bench) -> None:
             found = changes_of(store, "child")
             nothing(f"changes of child ({when}), in which nothing was done", found, WrongAnswer())
             store.change("child", [])
+
+
+@pytest.mark.requirement("OVL-CHANGES-NONE")
+def test_a_time_that_an_archive_cut_is_no_change(bench: Bench) -> None:
+    """An archive without pax has whole seconds: a file of the same second may be the same file."""
+    bench.need("apply")
+    with bench.store() as store:
+        for layer_id, records in (("exact", {"mtime": f"{TIME}.5"}), ("cut", {})):
+            store.create(layer_id)
+            store.applied(layer_id, [Entry("file", content=b"content", records=records), Entry("other")])
+        store.create("child", "exact")
+        found = changes_of(store, "child", "cut")
+        found.pop(b"", None)
+        nothing("changes of child against a layer with whole seconds", found, WrongAnswer())
 
 
 @pytest.mark.requirement("OVL-CHANGES-OPAQUE")
