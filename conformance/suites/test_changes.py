@@ -168,7 +168,7 @@ def test_what_a_lower_directory_hides_is_added(bench: Bench) -> None:
         expects(store, "layer-2", {b"d/a": "add", b"d/d": "add"})
 
 
-@pytest.mark.requirement("OVL-CHANGES-ADDED-AGAIN")
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
 def test_what_a_file_between_two_directories_hides_is_added(bench: Bench) -> None:
     """A directory of an archive has no mark of its own that hides what is below the file that it replaces."""
     bench.need("apply")
