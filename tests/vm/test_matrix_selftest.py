@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from smallsource import mutants
+
+from conformance.harness.events import GeneratedFate
+from conformance.report import generatedfile
+from conformance.selftest.generated.fates import Tried
 
 
 def ran(*words: str) -> subprocess.CompletedProcess[str]:
@@ -36,3 +42,60 @@ def test_a_file_that_is_no_selftest_is_refused_before_anything_is_made(tmp_path:
     assert done.returncode == 2
     assert str(held) in done.stderr
     assert not output.exists()
+
+
+def generated(file: Path, *fates: tuple[GeneratedFate, str]) -> generatedfile.Results:
+    """A result file of generated mutants with these fates and kinds of reasons."""
+    about = generatedfile.About(
+        *("0.3.0", "0123456789ab", "small:Driver", "0123456789ab", "6.1.0", "x86_64", "standard"),
+        examples=10,
+        seed=1,
+        call_timeout=15.0,
+        mutants=60,
+        started="2026-11-25T00:00:00+00:00",
+    )
+    found = [Tried(one, fate, kind=kind) for one, (fate, kind) in zip(mutants(), fates, strict=False)]
+    results = generatedfile.Results(about, file, {one.mutant.id: one for one in found})
+    results.write()
+    return results
+
+
+def test_generated_mutants_that_no_machine_could_kill_take_none(tmp_path: Path) -> None:
+    file, output = tmp_path / "generated.jsonl", tmp_path / "out"
+    generated(file, (GeneratedFate.KILLED, ""), (GeneratedFate.SURVIVED, "gap"))
+    done = ran("matrix", "selftest", "--generated", str(file), "--output", str(output))
+    assert done.returncode == 1, done.stderr  # as a mutant survives
+    assert "nothing is left for one" in done.stdout
+    found = generatedfile.read(output / "generated.jsonl")[1]
+    assert [one.fate for one in found] == [GeneratedFate.KILLED, GeneratedFate.SURVIVED]
+    assert "1 of 2 mutants are killed" in (output / "generated.md").read_text()
+
+
+def test_what_a_machine_killed_is_killed(tmp_path: Path) -> None:
+    of_host = generated(
+        tmp_path / "host.jsonl",
+        (GeneratedFate.SURVIVED, "gap"),
+        (GeneratedFate.SURVIVED, "machine"),
+        (GeneratedFate.SURVIVED, "machine"),
+    )
+    first, killed, survived = of_host.tried
+    there = of_host.of_another_machine(tmp_path / "there.jsonl")
+    assert list(there.tried) == of_host.elsewhere == [killed, survived]
+    there.tried[killed] = replace(there.tried[killed], fate=GeneratedFate.KILLED, kind="", test="test_it")
+    there.write()
+    of_host.join(tmp_path / "there.jsonl")
+    assert {name: one.fate for name, one in of_host.tried.items()} == {
+        first: GeneratedFate.SURVIVED,
+        killed: GeneratedFate.KILLED,
+        survived: GeneratedFate.SURVIVED,
+    }
+    assert of_host.tried[killed].test == "test_it"
+
+
+@pytest.mark.parametrize("others", [("--mutant", "A"), ("--untried", __file__)])
+def test_generated_mutants_come_alone(tmp_path: Path, others: tuple[str, ...]) -> None:
+    file = tmp_path / "generated.jsonl"
+    generated(file)
+    done = ran("matrix", "selftest", "--generated", str(file), *others, "--output", str(tmp_path / "out"))
+    assert (done.returncode, (tmp_path / "out").exists()) == (2, False)
+    assert "--generated takes no --mutant and no --untried" in done.stderr
