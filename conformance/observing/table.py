@@ -23,6 +23,7 @@ from conformance.spec.values import BadValue
 
 SUFFIX: Final = ".jsonl.xz"
 _NOT_ASKED: Final = "-"
+_NO_LINKS: Final[Mapping[str, str]] = {}
 
 
 class BadObservations(HarnessError):
@@ -122,11 +123,15 @@ def _described(of_case: Sequence[Row]) -> Iterator[str]:
     yield f"**{case.name}**"
     for row in of_case:
         if row.question.says != SILENT:
-            permitted = f"; permitted: {', '.join(row.question.right)}" if row.question.right else ""
-            yield f"- {row.question.asks}: the text says that {row.question.says}{permitted}"
+            yield f"- {_decided(row.question)}"
     for number, layer in enumerate(case.layers):
         yield f"- layer {number + 1}: {'; '.join(_entries(layer))}"
     yield ""
+
+
+def _decided(question: Question) -> str:
+    permitted = f"; permitted: {', '.join(question.right)}" if question.right else ""
+    return f"{question.asks}: the text says that {question.says}{permitted}"
 
 
 def _entries(layer: tuple[Entry, ...] | bytes) -> Iterator[str]:
@@ -137,23 +142,44 @@ def _entries(layer: tuple[Entry, ...] | bytes) -> Iterator[str]:
             yield f"`{printable(entry.describe())}`"
 
 
-def as_html(columns: Sequence[Column], cases: Sequence[Case]) -> str:
-    """A page that needs no network and no script."""
-    return "\n".join(_page(columns, rows(columns, cases))) + "\n"
+def as_html(columns: Sequence[Column], cases: Sequence[Case], vectors: Mapping[str, str] = _NO_LINKS) -> str:
+    """A page that needs no network and no script.
+
+    Each answer is a link to the layers of its case, and these to the case's vector: ``vectors`` has its address.
+    """
+    return "\n".join(_page(columns, rows(columns, cases), vectors)) + "\n"
 
 
-def _page(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+def _page(columns: Sequence[Column], found: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:
     yield _HEAD
     yield f"<table><thead><tr><th>question</th>{''.join(map(_heading, columns))}</tr></thead><tbody>"
     for row in found:
         said = html.escape(f"{row.case.name}. The text: {row.question.says}")
-        yield f'<tr id="{row.question.name}"><th title="{said}">{html.escape(row.question.asks)}</th>'
+        link = f'<a href="#case-{row.case.name}">'
+        yield f'<tr id="{row.question.name}"><th title="{said}">{link}{html.escape(row.question.asks)}</a></th>'
         for cell in row.cells:
             kind = ' class="deviates"' if cell.deviates else ""
             title = f' title="{html.escape(printable(cell.detail))}"' if cell.detail else ""
-            yield f"<td{kind}{title}>{html.escape(cell.value)}</td>"
+            yield f"<td{kind}{title}>{link}{html.escape(cell.value)}</a></td>"
         yield "</tr>"
     yield "</tbody></table>"
+    yield "<h2>Layers of each question</h2>"
+    for case in dict.fromkeys(row.case.name for row in found):
+        yield from _layers_in_html([row for row in found if row.case.name == case], vectors)
+
+
+def _layers_in_html(of_case: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:
+    case = of_case[0].case
+    yield f'<h3 id="case-{case.name}">{case.name}</h3><ul>'
+    if address := vectors.get(case.name):
+        yield f'<li>vector: <a href="{html.escape(address)}">{html.escape(address)}</a></li>'
+    for row in of_case:
+        if row.question.says != SILENT:
+            yield f"<li>{html.escape(_decided(row.question))}</li>"
+    for number, layer in enumerate(case.layers):
+        entries = "; ".join(html.escape(one.strip("`")) for one in _entries(layer))
+        yield f"<li>layer {number + 1}: <code>{entries}</code></li>"
+    yield "</ul>"
 
 
 def _heading(column: Column) -> str:
@@ -172,11 +198,13 @@ table { border-collapse: collapse; }
 th, td { border: 1px solid #8886; padding: .2rem .4rem; text-align: left; vertical-align: top; }
 thead th { position: sticky; top: 0; background: Canvas; }
 tbody th { font-weight: 400; min-width: 16rem; }
+td a, th a { color: inherit; text-decoration: none; }
+td a:hover, th a:hover { text-decoration: underline; }
 .deviates { font-weight: 700; background: #b3261e; color: #fff; }
 </style></head><body>
 <h1>Where drivers and unpackers differ</h1>
 <p>What each shows of the same layers. Red: the image specification decides, and does not permit it. A title has the
-layers' name, the words of a refusal, or the version.</p>"""
+layers' name, the words of a refusal, or the version. Each answer is a link to the layers below the table.</p>"""
 
 
 def _text(said: str) -> str:
