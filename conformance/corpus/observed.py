@@ -6,6 +6,7 @@ hostile.py, with paths that no system has.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -65,9 +66,15 @@ _NEAR: Final = (
 )
 
 
+@functools.cache
+def vectors_of_cases() -> Mapping[str, Vector]:
+    """The vector of each case that has one."""
+    return {one.name.removeprefix(_PREFIX): one for one in observed()}
+
+
 def expected_files() -> dict[str, str]:
     """The expected file of each case that has a vector, below a directory of ``corpus build``."""
-    return {one.name.removeprefix(_PREFIX): expected_file(one) for one in observed()}
+    return {case: expected_file(one) for case, one in vectors_of_cases().items()}
 
 
 def observed() -> Iterator[Vector]:

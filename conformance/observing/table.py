@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from conformance.corpus.observed import vectors_of_cases
 from conformance.harness.observation import LINES, Observation, Observed, Observing
 from conformance.history.printable import printable
 from conformance.observing.question import SILENT, Case, Question
@@ -120,13 +121,21 @@ def _about(columns: Sequence[Column]) -> Iterator[str]:
 def _described(of_case: Sequence[Row]) -> Iterator[str]:
     case = of_case[0].case
     yield f'<a id="{case.name}"></a>'
-    yield f"**{case.name}**"
+    yield f"**{case.name}**{_vector(case)}"
     for row in of_case:
         if row.question.says != SILENT:
             yield f"- {_decided(row.question)}"
     for number, layer in enumerate(case.layers):
         yield f"- layer {number + 1}: {'; '.join(_entries(layer))}"
     yield ""
+
+
+def _vector(case: Case) -> str:
+    """The vector of a case and its question in docs/corpus.md; "" if there is none."""
+    if (one := vectors_of_cases().get(case.name)) is None:
+        return ""
+    question = f" of [{one.question}](corpus.md#{one.question.lower()})" if one.question else ""
+    return f" (vector `{one.name}`{question})"
 
 
 def _decided(question: Question) -> str:
