@@ -7,6 +7,7 @@ permit is marked.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import lzma
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,10 +105,29 @@ def _lines(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
         cells = (f"**{_text(one.value)}**" if one.deviates else _text(one.value) for one in row.cells)
         yield f"| [{_text(row.question.asks)}](#{row.case.name}) | {' | '.join(cells)} |"
     yield ""
+    if changed := list(_between_versions(columns, found)):
+        yield from ("### Differences between versions", "", *changed, "")
     yield "### Layers of each question"
     yield ""
     for case in dict.fromkeys(row.case.name for row in found):
         yield from _described([row for row in found if row.case.name == case])
+
+
+def _between_versions(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+    """What differs between two columns of one connection string, in their order."""
+    by_driver: dict[str, list[int]] = {}
+    for number, column in enumerate(columns):
+        by_driver.setdefault(column.about.driver, []).append(number)
+    for numbers in by_driver.values():
+        for old, new in itertools.pairwise(numbers):
+            changes = [
+                f"{_text(row.question.asks)}: {_text(before)}, then {_text(after)}"
+                for row in found
+                if (before := row.cells[old].value) != (after := row.cells[new].value)
+                if _NOT_ASKED not in (before, after)
+            ]
+            names = f"{_text(columns[old].about.name)} and {_text(columns[new].about.name)}"
+            yield f"- {names}: {'; '.join(changes) or 'none'}"
 
 
 def _about(columns: Sequence[Column]) -> Iterator[str]:

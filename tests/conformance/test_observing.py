@@ -236,6 +236,13 @@ def test_the_html_page_leads_from_an_answer_to_its_layers_and_its_vector(tmp_pat
     assert "add --html FILE" in told.stderr
 
 
+def test_the_page_says_what_changed_between_versions() -> None:
+    data = ROOT / "docs" / "divergence"
+    text = as_markdown([read(data / f"umoci-{one}.jsonl.xz") for one in ("0.4.7", "0.6.0")], cases())
+    assert "- umoci 0.4.7 and umoci 0.6.0: a whiteout of the name .wh.: refused, then empties the tree\n" in text
+    assert "### Differences between versions" not in as_markdown([read(data / "umoci-0.6.0.jsonl.xz")], cases())
+
+
 def test_the_page_is_what_its_data_gives() -> None:
     columns = [read(path) for path in sorted((ROOT / "docs" / "divergence").glob("*.jsonl.xz"))]
     assert len(columns) >= 12
