@@ -385,11 +385,15 @@ def test_scripts_of_private_requirements_are_not_kept(builds: Builds, data: Path
     records.write(tmp_path / "results.jsonl", [part])
     (tmp_path / failing.evidence).mkdir(parents=True)
     (tmp_path / failing.evidence / "repro.sh").write_text("#!/bin/sh\n")
+    (tmp_path / failing.evidence / "failure.md").write_text(f"see {tmp_path}/{failing.evidence}/repro.sh\n")
     for private, kept in (((), {failing.evidence}), (failing.requirements, set())):
         keep(build, tmp_path, tmp_path / "data", private)
         found = read(build, builds, tmp_path / "data")
         assert found
         assert found.scripts.keys() == kept
+        with tarfile.open(tmp_path / "data" / f"{build.name}.tar.xz", "r:xz") as archive:
+            words = [archive.extractfile(one) for one in archive if one.name.endswith("failure.md")]
+            assert [one.read() for one in words if one] == [f"see {one}/repro.sh\n".encode() for one in kept]
         (outcome,) = found.part.outcomes
         assert bool(outcome.steps) is bool(kept)
         assert outcome.cause == failing.cause

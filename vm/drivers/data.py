@@ -78,7 +78,7 @@ def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path
     kernel = part.run.kernel
 
     def anywhere(text: str) -> str:
-        return _of_no_machine(text, kernel)
+        return _of_no_machine(text.replace(f"{output.absolute()}/", ""), kernel)
 
     run = from_plain(Run, _mapped(as_plain(_named_as_built(part.run, build)), anywhere))
     outcomes = [from_plain(TestOutcome, _mapped(as_plain(one), anywhere)) for one in part.outcomes]
