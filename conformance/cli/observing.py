@@ -18,6 +18,7 @@ from conformance.cli.base import interruption_of_verb, main, say, say_error
 from conformance.cli.completion import connections
 from conformance.cli.consoles import console
 from conformance.cli.progress import Progress
+from conformance.corpus.observed import expected_files
 from conformance.harness.events import Opened
 from conformance.harness.following import Followed, follow
 from conformance.harness.observation import FORMAT, LINES, Line, Observed, Observing
@@ -96,19 +97,26 @@ def _write(path: Path, lines: list[Line]) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--markdown", type=options.FILE, help="File whose part between markers is replaced.")
 @click.option("--html", "html_file", type=options.FILE, help="HTML page to write.")
-def divergence(files: tuple[Path, ...], markdown: Path | None, html_file: Path | None) -> None:
+@click.option(
+    "--corpus", metavar="ADDRESS", help="Where the HTML page links to vectors: a directory of 'corpus build'."
+)
+def divergence(files: tuple[Path, ...], markdown: Path | None, html_file: Path | None, corpus: str | None) -> None:
     """Write the table of observations of FILES (of 'observe --output'; a directory: all in it)."""
     paths = [path for one in files for path in (sorted(one.glob(f"*{SUFFIX}")) if one.is_dir() else [one])]
     if not paths:
         raise click.UsageError(f"there is no *{SUFFIX} in {', '.join(map(str, files))}")
     columns = [read(path) for path in paths]
     made = as_markdown(columns, cases())
+    if corpus and not html_file:
+        raise click.UsageError("--corpus is of the HTML page: add --html FILE")
     if markdown:
         before = markdown.read_text() if markdown.exists() else ""
         markdown.write_text(between(before, BEGIN, made))
         say(f"{markdown} written")
     if html_file:
-        html_file.write_text(as_html(columns, cases()))
+        there = corpus.rstrip("/") if corpus else ""
+        vectors = {case: f"{there}/{file}" for case, file in expected_files().items()} if there else {}
+        html_file.write_text(as_html(columns, cases(), vectors))
         say(f"{html_file} written")
     if not markdown and not html_file:
         click.echo(made, nl=False)

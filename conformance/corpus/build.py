@@ -11,13 +11,12 @@ from typing import Any, Final
 from conformance.corpus.expecting import expected_of
 from conformance.corpus.packing import packed
 from conformance.corpus.values import FORMAT, VERSION, Expected, Index, Listed
-from conformance.corpus.vector import Vector
+from conformance.corpus.vector import EXPECTED, Vector
 from conformance.drivers.unpacker.layout import LayerBlob, write_images
 from conformance.spec import load_requirements
 from conformance.spec.values import as_plain
 
 MACHINE: Final = "amd64"  # the architecture of all images, whatever the host is
-EXPECTED: Final = "expected.json"
 
 
 def build(directory: Path, vectors: Sequence[Vector], schemas: Mapping[str, Mapping[str, Any]]) -> None:

@@ -6,10 +6,11 @@ hostile.py, with paths that no system has.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from conformance.corpus.vector import Layer, Vector, layer
+from conformance.corpus.vector import Layer, Vector, expected_file, layer
 from conformance.observing.question import Case
 from conformance.observing.questions import cases
 
@@ -19,6 +20,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "link-target-absolute": "hostile.py has it",
     "time-after-2446": "few filesystems hold this time",
 }
+_PREFIX: Final = "observed-"  # of the name of a vector
 _WHITEOUTS: Final = "OVL-APPLY-WHITEOUT-"
 # The beginning of a name, the question, and the requirement; the first that fits counts.
 _NEAR: Final = (
@@ -64,13 +66,24 @@ _NEAR: Final = (
 )
 
 
+@functools.cache
+def vectors_of_cases() -> Mapping[str, Vector]:
+    """The vector of each case that has one."""
+    return {one.name.removeprefix(_PREFIX): one for one in observed()}
+
+
+def expected_files() -> dict[str, str]:
+    """The expected file of each case that has a vector, below a directory of ``corpus build``."""
+    return {case: expected_file(one) for case, one in vectors_of_cases().items()}
+
+
 def observed() -> Iterator[Vector]:
     """A vector for each case; raises ValueError for one that is near nothing."""
     for case in cases():
         if case.name not in LEFT_OUT:
             question, requirement = _near(case.name)
             may_refuse = "no text says that times before 1970 are taken" if case.name == "time-before-1970" else ""
-            name = f"observed-{case.name}"
+            name = f"{_PREFIX}{case.name}"
             yield Vector(name, requirement, _layers(case), question, may_refuse=may_refuse)
 
 

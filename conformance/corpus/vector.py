@@ -63,6 +63,9 @@ def _archive(entries: tuple[Tarred, ...]) -> bytes:
     return archive_of(entries)
 
 
+EXPECTED: Final = "expected.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
     """A chain of layers, the base first.
@@ -133,3 +136,8 @@ def name_of(*words: str) -> str:
     """A name, which is a tag of an image, too: small letters, digits, dots and dashes."""
     text = "-".join(words).lower().removeprefix("ovl-")
     return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")
+
+
+def expected_file(vector: Vector) -> str:
+    """The path of the expected file of a vector below a directory of ``corpus build``."""
+    return f"{'hostile/' if vector.hostile else ''}vectors/{vector.name}/{EXPECTED}"

@@ -7,6 +7,7 @@ permit is marked.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import lzma
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from conformance.corpus.observed import vectors_of_cases
 from conformance.harness.observation import LINES, Observation, Observed, Observing
 from conformance.history.printable import printable
 from conformance.observing.question import SILENT, Case, Question
@@ -23,6 +25,7 @@ from conformance.spec.values import BadValue
 
 SUFFIX: Final = ".jsonl.xz"
 _NOT_ASKED: Final = "-"
+_NO_LINKS: Final[Mapping[str, str]] = {}
 
 
 class BadObservations(HarnessError):
@@ -102,10 +105,29 @@ def _lines(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
         cells = (f"**{_text(one.value)}**" if one.deviates else _text(one.value) for one in row.cells)
         yield f"| [{_text(row.question.asks)}](#{row.case.name}) | {' | '.join(cells)} |"
     yield ""
+    if changed := list(_between_versions(columns, found)):
+        yield from ("### Differences between versions", "", *changed, "")
     yield "### Layers of each question"
     yield ""
     for case in dict.fromkeys(row.case.name for row in found):
         yield from _described([row for row in found if row.case.name == case])
+
+
+def _between_versions(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+    """What differs between two columns of one connection string, in their order."""
+    by_driver: dict[str, list[int]] = {}
+    for number, column in enumerate(columns):
+        by_driver.setdefault(column.about.driver, []).append(number)
+    for numbers in by_driver.values():
+        for old, new in itertools.pairwise(numbers):
+            changes = [
+                f"{_text(row.question.asks)}: {_text(before)}, then {_text(after)}"
+                for row in found
+                if (before := row.cells[old].value) != (after := row.cells[new].value)
+                if _NOT_ASKED not in (before, after)
+            ]
+            names = f"{_text(columns[old].about.name)} and {_text(columns[new].about.name)}"
+            yield f"- {names}: {'; '.join(changes) or 'none'}"
 
 
 def _about(columns: Sequence[Column]) -> Iterator[str]:
@@ -119,14 +141,26 @@ def _about(columns: Sequence[Column]) -> Iterator[str]:
 def _described(of_case: Sequence[Row]) -> Iterator[str]:
     case = of_case[0].case
     yield f'<a id="{case.name}"></a>'
-    yield f"**{case.name}**"
+    yield f"**{case.name}**{_vector(case)}"
     for row in of_case:
         if row.question.says != SILENT:
-            permitted = f"; permitted: {', '.join(row.question.right)}" if row.question.right else ""
-            yield f"- {row.question.asks}: the text says that {row.question.says}{permitted}"
+            yield f"- {_decided(row.question)}"
     for number, layer in enumerate(case.layers):
         yield f"- layer {number + 1}: {'; '.join(_entries(layer))}"
     yield ""
+
+
+def _vector(case: Case) -> str:
+    """The vector of a case and its question in docs/corpus.md; "" if there is none."""
+    if (one := vectors_of_cases().get(case.name)) is None:
+        return ""
+    question = f" of [{one.question}](corpus.md#{one.question.lower()})" if one.question else ""
+    return f" (vector `{one.name}`{question})"
+
+
+def _decided(question: Question) -> str:
+    permitted = f"; permitted: {', '.join(question.right)}" if question.right else ""
+    return f"{question.asks}: the text says that {question.says}{permitted}"
 
 
 def _entries(layer: tuple[Entry, ...] | bytes) -> Iterator[str]:
@@ -137,23 +171,44 @@ def _entries(layer: tuple[Entry, ...] | bytes) -> Iterator[str]:
             yield f"`{printable(entry.describe())}`"
 
 
-def as_html(columns: Sequence[Column], cases: Sequence[Case]) -> str:
-    """A page that needs no network and no script."""
-    return "\n".join(_page(columns, rows(columns, cases))) + "\n"
+def as_html(columns: Sequence[Column], cases: Sequence[Case], vectors: Mapping[str, str] = _NO_LINKS) -> str:
+    """A page that needs no network and no script.
+
+    Each answer is a link to the layers of its case, and these to the case's vector: ``vectors`` has its address.
+    """
+    return "\n".join(_page(columns, rows(columns, cases), vectors)) + "\n"
 
 
-def _page(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+def _page(columns: Sequence[Column], found: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:
     yield _HEAD
     yield f"<table><thead><tr><th>question</th>{''.join(map(_heading, columns))}</tr></thead><tbody>"
     for row in found:
         said = html.escape(f"{row.case.name}. The text: {row.question.says}")
-        yield f'<tr id="{row.question.name}"><th title="{said}">{html.escape(row.question.asks)}</th>'
+        link = f'<a href="#case-{row.case.name}">'
+        yield f'<tr id="{row.question.name}"><th title="{said}">{link}{html.escape(row.question.asks)}</a></th>'
         for cell in row.cells:
             kind = ' class="deviates"' if cell.deviates else ""
             title = f' title="{html.escape(printable(cell.detail))}"' if cell.detail else ""
-            yield f"<td{kind}{title}>{html.escape(cell.value)}</td>"
+            yield f"<td{kind}{title}>{link}{html.escape(cell.value)}</a></td>"
         yield "</tr>"
     yield "</tbody></table>"
+    yield "<h2>Layers of each question</h2>"
+    for case in dict.fromkeys(row.case.name for row in found):
+        yield from _layers_in_html([row for row in found if row.case.name == case], vectors)
+
+
+def _layers_in_html(of_case: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:
+    case = of_case[0].case
+    yield f'<h3 id="case-{case.name}">{case.name}</h3><ul>'
+    if address := vectors.get(case.name):
+        yield f'<li>vector: <a href="{html.escape(address)}">{html.escape(address)}</a></li>'
+    for row in of_case:
+        if row.question.says != SILENT:
+            yield f"<li>{html.escape(_decided(row.question))}</li>"
+    for number, layer in enumerate(case.layers):
+        entries = "; ".join(html.escape(one.strip("`")) for one in _entries(layer))
+        yield f"<li>layer {number + 1}: <code>{entries}</code></li>"
+    yield "</ul>"
 
 
 def _heading(column: Column) -> str:
@@ -172,11 +227,13 @@ table { border-collapse: collapse; }
 th, td { border: 1px solid #8886; padding: .2rem .4rem; text-align: left; vertical-align: top; }
 thead th { position: sticky; top: 0; background: Canvas; }
 tbody th { font-weight: 400; min-width: 16rem; }
+td a, th a { color: inherit; text-decoration: none; }
+td a:hover, th a:hover { text-decoration: underline; }
 .deviates { font-weight: 700; background: #b3261e; color: #fff; }
 </style></head><body>
 <h1>Where drivers and unpackers differ</h1>
 <p>What each shows of the same layers. Red: the image specification decides, and does not permit it. A title has the
-layers' name, the words of a refusal, or the version.</p>"""
+layers' name, the words of a refusal, or the version. Each answer is a link to the layers below the table.</p>"""
 
 
 def _text(said: str) -> str:

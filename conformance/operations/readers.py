@@ -64,7 +64,10 @@ class Reading:
     contents: bytes
 
     def tree(self) -> Snapshot:
-        """The tree of a layer that has these entries and no other; parents without an entry have any metadata."""
+        """The tree of a layer that has these entries and no other; parents without an entry have any metadata.
+
+        Raises NotRead if a hard link has no target among them.
+        """
         nodes: dict[bytes, Node] = {}
         groups: dict[bytes, set[bytes]] = {}
         first: dict[bytes, bytes] = {}
@@ -74,6 +77,8 @@ class Reading:
             content, begin = self.contents[begin : begin + size], begin + size
             if entry.kind == "h":
                 first[entry.name] = first.get(entry.target, entry.target)
+                if first[entry.name] not in nodes:
+                    raise NotRead(f"a hard link to {entry.target[:60]!r}, of which there is no entry")
                 groups.setdefault(first[entry.name], {first[entry.name]}).add(entry.name)
                 nodes[entry.name] = nodes[first[entry.name]]
             elif entry.name:

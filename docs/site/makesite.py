@@ -23,8 +23,15 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
 from conformance.cli.listing import about, commands
+from conformance.corpus.build import build as build_corpus
+from conformance.corpus.observed import expected_files
+from conformance.corpus.tables import vectors
+from conformance.observing.questions import cases
+from conformance.observing.table import SUFFIX, as_html, read
+from conformance.report.schemas import corpus_schemas
 from conformance.spec import Requirement, conventions, is_core, load_capabilities, load_requirements
 from conformance.spec.specification import VARIES_SAID, VIOLATED
+from vm.drivers.builds import FILES
 from vm.drivers.builds import load as load_builds
 from vm.drivers.data import all_of
 from vm.drivers.table import html_page
@@ -55,6 +62,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Results": (
         "docs/real-drivers.md",
+        "docs/real-unpackers.md",
         "docs/divergence.md",
         "docs/matrix.md",
         "docs/matrix/*.md",
@@ -70,7 +78,9 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Reference driver": ("docs/driver.md",),
     "Project": ("docs/architecture.md", "CONTRIBUTING.md", "docs/releasing.md", "CHANGELOG.md", "SECURITY.md"),
 }
-BUILDS: Final = "drivers/verdicts.html"  # beside real-drivers.md
+BUILDS: Final = "verdicts.html"  # in the directory of the data, such as docs/drivers
+DIVERGENCE: Final = "divergence/table.html"  # beside divergence.md
+CORPUS: Final = "docs/corpus"  # of the site: the vectors that the table links to
 # They name every requirement.
 NAME_ALL: Final = {"docs/specification.md", "docs/kill-matrix.md", "CHANGELOG.md"}
 # A link, code, or an id; only an id and code that is an id become links.
@@ -236,18 +246,37 @@ def write_source(source: Path, documents: Documents, root: Path = ROOT) -> None:
         _write(source / REQUIREMENTS / f"{one.id}.md", requirement_page(one, documents))
     _write(source / REQUIREMENTS / "index.md", index_page(requirements))
     _write_builds(source, root)
+    _write_divergence(source, root)
     script = Path(__file__).with_name("iframe-worker.js")
     _write(source / "assets" / script.name, script.read_text(encoding="utf-8"))
 
 
 def _write_builds(source: Path, root: Path) -> None:
-    """The page of every requirement by every build of a real driver, and a link to it."""
-    document = source / "docs/real-drivers.md"
+    """The pages of every requirement by every build of real drivers and unpackers, and links to them."""
+    for file in FILES:
+        builds = load_builds(file)
+        document = source / "docs" / builds.page.name
+        if not document.exists():
+            continue
+        made = source / builds.page.data / BUILDS
+        _write(made, html_page(all_of(builds, root / builds.page.data), title=builds.page.title))
+        link = made.relative_to(document.parent)
+        said = f"## Verdicts\n\n[Every requirement by every build]({link}): verdicts, causes and reproducers.\n"
+        _write(document, document.read_text(encoding="utf-8").replace("## Verdicts\n", said, 1))
+
+
+def _write_divergence(source: Path, root: Path) -> None:
+    """The table of divergence as a page of its own, with links to vectors, and a link to it."""
+    document = source / "docs/divergence.md"
     if not document.exists():
         return
-    _write(document.parent / BUILDS, html_page(all_of(load_builds(), root / "docs/drivers")))
-    said = f"## Verdicts\n\n[Every requirement by every build]({BUILDS}): verdicts, causes and reproducers.\n"
-    _write(document, document.read_text(encoding="utf-8").replace("## Verdicts\n", said, 1))
+    columns = [read(path) for path in sorted((root / "docs/divergence").glob(f"*{SUFFIX}"))]
+    made = document.parent / DIVERGENCE
+    corpus = posixpath.relpath(CORPUS, str(made.parent.relative_to(source)))
+    links = {case: f"{corpus}/{file}" for case, file in expected_files().items()}
+    _write(made, as_html(columns, cases(), links))
+    said = f"## Table\n\n[The table as a page of its own]({DIVERGENCE}), with links to vectors.\n"
+    _write(document, document.read_text(encoding="utf-8").replace("## Table\n", said, 1))
 
 
 def _write(path: Path, text: str) -> None:
@@ -288,6 +317,7 @@ def make_site(site: Path) -> None:
     source, documents = site.with_name(f"{site.name}-source"), read_documents()
     write_source(source, documents)
     render(source, site, navigation(source, documents))
+    build_corpus(site / CORPUS, vectors(), corpus_schemas())  # here, as its README is no page
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli import main
+from conformance.corpus.tables import vectors
+from conformance.corpus.vector import expected_file
 from conformance.drivers.protocol import CallLimit
 from conformance.drivers.registry import connect
 from conformance.harness.observation import FORMAT, LINES, Line, Observation, Observed, Observing
@@ -150,7 +153,8 @@ def test_a_table_marks_what_the_text_does_not_permit() -> None:
     text = as_markdown(columns, [CASE])
     assert "| [a \\| question](#layers-of-q) | file | **symlink** |" in text
     assert "- layer 1: `file 'f' mode=0644`" in text
-    assert '<td class="deviates" title="&lt;no&gt;">symlink</td>' in as_html(columns, [CASE])
+    marked = '<td class="deviates" title="&lt;no&gt;"><a href="#case-layers-of-q">symlink</a></td>'
+    assert marked in as_html(columns, [CASE])
 
 
 @pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.xz"])
@@ -213,6 +217,30 @@ def test_a_case_that_is_not_there_is_refused_with_a_suggestion() -> None:
     told = CliRunner().invoke(main, ["observe", "unpacker:gnutar", "--case", "same-name-twise"])
     assert told.exit_code == 2
     assert "same-name-twice" in told.stderr
+
+
+def test_the_html_page_leads_from_an_answer_to_its_layers_and_its_vector(tmp_path: Path) -> None:
+    page, corpus = tmp_path / "page.html", "corpus"
+    (column,) = (ROOT / "docs" / "divergence").glob("umoci-0.6.0.jsonl.xz")
+    told = CliRunner().invoke(main, ["divergence", str(column), "--html", str(page), "--corpus", f"{corpus}/"])
+    assert told.exit_code == 0, told.output
+    text = page.read_text()
+    assert '<td><a href="#case-same-name-twice">last</a></td>' in text
+    assert '<h3 id="case-same-name-twice">' in text
+    there = {f"{corpus}/{expected_file(one)}" for one in vectors()}
+    links = set(re.findall(r'href="([^"#]+)"', text))
+    assert len(links) >= 50
+    assert links <= there
+    told = CliRunner().invoke(main, ["divergence", str(column), "--corpus", corpus])
+    assert told.exit_code == 2
+    assert "add --html FILE" in told.stderr
+
+
+def test_the_page_says_what_changed_between_versions() -> None:
+    data = ROOT / "docs" / "divergence"
+    text = as_markdown([read(data / f"umoci-{one}.jsonl.xz") for one in ("0.4.7", "0.6.0")], cases())
+    assert "- umoci 0.4.7 and umoci 0.6.0: a whiteout of the name .wh.: refused, then empties the tree\n" in text
+    assert "### Differences between versions" not in as_markdown([read(data / "umoci-0.6.0.jsonl.xz")], cases())
 
 
 def test_the_page_is_what_its_data_gives() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_the_readers_agree_on_ends(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", [one for one in tarcases.OPEN if not one.disputed], ids=lambda case: case.name)
 def test_the_readers_agree_on_what_is_not_disputed(case: OpenCase, tmp_path: Path) -> None:
     assert readers.disagreement(*read_by_both(case.data, tmp_path)) == ""
+
+
+@pytest.mark.parametrize("case", tarcases.OPEN, ids=lambda case: case.name)
+def test_what_is_open_is_a_tree_or_not_read(case: OpenCase) -> None:
+    """udocker takes an archive with a hard link whose target no path can name."""
+    with contextlib.suppress(readers.NotRead):
+        assert readers.by_tarfile(case.data).tree().nodes
+
+
+def test_a_hard_link_without_its_target_is_no_tree() -> None:
+    link = readers.Read(b"link", "h", 0o644, 0, 0, 0, 0, b"missing", (0, 0))
+    with pytest.raises(readers.NotRead, match="a hard link to b'missing', of which there is no entry"):
+        readers.Reading((link,), b"").tree()
 
 
 @settings(max_examples=50, deadline=None, database=None)

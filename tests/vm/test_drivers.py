@@ -22,15 +22,15 @@ from conformance.report.records import BadResults
 from conformance.spec.verdicts import Verdict
 from vm.debian import NoPackage
 from vm.drivers import judging, roots
-from vm.drivers.builds import FILE, BadBuilds, Builds, Root, load
+from vm.drivers.builds import FILES, PYPI, BadBuilds, Builds, Root, load
 from vm.drivers.data import Judged, all_of, is_answer, keep, read, why_not_whole
 from vm.drivers.deviations import BadDeviations, failures_of
 from vm.drivers.deviations import load as load_deviations
-from vm.drivers.page import PAGE, pages_of
+from vm.drivers.page import pages_of
 from vm.drivers.table import html_page
 
 DOCS: Final = Path(__file__).parent.parent.parent / "docs"
-DATA: Final = DOCS / "drivers"
+FILE_IDS: Final = [file.stem for file in FILES]
 ONE: Final = """
 format = 1
 
@@ -62,14 +62,22 @@ lines = ["reference *"]
 ROOT: Final = Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org/true")
 
 
-@pytest.fixture(scope="module")
-def builds() -> Builds:
-    return load()
+@pytest.fixture(scope="module", params=FILES, ids=FILE_IDS)
+def builds(request: pytest.FixtureRequest) -> Builds:
+    """Each file of builds of the project."""
+    file: Path = request.param
+    return load(file)
 
 
 @pytest.fixture(scope="module")
-def published(builds: Builds) -> list[Judged]:
-    return all_of(builds, DATA)
+def data(builds: Builds) -> Path:
+    """The directory of the results of a file of builds."""
+    return DOCS.parent / builds.page.data
+
+
+@pytest.fixture(scope="module")
+def published(builds: Builds, data: Path) -> list[Judged]:
+    return all_of(builds, data)
 
 
 # ---- The file of builds.
@@ -85,7 +93,27 @@ def test_the_file_of_builds_names_versions_from_the_oldest_to_the_newest(builds:
         assert versions == sorted(versions), line
 
 
-def test_a_connection_names_a_command_of_a_root(builds: Builds) -> None:
+def test_a_name_of_a_build_or_a_root_is_in_one_file() -> None:
+    files = [load(file) for file in FILES]
+    for names in (
+        [one.name for each in files for one in each.build],
+        [one.name for each in files for one in each.root],
+    ):
+        assert len(names) == len(set(names))
+    assert len({each.page for each in files}) == len(files)
+
+
+def test_a_variable_names_a_directory_of_a_root(tmp_path: Path) -> None:
+    builds = load(FILES[1])
+    (one,) = builds.chosen(["charliecloud-0.45"])
+    assert one.env_in(Path("/roots"), tmp_path) == {
+        "CHARLIECLOUD_LIB": "/roots/charliecloud-0.45/usr/lib/charliecloud"
+    }
+    assert not one.is_alone
+
+
+def test_a_connection_names_a_command_of_a_root() -> None:
+    builds = load()
     (one,) = builds.chosen(["containers-storage-1.64-fuse-1.14"])
     assert one.connection_in(Path("/roots")).endswith(
         "mount_program=/roots/fuse-overlayfs-1.14/usr/bin/fuse-overlayfs"
@@ -163,6 +191,33 @@ def test_a_root_is_here_if_it_was_unpacked_of_this_package(tmp_path: Path) -> No
     assert roots.paths_of(ROOT, tmp_path) == [str(tmp_path / "true-1/usr/bin")]
 
 
+def test_a_root_of_pypi_is_an_environment_with_the_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def run(*words: str) -> None:
+        ran.append(words)
+        if "venv" in words:
+            Path(words[-1], "bin").mkdir(parents=True)
+        if "download" in words:
+            Path(words[words.index("-d") + 1], "true-1.whl").write_bytes(b"the one")
+
+    monkeypatch.setattr(roots, "_run", run)
+    there, cache = tmp_path / "roots", tmp_path / "cache"
+    one = replace(ROOT, suite=PYPI, sha256=hashlib.sha256(b"the one").hexdigest())
+    roots.fetch(one, there, cache, print)
+    assert roots.is_here(one, there)
+    assert roots.paths_of(one, there) == [str(there / "true-1/bin")]
+    assert "true==1" in ran[1]
+    assert Path(ran[2][-1]).name == "true-1.whl"
+    assert list((cache / "packages").iterdir()) == []
+    other = replace(one, name="true-2", sha256="1" * 64)
+    with pytest.raises(NoPackage, match="has the digest"):
+        roots.fetch(other, there, cache, print)
+    assert not roots.is_here(other, there)
+
+
 # ---- Judging.
 
 
@@ -179,9 +234,8 @@ def drivers(place: Path, *words: str) -> Result:
     return CliRunner().invoke(main, ["drivers", *words, *options])
 
 
-def test_the_newest_build_has_reproducers_and_the_commands_of_its_roots_come_first(
-    builds: Builds, tmp_path: Path
-) -> None:
+def test_the_newest_build_has_reproducers_and_the_commands_of_its_roots_come_first(tmp_path: Path) -> None:
+    builds = load()
     old, new = builds.chosen(["containers-storage-1.43-overlay", "containers-storage-1.64-overlay"])
     commands = tmp_path / "containers-storage-1.64/usr/bin"
     commands.mkdir(parents=True)
@@ -214,12 +268,13 @@ def test_a_build_is_judged_once_and_its_result_is_data(place: Path) -> None:
     builds = load(place / "builds.toml")
     (judged,) = all_of(builds, place / "data")
     assert why_not_whole(judged.part, builds.question) == ""
+    assert judged.cpu > 0
 
 
 def test_a_build_whose_root_is_not_here_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERLAY_CONFORMANCE_CACHE", str(place / "cache"))
     text = ONE.replace("roots = []", 'roots = ["true-1"]') + "".join(
-        ["\n[[root]]\n", *(f'{name} = "{getattr(ROOT, name)}"\n' for name in Root.__slots__)]
+        ["\n[[root]]\n", *(f'{name} = "{getattr(ROOT, name)}"\n' for name in Root.__slots__ if name != "also")]
     )
     (place / "builds.toml").write_text(text)
     done = drivers(place, "judge", "--output", str(place / "output"))
@@ -242,12 +297,15 @@ def test_all_builds_were_asked_one_question_and_no_cell_is_an_error(
         assert one.part.run.backings == (backing,)
 
 
-def test_the_pages_are_what_the_data_give(builds: Builds) -> None:
-    made = pages_of(builds, DATA, DOCS)
-    there = {f"deviations/{path.name}" for path in (DOCS / "deviations").glob("*.md")} | {PAGE}
-    assert there == made.keys()
-    for name, text in made.items():
-        assert (DOCS / name).read_text() == text, f"{name}: run 'overlay-conformance drivers pages'"
+def test_the_pages_are_what_the_data_give() -> None:
+    names: list[str] = []
+    for builds in map(load, FILES):
+        made = pages_of(builds, DOCS.parent / builds.page.data, DOCS)
+        names += made
+        for name, text in made.items():
+            assert (DOCS / name).read_text() == text, f"{name}: run 'overlay-conformance drivers pages'"
+    there = [f"deviations/{path.name}" for path in (DOCS / "deviations").glob("*.md")]
+    assert sorted(names) == sorted([*there, *(load(file).page.name for file in FILES)])
 
 
 def test_the_page_of_all_requirements_has_a_column_for_each_build(published: list[Judged]) -> None:
@@ -260,11 +318,13 @@ def test_the_page_of_all_requirements_has_a_column_for_each_build(published: lis
             assert f"{one.build.name}/{folder}" in page
 
 
-def test_a_failure_without_a_judgement_is_an_error(builds: Builds, published: list[Judged], tmp_path: Path) -> None:
+def test_a_failure_without_a_judgement_is_an_error(
+    builds: Builds, data: Path, published: list[Judged], tmp_path: Path
+) -> None:
     judged = next(one for one in published if any(True for _ in failures_of(one)))
     requirement, _ = next(failures_of(judged))
-    shutil.copy2(DATA / f"{judged.build.name}.tar.xz", tmp_path)
-    text = (DATA / "deviations.toml").read_text()
+    shutil.copy2(data / f"{judged.build.name}.tar.xz", tmp_path)
+    text = (data / "deviations.toml").read_text()
     head, *entries = text.split("[[deviation]]")
     kept = [one for one in entries if f'"{requirement}"' not in one]
     (tmp_path / "deviations.toml").write_text("[[deviation]]".join([head, *kept]))
@@ -272,9 +332,11 @@ def test_a_failure_without_a_judgement_is_an_error(builds: Builds, published: li
         pages_of(builds, tmp_path, DOCS)
 
 
-def test_a_requirement_that_every_driver_breaks_needs_an_answer(builds: Builds, tmp_path: Path) -> None:
-    shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
-    head, *entries = (DATA / "deviations.toml").read_text().split("[[questioned]]")
+def test_a_requirement_that_every_driver_breaks_needs_an_answer(tmp_path: Path) -> None:
+    builds = load()
+    data = DOCS.parent / builds.page.data
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    head, *entries = (data / "deviations.toml").read_text().split("[[questioned]]")
     assert entries
     (tmp_path / "deviations.toml").write_text(head)
     with pytest.raises(BadDeviations, match=r"every driver breaks OVL-[A-Z-]+; add a \[\[questioned\]\]"):
@@ -289,8 +351,8 @@ def test_without_the_file_of_deviations_nothing_is_judged(place: Path) -> None:
     assert not (place / "output").exists()
 
 
-def test_every_judgement_is_of_a_failure_that_was_seen(published: list[Judged]) -> None:
-    deviations = load_deviations(DATA)
+def test_every_judgement_is_of_a_failure_that_was_seen(data: Path, published: list[Judged]) -> None:
+    deviations = load_deviations(data)
     seen = {
         found.name
         for one in published
@@ -300,11 +362,11 @@ def test_every_judgement_is_of_a_failure_that_was_seen(published: list[Judged]) 
     assert seen == {one.name for one in deviations.deviation}
 
 
-def test_what_is_private_has_no_reproducer_in_public(published: list[Judged]) -> None:
-    deviations = load_deviations(DATA)
-    hidden = deviations.private_requirements()
-    assert hidden
+def test_what_is_private_has_no_reproducer_in_public(data: Path, published: list[Judged]) -> None:
+    deviations = load_deviations(data)
+    assert any(deviations.private_requirements(one.build.line) for one in published)
     for one in published:
+        hidden = deviations.private_requirements(one.build.line)
         for outcome in one.part.outcomes:
             if hidden & set(outcome.requirements):
                 assert outcome.steps == (), one.build.name
@@ -315,19 +377,23 @@ def test_what_is_private_has_no_reproducer_in_public(published: list[Judged]) ->
         assert not (deviation.private and deviation.report), deviation.name
 
 
-def test_scripts_of_private_requirements_are_not_kept(builds: Builds, tmp_path: Path) -> None:
+def test_scripts_of_private_requirements_are_not_kept(builds: Builds, data: Path, tmp_path: Path) -> None:
     build = builds.build[0]
-    published = next(one for one in all_of(builds, DATA) if one.scripts)
+    published = next(one for one in all_of(builds, data) if one.scripts)
     failing = next(one for one in published.part.outcomes if one.evidence in published.scripts)
     part = replace(published.part, outcomes=(failing,))
     records.write(tmp_path / "results.jsonl", [part])
     (tmp_path / failing.evidence).mkdir(parents=True)
     (tmp_path / failing.evidence / "repro.sh").write_text("#!/bin/sh\n")
+    (tmp_path / failing.evidence / "failure.md").write_text(f"see {tmp_path}/{failing.evidence}/repro.sh\n")
     for private, kept in (((), {failing.evidence}), (failing.requirements, set())):
         keep(build, tmp_path, tmp_path / "data", private)
         found = read(build, builds, tmp_path / "data")
         assert found
         assert found.scripts.keys() == kept
+        with tarfile.open(tmp_path / "data" / f"{build.name}.tar.xz", "r:xz") as archive:
+            words = [archive.extractfile(one) for one in archive if one.name.endswith("failure.md")]
+            assert [one.read() for one in words if one] == [f"see {one}/repro.sh\n".encode() for one in kept]
         (outcome,) = found.part.outcomes
         assert bool(outcome.steps) is bool(kept)
         assert outcome.cause == failing.cause
@@ -340,7 +406,7 @@ def test_a_result_that_is_not_whole_is_no_answer(builds: Builds, published: list
         case "examples":
             question = replace(question, examples=question.examples + 1)
         case "requirements":
-            question = replace(question, requirements=question.requirements[1:])
+            question = replace(question, requirements=("OVL-LIFE-CREATE",))
         case "error":
             part = replace(part, outcomes=(replace(part.outcomes[0], verdict=Verdict.ERROR), *part.outcomes[1:]))
         case "failure":
@@ -366,7 +432,8 @@ def test_an_archive_that_is_none_is_refused(builds: Builds, tmp_path: Path) -> N
 def test_every_report_is_of_a_form_that_a_maintainer_can_act_on() -> None:
     reports = sorted((DOCS / "upstream").glob("*.md"))
     assert len(reports) >= 10
-    named = {one.report for one in load_deviations(DATA).deviation} - {""}
+    files = [DOCS.parent / load(file).page.data for file in FILES]
+    named = {one.report for data in files for one in load_deviations(data).deviation} - {""}
     assert named <= {path.stem for path in reports}
     for path in reports:
         text = path.read_text()
@@ -377,8 +444,9 @@ def test_every_report_is_of_a_form_that_a_maintainer_can_act_on() -> None:
         assert "overlay-conformance" not in text.partition("## Expected")[0], path.name
 
 
-def test_the_file_of_builds_has_no_binary_and_no_path_of_a_host() -> None:
-    text = FILE.read_text()
+@pytest.mark.parametrize("file", FILES, ids=FILE_IDS)
+def test_a_file_of_builds_has_no_binary_and_no_path_of_a_host(file: Path) -> None:
+    text = file.read_text()
     assert len(text) < 1 << 16
     assert f"{Path.home()}/" not in text.replace("{dir}/", "")
     assert tomllib.loads(text)["format"] == 1

@@ -120,14 +120,14 @@ Output (2026-11-27):
 def test_a_report_is_shown_by_its_output(tmp_path: Path, old: str, new: str, last: str | None) -> None:
     report = tmp_path / "report.md"
     report.write_text(REPORT.replace(old, new) if old else REPORT)
-    builds = Builds(1, load().question, (), (Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org"),))
-    found = checking.check_report(report, builds, tmp_path)
+    known = [Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org")]
+    found = checking.check_report(report, known, tmp_path)
     assert (found.reproduces, found.last) == (last is None, last or "")
 
 
 def test_a_report_without_a_script_is_refused(tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     report.write_text(REPORT.replace("#!/bin/sh", ""))
-    builds = Builds(1, load().question, (), (Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org"),))
+    known = [Root("true-1", "sid", "true", "1", "0" * 64, "https://example.org")]
     with pytest.raises(BadBuilds, match="a script and its output"):
-        checking.check_report(report, builds, tmp_path)
+        checking.check_report(report, known, tmp_path)

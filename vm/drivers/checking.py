@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vm.drivers import roots
-from vm.drivers.builds import BadBuilds, Builds
+from vm.drivers.builds import BadBuilds, Builds, Root
 from vm.drivers.data import Judged
 
 _LIMIT: Final = 120  # seconds for a script
@@ -53,17 +53,17 @@ def check(judged: Judged, builds: Builds, place: Path) -> Iterator[Checked]:
             yield _run(folder, text, path, Path(scratch))
 
 
-def check_report(report: Path, builds: Builds, place: Path) -> Checked:
+def check_report(report: Path, known: Sequence[Root], place: Path) -> Checked:
     """Run the script of a report for upstream, and compare what it prints with the output that the report has.
 
     Names of temporary files, times and digests may differ. Raises BadBuilds for a report of another form.
     """
     text = report.read_text()
     name, script, output = (found[1] if (found := one.search(text)) else "" for one in (_NAME, _SCRIPT, _OUTPUT))
-    known = [one for one in builds.root if one.package == name]
-    if not (known and script and output):
+    those = [one for one in known if one.package == name]
+    if not (those and script and output):
         raise BadBuilds(f"{report}: a report has the lines '- version: PACKAGE VERSION', a script and its output")
-    path = ":".join([*roots.paths_of(known[-1], place), _PATH])
+    path = ":".join([*roots.paths_of(those[-1], place), _PATH])
     with tempfile.TemporaryDirectory(prefix="overlay-conformance-check-") as scratch:
         file = Path(scratch, "report.sh")
         file.write_text(script)

@@ -1,4 +1,4 @@
-"""``overlay-conformance drivers``: builds of real drivers, from packages to pages."""
+"""``overlay-conformance drivers``: builds of real drivers and unpackers, from packages to pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,48 +15,45 @@ import click
 if TYPE_CHECKING:
     from vm.drivers.builds import Build, Builds
 
-DATA: Final = Path("docs/drivers")
 _PAGES: Final = Path("docs")
 _INTERRUPTED: Final = 130
 _FILE = click.option(
     "--file",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of builds (default: the project's).",
+    help="File of builds (default: those of the project).",
 )
 _DATA = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default=DATA,
-    show_default=True,
-    help="Directory of the archives of results.",
+    help="Directory of the archives of results (default: that of the file of builds, such as docs/drivers).",
 )
 _NAMES = click.argument("names", nargs=-1, metavar="[BUILD]...")
 
 
-@click.group(short_help="Judge the builds of real drivers that distributions have.")
+@click.group(short_help="Judge the builds of real drivers and unpackers that distributions have.")
 def drivers() -> None:
-    """Judge the builds of real drivers that distributions have (docs/real-drivers.md)."""
+    """Judge the builds of real drivers and unpackers (docs/real-drivers.md, docs/real-unpackers.md)."""
 
 
 @drivers.command("list")
 @_NAMES
 @_FILE
 @_DATA
-def list_builds(names: tuple[str, ...], file: Path | None, data: Path) -> None:
+def list_builds(names: tuple[str, ...], file: Path | None, data: Path | None) -> None:
     """List the builds: whether they are here, and their verdicts."""
     with _refusals():
         from vm.drivers import roots
         from vm.drivers.data import read
         from vm.drivers.page import counts_of
 
-        builds, chosen = _chosen(file, names)
         place = _roots()
-        for one in chosen:
-            here = all(roots.is_here(root, place) for root in builds.roots_of([one]))
-            judged = read(one, builds, data)
-            said = counts_of(judged.part) if judged else "not judged"
-            click.echo(f"{one.name:36} {'here' if here else '-':5} {said}")
+        for each in _chosen(file, names, data):
+            for one in each.chosen:
+                here = all(roots.is_here(root, place) for root in each.builds.roots_of([one]))
+                judged = read(one, each.builds, each.data)
+                said = counts_of(judged.part) if judged else "not judged"
+                click.echo(f"{one.name:36} {'here' if here else '-':5} {said}")
 
 
 @drivers.command(short_help="Unpack the packages of builds.")
@@ -67,8 +65,7 @@ def fetch(names: tuple[str, ...], file: Path | None) -> None:
         from vm.common import cache_directory
         from vm.drivers import roots
 
-        builds, chosen = _chosen(file, names)
-        wanted = builds.roots_of(chosen)
+        wanted = [root for each in _chosen(file, names) for root in each.builds.roots_of(each.chosen)]
         for number, root in enumerate(wanted, 1):
             _say(f"[{number}/{len(wanted)}] {root.name}: {root.package} {root.version} of {root.suite}")
             roots.fetch(root, _roots(), cache_directory(), _say)
@@ -86,8 +83,8 @@ def fetch(names: tuple[str, ...], file: Path | None) -> None:
     help="Directory for results and evidence; builds with a result there or in the data are not judged again.",
 )
 @click.option("--again", is_flag=True, help="Judge builds that have a result, too.")
-def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, again: bool) -> None:
-    """Judge builds one after the other, all with the question of the file, and keep their results as data.
+def judge(names: tuple[str, ...], file: Path | None, data: Path | None, output: Path, again: bool) -> None:
+    """Judge builds one after the other, all of a file with one question, and keep their results as data.
 
     The exit status is 2 if a build has no whole result, and 0 otherwise: verdicts are data here.
     """
@@ -97,24 +94,26 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, a
         from vm.drivers.judging import NotJudged, Place, judge
         from vm.drivers.page import counts_of
 
-        builds, chosen = _chosen(file, names)
-        private = load(data).private_requirements()
+        files = _chosen(file, names, data)
+        deviations = {each.data: load(each.data) for each in files}
+        wanted = [(each, one) for each in files for one in each.chosen]
         place, failed = Place(_roots(), output.absolute()), 0
-        for number, one in enumerate(chosen, 1):
-            head = f"[{number}/{len(chosen)}] {one.name}"
-            kept = None if again else read(one, builds, data)
-            if kept and is_answer(kept.part, builds.question):
-                _say(f"{head}: its result is in {archive_of(one, data)}")
+        for number, (each, one) in enumerate(wanted, 1):
+            head = f"[{number}/{len(wanted)}] {one.name}"
+            kept = None if again else read(one, each.builds, each.data)
+            if kept and is_answer(kept.part, each.builds.question):
+                _say(f"{head}: its result is in {archive_of(one, each.data)}")
                 continue
             _say(f"{head}: is judged")
             began = time.monotonic()
             try:
-                part = judge(one, builds, place, again=again)
+                part = judge(one, each.builds, place, again=again)
             except NotJudged as error:
                 failed += 1
                 _say(str(error))
                 continue
-            keep(one, place.output / one.name, data, private)
+            private = deviations[each.data].private_requirements(one.line)
+            keep(one, place.output / one.name, each.data, private)
             click.echo(f"{head}: {counts_of(part)}, {time.monotonic() - began:.0f} s")
         sys.exit(2 if failed else 0)
 
@@ -128,7 +127,7 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path, output: Path, a
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Run the scripts of the reports in this directory, too, such as docs/upstream.",
 )
-def check(names: tuple[str, ...], file: Path | None, data: Path, reports: Path | None) -> None:
+def check(names: tuple[str, ...], file: Path | None, data: Path | None, reports: Path | None) -> None:
     """Run each reproducer of the data by itself, with an empty environment but for the PATH of its build.
 
     A report's script has to print what the report says. The exit status is 1 if one does not show its deviation,
@@ -140,13 +139,19 @@ def check(names: tuple[str, ...], file: Path | None, data: Path, reports: Path |
         from vm.drivers.checking import check, check_report
         from vm.drivers.data import read
 
-        builds, chosen = _chosen(file, names)
+        files = _chosen(file, names, data)
         place, failed, whole = _roots(), 0, 0
-        found = [judged for one in chosen if (judged := read(one, builds, data)) and judged.scripts]
-        for root in builds.roots_of(judged.build for judged in found):
-            if not roots.is_here(root, place):
-                raise BadBuilds(f"{root.name} is not here; run 'overlay-conformance drivers fetch'")
-        for judged in found:
+        found = [
+            (judged, each.builds)
+            for each in files
+            for one in each.chosen
+            if (judged := read(one, each.builds, each.data)) and judged.scripts
+        ]
+        for judged, builds in found:
+            for root in builds.roots_of([judged.build]):
+                if not roots.is_here(root, place):
+                    raise BadBuilds(f"{root.name} is not here; run 'overlay-conformance drivers fetch'")
+        for judged, builds in found:
             for one in check(judged, builds, place):
                 whole += 1
                 if not one.reproduces:
@@ -155,7 +160,7 @@ def check(names: tuple[str, ...], file: Path | None, data: Path, reports: Path |
             _say(f"{judged.build.name}: {len(judged.scripts)} reproducers were run")
         for report in sorted(reports.glob("*.md")) if reports else []:
             whole += 1
-            shown = check_report(report, builds, place)
+            shown = check_report(report, [root for each in files for root in each.builds.root], place)
             if not shown.reproduces:
                 failed += 1
                 click.echo(f"{report.name}: {shown.last}")
@@ -171,23 +176,31 @@ def check(names: tuple[str, ...], file: Path | None, data: Path, reports: Path |
     type=click.Path(file_okay=False, path_type=Path),
     default=_PAGES,
     show_default=True,
-    help="Directory that gets real-drivers.md and deviations/.",
+    help="Directory that gets real-drivers.md, real-unpackers.md and deviations/.",
 )
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write an HTML page of every requirement by every build, too.",
 )
-def pages(file: Path | None, data: Path, docs: Path, html: Path | None) -> None:
-    """Write the page of all builds and the page of each deviation, from the data."""
+def pages(file: Path | None, data: Path | None, docs: Path, html: Path | None) -> None:
+    """Write the page of all builds of a file and the page of each deviation, from the data."""
     with _refusals():
         from vm.drivers.data import all_of
+        from vm.drivers.deviations import BadDeviations
         from vm.drivers.page import pages_of
         from vm.drivers.table import html_page
 
-        builds, _ = _chosen(file, ())
-        made = pages_of(builds, data, docs)
-        for old in (docs / "deviations").glob("*.md"):
+        files = _chosen(file, (), data)
+        made: dict[str, str] = {}
+        for each in files:
+            those = pages_of(each.builds, each.data, docs)
+            if twice := sorted(made.keys() & those.keys()):
+                raise BadDeviations(
+                    f"{each.data}: {', '.join(twice)} is a page of another file; rename the deviation"
+                )
+            made |= those
+        for old in (docs / "deviations").glob("*.md") if file is None else ():
             if f"deviations/{old.name}" not in made:
                 old.unlink()
         for name, text in made.items():
@@ -196,15 +209,29 @@ def pages(file: Path | None, data: Path, docs: Path, html: Path | None) -> None:
             path.write_text(text)
         click.echo(f"{len(made)} pages written in {docs}")
         if html:
-            html.write_text(html_page(all_of(builds, data)))
+            html.write_text(html_page([one for each in files for one in all_of(each.builds, each.data)]))
             click.echo(f"{html} written")
 
 
-def _chosen(file: Path | None, names: tuple[str, ...]) -> tuple[Builds, tuple[Build, ...]]:
-    from vm.drivers.builds import FILE, load
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A file of builds, those of it that were chosen, and where their results are."""
 
-    builds = load(file or FILE)
-    return builds, builds.chosen(names)
+    builds: Builds
+    chosen: tuple[Build, ...]
+    data: Path
+
+
+def _chosen(file: Path | None, names: tuple[str, ...], data: Path | None = None) -> list[_Chosen]:
+    from vm.drivers.builds import FILES, check_names, load
+
+    files = [load(one) for one in ([file] if file else FILES)]
+    check_names(names, files)
+    return [
+        _Chosen(one, one.chosen(those), data or Path(one.page.data))
+        for one in files
+        if (those := [name for name in names if one.has(name)]) or not names
+    ]
 
 
 def _roots() -> Path:

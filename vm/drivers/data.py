@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import re
 import tarfile
@@ -18,6 +19,7 @@ from conformance.spec.verdicts import TestOutcome, Verdict
 from vm.drivers.builds import DIRECTORY, Build, Builds, Question
 from vm.published import RESULTS, SUFFIX, packed
 
+SECONDS: Final = "seconds.json"  # CPU time of the run, and of all that it started
 _LARGEST: Final = 64 << 20  # bytes of a file in an archive
 _RELEASE: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _ROOT: Final = re.compile(r"/[\w./-]*/drivers/([a-z][a-z0-9.-]*)(?=/)")
@@ -27,12 +29,16 @@ _KEPT: Final = ("repro.sh", "failure.md")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A build, the versions of its packages, its result, and its scripts by the folder that an outcome names."""
+    """A build, the versions of its packages, its result, and its scripts by the folder that an outcome names.
+
+    ``cpu`` is the CPU time of the run with all that it started, in seconds; 0 if it was not measured.
+    """
 
     build: Build
     version: str
     part: Part
     scripts: Mapping[str, str]
+    cpu: float = 0.0
 
 
 def archive_of(build: Build, data: Path) -> Path:
@@ -51,7 +57,7 @@ def why_not_whole(part: Part, question: Question) -> str:
     broken = [one.requirement for one in part.results() if one.verdict is Verdict.ERROR]
     if broken:
         return f"the harness failed in {', '.join(broken[:3])}"
-    if set(question.requirements) != set(run.selected):
+    if question.requirements and set(question.requirements) != set(run.selected):
         return "it answers another question (requirements)"
     return ""
 
@@ -72,12 +78,14 @@ def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path
     kernel = part.run.kernel
 
     def anywhere(text: str) -> str:
-        return _of_no_machine(text, kernel)
+        return _of_no_machine(text.replace(f"{output.absolute()}/", ""), kernel)
 
     run = from_plain(Run, _mapped(as_plain(_named_as_built(part.run, build)), anywhere))
     outcomes = [from_plain(TestOutcome, _mapped(as_plain(one), anywhere)) for one in part.outcomes]
     parts = [Part(run, tuple(_published(one, hidden) for one in outcomes))]
     files = {RESULTS: "".join(f"{line}\n" for line in records.lines_of(parts)).encode()}
+    if (output / SECONDS).exists():
+        files[SECONDS] = (output / SECONDS).read_bytes()
     for folder in {one.evidence for part in parts for one in part.outcomes if one.evidence}:
         for name in _KEPT:
             path = output / folder / name
@@ -137,7 +145,8 @@ def read(build: Build, builds: Builds, data: Path) -> Judged | None:
         if path.endswith("/repro.sh")
     }
     version = " with ".join(one.version for one in builds.roots_of([build])) or part.run.version
-    return Judged(build, version, part, scripts)
+    cpu = json.loads(files[SECONDS])["cpu"] if SECONDS in files else 0.0
+    return Judged(build, version, part, scripts, cpu)
 
 
 def all_of(builds: Builds, data: Path) -> list[Judged]:

@@ -13,6 +13,7 @@ from conformance.report.escaping import fenced, markdown
 from conformance.spec import load_requirements
 from conformance.spec.references import parse_reference
 from conformance.spec.verdicts import TestOutcome
+from vm.drivers.builds import Page
 from vm.drivers.data import Judged
 from vm.drivers.deviations import Deviation, Deviations, failures_of
 
@@ -54,7 +55,9 @@ def linked(text: str) -> str:
     return f"[{found.target}]({found.address}){note}"
 
 
-def lines_of(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations, docs: Path) -> Iterator[str]:
+def lines_of(
+    deviation: Deviation, seen: Sequence[Seen], deviations: Deviations, docs: Path, page: Page
+) -> Iterator[str]:
     """The lines of the page."""
     yield f"# {deviation.title}"
     yield ""
@@ -84,7 +87,7 @@ def lines_of(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations,
     yield ""
     yield "## Where it was seen"
     yield ""
-    yield "| driver | version | kernel | backing | seen |"
+    yield f"| {page.kind} | version | kernel | backing | seen |"
     yield "|---|---|---|---|---|"
     for same in seen:
         for one, there in same.versions:
@@ -92,7 +95,7 @@ def lines_of(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations,
             facts = (same.line, one.version, series(run.kernel), ", ".join(run.backings), "yes" if there else "no")
             yield f"| {' | '.join(facts)} |"
     yield ""
-    yield from _example(deviation, seen, deviations)
+    yield from _example(deviation, seen, deviations, page)
 
 
 def _state(seen: Sequence[Seen]) -> str:
@@ -102,7 +105,7 @@ def _state(seen: Sequence[Seen]) -> str:
     return "; ".join(said + ([f"not seen in {', '.join(gone)}"] if gone else []))
 
 
-def _example(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations) -> Iterator[str]:
+def _example(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations, page: Page) -> Iterator[str]:
     yield "## Shortest example"
     yield ""
     if deviation.private:
@@ -130,7 +133,7 @@ def _example(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations)
     yield f"- actual: {markdown(actual)}"
     yield ""
     if outcome.evidence in judged.scripts:
-        archive = f"docs/drivers/{judged.build.name}.tar.xz"
+        archive = f"{page.data}/{judged.build.name}.tar.xz"
         yield f"The archive `{archive}` has the script: `{outcome.evidence}/repro.sh`."
 
 

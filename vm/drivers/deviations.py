@@ -61,11 +61,15 @@ class Deviation:
     report: str = ""
     private: bool = False
 
+    def is_of(self, line: str) -> bool:
+        """Whether it may be seen in a line."""
+        return any(fnmatch.fnmatchcase(line, one) for one in self.lines)
+
     def has(self, line: str, requirement: str, outcome: TestOutcome) -> bool:
         """Whether a failure of a requirement in a line belongs to it."""
         return (
             requirement in self.requirements
-            and any(fnmatch.fnmatchcase(line, one) for one in self.lines)
+            and self.is_of(line)
             and any(fnmatch.fnmatchcase(cause_of(outcome), one) for one in self.causes)
         )
 
@@ -90,9 +94,11 @@ class Deviations:
         """The deviation that a failure belongs to, the first of the file that has it."""
         return next((one for one in self.deviation if one.has(line, requirement, outcome)), None)
 
-    def private_requirements(self) -> frozenset[str]:
-        """The requirements of which no reproducer is published."""
-        return frozenset(name for one in self.deviation if one.private for name in one.requirements)
+    def private_requirements(self, line: str) -> frozenset[str]:
+        """The requirements of which no reproducer is published for a line."""
+        return frozenset(
+            name for one in self.deviation if one.private and one.is_of(line) for name in one.requirements
+        )
 
 
 def load(data: Path) -> Deviations:

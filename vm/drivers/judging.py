@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shlex
 import socket
 import subprocess
@@ -20,7 +22,7 @@ from conformance.report.records import BadResults, Part
 from conformance.spec.errors import HarnessError
 from vm.drivers import roots
 from vm.drivers.builds import DIRECTORY, Build, Builds, placed
-from vm.drivers.data import is_answer, why_not_whole
+from vm.drivers.data import SECONDS, is_answer, why_not_whole
 from vm.published import RESULTS
 
 _SERVICE_LIMIT: Final = 20.0  # seconds
@@ -52,7 +54,10 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     (output / RESULTS).unlink(missing_ok=True)
     said, env = output / "output.txt", _env(build, builds, place)
     with said.open("w") as out, _around(build, env) as directory:
+        env |= build.env_in(place.roots, directory)
+        before = _cpu_of_children()
         subprocess.run(_command(build, builds, place, directory), cwd=output, env=env, stdout=out, check=False)
+        (output / SECONDS).write_text(json.dumps({"cpu": round(_cpu_of_children() - before, 1)}) + "\n")
     found = _result(output)
     if found is None:
         lines = said.read_text(errors="replace").strip().splitlines()
@@ -61,6 +66,12 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     if why := why_not_whole(found, builds.question):
         raise NotJudged(f"{build.name}: {why}; {said} has what the run printed. Then judge the build again")
     return found
+
+
+def _cpu_of_children() -> float:
+    """Seconds of all processes that were started here and have ended, and of those that they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _result(output: Path) -> Part | None:
@@ -125,7 +136,7 @@ def _command(build: Build, builds: Builds, place: Place, directory: Path) -> lis
     words += ["--profile", asked.profile, "--examples", str(asked.examples), "--seed", str(asked.seed)]
     words += ["--jobs", "1", "--backing", build.backing, "--results", RESULTS]
     # Reproducers and minimal examples take a third of the time; those of the newest build are what is reported.
-    wanted = builds.is_newest(build) and build.is_alone
+    wanted = builds.is_newest(build) and build.is_alone and build.reproducers
     words += ["--evidence", "evidence"] if wanted else ["--no-evidence", "--no-shrink"]
     words += [word for one in asked.requirements for word in ("--requirement", one)]
     return words

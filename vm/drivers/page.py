@@ -18,13 +18,12 @@ from vm.drivers.builds import Builds
 from vm.drivers.data import Judged, all_of
 from vm.drivers.deviations import BadDeviations, Deviation, Deviations, Judgement, failures_of, load, unjudged
 
-PAGE: Final = "real-drivers.md"
 MADE: Final = "<!-- made by: overlay-conformance drivers pages -->"
 _COLUMNS: Final = (Verdict.FAIL, Verdict.PASS, Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED)
 _SHOWN: Final = (Change.FIXED, Change.NEW, Change.GONE)
 _SAID: Final = {
-    Judgement.TRUE: "the driver deviates, and no thread of its maintainers about it was found",
-    Judgement.KNOWN: "the driver deviates, and its maintainers know",
+    Judgement.TRUE: "the {kind} deviates, and no thread of its maintainers about it was found",
+    Judgement.KNOWN: "the {kind} deviates, and its maintainers know",
     Judgement.BY_DESIGN: "the maintainers chose this behaviour",
     Judgement.DISPUTABLE: "whether the requirement is right here is open",
 }
@@ -46,11 +45,11 @@ def pages_of(builds: Builds, data: Path, docs: Path) -> dict[str, str]:
             f"{data}: add a deviation for each of these failures:\n" + "\n".join(missing[:20]) + more
         )
     seen = {one.name: _seen(one, found, deviations) for one in deviations.deviation}
-    lines = [*_lines(builds, found, deviations, seen), *_reports(docs)]
-    pages = {PAGE: "\n".join(lines).rstrip("\n") + "\n"}
+    lines = [*_lines(builds, found, deviations, seen), *(_reports(docs) if builds.page.reports else ())]
+    pages = {builds.page.name: "\n".join(lines).rstrip("\n") + "\n"}
     for one in deviations.deviation:
         if seen[one.name]:
-            text = "\n".join(deviation_page.lines_of(one, seen[one.name], deviations, docs))
+            text = "\n".join(deviation_page.lines_of(one, seen[one.name], deviations, docs, builds.page))
             pages[f"deviations/{one.name}.md"] = f"{text}\n"
     return pages
 
@@ -73,30 +72,28 @@ def _lines(
     deviations: Deviations,
     seen: Mapping[str, Sequence[deviation_page.Seen]],
 ) -> Iterator[str]:
-    yield "# Real drivers"
+    yield f"# {builds.page.title}"
     yield ""
     yield MADE
     yield ""
     yield from _about(builds, found)
-    yield from _verdicts(builds, found)
-    yield from _table(deviations, seen)
+    yield from _verdicts(builds, found, deviations)
+    yield from _table(builds, deviations, seen)
     yield from _changes(found)
-    yield from _broken_by_all(found, deviations)
+    yield from _broken_by_all(builds, found, deviations)
     yield from _packages(builds, found)
 
 
 def _about(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
     runs = [one.part.run for one in found]
-    asked = builds.question
+    asked, kind = builds.question, builds.page.kind
     days = sorted({run.started[:10] for run in runs})
-    yield "The suite on builds that Debian's suites have, each unpacked into a root of its own with its libraries."
-    yield "All builds are judged with one question, so their verdicts can be compared. Each failure is judged, too:"
-    yield "the page of its deviation says what it is, and who says so."
+    yield from builds.page.about.strip().splitlines()
     yield ""
     yield "```text"
     yield "overlay-conformance drivers list             # builds, what is here, verdicts"
     yield "overlay-conformance drivers fetch [BUILD]... # unpack the packages; needs patchelf"
-    yield "overlay-conformance drivers judge [BUILD]... # judge them, and keep the results in docs/drivers"
+    yield f"overlay-conformance drivers judge [BUILD]... # judge them, and keep the results in {builds.page.data}"
     yield "overlay-conformance drivers check [BUILD]... # run the reproducers of the data, each by itself"
     yield "overlay-conformance drivers pages            # write this page and docs/deviations from the results"
     yield "```"
@@ -104,10 +101,13 @@ def _about(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
     yield f"- {counted(len(found), 'build')}, judged as root on Linux"
     yield f"  {_all(deviation_page.series(run.kernel) for run in runs)}, {_all(days)}"
     suites = _all(f"{run.suite} (specification {run.specification})" for run in runs)
-    yield f"- overlay-conformance {suites}, profile {asked.profile}, {asked.examples} examples of each"
-    yield f"  property, seed {asked.seed}, `--jobs 1`. Only the newest build of a driver has reproducers and"
+    examples = counted(asked.examples, "example")
+    yield f"- overlay-conformance {suites}, profile {asked.profile}, {examples} of each"
+    yield f"  property, seed {asked.seed}, `--jobs 1`. Only the newest build of each {kind} has reproducers and"
     yield "  minimal examples."
-    yield f"- {len(asked.requirements)} requirements of {len(load_requirements())}. {asked.why}"
+    chosen = f"{len(asked.requirements)} requirements of" if asked.requirements else "all"
+    of_all = f"{len(load_requirements())}{'' if asked.requirements else ' requirements'}"
+    yield f"- {chosen} {of_all}. {asked.why}"
     if missing := [one.name for one in builds.build if not _has(one.name, found)]:
         yield f"- builds that are not judged yet: {', '.join(missing)}"
     if builds.absent:
@@ -123,30 +123,52 @@ def _all(said: Iterator[str] | Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(said)) or "none"
 
 
-def _verdicts(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
+def _verdicts(builds: Builds, found: Sequence[Judged], deviations: Deviations) -> Iterator[str]:
+    measured = any(one.cpu for one in found)
+    heads = [one.value for one in _COLUMNS]
+    heads[1:1] = [one.value for one in Judgement]
+    if measured:
+        heads.append("CPU in s")
     yield "## Verdicts"
     yield ""
-    yield f"| build | version | backing | {' | '.join(one.value for one in _COLUMNS)} |"
-    yield f"|---|---|---|{'--:|' * len(_COLUMNS)}"
+    yield f"| build | version | backing | {' | '.join(heads)} |"
+    yield f"|---|---|---|{'--:|' * len(heads)}"
     for one in found:
         verdicts = [result.verdict for result in one.part.results()]
-        counts = " | ".join(str(verdicts.count(verdict)) for verdict in _COLUMNS)
+        counts = [verdicts.count(verdict) for verdict in _COLUMNS]
+        judged = _judged(one, deviations)
+        counts[1:1] = [judged.count(judgement) for judgement in Judgement]
+        if measured:
+            counts.append(round(one.cpu))
         package = _version(builds, one)
-        yield f"| {one.build.name} | {package} | {one.build.backing} | {counts} |"
+        yield f"| {one.build.name} | {package} | {one.build.backing} | {' | '.join(map(str, counts))} |"
     yield ""
-    yield "`host` is ext4. A requirement that a driver declines by design is DECLINED; the result has the reason."
+    yield "The columns after FAIL say what these failures are: each requirement counts once, by the first of"
+    yield f"{', '.join(one.value for one in Judgement)} that one of its failures is."
+    yield from builds.page.notes.strip().splitlines()
     yield ""
+
+
+def _judged(judged: Judged, deviations: Deviations) -> list[Judgement]:
+    """For each requirement that a build fails, the first judgement that one of its failures has."""
+    found: dict[str, set[Judgement]] = {}
+    for requirement, outcome in failures_of(judged):
+        if deviation := deviations.of(judged.build.line, requirement, outcome):
+            found.setdefault(requirement, set()).add(deviation.judgement)
+    return [next(one for one in Judgement if one in those) for those in found.values()]
 
 
 def _version(builds: Builds, one: Judged) -> str:
     return ", ".join(f"{root.version} ({root.suite})" for root in builds.roots_of([one.build]))
 
 
-def _table(deviations: Deviations, seen: Mapping[str, Sequence[deviation_page.Seen]]) -> Iterator[str]:
+def _table(
+    builds: Builds, deviations: Deviations, seen: Mapping[str, Sequence[deviation_page.Seen]]
+) -> Iterator[str]:
     yield "## Deviations"
     yield ""
     for judgement in Judgement:
-        yield f"- *{judgement.value}*: {_SAID[judgement]}"
+        yield f"- *{judgement.value}*: {_SAID[judgement].format(kind=builds.page.kind)}"
     yield ""
     yield "| deviation | judgement | requirements | seen in | upstream |"
     yield "|---|---|---|---|---|"
@@ -189,8 +211,8 @@ def _change(line: str, old: Judged, new: Judged, requirements: Mapping[str, Requ
     return f"| {line} | {old.version} | {new.version} | {said} | {trend.counts[Change.STILL]} |"
 
 
-def _broken_by_all(found: Sequence[Judged], deviations: Deviations) -> Iterator[str]:
-    yield "## Requirements that every driver breaks"
+def _broken_by_all(builds: Builds, found: Sequence[Judged], deviations: Deviations) -> Iterator[str]:
+    yield f"## Requirements that every {builds.page.kind} breaks"
     yield ""
     verdicts: dict[str, dict[str, set[Verdict]]] = {}
     for one in found:
@@ -210,7 +232,9 @@ def _broken_by_all(found: Sequence[Judged], deviations: Deviations) -> Iterator[
         links = ", ".join(f"[{one.judgement.value}](deviations/{one.name}.md)" for one in pages)
         answer = next((one.answer for one in deviations.questioned if one.requirement == name), "")
         if not answer:
-            raise BadDeviations(f"every driver breaks {name}; add a [[questioned]] that says why it stays")
+            raise BadDeviations(
+                f"every {builds.page.kind} breaks {name}; add a [[questioned]] that says why it stays"
+            )
         yield f"- **{name}** ({requirements[name].level}): {requirements[name].sentence} Judged: {links}. {answer}"
     if not broken:
         yield "There is none."
@@ -220,7 +244,7 @@ def _broken_by_all(found: Sequence[Judged], deviations: Deviations) -> Iterator[
 def _packages(builds: Builds, found: Sequence[Judged]) -> Iterator[str]:
     yield "## Packages"
     yield ""
-    yield "| root | package | suite | SHA-256 of the package (amd64) |"
+    yield "| root | package | suite | SHA-256 of the package (amd64 where it has one) |"
     yield "|---|---|---|---|"
     for one in builds.roots_of([each.build for each in found]):
         yield f"| {one.name} | {one.package} {one.version} | {one.suite} | `{one.sha256}` |"

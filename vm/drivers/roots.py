@@ -1,5 +1,8 @@
 """Roots: a package of a suite with the libraries that it depends on, unpacked without a change of the host.
 
+A root of PyPI is an environment of Python with the distribution and what it requires.
+
+
 A binary of another suite needs the C library of that suite. patchelf(1) writes into each binary where the loader
 and the libraries of its own root are. LD_LIBRARY_PATH would reach every command that the driver starts. Where the
 loader is started with the binary as its argument, /proc/self/exe is the loader, and drivers in Go start that again.
@@ -11,12 +14,13 @@ import hashlib
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from vm.debian import NoPackage, Package, Suite
-from vm.drivers.builds import Root
+from vm.drivers.builds import PYPI, Root
 
 _DONE: Final = ".unpacked"  # its text is the digest of the package
 _ELF: Final = b"\x7fELF"
@@ -38,6 +42,9 @@ def fetch(root: Root, directory: Path, cache: Path, say: Callable[[str], None]) 
     """Unpack a root, unless it is there; raises NoPackage, OSError."""
     if is_here(root, directory):
         return
+    if root.suite == PYPI:
+        _install(root, directory / root.name, cache)
+        return
     if not shutil.which("patchelf"):
         raise NoPackage(f"{root.name} needs the command patchelf; install it: apt-get install patchelf")
     suites = _suites(root, cache, say)
@@ -53,7 +60,8 @@ def fetch(root: Root, directory: Path, cache: Path, say: Callable[[str], None]) 
     made = directory / f".{root.name}.part"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    for suite, package in _closure(found, suites):
+    also = [suites[0].package(name) for name in root.also]
+    for suite, package in _closure([found, *also], suites):
         say(f"{root.name}: {package.name} {package.version}")
         file = suite.download(package, debs)
         if package == found:
@@ -63,6 +71,25 @@ def fetch(root: Root, directory: Path, cache: Path, say: Callable[[str], None]) 
     (made / _DONE).write_text(f"{root.sha256}\n")
     shutil.rmtree(directory / root.name, ignore_errors=True)
     made.rename(directory / root.name)
+
+
+def _install(root: Root, target: Path, cache: Path) -> None:
+    """Install a distribution of PyPI where its root will be, as its commands name their Python."""
+    wanted = f"{root.package}=={root.version}"
+    made = cache / "packages" / f".{root.name}.part"
+    for old in (made, target):
+        shutil.rmtree(old, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        python = str(target / "bin/python3")
+        _run(sys.executable, "-m", "venv", str(target))
+        _run(python, "-m", "pip", "download", "-q", "--no-deps", "-d", str(made), wanted)
+        (file,) = made.iterdir()
+        _check(root, file)
+        _run(python, "-m", "pip", "install", "-q", str(file))
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    (target / _DONE).write_text(f"{root.sha256}\n")
 
 
 def _suites(root: Root, cache: Path, say: Callable[[str], None]) -> list[Suite]:
@@ -75,9 +102,9 @@ def _suites(root: Root, cache: Path, say: Callable[[str], None]) -> list[Suite]:
     return found
 
 
-def _closure(first: Package, suites: list[Suite]) -> Iterator[tuple[Suite, Package]]:
-    """A package and the libraries that it depends on, each with its suite; other packages are left out."""
-    wanted, seen = [first.name], set[str]()
+def _closure(first: list[Package], suites: list[Suite]) -> Iterator[tuple[Suite, Package]]:
+    """Packages and the libraries that they depend on, each with its suite; other packages are left out."""
+    wanted, seen = [one.name for one in first], set[str]()
     while wanted:
         name = wanted.pop()
         if name in seen:

@@ -15,7 +15,7 @@ from vm.drivers.data import Judged
 _SCRIPT_LIMIT: Final = 1 << 18  # bytes; the page holds a script whole
 
 
-def html_page(found: Sequence[Judged]) -> str:
+def html_page(found: Sequence[Judged], *, title: str = "Real drivers") -> str:
     """One page without links outside of it; a column is a build, by its line and the versions of its packages."""
     scripts = {
         f"{one.build.name}/{folder}": text
@@ -23,7 +23,7 @@ def html_page(found: Sequence[Judged]) -> str:
         for folder, text in one.scripts.items()
         if len(text) <= _SCRIPT_LIMIT
     }
-    return page(matrix_of(list(_parts(found)), load_requirements()), scripts, title="Real drivers")
+    return page(matrix_of(list(_parts(found)), load_requirements()), scripts, title=title)
 
 
 def _parts(found: Iterable[Judged]) -> Iterable[Part]:

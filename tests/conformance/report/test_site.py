@@ -39,9 +39,22 @@ def test_it_has_all_documents_and_requirements(site: Path) -> None:
     assert {f"requirements/{one}.html" for one in load_requirements()} <= pages
     assert 'href="drivers/verdicts.html"' in (site / "docs/real-drivers.html").read_text()
     assert "<title>Real drivers" in (site / "docs/drivers/verdicts.html").read_text()
+    assert 'href="unpackers/verdicts.html"' in (site / "docs/real-unpackers.html").read_text()
+    assert "<title>Real unpackers" in (site / "docs/unpackers/verdicts.html").read_text()
     home = (site / "index.html").read_text()
     for name in ("docs/specification", "docs/matrix", "requirements/index", "docs/driver"):
         assert f'href="{name}.html"' in home
+
+
+@pytest.mark.slow
+def test_the_table_of_divergence_leads_to_vectors(site: Path) -> None:
+    assert 'href="divergence/table.html"' in (site / "docs/divergence.html").read_text()
+    table = site / "docs/divergence/table.html"
+    text = table.read_text()
+    links = set(re.findall(r'href="([^"#]+)"', text))
+    assert len(links) >= 50
+    assert [one for one in links if not (table.parent / one).is_file()] == []
+    assert set(re.findall(r'href="#([^"]+)"', text)) == set(re.findall(r'<h3 id="([^"]+)"', text))
 
 
 @pytest.mark.slow
