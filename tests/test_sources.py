@@ -198,6 +198,7 @@ BEFORE = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_nothing_cites_what_is_not_in_the_repository() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     found = []

@@ -215,6 +215,7 @@ def read() -> tuple[Text, ...]:
     return tuple(everything())
 
 
+@pytest.mark.slow
 def test_no_text_has_a_phrase_of_the_former_dialect(read: tuple[Text, ...]) -> None:
     wrong = [
         f"{one.where}: {' '.join(one.words.split())[:160]!r}: write {', '.join(bad.instead for bad in one.phrases)}"
@@ -230,11 +231,13 @@ def test_a_phrase_is_found(phrase: Phrase) -> None:
     assert not found_in(phrase.instead)
 
 
+@pytest.mark.slow
 def test_every_exception_is_needed(read: tuple[Text, ...]) -> None:
     wrong = [one.words for one in read if one.phrases]
     assert not [one for one in ALLOWED if not any(text.startswith(one.begins) for text in wrong)]
 
 
+@pytest.mark.slow
 def test_all_kinds_of_text_are_read(read: tuple[Text, ...]) -> None:
     """A check that reads nothing would pass."""
     there = {one.where for one in read}

@@ -57,6 +57,7 @@ def _files(directory: Path) -> dict[Path, bytes]:
     return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_two_builds_have_equal_bytes(corpus: Corpus, tmp_path: Path) -> None:
     """In a process of its own, with other hashes, zone and umask."""
     env = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}

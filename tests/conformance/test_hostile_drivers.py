@@ -7,6 +7,7 @@ and what changed on the host.
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from commanding import command
+from helpers import everything_in
 from reading import records
 
 pytestmark = pytest.mark.mounts
@@ -165,17 +167,16 @@ class Host:
     def listing(self) -> dict[str, tuple[int, ...]]:
         """Names, types, sizes and times, of directories to a depth that a run takes little time for."""
         shallow = [path for name in ("/", "/usr", "/var", "/var/lib") for path in Path(name).iterdir()]
-        deep = [
-            path for name in ("/etc", "/usr/local", self.canary, self.modules) for path in Path(name).rglob("*")
-        ]
+        places = (Path("/etc"), Path("/usr/local"), self.canary, self.modules)
+        deep = [path for place in places for path in everything_in(place)]
         found: dict[str, tuple[int, ...]] = {}
-        for path in [Path("/"), self.canary, *shallow, *deep]:
+        for path in ["/", str(self.canary), *map(str, shallow), *deep]:
             try:
-                status = path.lstat()
+                status = os.lstat(path)
             except FileNotFoundError:  # of another process
                 continue
-            mine = path in (Path("/"), self.canary) or not path.is_dir()
-            found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns if mine else 0)
+            mine = path in ("/", str(self.canary)) or not stat.S_ISDIR(status.st_mode)
+            found[path] = (status.st_mode, status.st_size, status.st_mtime_ns if mine else 0)
         return found
 
 

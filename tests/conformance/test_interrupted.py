@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commanding import command
 from reading import records, without_progress
 
 from conformance.harness.collected import Collected, Inventory
@@ -220,11 +221,11 @@ def test_a_second_signal_ends_a_driver_that_takes_no_notice(scratch: Path) -> No
 def test_a_signal_ends_other_verbs_too(scratch: Path, words: list[str]) -> None:
     case = Case("test_nothing_has_no_size", ("OVL-SIZE-EMPTY",), "host", "x", "", (), (), InWords())
     (scratch / "case.json").write_text(json.dumps(case.as_json()))
-    with hanging(scratch, *[word.replace("CASE", str(scratch / "case.json")) for word in words]) as command:
-        command.until_it_hangs()
-        command.process.send_signal(signal.SIGTERM)
-        code, output = command.ended()
-        assert command.left() == []
+    with hanging(scratch, *[word.replace("CASE", str(scratch / "case.json")) for word in words]) as run:
+        run.until_it_hangs()
+        run.process.send_signal(signal.SIGTERM)
+        code, output = run.ended()
+        assert run.left() == []
     assert code == 143, output
     assert "interrupted by SIGTERM" in output
     assert "Traceback" not in output
@@ -283,13 +284,7 @@ def test_what_cannot_be_written_costs_no_verdict(scratch: Path) -> None:
     (scratch / "hangs.py").write_text(HANGS)
     path = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
     words = ["run", "python:hangs:Hangs", "--requirement", WRONG, "--evidence", str(scratch / "file" / "evidence")]
-    done = subprocess.run(
-        [*COMMAND, *words, "--scratch", str(scratch)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command(*words, "--scratch", str(scratch), env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 1, done.stdout + done.stderr
     assert "could not be written: NotADirectoryError" in done.stdout
     assert "does not conform" in done.stdout

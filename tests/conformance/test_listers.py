@@ -16,6 +16,7 @@ from commanding import command
 from hypothesis import given
 from hypothesis import strategies as st
 from reading import verdicts
+from served import served
 
 from conformance.drivers.connection import BadConnection, parse
 from conformance.drivers.lister import skeleton
@@ -147,7 +148,11 @@ UNPACKING = (
 
 
 def run(directory: Path, form: str, *options: str) -> subprocess.CompletedProcess[str]:
-    driver = f"lister:{sys.executable} -IS {directory}/naive_lister.py {{layout}} {{tag}} {form}?result={form}"
+    return judged(f"{sys.executable} -IS {directory}/naive_lister.py", directory, form, *options)
+
+
+def judged(command_line: str, directory: Path, form: str, *options: str) -> subprocess.CompletedProcess[str]:
+    driver = f"lister:{command_line} {{layout}} {{tag}} {form}?result={form}"
     fixed = ["--results", str(directory / "results"), "--scratch", str(directory)]
     return command("run", driver, *fixed, *options)
 
@@ -166,7 +171,9 @@ def _copied(directory: Path, mutant: Mutant | None = None) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "names"])
 def test_the_lister_conforms(tmp_path: Path, form: str) -> None:
-    done = run(_copied(tmp_path), form, "--profile", "quick", "--examples", "1", "--no-evidence")
+    options = ("--profile", "quick", "--examples", "1", "--no-evidence")
+    with served(_copied(tmp_path) / "naive_lister.py", tmp_path) as tool:
+        done = judged(str(tool), tmp_path, form, *options)
     assert done.returncode == 0, done.stdout[-3000:]
     found = verdicts(tmp_path / "results")
     assert list(found.values()).count("PASS") > 12

@@ -203,14 +203,10 @@ def test_a_written_case_is_made_as_small_as_a_drawn_one(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
     of_one_test = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-DETERMINISTIC", "OVL-DIFF-TAR")
-    words = [word for one in of_one_test for word in ("--requirement", one)]
-    _, found, _ = run(
-        "python:conformance.selftest.mutants.tree:DiffOmitsDeletions", *words, "--seed", "5", scratch=scratch
-    )
+    words = ["--seed", "5", "--no-shrink", *(word for one in of_one_test for word in ("--requirement", one))]
+    _, found, _ = run("python:conformance.selftest.mutants.tree:DiffOmitsDeletions", *words, scratch=scratch)
     assert verdicts(found) == {one: "FAIL" if one == of_one_test[0] else "PASS" for one in of_one_test}
-    _, found, _ = run(
-        "python:conformance.selftest.mutants.archives:DiffShufflesEntries", *words, "--seed", "5", scratch=scratch
-    )
+    _, found, _ = run("python:conformance.selftest.mutants.archives:DiffShufflesEntries", *words, scratch=scratch)
     assert verdicts(found)["OVL-DIFF-DETERMINISTIC"] == "FAIL"
     assert verdicts(found)["OVL-WHITEOUT-IN-DIFF"] == "PASS"
 
@@ -218,6 +214,7 @@ def test_a_failure_is_charged_to_what_it_violates(scratch: Path) -> None:
 @pytest.mark.mounts
 def test_all_tests_of_what_a_diff_holds_are_in_quick(scratch: Path) -> None:
     ids = ("OVL-WHITEOUT-IN-DIFF", "OVL-DIFF-MINIMAL")
-    words = ["--profile", "quick", "--seed", "5", *(word for one in ids for word in ("--requirement", one))]
+    words = ["--profile", "quick", "--seed", "5", "--no-shrink"]
+    words += [word for one in ids for word in ("--requirement", one)]
     _, found, _ = run("python:conformance.selftest.mutants.archives:DiffIsWholeTree", *words, scratch=scratch)
     assert {verdicts(found)[one] for one in ids} == {"FAIL"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -95,9 +96,10 @@ def started_run(scratch: Path) -> subprocess.Popen[str]:
     )
     deadline = time.monotonic() + 60
     while not list(scratch.glob("overlay-conformance-run-*/round-0/stores/host/*/s1")):
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline
-        os.sched_yield()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
+            pytest.fail(process.stdout.read() if process.stdout else "it ended")
     return process
 
 

@@ -32,6 +32,7 @@ def shrunk() -> float:
     return time.perf_counter() - failed[0]
 
 
+@pytest.mark.slow
 def test_hypothesis_stops_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", 300)
     whole = shrunk()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commanding import command
 from reading import verdicts
+from served import served
 
 from conformance.spec import load_requirements
 
@@ -118,7 +119,11 @@ MUTANTS = (
 
 
 def run(program: Path, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    driver = f"unpacker:{sys.executable} -IS {program} {{layout}} {{tag}} {{directory}}"
+    return judged(f"{sys.executable} -IS {program}", results, *options)
+
+
+def judged(command_line: str, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    driver = f"unpacker:{command_line} {ARGUMENTS}"
     fixed = ["--no-evidence", "--results", str(results), "--scratch", str(results.parent)]
     return command("run", driver, *fixed, *options)
 
@@ -139,7 +144,8 @@ def test_a_disk_is_read_as_a_tree(scratch: Path, also: str, found: tuple[str, st
 
 
 def test_the_unpacker_conforms(tmp_path: Path) -> None:
-    done = run(NAIVE, tmp_path / "results", "--budget", "once")
+    with served(NAIVE, tmp_path) as tool:
+        done = judged(str(tool), tmp_path / "results", "--budget", "once")
     assert done.returncode == 0, done.stdout[-3000:]
     found = verdicts(tmp_path / "results")
     assert list(found.values()).count("PASS") > 70
