@@ -91,7 +91,7 @@ def test_symlinks_below_are_hidden_and_not_followed(bench: Bench, against: str) 
             opaque = [*again, archives.whiteout(f"{name}/.wh..wh..opq")]
             before = [archives.whiteout(f".wh.{name}"), *again]
             archive = store.archive(opaque if requirement == "OVL-APPLY-OPAQUE-ORDER" else before)
-            layer_id = store.create(f"{name}-{requirement[-6:].lower()}", "base")
+            layer_id = store.create(f"{name}-{requirement.rpartition('-')[2].lower()}", "base")
             call = ApplyDiff(layer_id, against, store.label(archive))
             with charged_to(requirement):
                 if against == "base":
