@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never, cast
+from typing import Protocol, assert_never, cast
 
 from conformance.drivers.protocol import DriverUnderTest, ReaderInPieces
 from conformance.history.calls import (
@@ -23,6 +23,17 @@ from conformance.history.calls import (
     Reopen,
     Status,
 )
+
+
+class ApplierInPieces(Protocol):
+    """A driver that takes archives from an object that it reads.
+
+    An opened driver has the method where that is so. It is no part of DriverUnderTest: commands and daemons get a
+    file or a stream.
+    """
+
+    def apply_in_pieces(self, layer_id: str, parent: str, archive: Path, piece: int) -> int | None:
+        """As ``apply_diff``, from an object that has nothing but ``read``, which gives ``piece`` bytes at most."""
 
 
 def perform(driver: DriverUnderTest, call: Call, file_of: Callable[[str], Path]) -> object:
@@ -48,7 +59,7 @@ def perform(driver: DriverUnderTest, call: Call, file_of: Callable[[str], Path])
         case Diff():
             _diff(driver, call, file_of(call.archive))
         case ApplyDiff():
-            return driver.apply_diff(call.layer, call.parent, file_of(call.archive))
+            return _apply(driver, call, file_of(call.archive))
         case DiffSize():
             return driver.diff_size(call.layer, call.parent)
         case Changes():
@@ -69,6 +80,20 @@ def _diff(driver: DriverUnderTest, call: Diff, archive: Path) -> None:
     reader = in_pieces(driver)
     assert reader is not None, "a test asks before (Store.reads_in_pieces)"
     reader.diff_in_pieces(call.layer, call.parent, archive, call.piece, call.most)
+
+
+def _apply(driver: DriverUnderTest, call: ApplyDiff, archive: Path) -> int | None:
+    if not call.piece:
+        return driver.apply_diff(call.layer, call.parent, archive)
+    applier = applier_of(driver)
+    assert applier is not None, "a test asks before (Store.needs_pieces)"
+    return applier.apply_in_pieces(call.layer, call.parent, archive, call.piece)
+
+
+def applier_of(driver: object) -> ApplierInPieces | None:
+    """The driver, or the one that it wraps, if it takes archives from an object that it reads."""
+    found = in_pieces(driver)
+    return cast(ApplierInPieces, found) if hasattr(found, "apply_in_pieces") else None
 
 
 def in_pieces(driver: object) -> ReaderInPieces | None:

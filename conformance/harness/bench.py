@@ -136,8 +136,8 @@ class Store(Protocol):
         see ``needs_pieces``.
         """
 
-    def needs_pieces(self, *, gives_up: bool = False) -> None:
-        """Leave the test where the diffs of the driver cannot be read in pieces, or cannot be given up."""
+    def needs_pieces(self, *, gives_up: bool = False, applies: bool = False) -> None:
+        """Leave the test where nobody can read diffs in pieces, give them up, or hand archives over in pieces."""
 
     def may_diff(self, layer_id: str) -> Path | None:
         """The archive of a layer, None if the driver refuses to write one."""
@@ -148,7 +148,7 @@ class Store(Protocol):
     def diffing(self, layer_id: str, parent: str | None = None) -> Diff:
         """The call that writes a layer's archive into a new file."""
 
-    def apply(self, layer_id: str, archive: Path) -> int | None:
+    def apply(self, layer_id: str, archive: Path, *, piece: int = 0) -> int | None:
         """Apply an archive to a layer that exists; the size that the driver reports, if it does."""
 
     def applied(self, layer_id: str, entries: Iterable[Entry], form: int = tarfile.PAX_FORMAT) -> int | None:

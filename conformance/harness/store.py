@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, assert_never, overload
 
+from conformance.drivers.performing import applier_of
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal, in_path, names_of_diff, same_names, same_tree
 from conformance.harness.bench import Store
@@ -380,10 +381,12 @@ class RecordedStore:
         # ends, such a file and a link to it show two inode numbers (observed on Linux 6.18).
         return self._privileged or not self._held[layer_id]
 
-    def needs_pieces(self, *, gives_up: bool = False) -> None:
+    def needs_pieces(self, *, gives_up: bool = False, applies: bool = False) -> None:
         reader = self.driver.in_pieces
         if reader is None:
             not_applicable("the adapter gets the diffs of this driver whole, and nobody reads them in pieces")
+        elif applies and applier_of(reader) is None:
+            not_applicable("the adapter hands archives to this driver as files or streams")
         elif gives_up and not reader.gives_up:
             not_applicable("nobody can tell when the driver is done with a diff that is given up")
 
@@ -429,8 +432,8 @@ class RecordedStore:
     def label(self, archive: Path) -> str:
         return self._history.label(archive, self._store)
 
-    def apply(self, layer_id: str, archive: Path) -> int | None:
-        return self.do(self.applying(layer_id, archive))
+    def apply(self, layer_id: str, archive: Path, *, piece: int = 0) -> int | None:
+        return self.do(replace(self.applying(layer_id, archive), piece=piece))
 
     def bring(self, other: Store, layer_id: str) -> Path:
         archive = other.diff(layer_id)

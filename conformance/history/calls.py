@@ -79,11 +79,12 @@ class Diff:
 
 @dataclass(frozen=True, slots=True)
 class ApplyDiff:
-    """Unpack an archive into a layer."""
+    """Unpack an archive into a layer; with a ``piece``, from an object that only reads, so many bytes at most."""
 
     layer: str
     parent: str
     archive: str
+    piece: int = 0
 
 
 @dataclass(frozen=True, slots=True)

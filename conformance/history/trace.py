@@ -188,7 +188,8 @@ def describe(call: Call) -> str:
             read += f" and given up after {call.most}" if call.most >= 0 else ""
             return f"diff {call.layer} against {call.parent or 'nothing'} into {call.archive}{read}"
         case ApplyDiff():
-            return f"apply {call.archive} to {call.layer}"
+            read = f", from an object that gives {call.piece} bytes at most" if call.piece else ""
+            return f"apply {call.archive} to {call.layer}{read}"
         case DiffSize():
             return f"diff-size of {call.layer} against {call.parent or 'nothing'}"
         case Changes():

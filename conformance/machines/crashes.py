@@ -192,7 +192,10 @@ def content_of(layer: Layer) -> list[archives.Entry]:
     if layer.parent_filled:
         below = f"d-{_number(layer.parent)}"
         entries += [archives.directory(below), archives.whiteout(f"{below}/.wh.f-1")]
-    return entries
+    entries.append(archives.directory("again"))
+    if layer.parent_filled:
+        entries.append(archives.whiteout("again/.wh..wh..opq"))
+    return [*entries, archives.file(f"again/{number}", b"again")]
 
 
 def _filled(layer: Layer) -> Snapshot:
@@ -200,6 +203,10 @@ def _filled(layer: Layer) -> Snapshot:
     kinds = {tarfile.REGTYPE: stat.S_IFREG, tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK}
     for entry in content_of(layer):
         directory, _, name = entry.name.rpartition("/")
+        if name == ".wh..wh..opq":
+            hidden = f"{directory}/".encode()
+            nodes = {path: node for path, node in nodes.items() if not path.startswith(hidden)}
+            continue
         if name.startswith(".wh."):
             del nodes[f"{directory}/{name[4:]}".encode()]
             continue

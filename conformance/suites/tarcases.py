@@ -42,6 +42,7 @@ LENGTHS: Final = (99, 100, 101, 154, 155, 156, 157, 255, 256, 257)
 _TARGETS: Final = (99, 100, 101, 155, 156, 255, 256, 257, 1000)
 _KINDS: Final = {"file": FILE, "directory": DIRECTORY, "symlink": SYMLINK, "link": HARD_LINK, "fifo": FIFO}
 LAST: Final = Tarred(b"last", content=b"last")
+_UID_TO_TIME: Final = slice(108, 148)  # of a header: uid, gid, size and mtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,13 @@ def _recorded(name: str, *records: tuple[bytes, bytes], needs: str = "") -> TarC
     return TarCase(name, make, needs=needs)
 
 
+def _empty_fields(before: bytes) -> bytes:
+    """Owner, size and time in fields of NULs, which both readers take for 0."""
+    block = bytearray(header_of(Tarred(before + b"f", uid=0, gid=0, mtime=0)))
+    block[_UID_TO_TIME] = bytes(_UID_TO_TIME.stop - _UID_TO_TIME.start)
+    return summed(bytes(block))
+
+
 def _between(name: str, *records: tuple[bytes, bytes]) -> TarCase:
     """A global header between two entries."""
 
@@ -261,6 +269,7 @@ NUMBERS: Final = (
     ),
     *_in_forms("times", _times(0, 1, 2**31 - 1, 2**31, 2**32), [Form(V7), *_EVERY, *_ALWAYS]),
     *_in_forms("times beyond digits", _times(8**11 - 1, 8**11), [*_EVERY[1:], *_ALWAYS]),
+    TarCase("numbers of NULs", _empty_fields),
     _case("a signed checksum", Tarred(b"\xe4\xf6\xfc", form=Form(signed=True)), needs="any-names"),
 )
 

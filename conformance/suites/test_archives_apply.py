@@ -218,6 +218,18 @@ def test_numbers_beyond_octal_digits_are_read_alike(bench: Bench, form: int) -> 
         equal("the owners of the files", found, owners)
 
 
+@pytest.mark.requirement("OVL-APPLY-ENTRIES")
+def test_an_owner_is_kept_or_refused(bench: Bench) -> None:
+    """In a user namespace the kernel gives no file to an owner outside of it (user_namespaces(7))."""
+    bench.need("attributes")
+    owner = (70_000, 70_001)
+    with bench.store() as store:
+        store.create("base")
+        if store.may_refuse(store.applying("base", store.archive([Entry("f", owner=owner)]))) is None:
+            node = store.observed("base").nodes[b"f"]
+            same_field(b"f", "owner", f"{node.uid}:{node.gid}", owner, "70000:70001")
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-FORMATS")
 def test_a_record_without_a_value_ends_nothing(bench: Bench) -> None:

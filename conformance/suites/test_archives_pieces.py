@@ -25,8 +25,8 @@ _LARGE = (*STANDARD, ops.CreateFile(b"large", b"large" * 20_000, 0o644), ops.Cre
 @pytest.mark.requirement("OVL-APPLY-PIECES")
 @pytest.mark.parametrize(
     ("size", "layer"),
-    [(1, STANDARD), (511, _LARGE), (513, _LARGE), (4096, _LARGE)],
-    ids=["1", "511", "513", "4096"],
+    [(1, STANDARD), (511, _LARGE), (512, STANDARD), (513, _LARGE), (4096, _LARGE)],
+    ids=["1", "511", "512", "513", "4096"],
 )
 def test_an_archive_arrives_in_pieces(bench: Bench, size: int, layer: tuple[ops.Operation, ...]) -> None:
     with bench.store() as store:
@@ -55,6 +55,19 @@ def arrives(store: Store, archive: Path, sizes: Sequence[int]) -> None:
         store.apply("copy", pipe)
     expected, found = store.expected("layer-0").without_directory_times(), store.observed("copy")
     same_tree("copy, from an archive in pieces,", expected, found, times="files")
+
+
+@pytest.mark.requirement("OVL-APPLY-PIECES")
+def test_an_archive_is_read_from_an_object(bench: Bench) -> None:
+    """It has read and nothing else, no descriptor and no place, as what unpacks a compressed archive may be."""
+    with bench.store() as store:
+        store.needs_pieces(applies=True)
+        store.build([(*_LARGE, ops.CreateFile(b"larger", b"larger" * 70_000, 0o644))])
+        archive = store.diff("layer-0")
+        store.create("copy")
+        store.apply("copy", archive, piece=4096)
+        expected, found = store.expected("layer-0").without_directory_times(), store.observed("copy")
+        same_tree("copy, from an archive that is read from an object,", expected, found, times="files")
 
 
 _CHANGED = (ops.RemoveTree(b"d"), ops.WriteAt(b"large", 5, b"written"), ops.CreateFile(b"new", b"n" * 5000, 0o644))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import stat
 import tarfile
 from collections.abc import Sequence
+from itertools import product
+from typing import Final
 
 import pytest
 
 from conformance.harness.assertions import equal, one_of, same_field
 from conformance.harness.bench import Bench
-from conformance.harness.deviation import Deviation, Leak
+from conformance.harness.deviation import Deviation, Leak, charged_to
 from conformance.history.calls import ApplyDiff
 from conformance.history.findings import NotDone
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
 from conformance.suites.applycases import CASES, Case
+
+_SYMLINKS: Final = {"dangling": b"../missing", "to-file": b"../a", "to-directory": b"../d"}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,36 @@ def _check(bench: Bench, cases: Sequence[Case], against: str, filled: bool) -> N
             elif against == "base" and not case.may_be_refused:
                 # Whether a driver takes a parent that is not the layer's, no text says.
                 raise Deviation(f"the driver refused an archive that it must apply: {refusal}", NotDone())
+
+
+@pytest.mark.requirement("OVL-APPLY-OPAQUE-ORDER", "OVL-APPLY-WHITEOUT-BEFORE")
+@pytest.mark.parametrize("against", ["base", "twin"], ids=["the-parent", "a-twin"])
+def test_symlinks_below_are_hidden_and_not_followed(bench: Bench, against: str) -> None:
+    """To a missing file, a file, and a directory; one in each layer, as archives against a twin may be refused."""
+    below: list[ops.Operation] = [*STANDARD]
+    for name, target in _SYMLINKS.items():
+        directory = name.encode()
+        below += [ops.MakeDirectory(directory, 0o755), ops.MakeSymlink(directory + b"/s", target)]
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", below)
+        if against == "twin":
+            store.create("twin")
+            store.apply("twin", store.diff("base"))
+        for requirement, name in product(("OVL-APPLY-OPAQUE-ORDER", "OVL-APPLY-WHITEOUT-BEFORE"), _SYMLINKS):
+            again = [archives.directory(name), archives.file(f"{name}/new", b"new")]
+            opaque = [*again, archives.whiteout(f"{name}/.wh..wh..opq")]
+            before = [archives.whiteout(f".wh.{name}"), *again]
+            archive = store.archive(opaque if requirement == "OVL-APPLY-OPAQUE-ORDER" else before)
+            layer_id = store.create(f"{name}-{requirement.rpartition('-')[2].lower()}", "base")
+            call = ApplyDiff(layer_id, against, store.label(archive))
+            with charged_to(requirement):
+                if against == "base":
+                    store.do(call)
+                elif store.may_refuse(call) is not None:
+                    continue  # whether a driver takes a parent that is not the layer's, no text says
+                there = {f"{name}/new".encode(): b"new", b"a": b"a in the base", b"d/a": b"d/a in the base"}
+                store.shows_files(layer_id, there, [f"{name}/s".encode()])
 
 
 @pytest.mark.quick

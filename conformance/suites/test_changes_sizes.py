@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import equal, size_of_diff
 from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import members
 from conformance.history.calls import DiffSize, Get, Put
-from conformance.operations import ops
+from conformance.operations import archives, ops
 from conformance.operations.lattice import SPARSE
 from conformance.operations.standard import STANDARD
 from conformance.operations.strategies import chains
@@ -171,6 +173,60 @@ def test_further_names_add_nothing(bench: Bench) -> None:
     with bench.store("origin") as store, bench.store("copy") as copy:
         store.build([linked])
         applied_as_sized(store, copy, "layer-0")
+
+
+_OWN: Final = (
+    archives.file("own", b"own" * 100),
+    archives.hard_link("own-link", "own"),
+    archives.symlink("own-symlink", "own"),
+    archives.directory("own-directory"),
+    archives.file("own-directory/f", b"f" * 1000),
+    archives.directory("own-directory/d"),
+    archives.file("own-directory/d/f", b"d" * 2000),
+)
+_REPLACING: Final[Mapping[str, Sequence[archives.Entry]]] = {
+    "a file by a file": [archives.file("own", b"new")],
+    "a file by a directory": [archives.directory("own"), archives.file("own/f", b"new")],
+    "a file by the directory of an entry": [archives.file("own/f", b"new")],
+    "a whiteout by the directory of an entry": [archives.whiteout(".wh.d"), archives.file("d/f", b"new")],
+    "a symlink by a file": [archives.file("own-symlink", b"new")],
+    "a directory by a file": [archives.file("own-directory", b"new")],
+    "a directory by a symlink": [archives.symlink("own-directory", "own")],
+    "a directory by a hard link": [archives.file("t", b"t"), archives.hard_link("own-directory", "t")],
+    "a directory of a linked file": [
+        archives.hard_link("h", "own-directory/d/f"),
+        archives.whiteout("own-directory/.wh.d"),
+        archives.directory("own-directory/d"),
+    ],
+    "a deleted file": [archives.whiteout(".wh.own")],
+    "a deleted directory": [archives.whiteout(".wh.own-directory")],
+    "what an opaque whiteout hides": [
+        archives.directory("own-directory"),
+        archives.whiteout("own-directory/.wh..wh..opq"),
+    ],
+    "a file twice": [archives.file("x", b"first"), archives.file("x", b"the second")],
+    "nothing": [archives.file("x", b"x")],
+}
+
+
+@pytest.mark.requirement("OVL-SIZE-APPLIED")
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+def test_what_applying_says_counts_what_is_replaced(bench: Bench, filled: bool) -> None:
+    """Of what the layer has of an earlier archive, if it is filled. Whether it may be refused, other tests say."""
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        for number, (what, entries) in enumerate(_REPLACING.items()):
+            layer_id = store.create(f"layer-{number}", "base")
+            if filled:
+                store.applied(layer_id, _OWN)
+            archive = store.archive(entries)
+            try:
+                said = store.apply(layer_id, archive)
+            except DriverRefused:
+                continue
+            size = store.do(DiffSize(layer_id, "base"))
+            equal(f"the size that applying {archive.name} to {layer_id} says ({what})", said, size)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from conformance.harness.assertions import between, equal, nothing
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
-from conformance.history.calls import Changes, Get, Put
+from conformance.history.calls import ApplyDiff, Changes, Get, Put
 from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
@@ -227,14 +227,19 @@ def test_the_root_of_a_layer_is_a_directory(bench: Bench, name: str, kind: str) 
     with targets(bench) as (store, outside):
         entry = archives.symlink(name, str(outside.path)) if kind == "symlink" else archives.file(name)
         try_to_apply(store, "child", [entry, archives.file("new")])
-        root = store.do(Get("child"))
-        try:
-            whole = stat.S_ISDIR(os.lstat(root).st_mode) and os.path.lexists(f"{root}/a")
-            what = f"whether the root of the layer holds 'a' after an entry called {name!r}"
-            equal(what, whole, True, RootReplaced(b"a"))
-        finally:
-            store.do(Put("child"))
+        has_its_root(store, "child", name)
         still_well(store)
+
+
+def has_its_root(store: Store, layer_id: str, name: str) -> None:
+    """The root of a layer on "base" holds what it did before an entry of this name; raises Deviation."""
+    root = store.do(Get(layer_id))
+    try:
+        whole = stat.S_ISDIR(os.lstat(root).st_mode) and os.path.lexists(f"{root}/a")
+        what = f"whether the root of {layer_id} holds 'a' after an entry called {name!r}"
+        equal(what, whole, True, RootReplaced(b"a"))
+    finally:
+        store.do(Put(layer_id))
 
 
 @pytest.mark.requirement("OVL-HOSTILE-WHITEOUT-DOTS")
@@ -296,6 +301,52 @@ def test_an_archive_sets_no_marks_of_overlay(bench: Bench, name: str) -> None:
         ]
         if try_to_apply(store, "child", entries):
             store.shows_files("child", {b"d/a": None}, gone=[b"x/a"])
+        still_well(store)
+
+
+def hostile_archives(outside: Outside) -> Iterator[tuple[str, list[Entry]]]:
+    """The requirement that each would violate, and its entries."""
+    away, up = str(outside.path), up_to(outside)
+    for name in (".", "..", "d/.."):
+        for entry in (archives.file(name), archives.symlink(name, away)):
+            yield "OVL-HOSTILE-DOT", [entry, archives.file("new")]
+    for name in (up, f"d/{up}"):
+        yield "OVL-HOSTILE-DOTDOT", [archives.file(f"{name}/secret"), archives.directory(name, 0o777)]
+    yield "OVL-HOSTILE-ABSOLUTE", [archives.file(f"{away}/secret"), archives.directory(away, 0o777)]
+    link = archives.symlink("s", away)
+    yield "OVL-HOSTILE-SYMLINK", [link, archives.file("s/secret"), archives.directory("s/sub", 0o777)]
+    yield "OVL-HOSTILE-SYMLINK", [link, archives.directory("s", 0o777), archives.file("s/new")]
+    for target in (f"{away}/secret", f"{up}/secret"):
+        yield "OVL-HOSTILE-HARD-LINK-MODE", [archives.hard_link("h", target), archives.file("h", b"h", 0o4777)]
+    for requirement, mark in (
+        ("OVL-HOSTILE-WHITEOUT-OUT", ".wh.secret"),
+        ("OVL-HOSTILE-OPAQUE-OUT", ".wh..wh..opq"),
+    ):
+        yield requirement, [archives.whiteout(f"{up}/{mark}")]
+        yield requirement, [link, archives.whiteout(f"s/{mark}")]
+
+
+@pytest.mark.requirement(
+    "OVL-HOSTILE-DOT",
+    "OVL-HOSTILE-DOTDOT",
+    "OVL-HOSTILE-ABSOLUTE",
+    "OVL-HOSTILE-SYMLINK",
+    "OVL-HOSTILE-HARD-LINK-MODE",
+    "OVL-HOSTILE-WHITEOUT-OUT",
+    "OVL-HOSTILE-OPAQUE-OUT",
+)
+def test_an_archive_against_a_twin_reaches_nothing_outside(bench: Bench) -> None:
+    """A driver may unpack it into the mounted tree, beside which its own files are."""
+    with targets(bench) as (store, outside):
+        store.create("twin")
+        store.apply("twin", store.diff("base"))
+        for number, (requirement, entries) in enumerate(hostile_archives(outside)):
+            with charged_to(requirement):
+                layer_id = store.create(f"layer-{number}", "base")
+                refused = store.may_refuse(ApplyDiff(layer_id, "twin", store.label(store.archive(entries))))
+                outside.check()
+                if refused is None and requirement == "OVL-HOSTILE-DOT":
+                    has_its_root(store, layer_id, entries[0].name)
         still_well(store)
 
 

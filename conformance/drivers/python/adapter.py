@@ -245,6 +245,10 @@ class _Hosted:
         size = self._ask("apply_diff", layer=layer_id, parent=parent, archive=str(archive))
         return None if size is None else _size(size, "apply_diff")
 
+    def apply_in_pieces(self, layer_id: str, parent: str, archive: Path, piece: int) -> int | None:
+        size = self._ask("apply_diff", layer=layer_id, parent=parent, archive=str(archive), piece=piece)
+        return None if size is None else _size(size, "apply_diff")
+
     def diff_size(self, layer_id: str, parent: str) -> int:
         return _size(self._ask("diff_size", layer=layer_id, parent=parent), "diff_size")
 

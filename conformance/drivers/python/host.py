@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -325,10 +326,19 @@ def _diff(driver: Any, layer: str, parent: str, archive: str, piece: int = _BLOC
             left = max(0, left - len(block)) if left > 0 else left
 
 
-def _apply_diff(driver: Any, layer: str, parent: str, archive: str) -> int | None:
+def _apply_diff(driver: Any, layer: str, parent: str, archive: str, piece: int = 0) -> int | None:
     with _opened(archive, "rb") as file:
-        size = driver.apply_diff(layer, parent, file)
+        size = driver.apply_diff(layer, parent, _reader(file, piece) if piece else file)
         return None if size is None else _size(size, "int or None")
+
+
+def _reader(file: Any, piece: int) -> Any:
+    """What has nothing but read, as an archive from a network or a decompressor may."""
+
+    def read(size: int | None = -1) -> Any:
+        return file.read(size if size is None or size < 0 else min(size, piece))
+
+    return types.SimpleNamespace(read=read)
 
 
 def _opened(archive: str, mode: str) -> Any:

@@ -114,6 +114,8 @@ def _words(call: Call) -> dict[str, object]:
             verb = "diff" if isinstance(call, Diff) else "apply"
             words = {"verb": verb, "layer": call.layer, "parent": call.parent, "archive": f"@work@/{call.archive}"}
             pieces = {"piece": call.piece, "most": call.most} if isinstance(call, Diff) and call.piece else {}
+            if isinstance(call, ApplyDiff) and call.piece:
+                pieces = {"piece": call.piece}
             return {**words, **pieces}
         case DiffSize() | Changes():
             verb = "changes" if isinstance(call, Changes) else "diff-size"

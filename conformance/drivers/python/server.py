@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import types
 from typing import Any
 
 out = os.fdopen(os.dup(1), "w")
@@ -22,6 +23,11 @@ def copy(stream: Any, file: Any, piece: int, left: int) -> None:
     while left and (block := stream.read(min(piece, left) if left > 0 else piece)):
         file.write(block)
         left = max(0, left - len(block)) if left > 0 else left
+
+
+def reader(file: Any, piece: int) -> Any:
+    """What has nothing but read, which gives so many bytes at most."""
+    return types.SimpleNamespace(read=lambda size=-1: file.read(min(size, piece) if size and size > 0 else size))
 
 
 def do(store: str, verb: str, words: dict[str, Any]) -> object:
@@ -53,7 +59,7 @@ def do(store: str, verb: str, words: dict[str, Any]) -> object:
         return ""
     if verb == "apply":
         with open(words["archive"], "rb", buffering=0) as file:
-            return driver.apply_diff(layer, parent, file)
+            return driver.apply_diff(layer, parent, reader(file, words["piece"]) if "piece" in words else file)
     if verb == "changes":
         found = driver.changes(layer, parent)
         return "\n".join(f"{one.kind.name.lower()} {one.path.decode(errors='backslashreplace')}" for one in found)
