@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 _NUMBER: Final = "test"  # four bytes: the number of the test that runs
@@ -25,8 +25,7 @@ _LINES: Final = "lines"  # NUMBER, MODULE and LINE, a line each
 _SIZE: Final = 4
 # Their lines are those of a statement that is traced anyway, and each item is a call.
 _INLINE: Final = frozenset(("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>"))
-_CALLS: Final = 300  # of one function by one test, which are all traced
-_STEP: Final = 32  # which of the others are
+_CALLS: Final = 300  # of one function by one test, which are traced
 
 
 class Marker:
@@ -54,14 +53,17 @@ def record(directory: Path, package: str) -> None:
     calls: Counter[tuple[bytes, int]] = Counter()
     prefix = f"{package}."
 
+    def note(frame: FrameType, at: int) -> None:
+        key = (number[:], id(frame.f_code), at)  # the hash of the code itself is slow
+        if key not in seen:
+            seen.add(key)
+            said = f"{int.from_bytes(key[0], 'little')} {frame.f_globals['__name__']} {at}\n"
+            os.write(lines, said.encode())
+
     def line(frame: FrameType, event: str, argument: object) -> Any:
         del argument
         if event == "line":
-            key = (number[:], id(frame.f_code), frame.f_lineno)  # the hash of the code itself is slow
-            if key not in seen:
-                seen.add(key)
-                said = f"{int.from_bytes(key[0], 'little')} {frame.f_globals['__name__']} {frame.f_lineno}\n"
-                os.write(lines, said.encode())
+            note(frame, frame.f_lineno)
         return line
 
     def call(frame: FrameType, event: str, argument: object) -> Any:
@@ -72,23 +74,33 @@ def record(directory: Path, package: str) -> None:
             return None
         key = (number[:], id(frame.f_code))
         calls[key] += 1
-        if calls[key] > _CALLS and calls[key] % _STEP:
-            return None  # what a test calls thousands of times is traced now and then
+        if calls[key] > _CALLS:
+            if calls[key] == _CALLS + 1:  # taken for executed to its last line, and traced no longer
+                for at in _lines_of(frame.f_code):
+                    note(frame, at)
+            return None
         return line(frame, "line" if event == "call" else event, argument)
 
+    threading.settrace(call)
+    sys.settrace(call)
+    _trace_threads_below_threading(call)
+
+
+def _lines_of(code: CodeType) -> list[int]:
+    return [at for _, _, at in code.co_lines() if at is not None]
+
+
+def _trace_threads_below_threading(trace: Callable[[FrameType, str, object], Any]) -> None:
+    """Trace what a driver starts by _thread, which threading.settrace does not reach."""
     start_new_thread = _thread.start_new_thread
 
     def traced(run: Callable[..., object], *arguments: Any) -> int:
-        """Start a thread below threading, which its settrace does not reach."""
-
         def traced_run(*given: Any, **named: Any) -> None:
-            sys.settrace(call)
+            sys.settrace(trace)
             run(*given, **named)
 
         return start_new_thread(traced_run, *arguments)
 
-    threading.settrace(call)
-    sys.settrace(call)
     _thread.start_new_thread = traced
 
 
