@@ -330,10 +330,10 @@ def test_images_are_reached_with_long_options(bench: Bench) -> None:
 
 @pytest.mark.requirement("OVL-STORE-LONG")
 def test_an_image_store_whose_path_begins_as_that_of_the_home(bench: Bench) -> None:
-    """HOME-2 is not below HOME. The chain is too long for absolute paths on a page of mount options."""
+    """What is in .../overlay-2 is not below .../overlay. The chain is too long for absolute paths on a page."""
     with (
         bench.directory() as directory,
-        bench.store("origin", lambda _: directory / "home-2") as images,
+        bench.store("origin", lambda _: directory / "home" / "overlay-2") as images,
         bench.store("copy", lambda _: directory / "home", image_stores=[images.image_store]) as store,
     ):
         ids = images.build([[ops.CreateFile(b"first", b"first", 0o644)], *[()] * 79])
