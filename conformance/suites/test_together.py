@@ -29,6 +29,7 @@ _CALLERS = 4
 _LAYERS = 30  # of each process, which takes a millisecond for one: fewer might not meet each other
 _REMOVALS = 15  # so many beside as many creations: in memory, where calls are short, few of them overlap
 _ROUNDS = 5  # what depends on who comes first is tried as often
+_CREATIONS = 20  # rounds; on two busy cores, callers of five met each other in most runs only
 _LARGE = 2 << 20  # bytes
 
 
@@ -38,7 +39,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         ids: list[str] = []
-        for number in range(_ROUNDS):
+        for number in range(_CREATIONS):
             ids = [f"caller-{number}-{caller}" for caller in range(_CALLERS)]
             store.note(f"create {', '.join(ids)} on layer-0 concurrently")
             all_done(
