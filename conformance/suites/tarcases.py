@@ -284,6 +284,10 @@ RECORDS: Final = (
         Tarred(b"behind", content=b"b"),
     ),
     _recorded("records that say nothing of a layer", *_UNREAD),
+    _case(
+        "records behind a long name of GNU",
+        Tarred(path_of(150, b"long"), content=b"l", form=Form(GNU), records=((b"comment", b"behind"),)),
+    ),
     _recorded("lines and equals signs in a name", (b"path", b"new\nline = 12 path=x\n")),
     _case("lines in a target", Tarred(b"s", SYMLINK, target=b"a\n9 size=1\n=", form=Form(PAX, always=True))),
     _recorded("bytes that are not UTF-8", (b"hdrcharset", b"BINARY"), (b"path", b"\xff\xfe"), needs="any-names"),
