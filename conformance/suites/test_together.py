@@ -29,7 +29,7 @@ _CALLERS = 4
 _LAYERS = 30  # of each process, which takes a millisecond for one: fewer might not meet each other
 _REMOVALS = 15  # so many beside as many creations: in memory, where calls are short, few of them overlap
 _ROUNDS = 5  # what depends on who comes first is tried as often
-_CREATIONS = 20  # rounds; on two busy cores, callers of five met each other in most runs only
+_MEETINGS = 40  # rounds, where callers have to meet in a moment; in five they did not in one run of five
 _LARGE = 2 << 20  # bytes
 
 
@@ -39,7 +39,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
         ids: list[str] = []
-        for number in range(_CREATIONS):
+        for number in range(_MEETINGS):
             ids = [f"caller-{number}-{caller}" for caller in range(_CALLERS)]
             store.note(f"create {', '.join(ids)} on layer-0 concurrently")
             all_done(
@@ -54,7 +54,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
 def test_one_of_several_gets_an_id(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])
-        for _ in range(_ROUNDS):
+        for _ in range(_MEETINGS):
             store.note(f"{_CALLERS} concurrent callers create 'same' on layer-0")
             outcomes = together([lambda: store.do(Create("same", "layer-0"))] * _CALLERS)
             done = [outcome for outcome in outcomes if not isinstance(outcome, DriverRefused)]
@@ -95,7 +95,7 @@ def test_the_first_gets_of_several_count_too(bench: Bench) -> None:
     """The mount that none of them finds yet is the one for which all may be the first."""
     with bench.store() as store:
         store.build([(), [ops.CreateFile(b"new", b"new", 0o644)]])
-        for _ in range(_ROUNDS):
+        for _ in range(_MEETINGS):
             store.note(f"{_CALLERS} concurrent callers get layer-1, and put it one after another")
             roots = together([functools.partial(store.do, Get("layer-1"))] * _CALLERS)
             all_done(roots, "get")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from refdriver import driver, errors, layermounts, layers, locks, staging, trees
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
+
+# Seconds that a step takes longer in which callers can race, as on a slow disk. Without them, whether callers meet
+# is luck: one trial in ten ended without.
+_WINDOW: Final = 0.005
 
 
 @mutant(breaks=("OVL-RESTART-LAYER-GONE",), source="containers/podman#24743: a check of all layers", hard=True)
@@ -266,6 +271,7 @@ class CreatesShareStagingArea(Patched):
 def _one_area(staging: Any) -> Iterator[str]:
     path = os.path.join(staging._directory, "new")
     os.makedirs(path, exist_ok=True)
+    time.sleep(_WINDOW)
     try:
         yield path
     finally:
@@ -282,6 +288,7 @@ class SecondCreateOfIdSucceeds(Patched):
         """Somebody made it: so it is there."""
         driver, layer_id, *_ = args
         free = bool(layer_id) and not os.path.lexists(f"{driver._home.path}/{layer_id}")
+        time.sleep(_WINDOW)
         try:
             original(*args, **kwargs)
         except Exception as error:
@@ -300,6 +307,14 @@ class GetLocksNoLayer(Patched):
         del original, args, kwargs
         return contextlib.nullcontext()
 
+    @staticmethod
+    @replaces(layermounts.LayerMounts.users)
+    def counted_slowly(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What is counted now is stored later."""
+        users = original(*args, **kwargs)
+        time.sleep(_WINDOW)
+        return users
+
 
 @mutant(breaks=("OVL-PARALLEL-PROCESSES",), source="moby/moby@1ac0a66a64: a map without a lock", hard=True)
 class ProcessesShareStagingArea(Patched):
@@ -313,6 +328,15 @@ class ProcessesShareStagingArea(Patched):
         staging = args[0]
         for path in Path(staging._directory).glob("refdriver-*"):
             staging._discard(str(path))
+
+    @staticmethod
+    @replaces(staging.Staging.area)
+    @contextlib.contextmanager
+    def filled_slowly(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[str]:
+        """The area is empty for a while."""
+        with original(*args, **kwargs) as area:
+            time.sleep(_WINDOW)
+            yield area
 
 
 @mutant(breaks=("OVL-RESTART-KILLED",), source="derived: what others are making is taken for leftovers", hard=True)
