@@ -67,6 +67,7 @@ from conformance.spec.verdicts import (
 )
 
 NAME: Final = "overlay-conformance-suite"
+UNREACHED: Final = pytest.StashKey[str]()  # of the configuration: why the driver cannot be reached
 _SESSION: Final = "conformance_session"
 _OUTCOME: Final = "conformance_outcome"
 _COLLECTED: Final = "conformance_collected"
@@ -87,6 +88,8 @@ def start(config: pytest.Config) -> None:
             readonly.allow(one for one in source.writable if readonly.is_read_only(one))
     except (UnknownDriver, KeyError) as error:
         stack.close()
+        if isinstance(error, UnknownDriver):
+            config.stash[UNREACHED] = str(error)
         raise pytest.UsageError(str(error)) from error
     stack.callback(source.close)
     tried = bool(handed) or config.option.collectonly or config.getoption("conformance_no_preflight")

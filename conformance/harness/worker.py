@@ -9,14 +9,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from conformance.drivers.registry import connect
 from conformance.harness import plugin as suite
 from conformance.harness.channel import Teller
 from conformance.harness.collected import Inventory
@@ -55,11 +54,20 @@ class _Listener:
         self._replayed = replayed
         self._final = final
         self.generated = False
+        self.unreached = ""  # why there is no driver of that name
         self.unusable = ""  # why the driver failed the preflight
         self.collected = False
         self.stopped = ""  # why a limit of failures ended the round
         self.settled: list[str] = []
         self._drawn: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, object, object]:
+        """Hear why the suite was not started; pytest itself says that its usage was wrong."""
+        try:
+            return (yield)
+        finally:
+            self.unreached = config.stash.get(suite.UNREACHED, "")
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to the suite's plugin."""
@@ -122,7 +130,6 @@ def main() -> None:
 def _confined(task: Task, events: Teller) -> None:
     """Run the task in namespaces of its own, with what is printed in a file."""
     isolated(task.driver, Path(task.scratch), task.parent)
-    connect(task.driver).close()  # so that a wrong name is refused before anything is made
     with logged(Path(task.scratch)):
         _run(task, events)
 
@@ -165,8 +172,8 @@ def _round(
     file.write_text(json.dumps(as_plain(replay)))
     words = arguments(task, number if isinstance(number, int) else 0, directory, deadline)
     code = pytest.main([*words, f"--conformance-replay={file}"], plugins=[listener])
-    if listener.unusable:
-        events.tell(Failed(listener.unusable, of_driver=True))
+    if why := listener.unreached or listener.unusable:
+        events.tell(Failed(why, of_driver=True))
         return False
     if code not in ENDED_WELL or not listener.collected:
         sys.stdout.flush()

@@ -26,6 +26,14 @@ pytestmark = pytest.mark.mounts
 COMMAND = [sys.executable, "-m", "conformance"]
 
 
+COUNTED = """
+from refdriver import Driver
+
+with open({file!r}, "a") as file:
+    file.write("imported\\n")
+"""
+
+
 def test_list_and_explain() -> None:
     listed = command("list")
     assert listed.returncode == 0
@@ -348,3 +356,20 @@ def test_capabilities_are_listed_in_three_columns(scratch: Path) -> None:
     assert (rows["metadata"]["declared"], rows["metadata"]["effective"]) == ("no", "no")
     assert rows["metadata"]["reason"] == "there is none"
     assert (rows["diff"]["probed"], rows["diff"]["effective"]) == ("yes", "yes")
+
+
+def test_a_driver_is_imported_once_in_a_run(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To import it once more only to learn whether it is there took a tenth of a short run."""
+    (scratch / "counted.py").write_text(COUNTED.format(file=str(scratch / "imports")))
+    monkeypatch.setenv("PYTHONPATH", str(scratch))
+    driver = f"python:counted:Driver?writable={scratch}"
+    done = command("run", driver, "--scratch", str(scratch), "--requirement", "OVL-LIFE-EXISTING-ID")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (scratch / "imports").read_text() == "imported\n"
+
+
+def test_a_driver_that_is_not_there_is_refused_after_the_host_is_prepared(scratch: Path) -> None:
+    said = "cannot reach 'python:refdriver:Nobody': module 'refdriver' has no attribute 'Nobody'"
+    done = command("run", "python:refdriver:Nobody", "--scratch", str(scratch), "--backing", "ext4")
+    assert (done.returncode, done.stderr.strip()) == (2, f"overlay-conformance: {said}")
+    assert not list(scratch.iterdir())
