@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from conformance.report import records
 from conformance.report.records import BadResults, Part
@@ -26,6 +26,7 @@ from vm.drivers.data import SECONDS, is_answer, why_not_whole
 from vm.published import RESULTS
 
 _SERVICE_LIMIT: Final = 20.0  # seconds
+_ENDING_LIMIT: Final = 60.0  # seconds in which a run that was interrupted has to clean up
 _POLL: Final = 0.05
 
 
@@ -56,7 +57,7 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     with said.open("w") as out, _around(build, env) as directory:
         env |= build.env_in(place.roots, directory)
         before = _cpu_of_children()
-        subprocess.run(_command(build, builds, place, directory), cwd=output, env=env, stdout=out, check=False)
+        _run_to_its_end(_command(build, builds, place, directory), output, env, out)
         (output / SECONDS).write_text(json.dumps({"cpu": round(_cpu_of_children() - before, 1)}) + "\n")
     found = _result(output)
     if found is None:
@@ -66,6 +67,24 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     if why := why_not_whole(found, builds.question):
         raise NotJudged(f"{build.name}: {why}; {said} has what the run printed. Then judge the build again")
     return found
+
+
+def _run_to_its_end(words: list[str], directory: Path, env: Mapping[str, str], out: IO[str]) -> None:
+    """Run the suite. A signal that ends this process ends the run, too, which then removes what it made.
+
+    The run is in a session of its own, so that Ctrl-C reaches it once: a second signal would be an insistence.
+    """
+    process = subprocess.Popen(words, cwd=directory, env=env, stdout=out, start_new_session=True)
+    try:
+        process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(_ENDING_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
 
 
 def _cpu_of_children() -> float:

@@ -138,10 +138,10 @@ def _verdicts(builds: Builds, found: Sequence[Judged], deviations: Deviations) -
         counts = [verdicts.count(verdict) for verdict in _COLUMNS]
         judged = _judged(one, deviations)
         counts[1:1] = [judged.count(judgement) for judgement in Judgement]
+        cells = [one.build.name, _version(builds, one), one.build.backing, *map(str, counts)]
         if measured:
-            counts.append(round(one.cpu))
-        package = _version(builds, one)
-        yield f"| {one.build.name} | {package} | {one.build.backing} | {' | '.join(map(str, counts))} |"
+            cells.append(str(round(one.cpu)) if one.cpu else "-")
+        yield f"| {' | '.join(cells)} |"
     yield ""
     yield "The columns after FAIL say what these failures are: each requirement counts once, by the first of"
     yield f"{', '.join(one.value for one in Judgement)} that one of its failures is."
