@@ -176,6 +176,8 @@ def test_what_a_file_between_two_directories_hides_is_added(bench: Bench) -> Non
         store.build([STANDARD, [ops.RemoveTree(b"d"), ops.CreateFile(b"d", b"a file", 0o644)]])
         store.create("layer-2", "layer-1")
         store.applied("layer-2", [archives.directory("d"), archives.file("d/new", b"new")])
+        with charged_to("OVL-TREE-KINDS-CHANGE"):  # what is not hidden here is no matter of the changes above it
+            store.shows_files("layer-2", {b"d/new": b"new"}, gone=[b"d/a"])
         store.create("layer-3", "layer-2")
         root = store.do(Get("layer-3"))
         store.beyond("the file d/a was created in layer-3")
