@@ -54,7 +54,7 @@ class _Listener:
         self._replayed = replayed
         self._final = final
         self.generated = False
-        self.unreached = ""  # why there is no driver of that name
+        self.unreached = ""  # why the driver cannot be reached
         self.unusable = ""  # why the driver failed the preflight
         self.collected = False
         self.stopped = ""  # why a limit of failures ended the round

@@ -13,6 +13,23 @@ from conformance.operations import ops
 from conformance.suites.lattice import LATTICE
 
 END = 2**63  # nanoseconds, in 2262
+# A directory of an archive shows what a file of the layer below had hidden, as with fuse-overlayfs 1.4.
+SHOWS = """
+import os
+from refdriver import Driver
+
+class Shows(Driver):
+    def __init__(self, home, **options):
+        super().__init__(home, **options)
+        self.home = home
+
+    def apply_diff(self, layer_id, *arguments):
+        done = super().apply_diff(layer_id, *arguments)
+        directory = f"{self.home}/{layer_id}/diff/d"
+        if os.path.exists(f"{directory}/new"):
+            open(f"{directory}/a", "x").close()
+        return done
+"""
 
 
 @pytest.mark.mounts
@@ -44,6 +61,17 @@ def test_what_another_requirement_judges_is_charged_to_it(
     found = verdicts(results)
     assert found[charged] == "FAIL"
     assert found[judged] in {"PASS", "UNTESTED"}, "whether other tests of it ran"
+
+
+@pytest.mark.mounts
+def test_what_a_file_should_hide_is_no_error_of_the_harness(tmp_path: Path) -> None:
+    (tmp_path / "shows.py").write_text(SHOWS)
+    results = tmp_path / "results.jsonl"
+    words = ["-k", "test_what_a_file_between_two_directories_hides_is_added", "--no-evidence"]
+    words += ["--requirement", "OVL-CHANGES-EXPLAIN", "--scratch", str(tmp_path), "--results", str(results)]
+    done = command("run", "python:shows:Shows", *words, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert verdicts(results)["OVL-TREE-KINDS-CHANGE"] == "FAIL"
 
 
 def test_only_times_that_a_text_names_are_a_must() -> None:

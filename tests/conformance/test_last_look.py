@@ -73,6 +73,13 @@ def test_the_names_of_a_tree_are_found_again(names: list[bytes], other: bytes) -
         assert shown([got, Looked("store", "b", tuple({*names, other}))], work) is (other in names)
 
 
+def test_a_name_is_not_taken_for_its_escape(tmp_path: Path) -> None:
+    """GNU tar writes both of these as the second, unless an option says otherwise."""
+    for name, other in (("ä", r"\303\244"), ("\\", r"\\")):
+        archive(tmp_path / "diff.tar", [name.encode()], tarfile.GNU_FORMAT)
+        assert not shown([Called("store", Diff("b", "a", "diff.tar"), answer=[other])], str(tmp_path))
+
+
 def test_a_name_with_a_newline_is_none_of_a_script() -> None:
     with pytest.raises(NoScript, match="newline"):
         shown([Called("store", Diff("b", "a", "diff.tar"), answer=["a\nb"])], "/nowhere")

@@ -359,7 +359,7 @@ def test_capabilities_are_listed_in_three_columns(scratch: Path) -> None:
 
 
 def test_a_driver_is_imported_once_in_a_run(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To import it once more only to learn whether it is there took a tenth of a short run."""
+    """To import it once more only to learn whether it is there took a fifth of a short run."""
     (scratch / "counted.py").write_text(COUNTED.format(file=str(scratch / "imports")))
     monkeypatch.setenv("PYTHONPATH", str(scratch))
     driver = f"python:counted:Driver?writable={scratch}"
@@ -368,7 +368,7 @@ def test_a_driver_is_imported_once_in_a_run(scratch: Path, monkeypatch: pytest.M
     assert (scratch / "imports").read_text() == "imported\n"
 
 
-def test_a_driver_that_is_not_there_is_refused_after_the_host_is_prepared(scratch: Path) -> None:
+def test_a_driver_that_is_not_there_leaves_nothing_that_was_prepared_for_it(scratch: Path) -> None:
     said = "cannot reach 'python:refdriver:Nobody': module 'refdriver' has no attribute 'Nobody'"
     done = command("run", "python:refdriver:Nobody", "--scratch", str(scratch), "--backing", "ext4")
     assert (done.returncode, done.stderr.strip()) == (2, f"overlay-conformance: {said}")

@@ -14,6 +14,7 @@ import pytest
 from conformance.report import records
 from conformance.report.records import BadResults
 from conformance.spec.verdicts import Verdict
+from vm.drivers import page
 from vm.drivers.builds import FILES, Builds, load
 from vm.drivers.data import Judged, all_of, is_answer, keep, read, why_not_whole
 from vm.drivers.deviations import BadDeviations, failures_of
@@ -68,12 +69,19 @@ def test_the_pages_are_what_the_data_give() -> None:
 
 def test_the_page_of_all_requirements_has_a_column_for_each_build(published: list[Judged]) -> None:
     """Its data is JSON in the page, so a name may have escapes."""
-    page = html_page(published)
+    made = html_page(published)
     for one in published:
-        assert one.build.line in page
-        assert json.dumps(one.version)[1:-1] in page
+        assert one.build.line in made
+        assert json.dumps(one.version)[1:-1] in made
         for folder in one.scripts:
-            assert f"{one.build.name}/{folder}" in page
+            assert f"{one.build.name}/{folder}" in made
+
+
+def test_a_cpu_time_that_was_not_measured_is_no_zero(builds: Builds, data: Path, published: list[Judged]) -> None:
+    found = [replace(published[0], cpu=0.0), replace(published[1], cpu=2.4)]
+    lines = list(page._verdicts(builds, found, load_deviations(data)))
+    rows = [line for line in lines if line.startswith(tuple(f"| {one.build.name} |" for one in found))]
+    assert [row.split(" | ")[-1] for row in rows] == ["- |", "2 |"]
 
 
 def test_a_failure_without_a_judgement_is_an_error(

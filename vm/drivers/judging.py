@@ -78,13 +78,18 @@ def _run_to_its_end(words: list[str], directory: Path, env: Mapping[str, str], o
     try:
         process.wait()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(_ENDING_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process, _ENDING_LIMIT)
         raise
+
+
+def _end(process: subprocess.Popen[bytes], limit: float) -> None:
+    """Ask it to end, and kill it if it has not ended after ``limit`` seconds."""
+    process.terminate()
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _cpu_of_children() -> float:
@@ -132,12 +137,7 @@ def _service(build: Build, directory: Path, env: Mapping[str, str]) -> Iterator[
             time.sleep(_POLL)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(_SERVICE_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process, _SERVICE_LIMIT)
 
 
 def _listens(path: str) -> bool:
