@@ -47,6 +47,7 @@ _MEANING: Final = {
     "missing": "the entry was created or is in a lower layer, and nothing deleted it",
     "unexpected": "the entry was deleted or never created: deleted content is visible again, or content leaked in",
     "ghost": "readdir lists the name and lstat does not find it, as for a visible whiteout",
+    "unlisted": "lstat finds the name and readdir does not list it, as for a deleted file that a cache still has",
     "mode": "the file type or the permission bits differ, setuid, setgid and sticky included",
     "owner": "the owner differs",
     "content": "the bytes of the file differ",

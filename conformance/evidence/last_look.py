@@ -6,6 +6,7 @@ lines that end the script with ``deviates`` when the finding is there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -126,14 +127,16 @@ def _look_at_the_end(
 
 def _tree_look(finding: TreeDiffers, steps: Sequence[Step]) -> Look:
     """A look at the tree; a time that was "now" is compared with that in the tree that was got before."""
-    at = _last_get(steps)
+    got = _last_get(steps)
+    done = itertools.takewhile(lambda number: isinstance(steps[number], Did), range(got + 1, len(steps)))
+    at = max(done, default=got)
     known = {
         step.operation.mtime_ns for step in steps if isinstance(step, Did) and isinstance(step.operation, SetTimes)
     }
     moving = [one for one in finding.differences[:SHOWN] if one.what == "mtime" and not _is_known(one.want, known)]
     if not moving:
         return Look(at, lambda _: tree_lines(finding))
-    before = _last_get(steps[:at])
+    before = _last_get(steps[:got])
     noted = [
         f"time_{number}=$(stat -c %.9Y {below(TREE, one.path)} 2>/dev/null || true)"
         for number, one in enumerate(moving)

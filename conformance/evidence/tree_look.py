@@ -55,10 +55,15 @@ def _of_one_path(one: Difference) -> Iterator[str]:
         case "unexpected":
             yield f"! there {path} || differs {quoted(f'{name} is unexpected')}"
         case "ghost":
-            directory, _, last = one.path.rpartition(b"/")
-            where = below(TREE, directory) if directory else f'"{TREE}"'
-            listed = f"ls -a {where} | grep -qxF -e {quoted(last)}"
-            yield f"if {listed} && ! there {path}; then differs {quoted(f'{name} is listed by readdir, and not found by lstat')}; fi"
+            said = quoted(f"{name} is listed by readdir, and not found by lstat")
+            yield f"if {_listed(one.path)} && ! there {path}; then differs {said}; fi"
+        case "unlisted":
+            # A cache of the driver is filled by listings, so each directory on the way is listed first.
+            above = one.path.split(b"/")[:-1]
+            ways = [below(TREE, b"/".join(above[:number])) for number in range(1, len(above) + 1)]
+            yield " ".join(["ls -a", f'"{TREE}"', *ways, ">/dev/null"])
+            said = quoted(f"{name} is found by lstat, and not listed by readdir")
+            yield f"if ! {_listed(one.path)} && there {path}; then differs {said}; fi"
         case "mode":
             yield _same(f"the mode of {name}", kind_of(one.want), f"stat -c %A {path}")
         case "owner":
@@ -76,6 +81,12 @@ def _of_one_path(one: Difference) -> Iterator[str]:
                 yield _same(f"the time of {name}", f"{seconds}.{rest:09d}", f"stat -c %.9Y {path}")
             else:
                 yield _same(f"the time of {name}", str(seconds), f"stat -c %.9Y {path} | cut -d. -f1")
+
+
+def _listed(path: bytes) -> str:
+    directory, _, last = path.rpartition(b"/")
+    where = below(TREE, directory) if directory else f'"{TREE}"'
+    return f"ls -a {where} | grep -qxF -e {quoted(last)}"
 
 
 def _inodes(one: Difference) -> Iterator[str]:

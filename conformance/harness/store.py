@@ -16,7 +16,7 @@ from typing import Any, Final, assert_never, overload
 
 from conformance.drivers.performing import applier_of
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
-from conformance.harness.assertions import equal, in_path, names_of_diff, same_names, same_tree
+from conformance.harness.assertions import equal, hides, in_path, names_of_diff, same_names, same_tree
 from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
@@ -43,10 +43,10 @@ from conformance.history.steps import Archived, Beyond, Did, History, Looked, Ta
 from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
-from conformance.operations.layering import layer_entries
+from conformance.operations.layering import hidden, layer_entries
 from conformance.operations.listing import as_listed
 from conformance.operations.model import Tree, Unspecified
-from conformance.operations.observe import observe
+from conformance.operations.observe import found_again, observe
 from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.tarforms import Tarred, archive_of
@@ -240,8 +240,19 @@ class RecordedStore:
         try:
             for operation in operations:
                 self._do(layer_id, root, operation)
+            self._stays_hidden(layer_id, root)
         finally:
             self.do(Put(layer_id))
+
+    def _stays_hidden(self, layer_id: str, root: str) -> None:
+        """What the operations hide of the layers below is gone at once, also where it is looked up by its name."""
+        hides(layer_id, found_again(root, hidden(self._trees[layer_id], self._names_below(layer_id))))
+
+    def _names_below(self, layer_id: str) -> set[bytes]:
+        below: dict[str, Tree] = {}  # an id can be given again, to a layer on what was built on its former one
+        while (layer_id := self._parents.get(layer_id, "")) in self._trees and layer_id not in below:
+            below[layer_id] = self._trees[layer_id]
+        return {path for tree in below.values() for path in tree.paths()}
 
     def _fill(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
         """Apply an archive of what the operations do that succeed; nothing, if they do nothing."""
@@ -314,7 +325,8 @@ class RecordedStore:
     def observed(self, layer_id: str) -> Snapshot:
         root = self.do(Get(layer_id))
         try:
-            found = replace(observed := self._manner.seen(observe(root)), nodes=_Seen(observed.nodes, layer_id))
+            observed = self._manner.seen(observe(root, self._names_below(layer_id)))
+            found = replace(observed, nodes=_Seen(observed.nodes, layer_id))
             self._history.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found
         except OSError as error:

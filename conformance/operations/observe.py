@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 
-from conformance.operations.comparing import GHOST
+from conformance.operations.comparing import GHOST, UNLISTED
 from conformance.operations.trees import CAPABILITY, Node, Snapshot
 
 
-def observe(root: str) -> Snapshot:
-    """Everything below ``root`` that a layer carries; user.overlay.* is the driver's own and left out."""
+def observe(root: str, names: Iterable[bytes] = ()) -> Snapshot:
+    """Everything below ``root`` that a layer carries; user.overlay.* is the driver's own and left out.
+
+    What is not listed of ``names`` is looked up, where its directory is listed: paths that lower layers have, say.
+    """
     nodes: dict[bytes, Node] = {}
     groups: dict[tuple[int, int], set[bytes]] = {}
     pending = [b""]
@@ -29,7 +33,30 @@ def observe(root: str) -> Snapshot:
                 pending.append(path)
             else:
                 groups.setdefault((status.st_dev, status.st_ino), set()).add(path)
+    for path in sorted(set(names) - nodes.keys()):
+        above = path.rpartition(b"/")[0]
+        if (not above or (above in nodes and nodes[above].is_directory)) and _is_there(root, path):
+            nodes[path] = UNLISTED
     return Snapshot(nodes, frozenset(frozenset(group) for group in groups.values() if len(group) > 1))
+
+
+def found_again(root: str, names: Iterable[bytes]) -> dict[bytes, bool]:
+    """Which of these paths are there, and whether they are listed; each directory is listed before the lookups."""
+    found = {}
+    for path in sorted(names):
+        above, _, name = path.rpartition(b"/")
+        listed = name in os.listdir(os.path.join(os.fsencode(root), above))
+        if listed or _is_there(root, path):
+            found[path] = listed
+    return found
+
+
+def _is_there(root: str, path: bytes) -> bool:
+    try:
+        os.lstat(os.path.join(os.fsencode(root), path))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _node(path: bytes, status: os.stat_result) -> Node:

@@ -22,6 +22,7 @@ _OF_TREES: Final = {
     TreeDifference.UNEXPECTED: "deleted or hidden entries are visible",
     TreeDifference.MISSING: "entries are missing",
     TreeDifference.GHOST: "readdir lists names that lstat does not find",
+    TreeDifference.UNLISTED: "lstat finds names that readdir does not list",
     TreeDifference.CONTENT: "content differs",
     TreeDifference.TARGET: "targets of symlinks differ",
     TreeDifference.DEVICE: "device numbers differ",

@@ -47,6 +47,7 @@ _TREES: Final = {
     TreeDifference.UNEXPECTED: "Files that should be deleted or hidden are visible in a container.",
     TreeDifference.MISSING: "Files are missing in a container.",
     TreeDifference.GHOST: "Directory listings in a container show names that cannot be opened.",
+    TreeDifference.UNLISTED: "Deleted files in a container can still be opened by their names.",
     TreeDifference.CONTENT: "Files in a container have wrong content.",
     TreeDifference.TARGET: "Symlinks in a container point to other files.",
     TreeDifference.DEVICE: "Device nodes in a container refer to other devices.",

@@ -35,6 +35,7 @@ class TreeDifference(enum.Enum):
     UNEXPECTED = "unexpected"
     MISSING = "missing"
     GHOST = "ghost"
+    UNLISTED = "unlisted"
     CONTENT = "content"
     TARGET = "target"
     DEVICE = "device"

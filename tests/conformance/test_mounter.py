@@ -148,14 +148,22 @@ def test_fuse_overlayfs_is_judged(scratch: Path) -> None:
 
 @with_fuse
 @pytest.mark.mounts
-def test_a_deviation_of_fuse_overlayfs_has_a_reproducer(scratch: Path) -> None:
-    """A FIFO of a lower layer: copying it up opens it (seen in 1.10 and 1.14)."""
+@pytest.mark.parametrize(
+    ("requirement", "conforms"),
+    [
+        # Copying it up opens it; seen in 1.10 and 1.14.
+        ("OVL-META-FIFOS", "changes FIFOs of a lower layer"),
+        # In a recreated directory; seen in 1.4, 1.10 and 1.14 (containers/fuse-overlayfs#324).
+        ("OVL-WHITEOUT-HIDES", "finds no deleted names"),
+    ],
+)
+def test_a_deviation_of_fuse_overlayfs_has_a_reproducer(requirement: str, conforms: str, scratch: Path) -> None:
     evidence = scratch / "evidence"
-    words = ["run", FUSE, "--requirement", "OVL-META-FIFOS", "--scratch", str(scratch), "--evidence", str(evidence)]
+    words = ["run", FUSE, "--requirement", requirement, "--scratch", str(scratch), "--evidence", str(evidence)]
     done = command(*words)
     if done.returncode == 0:
-        pytest.skip("this fuse-overlayfs changes FIFOs of a lower layer")
-    (folder,) = evidence.iterdir()
+        pytest.skip(f"this fuse-overlayfs {conforms}")
+    folder = min(evidence.iterdir())
     script = (folder / "repro.sh").read_text()
     assert "fuse-overlayfs -o" in script
     assert "conformance" not in script.partition("set -eu")[2]
