@@ -46,6 +46,18 @@ def _finding(error: BaseException | None) -> Finding:
     return NotDone(str(error)) if isinstance(error, DriverRefused) else InWords()
 
 
+def deviation_of(error: BaseException | None, first: Exception | None) -> Deviation | None:
+    """The deviation that failed a test; of a flaky one, how it failed once (``first``, of a state machine)."""
+    match error:
+        case FlakyFailure():
+            found = next((one for one in error.exceptions if isinstance(one, Deviation)), first)
+        case FlakyStrategyDefinition():
+            found = first
+        case _:
+            return error if isinstance(error, Deviation) else None
+    return found if isinstance(found, Deviation) else None
+
+
 def explained(
     error: BaseException | None, report: pytest.TestReport, first: Exception | None
 ) -> tuple[Verdict, str]:
@@ -66,10 +78,8 @@ def explained(
         case DriverRefused():
             return Verdict.FAIL, f"the driver refused a step that it must do: {error}"
         case FlakyFailure():
-            return (
-                Verdict.FAIL,
-                f"flaky: failed, and passed when the same steps were repeated: {error}\n{report.longreprtext}",
-            )
+            said = "flaky: failed, and passed when the same steps were repeated"
+            return Verdict.FAIL, f"{said}: {deviation_of(error, first) or error}\n{report.longreprtext}"
         case FlakyStrategyDefinition() if isinstance(first, (Deviation, DriverRefused, DriverFailed)):
             # Whatever the harness draws for a history follows from what it drew before, and how far that came.
             said = "flaky: failed, and failed differently when the same steps were repeated in a new store"

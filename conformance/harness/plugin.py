@@ -26,9 +26,8 @@ from conformance.harness import stores as benches
 from conformance.harness.causing import cause_of
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
-from conformance.harness.deviation import Deviation
 from conformance.harness.ending import end_on_sigterm
-from conformance.harness.outcomes import case_of, explained, for_people
+from conformance.harness.outcomes import case_of, deviation_of, explained, for_people
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.preparing import prepared
 from conformance.harness.selecting import (
@@ -422,10 +421,10 @@ class ConformancePlugin:
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = declared = requirements_of(item)
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, Deviation):
-            charged = error.requirements or requirements
+        if deviation := deviation_of(error, self.tries.error):
+            charged = deviation.requirements or requirements
             # Where the requirement that it is charged to was not selected, the test fails all the same.
-            if not isinstance(error, Escaped) or set(charged) & set(self.session.selected):
+            if not isinstance(deviation, Escaped) or set(charged) & set(self.session.selected):
                 requirements = charged
         verdict, reason = explained(error, report, self.tries.error)
         failed = verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.XFAIL)

@@ -31,6 +31,30 @@ class Shows(Driver):
         return done
 """
 
+# Once, and never again, the files of a layer have another time after a second apply.
+ONCE = """
+import os
+from refdriver import Driver
+
+class Once(Driver):
+    applied = set()
+
+    def __init__(self, home, **options):
+        super().__init__(home, **options)
+        self.home = home
+
+    def apply_diff(self, layer_id, *arguments):
+        done = super().apply_diff(layer_id, *arguments)
+        again = self.home, layer_id
+        if again in Once.applied and "done" not in Once.applied:
+            for place, _, names in os.walk(f"{self.home}/{layer_id}/diff"):
+                for name in names:
+                    os.utime(f"{place}/{name}", (0, 0), follow_symlinks=False)
+                    Once.applied.add("done")
+        Once.applied.add(again)
+        return done
+"""
+
 
 @pytest.mark.mounts
 @pytest.mark.parametrize(
@@ -72,6 +96,18 @@ def test_what_a_file_should_hide_is_no_error_of_the_harness(tmp_path: Path) -> N
     done = command("run", "python:shows:Shows", *words, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1, done.stdout + done.stderr
     assert verdicts(results)["OVL-TREE-KINDS-CHANGE"] == "FAIL"
+
+
+@pytest.mark.mounts
+def test_a_flaky_failure_is_charged_to_what_it_violated(tmp_path: Path) -> None:
+    (tmp_path / "once.py").write_text(ONCE)
+    results = tmp_path / "results.jsonl"
+    words = ["-k", "test_applying_twice_is_applying_once and not once_of", "--seed", "1", "--no-evidence"]
+    words += ["--requirement", "OVL-APPLY-TWICE", "--scratch", str(tmp_path), "--results", str(results)]
+    done = command("run", "python:once:Once", *words, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "flaky: failed, and passed when the same steps were repeated: layer-0, applied twice," in done.stdout
+    assert verdicts(results)["OVL-APPLY-FILE-TIMES"] == "FAIL"
 
 
 def test_only_times_that_a_text_names_are_a_must() -> None:
