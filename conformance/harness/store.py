@@ -244,9 +244,22 @@ class RecordedStore:
         finally:
             self.do(Put(layer_id))
 
+    def may_change(self, layer_id: str, operations: Iterable[ops.Operation]) -> str | None:
+        try:
+            self.change(layer_id, operations)
+        except Deviation as deviation:
+            if not isinstance(deviation.finding, WrongOutcome):
+                raise
+            return str(deviation)
+        return None
+
     def _stays_hidden(self, layer_id: str, root: str) -> None:
         """What the operations hide of the layers below is gone at once, also where it is looked up by its name."""
-        hides(layer_id, found_again(root, hidden(self._trees[layer_id], self._names_below(layer_id))))
+        try:
+            found = found_again(root, hidden(self._trees[layer_id], self._names_below(layer_id)))
+        except OSError as error:
+            raise Deviation(f"the tree of {layer_id} cannot be read: {error}", Unreadable()) from error
+        hides(layer_id, found)
 
     def _names_below(self, layer_id: str) -> set[bytes]:
         below: dict[str, Tree] = {}  # an id can be given again, to a layer on what was built on its former one

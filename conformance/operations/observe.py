@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from typing import Final
 
 from conformance.operations.comparing import GHOST, UNLISTED
 from conformance.operations.trees import CAPABILITY, Node, Snapshot
+
+_PATH_MAX: Final = 4096  # bytes, with the one of zero at the end (path_resolution(7))
 
 
 def observe(root: str, names: Iterable[bytes] = ()) -> Snapshot:
@@ -41,17 +44,28 @@ def observe(root: str, names: Iterable[bytes] = ()) -> Snapshot:
 
 
 def found_again(root: str, names: Iterable[bytes]) -> dict[bytes, bool]:
-    """Which of these paths are there, and whether they are listed; each directory is listed before the lookups."""
+    """Which of these paths are there, and whether they are listed; each directory is listed before the lookups.
+
+    Paths that are too long for a system call are left out. Raises OSError.
+    """
     found = {}
     for path in sorted(names):
         above, _, name = path.rpartition(b"/")
+        if not _fits(root, path):
+            continue
         listed = name in os.listdir(os.path.join(os.fsencode(root), above))
         if listed or _is_there(root, path):
             found[path] = listed
     return found
 
 
+def _fits(root: str, path: bytes) -> bool:
+    return len(os.fsencode(root)) + len(path) + 2 <= _PATH_MAX
+
+
 def _is_there(root: str, path: bytes) -> bool:
+    if not _fits(root, path):
+        return False
     try:
         os.lstat(os.path.join(os.fsencode(root), path))
     except FileNotFoundError:

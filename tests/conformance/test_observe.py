@@ -1,6 +1,8 @@
 """Reading a tree: names that can be looked up and are not listed are in it, too."""
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,23 @@ def test_names_that_are_known_are_looked_up(root: str) -> None:
 
 def test_what_is_found_is_listed_or_not(root: str) -> None:
     assert found_again(root, [b"f", b"d/hidden", b"gone", b"d/gone"]) == {b"f": True, b"d/hidden": False}
+
+
+def test_paths_that_are_too_long_are_left_out(root: str) -> None:
+    """They can be in a layer all the same; a lookup of them says nothing about the driver."""
+    deep = b"/".join([b"d", *[b"n" * 250] * 17])
+    made = os.open(root, os.O_PATH)
+    for name in deep.split(b"/"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=made)
+        inner = os.open(name, os.O_PATH, dir_fd=made)
+        os.close(made)
+        made = inner
+    os.close(made)
+    assert found_again(root, [deep, deep + b"/f", b"f"]) == {b"f": True}
+    subprocess.run(["rm", "-rf", f"{root}/d"], check=True)  # which shutil does not
+    os.mkdir(f"{root}/d")
+    assert deep not in observe(root, [deep]).nodes
 
 
 def test_a_name_that_is_not_listed_is_charged_to_deletions(root: str) -> None:
