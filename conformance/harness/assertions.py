@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any, Final
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 from conformance.harness.deviation import Deviation
 from conformance.history.findings import BytesDiffer, Finding, NamesOfDiff, RefusalLacks, SizeOfDiff, TreeDiffers
-from conformance.operations.comparing import Difference, compared, differences, names_differ, shown, unlisted
+from conformance.operations.comparing import Difference, compared, differences, names_differ
 from conformance.operations.trees import Snapshot
-
-_DELETED: Final = "OVL-WHITEOUT-HIDES"
 
 
 def equal(what: str, seen: object, expected: object, finding: Finding | None = None) -> None:
@@ -94,18 +92,6 @@ def in_path(path: bytes, what: str, said: str, want: Any = None) -> Deviation:
     return Deviation(said, TreeDiffers((Difference(path, what, said, want),)))
 
 
-def hides(layer_id: str, found: Mapping[bytes, bool]) -> None:
-    """Nothing is found of what a layer hides; ``found`` says of each path that is there whether it is listed."""
-    if found:
-        differ = [
-            Difference(path, "unexpected", f"unexpected: {shown(path)}") if listed else unlisted(path)
-            for path, listed in found.items()
-        ]
-        lines = [f"{layer_id} has names that were deleted in it:", *[one.text for one in differ]]
-        charged = () if any(found.values()) else (_DELETED,)
-        raise Deviation("\n".join(lines), TreeDiffers(tuple(differ)), charged)
-
-
 def same_tree(
     what: str,
     expected: Snapshot,
@@ -117,20 +103,15 @@ def same_tree(
 ) -> None:
     """Two trees are equal; raises Deviation with what differs. ``links`` says whether hard links count.
 
-    Where nothing but times of files differs (``times`` is "files"), that is charged to ``times_of``; where all that
-    differs are names that can be looked up and are not listed, to the requirement that deletions last.
+    Where nothing but times of files differs (``times`` is "files"), that is charged to ``times_of``.
     """
     if not links:
         expected, actual = expected.without_links(), actual.without_links()
     found = compared(expected, actual, times=times)
     if found:
         lines = [f"{what} differs from the expected tree:", *differences(expected, actual, times=times)]
-        kinds = {one.what for one in found}
-        charged: tuple[str, ...] = ()
-        if kinds == {"unlisted"}:
-            charged = (_DELETED,)
-        elif times == "files" and kinds == {"mtime"}:
-            charged = (times_of,)
+        only_times = times == "files" and all(one.what == "mtime" for one in found)
+        charged = (times_of,) if only_times else ()
         raise Deviation("\n".join(lines), TreeDiffers(tuple(found), expected, actual), charged)
 
 

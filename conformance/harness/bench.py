@@ -83,9 +83,6 @@ class Store(Protocol):
     def change(self, layer_id: str, operations: Iterable[ops.Operation]) -> None:
         """Mount a layer, do the operations in the tree and in the model, and put it."""
 
-    def may_change(self, layer_id: str, operations: Iterable[ops.Operation]) -> str | None:
-        """The same for what no text says that a tree can hold: why an operation failed, None if all were done."""
-
     def knows(self, other: Store, *layer_ids: str) -> None:
         """Layers of another store are seen in this one too, as image stores are."""
 

@@ -27,6 +27,7 @@ from conformance.harness.causing import cause_of
 from conformance.harness.collected import Collected, Inventory, without_outcome
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
+from conformance.harness.lookups import StillFound
 from conformance.harness.outcomes import case_of, deviation_of, explained, for_people
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.preparing import prepared
@@ -437,6 +438,8 @@ class ConformancePlugin:
                 f" reboot\n{reason}"
             )
         history = self._fixtures.history
+        others = tuple(one for one in declared if one not in requirements)
+        held = isinstance(error, StillFound) and not history.drawn  # of drawn examples, the rest did not run
         return TestOutcome(
             item.name,
             requirements,
@@ -449,7 +452,8 @@ class ConformancePlugin:
             said,
             history.facts(),
             case_of(item, self.session.driver, history, error, reason) if verdict is Verdict.FAIL else None,
-            cut=tuple(one for one in declared if one not in requirements),
+            cut=() if held else others,
+            held=others if held else (),
             cause=cause_of(error, history.steps) if verdict is Verdict.FAIL else None,
             shrink_seconds=round(self._shrinking.took(), 4) if report.when == "call" else 0.0,
         )

@@ -16,10 +16,11 @@ from typing import Any, Final, assert_never, overload
 
 from conformance.drivers.performing import applier_of
 from conformance.drivers.protocol import Change, DriverRefused, DriverUnderTest
-from conformance.harness.assertions import equal, hides, in_path, names_of_diff, same_names, same_tree
+from conformance.harness.assertions import equal, in_path, names_of_diff, same_names, same_tree
 from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
+from conformance.harness.lookups import Lookups
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import (
@@ -43,10 +44,10 @@ from conformance.history.steps import Archived, Beyond, Did, History, Looked, Ta
 from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
-from conformance.operations.layering import hidden, layer_entries
+from conformance.operations.layering import layer_entries
 from conformance.operations.listing import as_listed
 from conformance.operations.model import Tree, Unspecified
-from conformance.operations.observe import found_again, observe
+from conformance.operations.observe import observe
 from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.tarforms import Tarred, archive_of
@@ -113,6 +114,7 @@ class RecordedStore:
         self._trees: dict[str, Tree] = {"": Tree(privileged=privileged)}
         self._parents: dict[str, str] = {}
         self._privileged = privileged
+        self.lookups = Lookups(history)
         self._held: Counter[str] = Counter()  # gets without a put, by layer
         self._archives = 0
 
@@ -240,26 +242,9 @@ class RecordedStore:
         try:
             for operation in operations:
                 self._do(layer_id, root, operation)
-            self._stays_hidden(layer_id, root)
+            self.lookups.look(layer_id, root, self._trees[layer_id].snapshot().nodes, self._names_below(layer_id))
         finally:
             self.do(Put(layer_id))
-
-    def may_change(self, layer_id: str, operations: Iterable[ops.Operation]) -> str | None:
-        try:
-            self.change(layer_id, operations)
-        except Deviation as deviation:
-            if not isinstance(deviation.finding, WrongOutcome):
-                raise
-            return str(deviation)
-        return None
-
-    def _stays_hidden(self, layer_id: str, root: str) -> None:
-        """What the operations hide of the layers below is gone at once, also where it is looked up by its name."""
-        try:
-            found = found_again(root, hidden(self._trees[layer_id], self._names_below(layer_id)))
-        except OSError as error:
-            raise Deviation(f"the tree of {layer_id} cannot be read: {error}", Unreadable()) from error
-        hides(layer_id, found)
 
     def _names_below(self, layer_id: str) -> set[bytes]:
         below: dict[str, Tree] = {}  # an id can be given again, to a layer on what was built on its former one
@@ -338,8 +323,9 @@ class RecordedStore:
     def observed(self, layer_id: str) -> Snapshot:
         root = self.do(Get(layer_id))
         try:
-            observed = self._manner.seen(observe(root, self._names_below(layer_id)))
-            found = replace(observed, nodes=_Seen(observed.nodes, layer_id))
+            observed = observe(root)
+            found = replace(seen := self._manner.seen(observed), nodes=_Seen(seen.nodes, layer_id))
+            self.lookups.look(layer_id, root, observed.nodes, self._names_below(layer_id))
             self._history.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found
         except OSError as error:

@@ -225,6 +225,7 @@ class BackingBench:
             try:
                 with of_the_driver(directory):
                     yield workbench
+                workbench.lookups.report()
             except BaseException:
                 keep_archives(self.history)
                 self.history.stop()

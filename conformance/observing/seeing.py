@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from conformance.operations.comparing import GHOST, UNLISTED
+from conformance.operations.comparing import GHOST
 from conformance.operations.trees import Node, Snapshot
 
 KEPT = "kept"
@@ -22,9 +22,9 @@ class Seen:
     xattrs: Mapping[bytes, Mapping[str, bytes]]
 
     def node(self, path: bytes) -> Node | None:
-        """The node of a path, None if the tree does not show it; a name has to be listed and found to be shown."""
+        """The node of a path, None if the tree does not show it; a name that is only listed is not shown."""
         found = self.tree.nodes.get(path)
-        return None if found in (None, GHOST, UNLISTED) else found
+        return None if found is None or found == GHOST else found
 
     def names(self) -> list[str]:
         """All names that the tree shows or lists, as text."""

@@ -11,8 +11,6 @@ from conformance.operations.trees import Node, Snapshot
 
 # A name that is listed and cannot be looked up: a whiteout, say, in a directory that is not merged.
 GHOST = Node(0)
-# A name that can be looked up and is not listed, such as one of a lower layer that a directory should hide.
-UNLISTED = Node(1)
 _SECOND = 10**9
 _SHOWN = 12
 
@@ -22,8 +20,7 @@ class Difference:
     """One thing in which a tree is not what it should be; ``text`` is the line for people.
 
     ``what`` is missing, unexpected, ghost (listed, and cannot be looked up), unlisted (the reverse), mode, owner,
-    content, target, device, xattrs, mtime, linked (should be names of one inode, and are not) or apart (are, and
-    should not be).
+    content, target, device, xattrs, mtime, linked (should be names of one inode, and are not) or apart (are so).
     ``want`` is of the expected tree; for names of one inode it is the tuple of them.
     """
 
@@ -68,11 +65,6 @@ def names_differ(expected: Iterable[bytes], actual: Iterable[bytes]) -> list[Dif
     )
 
 
-def unlisted(path: bytes) -> Difference:
-    """A name that can be looked up and is not listed."""
-    return Difference(path, "unlisted", f"found by lstat, and not listed by readdir: {shown(path)}")
-
-
 def shown(path: bytes) -> str:
     """A path on one line, whatever its bytes are."""
     return repr(path)[1:]
@@ -88,8 +80,6 @@ def _differing_paths(expected: Snapshot, actual: Snapshot, times: str) -> Iterat
             yield Difference(path, "missing", f"missing: {shown(path)}")
         elif actual.nodes[path] is GHOST:
             yield Difference(path, "ghost", f"listed by readdir, and not found by lstat: {shown(path)}")
-        elif actual.nodes[path] is UNLISTED:
-            yield unlisted(path)
         elif path not in expected.nodes:
             yield Difference(path, "unexpected", f"unexpected: {shown(path)}")
         else:

@@ -60,17 +60,6 @@ def layer_entries(below: Tree, tree: Tree) -> list[Tarred]:
     return sorted(entries, key=lambda entry: _order(entry.name))
 
 
-def hidden(tree: Tree, names: Iterable[bytes]) -> set[bytes]:
-    """Those of the names in lower layers that a tree has no more, in directories that it has."""
-    return {
-        path
-        for path in names
-        if tree.inode(path) is None
-        and tree.inode(above := path.rpartition(b"/")[0]) is not None
-        and tree.node(above).is_directory
-    }
-
-
 def _order(name: bytes) -> list[bytes]:
     return name.rstrip(b"/").split(b"/")
 

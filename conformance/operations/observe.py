@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from conformance.operations.comparing import GHOST, UNLISTED
+from conformance.operations.comparing import GHOST
 from conformance.operations.trees import CAPABILITY, Node, Snapshot
 
 _PATH_MAX: Final = 4096  # bytes, with the one of zero at the end (path_resolution(7))
 
 
-def observe(root: str, names: Iterable[bytes] = ()) -> Snapshot:
-    """Everything below ``root`` that a layer carries; user.overlay.* is the driver's own and left out.
-
-    What is not listed of ``names`` is looked up, where its directory is listed: paths that lower layers have, say.
-    """
+def observe(root: str) -> Snapshot:
+    """Everything below ``root`` that a layer carries; user.overlay.* is the driver's own and left out."""
     nodes: dict[bytes, Node] = {}
     groups: dict[tuple[int, int], set[bytes]] = {}
     pending = [b""]
@@ -36,11 +33,17 @@ def observe(root: str, names: Iterable[bytes] = ()) -> Snapshot:
                 pending.append(path)
             else:
                 groups.setdefault((status.st_dev, status.st_ino), set()).add(path)
-    for path in sorted(set(names) - nodes.keys()):
-        above = path.rpartition(b"/")[0]
-        if (not above or (above in nodes and nodes[above].is_directory)) and _is_there(root, path):
-            nodes[path] = UNLISTED
     return Snapshot(nodes, frozenset(frozenset(group) for group in groups.values() if len(group) > 1))
+
+
+def hidden(nodes: Mapping[bytes, Node], names: Iterable[bytes]) -> set[bytes]:
+    """Those of the names in lower layers that a tree of these nodes does not have, in directories that it has."""
+    return {
+        path
+        for path in names
+        if path not in nodes
+        and (not (above := path.rpartition(b"/")[0]) or (above in nodes and nodes[above].is_directory))
+    }
 
 
 def found_again(root: str, names: Iterable[bytes]) -> dict[bytes, bool]:

@@ -168,7 +168,7 @@ LINES: Final[Lines[Record]] = Lines(
     (
         Form("run", Run, {**_RUN, "format": Literal[1]}),
         # A case is in the evidence folder; what was cut became outcomes of its own (verdicts.with_cut_short).
-        Form("outcome", TestOutcome, _RUN, without=("case", "cut")),
+        Form("outcome", TestOutcome, _RUN, without=("case", "cut", "held")),
         Form("result", Result, _RUN),
         Form("capability", CapabilityRow, _RUN),
         Form("end", End, _RUN),

@@ -49,6 +49,7 @@ class TestOutcome:
     (see conformance.history.case); ``evidence`` is the folder that it was written to, relative to the result file.
     ``shrink_seconds`` is the part of the time in which a failing example was shrunk.
     ``cut`` are requirements of the test that it did not judge, because it failed by ``requirements`` first.
+    ``held`` are those that hold all the same, as it went on to its end.
     """
 
     __test__ = False  # pytest would take it for a test class
@@ -76,6 +77,7 @@ class TestOutcome:
         Key("Folder with the evidence of a failure, relative to the result file; empty if there is none."),
     ] = ""
     cut: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     cause: Annotated[
         Cause | None,
         Key("The kind of a failure; absent elsewhere, and in files of earlier versions.", omitted=True),
@@ -161,18 +163,28 @@ def judge(requirements: Iterable[str], outcomes: Iterable[TestOutcome]) -> list[
 def with_cut_short(outcomes: Iterable[TestOutcome], selected: Iterable[str]) -> list[TestOutcome]:
     """The outcomes, and one for each selected requirement that only tests which failed by another were about.
 
-    Such a test judges nothing else: the requirement is UNTESTED, and the reason names the failure.
+    Such a test judges nothing else, unless it went on to its end: the requirement is UNTESTED, and the reason names
+    the failure, or PASS.
     """
     found = list(outcomes)
     judged = {requirement for outcome in found for requirement in outcome.requirements}
     wanted = set(selected) - judged
     cut = {requirement: outcome for outcome in found for requirement in outcome.cut if requirement in wanted}
-    return [*found, *(_cut_short(requirement, outcome) for requirement, outcome in cut.items())]
+    held = {requirement: outcome for outcome in found for requirement in outcome.held if requirement in wanted}
+    return [
+        *found,
+        *(_cut_short(requirement, outcome) for requirement, outcome in cut.items() if requirement not in held),
+        *(_held(requirement, outcome) for requirement, outcome in held.items()),
+    ]
 
 
 def _cut_short(requirement: str, outcome: TestOutcome) -> TestOutcome:
     said = f"{outcome.test} failed on {', '.join(outcome.requirements)}, and did not test this requirement"
     return TestOutcome(outcome.test, (requirement,), Verdict.UNTESTED, said, backing=outcome.backing)
+
+
+def _held(requirement: str, outcome: TestOutcome) -> TestOutcome:
+    return TestOutcome(outcome.test, (requirement,), Verdict.PASS, backing=outcome.backing)
 
 
 def _judge_one(requirement: str, outcomes: list[TestOutcome]) -> RequirementResult:
