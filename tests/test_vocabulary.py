@@ -29,7 +29,7 @@ PAGES: Final = ("conformance/**/*.html",)
 SCHEMAS: Final = ("conformance/**/*.schema.json",)
 DOCUMENTS: Final = ("*.md", "docs/*.md")
 # Their sentences are those of requirements and mutants, and are tested where they are written.
-MADE_BY_COMMANDS: Final = {"kill-matrix.md", "neighbours.md", "specification.md"}
+MADE_BY_COMMANDS: Final = {"generated-mutants.md", "kill-matrix.md", "neighbours.md", "specification.md"}
 
 
 # A comment or a literal of JavaScript.

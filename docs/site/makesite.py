@@ -72,6 +72,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "docs/judging.md",
         "docs/selftest.md",
         "docs/kill-matrix.md",
+        "docs/generated-mutants.md",
         "docs/neighbours.md",
         "docs/glossary.md",
     ),

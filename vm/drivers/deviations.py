@@ -42,8 +42,8 @@ class Judgement(enum.Enum):
 class Deviation:
     """Failures with one cause in a driver's source.
 
-    A failure belongs to it if its requirement, its line and its cause are of these; ``lines`` and ``causes`` are
-    patterns of fnmatch(3). ``by`` says who judged, and by what. ``upstream`` are threads, none if none was found.
+    A failure belongs to it if its requirement, line, cause and test are of these; ``lines``, ``causes`` and ``tests``
+    are patterns of fnmatch(3). ``by`` says who judged, and by what. ``upstream`` are threads, none if none was found.
     ``report`` is the name of a report in docs/upstream. With ``private`` no page shows how to reproduce it, as
     SECURITY.md asks for.
     """
@@ -56,6 +56,7 @@ class Deviation:
     requirements: tuple[RequirementId, ...]
     lines: tuple[str, ...]
     causes: tuple[str, ...] = ("*",)
+    tests: tuple[str, ...] = ("*",)
     source: str = ""
     upstream: tuple[str, ...] = ()
     report: str = ""
@@ -71,6 +72,7 @@ class Deviation:
             requirement in self.requirements
             and self.is_of(line)
             and any(fnmatch.fnmatchcase(cause_of(outcome), one) for one in self.causes)
+            and any(fnmatch.fnmatchcase(outcome.test, one) for one in self.tests)
         )
 
 
