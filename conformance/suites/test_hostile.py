@@ -5,112 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from conformance.harness.assertions import between, equal, nothing
+from conformance.harness.assertions import equal, nothing
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
 from conformance.history.calls import ApplyDiff, Changes, Get, Put
-from conformance.history.findings import OutsideChanged, RootReplaced, WrongAnswer
+from conformance.history.findings import RootReplaced, WrongAnswer
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
-from conformance.operations.standard import STANDARD
-from conformance.suites import damaged
 from conformance.suites.changes import changes_of, says
-
-SECRET = b"the host's own words"
-Seen = tuple[int, int, int, int, bytes]
-_SEEN = ("mode", "uid", "gid", "number of links", "content")
-
-
-class Outside:
-    """A directory beside the layers that nobody has any business in."""
-
-    def __init__(self, store: Store) -> None:
-        self.path = store.directory / "outside"
-        made: list[ops.Operation] = [
-            ops.MakeDirectory(b"outside", 0o700),
-            ops.CreateFile(b"outside/secret", SECRET, 0o640),
-            ops.MakeDirectory(b"outside/sub", 0o755),
-        ]
-        store.tamper(made, "directory")
-        self._before = self._look()
-        self._store = store
-
-    def _look(self) -> dict[str, Seen]:
-        found = {}
-        for path in (self.path, *sorted(self.path.rglob("*")), Path("/etc/passwd"), Path("/etc"), Path("/")):
-            status = path.lstat()
-            content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-            links = status.st_nlink if stat.S_ISREG(status.st_mode) else 0
-            found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, links, content)
-        return found
-
-    def check(self) -> None:
-        """It is as it was; raises Deviation that says which path changed, and how."""
-        after = self._look()
-        changed = [
-            f"{path}: {how}"
-            for path in sorted(self._before.keys() | after.keys())
-            if (how := _changed(self._before.get(path), after.get(path)))
-        ]
-        nothing("changed paths of the host, outside of the layer", changed, OutsideChanged("outside"))
-
-
-def _changed(before: Seen | None, after: Seen | None) -> str:
-    """How a path of the host changed, "" if it did not."""
-    if before == after:
-        return ""
-    if before is None or after is None:
-        return "it was created" if before is None else "it was removed"
-    return ", ".join(
-        f"{what} {_shown(what, was)} became {_shown(what, now)}"
-        for what, was, now in zip(_SEEN, before, after, strict=True)
-        if was != now
-    )
-
-
-def _shown(what: str, value: object) -> str:
-    return stat.filemode(value) if what == "mode" and isinstance(value, int) else repr(value)[:60]
-
-
-@contextmanager
-def targets(bench: Bench) -> Iterator[tuple[Store, Outside]]:
-    """A store with the layers "base" and "child", and what lies outside of them."""
-    with bench.store() as store:
-        store.create("base")
-        store.change("base", STANDARD)
-        store.create("child", "base")
-        outside = Outside(store)
-        yield store, outside
-        outside.check()
-
-
-def try_to_apply(store: Store, layer_id: str, entries: Sequence[Entry]) -> bool:
-    """Whether the driver took an archive; that it refuses one is as good here."""
-    archive = store.archive(entries)
-    return store.may_refuse(store.applying(layer_id, archive)) is None
-
-
-def still_well(store: Store, layer_ids: Sequence[str] = ("base",)) -> None:
-    """The layers below are as they were, and the driver goes on."""
-    for layer_id in layer_ids:
-        store.stays(layer_id)
-    store.create("later", "base")
-    store.applied("later", [archives.file("later")])
-
-
-def up_to(outside: Outside) -> str:
-    """A relative path that leads to the outside from any depth."""
-    return "../" * 40 + str(outside.path).lstrip("/")
+from conformance.suites.outside import SECRET, Outside, still_well, targets, try_to_apply, up_to
 
 
 @pytest.mark.quick
@@ -348,95 +256,6 @@ def test_an_archive_against_a_twin_reaches_nothing_outside(bench: Bench) -> None
                 if refused is None and requirement == "OVL-HOSTILE-DOT":
                     has_its_root(store, layer_id, entries[0].name)
         still_well(store)
-
-
-def must_refuse_bytes(bench: Bench, data: bytes, what: str) -> None:
-    """These bytes are refused, and the driver goes on."""
-    with targets(bench) as (store, _):
-        archive = store.bytes_of_archive(data, what)
-        store.refuses(store.applying("child", archive))
-        still_well(store)
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-HOSTILE-CHECKSUM")
-def test_a_wrong_checksum_is_an_error(bench: Bench) -> None:
-    must_refuse_bytes(bench, damaged.wrong_checksum(), "two files, the second with a wrong checksum")
-
-
-@pytest.mark.requirement("OVL-HOSTILE-SIZE")
-@pytest.mark.parametrize(("field", "what"), [pytest.param(*one, id=name) for name, one in damaged.SIZES.items()])
-def test_a_size_that_lies_is_an_error(bench: Bench, field: bytes, what: str) -> None:
-    must_refuse_bytes(bench, damaged.with_size(field), what)
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-HOSTILE-SIZE")
-def test_less_than_nothing_is_not_nothing(bench: Bench) -> None:
-    """No data follows, so that whoever takes -1 for 0 finds the end where it should be."""
-    data = damaged.with_size(damaged.MINUS_ONE, b"")
-    must_refuse_bytes(bench, data, "an empty file with a size of -1")
-
-
-@pytest.mark.requirement("OVL-HOSTILE-JUNK")
-@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in damaged.JUNK.items()])
-def test_junk_is_an_error(bench: Bench, data: bytes) -> None:
-    must_refuse_bytes(bench, data, f"junk: {data[:8]!r}...")
-
-
-@pytest.mark.requirement("OVL-HOSTILE-MUTATED")
-@given(data=st.data())
-def test_mutated_archives_harm_nothing(bench: Bench, data: st.DataObject) -> None:
-    with targets(bench) as (store, _):
-        entries = [
-            archives.directory("d"),
-            archives.file("d/f", b"x" * 700),
-            archives.symlink("s", "d"),
-            archives.whiteout(".wh.a"),
-            archives.hard_link("h", "d/f"),
-        ]
-        whole = bytearray(archives.archive(entries))
-        places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
-        for place, value in bench.draw(data, st.lists(places, min_size=1, max_size=8)):
-            whole[place] = value
-        length = bench.draw(data, st.sampled_from((len(whole), 3000, 1100, 513)))
-        archive = store.bytes_of_archive(bytes(whole[:length]), f"mutated: {whole[:length].hex()[:200]}...")
-        store.may_refuse(store.applying("child", archive))
-        still_well(store)
-
-
-@pytest.mark.requirement("OVL-HOSTILE-NAME-BOMB")
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=name) for name, kind in damaged.EXTENSIONS.items()])
-def test_a_promise_of_gigabytes_is_an_error(bench: Bench, kind: bytes) -> None:
-    """The header says that a name of 4 GiB follows; three blocks do."""
-    header = damaged.promising(kind)
-    must_refuse_bytes(bench, header, f"a header of type {kind!r} that promises 4 GiB")
-
-
-@pytest.mark.requirement("OVL-HOSTILE-MANY")
-@pytest.mark.release
-def test_time_grows_with_the_entries(bench: Bench) -> None:
-    """Four times the entries may take sixteen times as long at most, or it is worse than their square."""
-    with bench.store() as store:
-        taken = []
-        for number in (2_000, 8_000):
-            entries = [archives.file(f"d/{'x' * 60}-{one}", b"") for one in range(number)]
-            layer_id = store.create(f"many-{number}")
-            archive = store.archive([archives.directory("d"), *entries])
-            began = time.perf_counter()
-            store.apply(layer_id, archive)
-            taken.append(time.perf_counter() - began)
-        between(f"seconds for 8,000 entries, after {taken[0]:.2f} s for 2,000", taken[1], 0, 12 * taken[0])
-
-
-@pytest.mark.requirement("OVL-HOSTILE-MANY")
-def test_many_entries_are_taken(bench: Bench) -> None:
-    with bench.store() as store:
-        store.create("many")
-        store.applied(
-            "many", [archives.directory("d"), *(archives.file(f"d/{number}", b"") for number in range(1500))]
-        )
-        equal("names that an archive of 1,501 entries made", len(store.observed("many").nodes), 1501)
 
 
 @pytest.mark.quick

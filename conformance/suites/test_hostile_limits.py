@@ -22,7 +22,7 @@ from conformance.operations.tarforms import (
     entry_of,
     pax_header,
 )
-from conformance.suites.test_hostile import still_well, targets
+from conformance.suites.outside import still_well, targets
 
 _FIRST: Final = Tarred(b"first", content=b"first")
 _LAST: Final = Tarred(b"last", content=b"last")
