@@ -58,7 +58,8 @@ class DriverSource:
     whether OpenRequest.umask is heeded. ``late`` says that an archive is read when its layer is got, and not when
     it is applied: then ``get`` refuses it, and the layer is without it afterwards. ``unprivileged`` says why the
     driver has not the privileges of the run, "" where it has. ``next_step`` says what to try when the driver cannot
-    be used, such as a command; "" if there is nothing to say.
+    be used, such as a command; "" if there is nothing to say. ``alone`` says why only one process may use it, ""
+    where several may.
     """
 
     info: DriverInfo
@@ -71,3 +72,4 @@ class DriverSource:
     late: bool = False
     unprivileged: str = ""
     next_step: str = ""
+    alone: str = ""

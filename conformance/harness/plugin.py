@@ -229,7 +229,7 @@ class ConformancePlugin:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Share the tests among processes, if several are asked for."""
-        jobs = session.config.getoption("conformance_jobs")
+        jobs = 1 if self._fixtures.source.alone else session.config.getoption("conformance_jobs")
         if jobs < 2 or session.testsfailed or session.config.option.collectonly:
             return None
         from conformance.harness.sharing import longest_first, run_shared  # it brings multiprocessing

@@ -62,6 +62,33 @@ def test_a_snapshotter_behind_a_proxy(scratch: Path) -> None:
         driver.close()
 
 
+@with_containerd
+def test_two_stores_behind_a_proxy_leave_each_other_alone(scratch: Path) -> None:
+    """A containerd for each would remove the other's layers when it collects its garbage."""
+    for name in ("first", "second"):
+        (scratch / name).mkdir()
+    with relayed(scratch) as (source, _):
+        assert source.alone
+        first = source.open(OpenRequest(scratch / "first"))
+        fill_and_branch(first)
+        second = source.open(OpenRequest(scratch / "second"))
+        fill_and_branch(second)
+        second.remove("child")
+        first.create("third", "child")
+        with tree(first, "third") as root:
+            assert names(root) == CHILD
+        first = first.reopen()
+        second.remove("base")
+        second.close()
+        with tree(first, "third") as root:
+            assert names(root) == CHILD
+        again = first.reopen()  # the last store: a containerd is started again, on what the former one had
+        with tree(again, "third") as root:
+            assert names(root) == CHILD
+        again.close()
+    nothing_left(scratch)
+
+
 def by_fuse(mount: Mount) -> Mount:
     """As fuse-overlayfs-snapshotter says it; an overlay has no options there but directories."""
     if mount.type != "overlay":

@@ -42,8 +42,9 @@ class Judgement(enum.Enum):
 class Deviation:
     """Failures with one cause in a driver's source.
 
-    A failure belongs to it if its requirement, line, cause and test are of these; ``lines``, ``causes`` and ``tests``
-    are patterns of fnmatch(3). ``by`` says who judged, and by what. ``upstream`` are threads, none if none was found.
+    A failure belongs to it if its requirement, line, cause and test are of these; ``lines``, ``causes`` and
+    ``tests`` are patterns of fnmatch(3). ``by`` says who judged, and by what. ``upstream`` are threads, none if
+    none was found.
     ``report`` is the name of a report in docs/upstream. With ``private`` no page shows how to reproduce it, as
     SECURITY.md asks for.
     """

@@ -28,6 +28,7 @@ from conformance.drivers.containerd.driver import OpenedSnapshotter
 from conformance.drivers.containerd.formatting import CannotMount
 from conformance.drivers.containerd.script import Containerd
 from conformance.drivers.containerd.services import plugin_of
+from conformance.drivers.containerd.shared import Lease, SharedDaemon
 from conformance.drivers.containerd.transfer import Unpacking
 from conformance.drivers.protocol import DriverFailed, DriverInfo, DriverRefused, OpenRequest
 from conformance.drivers.source import DriverSource
@@ -95,8 +96,9 @@ def source(arguments: str) -> DriverSource:
 
     Each store has a containerd of its own (that takes a seventh of a second), with its root below the store's
     directory; ``address`` names one that is running instead, and has to see the same mounts. ``proxy`` is the
-    socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER. ``config`` is a file of
-    containerd's configuration (containerd-config.toml(5)), for a snapshotter that takes one.
+    socket of a snapshotter outside of containerd, which is plugged in as SNAPSHOTTER; all stores then share one
+    containerd. ``config`` is a file of containerd's configuration (containerd-config.toml(5)), for a snapshotter
+    that takes one.
     """
     connection = parse_arguments("containerd", arguments)
     load_grpc()
@@ -144,6 +146,8 @@ class _Opener:
         self._outside = outside
         self._daemons: list[Daemon] = []
         self._mountable = setup.snapshotter in _PLAIN_MOUNTS
+        self._shared: SharedDaemon | None = None
+        self._place: Path | None = None  # of the shared daemon
 
     def source(self, info: DriverInfo) -> DriverSource:
         setup = self._setup
@@ -158,7 +162,8 @@ class _Opener:
             self._open,
             self._close,
             dialect=self._dialect,
-            sets_umask=not self._address,
+            sets_umask=not self._address and not setup.proxy,
+            alone="a containerd removes what another one has in the same snapshotter" if setup.proxy else "",
             writable=writable,
             next_step=following,
         )
@@ -167,6 +172,9 @@ class _Opener:
         for what in (request.options, request.id_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
+        if self._setup.proxy and self._shared is None:
+            self._place = place = Path(tempfile.mkdtemp(prefix="containerd-", dir=request.directory.parent))
+            self._shared = SharedDaemon(lambda: Daemon(self._setup, place, request.limit))
         if not self._mountable:
             self._try_mounts(request)
             self._mountable = True
@@ -198,9 +206,12 @@ class _Opener:
         finally:
             remove_tree(place)
 
-    def _reach(self, request: OpenRequest) -> tuple[str, Daemon | None]:
+    def _reach(self, request: OpenRequest) -> tuple[str, Daemon | Lease | None]:
         if self._address:
             return self._address, None
+        if self._shared:
+            lease = self._shared.lease()
+            return lease.address, lease
         daemon = Daemon(self._setup, request.directory, request.limit, request.umask)
         self._daemons = [*(one for one in self._daemons if one.running), daemon]
         return daemon.address, daemon
@@ -209,6 +220,10 @@ class _Opener:
         for daemon in self._daemons:
             if daemon.running:
                 daemon.stop()
+        if self._shared:
+            self._shared.stop()
+        if self._place:
+            remove_tree(self._place)
 
 
 def _found(command: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from conformance.drivers.containerd.daemon import Daemon, Setup
 from conformance.drivers.containerd.messages import Mount
 from conformance.drivers.containerd.mounting import Mounted
 from conformance.drivers.containerd.services import Content, Snapshots, collect_garbage, plugin_of
+from conformance.drivers.containerd.shared import Lease
 from conformance.drivers.protocol import CallLimit, Change, DriverFailed, DriverRefused
 
 
@@ -38,7 +39,7 @@ class OpenedSnapshotter:
 
     def __init__(
         self,
-        reach: Callable[[], tuple[str, Daemon | None]],
+        reach: Callable[[], tuple[str, Daemon | Lease | None]],
         setup: Setup,
         directory: Path,
         limit: CallLimit | None = None,
