@@ -21,6 +21,7 @@ from conformance.history.calls import Call, Diff, Get, Put, Remove
 
 _FILE: Final = 256 << 20  # bytes
 _LIMIT: Final = 128 << 20
+_SPARE: Final = 16 << 20  # for what else the driver writes
 
 
 @pytest.mark.requirement("OVL-LIFE-MEMORY")
@@ -46,6 +47,10 @@ def test_a_large_file_is_diffed_in_pieces(bench: Bench, path: str) -> None:
 def test_a_large_file_is_applied_in_pieces(bench: Bench) -> None:
     bench.need("apply")
     with bench.store() as store:
+        # The archive is a hole, which may get blocks when it is read: a tmpfs of 480 MiB was full, on Linux 5.10.
+        said = os.statvfs(store.directory)
+        if (room := said.f_bavail * said.f_frsize) < 2 * _FILE + _SPARE:
+            not_applicable(f"{room} bytes are free here, and an archive and a file of {_FILE} bytes each need more")
         store.create("child")
         archive = store.directory / "large.tar"
         store.beyond(f"an archive with a file of {_FILE} bytes was made")
