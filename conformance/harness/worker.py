@@ -81,6 +81,7 @@ class _Listener:
         plugin.on_stopped = self._is_stopped
         plugin.exit_status = False  # pytest's own says here whether pytest ended well
         if self._round == 0:
+            alone = plugin.source.alone
             self._events.tell(
                 Opened(
                     info.name,
@@ -89,7 +90,7 @@ class _Listener:
                     tuple(place.backing for place in session.places),
                     info.declined,
                     session.lacking,
-                    session.notes,
+                    (*session.notes, *([f"one process runs the tests: {alone}"] if alone else [])),
                     info.absent,
                 )
             )

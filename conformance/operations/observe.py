@@ -51,29 +51,18 @@ def found_again(root: str, names: Iterable[bytes]) -> dict[bytes, bool]:
 
     Paths that are too long for a system call are left out. Raises OSError.
     """
-    found = {}
+    found: dict[bytes, bool] = {}
+    lists: dict[bytes, set[bytes]] = {}
     for path in sorted(names):
         above, _, name = path.rpartition(b"/")
-        if not _fits(root, path):
+        real = os.path.join(os.fsencode(root), path)
+        if len(real) + 1 > _PATH_MAX:
             continue
-        listed = name in os.listdir(os.path.join(os.fsencode(root), above))
-        if listed or _is_there(root, path):
-            found[path] = listed
+        if above not in lists:
+            lists[above] = set(os.listdir(os.path.dirname(real)))
+        if os.path.lexists(real):
+            found[path] = name in lists[above]
     return found
-
-
-def _fits(root: str, path: bytes) -> bool:
-    return len(os.fsencode(root)) + len(path) + 2 <= _PATH_MAX
-
-
-def _is_there(root: str, path: bytes) -> bool:
-    if not _fits(root, path):
-        return False
-    try:
-        os.lstat(os.path.join(os.fsencode(root), path))
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _node(path: bytes, status: os.stat_result) -> Node:
