@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -19,9 +20,11 @@ _TROUBLE: Final = re.compile(
     r"INFO: (?:task|rcu)|blocked for more than \d+ seconds|soft lockup|hard LOCKUP|Call Trace:"
 )
 # f2fs writes a stack, and no warning, where it stops because a disk answered an error (f2fs_stop_checkpoint,
-# reasons META_PAGE and WRITE_FAIL); the crash tests make a disk answer errors.
+# reasons META_PAGE and WRITE_FAIL); the crash tests make a disk answer errors. The stack follows the reason; in
+# Linux 7.3 it comes before it, and has the function in it.
 _STOPPED: Final = re.compile(r"F2FS-fs \([\w-]+\): Stopped filesystem due to reason: [23]\b")
-_STACK: Final = 12  # lines from there to the one that begins the stack
+_STOPS: Final = "f2fs_stop_checkpoint+"
+_STACK: Final = 12  # lines from the reason to the one that begins the stack
 # Of the bits of taint (kernel document tainted-kernels) those that something going wrong sets.
 _TAINTS: Final = {4: "a machine check", 5: "a bad page", 7: "an oops", 9: "a warning", 14: "a lockup"}
 _FATAL: Final = (4, 5, 7, 14)
@@ -30,13 +33,19 @@ _FATAL: Final = (4, 5, 7, 14)
 def trouble(log: Sequence[str]) -> list[str]:
     """The lines of a log from the first that no healthy kernel writes; none if there is none."""
     told = (number for number, line in enumerate(log) if _TROUBLE.search(line))
-    first = next((number for number in told if not _follows_a_stop(log, number)), len(log))
+    first = next((number for number in told if not _is_of_a_stop(log, number)), len(log))
     return list(log[first : first + _TRACE])
 
 
-def _follows_a_stop(log: Sequence[str], number: int) -> bool:
-    before = log[max(0, number - _STACK) : number]
-    return "Call Trace:" in log[number] and any(map(_STOPPED.search, before))
+def _is_of_a_stop(log: Sequence[str], number: int) -> bool:
+    if "Call Trace:" not in log[number]:
+        return False
+    if any(map(_STOPPED.search, log[max(0, number - _STACK) : number])):
+        return True
+    after = log[number + 1 : number + _TRACE]
+    stack = itertools.takewhile(lambda line: not _STOPPED.search(line) and not _TROUBLE.search(line), after)
+    frames = list(stack)
+    return any(_STOPS in line for line in frames) and any(map(_STOPPED.search, after[len(frames) :][:1]))
 
 
 def taints(mask: int) -> list[str]:

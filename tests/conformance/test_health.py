@@ -60,6 +60,18 @@ STOPPED = [
 ]
 
 
+# Linux 7.3 says the reason behind the stack.
+STOPS = [
+    "CPU: 0 UID: 0 PID: 327 Comm: f2fs_ckpt-254:0 Not tainted 7.3.4 #1 VOLUNTARY",
+    "Stack:",
+    "Call Trace:",
+    " [<600647b2>] dump_stack+0x1a/0x1c",
+    " [<60508465>] f2fs_stop_checkpoint+0x1b5/0x240",
+    " [<600671c9>] new_thread_handler+0x49/0x70",
+    "F2FS-fs (dm-0): Stopped filesystem due to reason: 3",
+]
+
+
 def test_f2fs_that_stops_on_a_write_error_is_no_finding() -> None:
     """The stack of a warning is one, also behind it, and so is that of any other reason to stop."""
     assert health.trouble(STOPPED * 2) == []
@@ -68,6 +80,12 @@ def test_f2fs_that_stops_on_a_write_error_is_no_finding() -> None:
     other = [STOPPED[0].replace("3", "7"), *STOPPED[1:]]
     assert health.trouble(other) == other[4:]
     assert health.trouble([*STOPPED, *["a line"] * 20, "Call Trace:"]) == ["Call Trace:"]
+    assert health.trouble(STOPS * 3) == []
+    assert health.trouble([*STOPS, *warned]) == warned
+    assert health.trouble([*STOPS[:-1], *warned, STOPS[-1]])[0] == "Call Trace:"
+    without = [line for line in STOPS if "f2fs_stop_checkpoint" not in line]
+    assert health.trouble(without) == without[2:]
+    assert health.trouble([*STOPS[:-1], STOPS[-1].replace("3", "7")])[0] == "Call Trace:"
 
 
 @pytest.mark.parametrize(("bit", "fatal"), [(4, True), (5, True), (7, True), (9, False), (14, True)])
