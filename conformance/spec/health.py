@@ -20,8 +20,8 @@ _TROUBLE: Final = re.compile(
     r"INFO: (?:task|rcu)|blocked for more than \d+ seconds|soft lockup|hard LOCKUP|Call Trace:"
 )
 # f2fs writes a stack, and no warning, where it stops because a disk answered an error (f2fs_stop_checkpoint,
-# reasons META_PAGE and WRITE_FAIL); the crash tests make a disk answer errors. The stack follows the reason; in
-# Linux 7.3 it comes before it, and has the function in it.
+# reasons META_PAGE and WRITE_FAIL); the crash tests make a disk answer errors. The stack follows the reason, or
+# comes before it, with the function in it (6.18.15 and 7.3.4).
 _STOPPED: Final = re.compile(r"F2FS-fs \([\w-]+\): Stopped filesystem due to reason: [23]\b")
 _STOPS: Final = "f2fs_stop_checkpoint+"
 _STACK: Final = 12  # lines from the reason to the one that begins the stack

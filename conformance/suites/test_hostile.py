@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from conformance.harness.assertions import equal, nothing
+from conformance.harness.attribution import of_the_driver
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import charged_to
 from conformance.harness.entries import entry_names
@@ -249,7 +250,7 @@ def test_an_archive_against_a_twin_reaches_nothing_outside(bench: Bench) -> None
         store.create("twin")
         store.apply("twin", store.diff("base"))
         for number, (requirement, entries) in enumerate(hostile_archives(outside)):
-            with charged_to(requirement):
+            with charged_to(requirement), of_the_driver(store.directory):
                 layer_id = store.create(f"layer-{number}", "base")
                 refused = store.may_refuse(ApplyDiff(layer_id, "twin", store.label(store.archive(entries))))
                 outside.check()

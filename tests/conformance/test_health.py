@@ -60,7 +60,7 @@ STOPPED = [
 ]
 
 
-# Linux 7.3 says the reason behind the stack.
+# Linux 6.18.15 and 7.3.4 say the reason behind the stack.
 STOPS = [
     "CPU: 0 UID: 0 PID: 327 Comm: f2fs_ckpt-254:0 Not tainted 7.3.4 #1 VOLUNTARY",
     "Stack:",
