@@ -20,7 +20,7 @@ from conformance.spec.errors import HarnessError
 APART = {
     *("DriverRefused", "DriverFailed", "TimeUp", "Deviation", "Difference", "GivenUp", "Refused", "Unspecified"),
     *("WrongType", "_Broken", "CannotMount", "NotStarted", "CannotDecode", "BadLog", "Interrupted", "Escaped"),
-    *("Leak", "SharedUpper", "_Unlike", "ControlFailed", "NotRead", "NoAnswer"),
+    *("Leak", "SharedUpper", "StillFound", "_Unlike", "ControlFailed", "NotRead", "NoAnswer"),
     *("Unsupported", "_TooLong", "_Closed", "_Stop", "Stopped", "Outside"),
 }
 
