@@ -20,7 +20,7 @@ class Difference:
     """One thing in which a tree is not what it should be; ``text`` is the line for people.
 
     ``what`` is missing, unexpected, ghost (listed, and cannot be looked up), unlisted (the reverse), mode, owner,
-    content, target, device, xattrs, mtime, linked (should be names of one inode, and are not) or apart (are so).
+    content, target, device, xattrs, mtime, linked (should be one inode, and are not) or apart (the reverse).
     ``want`` is of the expected tree; for names of one inode it is the tuple of them.
     """
 

@@ -16,7 +16,7 @@ _DONE: Final = re.compile(r"^(.*?)(?:: | -> opened; )expected (?:a refusal, but|
 _COMPLAINT: Final = re.compile(r"(  -> (?:refused|failed)): .*", re.DOTALL)
 _REFUSED: Final = "the driver refused a step that it must do: "
 _DIFFERS: Final = " differs from the expected tree:"
-_STORE: Final = re.compile(r"/[^ '\"`,:]*/stores/[^/ ]+/[^/ ]+/(s\d+)(?=/|\b)")
+_STORE: Final = re.compile(r"/[^ '\"`,:]*/stores/(?:[^/ ]+/){2,3}(s\d+)(?=/|\b)")
 _SHOWN: Final = 4  # differences of a tree
 # The layer that most examples begin with (conformance.suites, STANDARD), as its trace has it.
 _FIXTURE: Final = (

@@ -239,6 +239,11 @@ def test_steps_of_two_stores_are_folded_with_their_store() -> None:
             "x in .../s1/outside: 1",
             ".../s12/home",
         ),
+        (
+            "cannot read /tmp/run-x/round-0/stores/tmpfs/mounted/main/s1/image.tar",
+            "",
+            "cannot read .../s1/image.tar",
+        ),
     ],
 )
 def test_expected_and_actual_are_apart(reason: str, expected: str, actual: str) -> None:

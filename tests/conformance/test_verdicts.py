@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.spec.verdicts import TestOutcome, Verdict, exit_code, judge
+from conformance.spec.verdicts import TestOutcome, Verdict, exit_code, judge, with_cut_short
 
 
 def outcome(verdict: Verdict) -> TestOutcome:
@@ -40,3 +40,19 @@ def test_a_test_that_did_not_run_leaves_its_requirement_untested() -> None:
     later = [*some, TestOutcome("2", ("A",), Verdict.PASS)]
     assert judge(["A"], later)[0].verdict is Verdict.PASS
     assert judge(["A"], [*some, TestOutcome("3", ("A",), Verdict.FAIL)])[0].verdict is Verdict.FAIL
+
+
+def test_a_test_that_went_on_after_a_failure_judges_its_own_requirement() -> None:
+    """Unless another test of it says something else; one that stopped leaves it untested."""
+    went_on = TestOutcome("test", ("A",), Verdict.FAIL, held=("B",))
+    stopped = TestOutcome("other", ("A",), Verdict.FAIL, cut=("B", "C"))
+    failed = TestOutcome("third", ("B",), Verdict.FAIL)
+
+    def verdicts(*outcomes: TestOutcome) -> list[Verdict]:
+        found = with_cut_short(outcomes, ["A", "B", "C"])
+        return [result.verdict for result in judge(["A", "B", "C"], found)]
+
+    assert verdicts(went_on) == [Verdict.FAIL, Verdict.PASS, Verdict.UNTESTED]
+    assert verdicts(stopped) == [Verdict.FAIL, Verdict.UNTESTED, Verdict.UNTESTED]
+    assert verdicts(went_on, stopped) == [Verdict.FAIL, Verdict.PASS, Verdict.UNTESTED]
+    assert verdicts(went_on, failed) == [Verdict.FAIL, Verdict.FAIL, Verdict.UNTESTED]
