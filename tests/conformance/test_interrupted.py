@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from commanding import command
+from processes import descendants, workers
 from reading import records, without_progress
 
 from conformance.harness.collected import Collected, Inventory
@@ -108,30 +109,6 @@ def running() -> list[str]:
                 found.append(
                     Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 )
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """The ids of all processes below one, its children first."""
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with suppress(OSError):
-                parent = int(Path("/proc", entry, "stat").read_bytes().rpartition(b")")[2].split()[1])
-                parents.setdefault(parent, []).append(int(entry))
-    found = list(parents.get(pid, ()))
-    for one in found:
-        found += parents.get(one, [])
-    return found
-
-
-def workers(pid: int) -> list[int]:
-    """The ids of the worker processes of a run, in the order in which they began."""
-    found = []
-    for one in sorted(descendants(pid)):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if b"conformance.harness.worker" in Path(f"/proc/{one}/cmdline").read_bytes():
-                found.append(one)
     return found
 
 

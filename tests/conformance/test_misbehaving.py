@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from commanding import command
+from processes import workers
 from reading import verdicts
 
 from conformance.drivers.protocol import CallLimit, DriverFailed, DriverRefused, OpenRequest
@@ -418,16 +419,16 @@ def test_a_kill_leaves_no_process(bed: Bed, victim: str) -> None:
     words = ["--requirement", "OVL-PARALLEL-PROCESSES", "--call-timeout", "600"]
     process = bed.start(f"{driver}?writable={bed.scratch}", *words, "--jobs", "2" if "several" in victim else "1")
     bed.marked(4, process)
-    workers = sorted(pid for pid, line in bed.processes().items() if "conformance.harness.worker" in line)
+    found = workers(process.pid)
     match victim:
         case "the controller":
             process.kill()
         case "the waiting process":
-            os.kill(workers[0], signal.SIGKILL)
+            os.kill(found[0], signal.SIGKILL)
         case "the worker":
-            os.kill(workers[2], signal.SIGKILL)
+            os.kill(found[2], signal.SIGKILL)
         case _:
-            for one in workers[3:]:
+            for one in found[3:]:
                 with suppress(ProcessLookupError):  # it may end with the one before
                     os.kill(one, signal.SIGKILL)
             if process.poll() is None:
