@@ -166,9 +166,14 @@ def test_names_have_several_forms(bench: Bench) -> None:
             archives.directory("./x/"),
             archives.file("./x/f", b"1"),
             archives.file("x//g", b"2"),
+            archives.file("x/./h", b"3"),
+            archives.whiteout("./.wh.a"),
         ]
-        store.applied("child", [*entries, archives.file("x/./h", b"3"), archives.whiteout("./.wh.a")])
-        store.shows_files("child", {b"x/f": b"1", b"x/g": b"2", b"x/h": b"3"}, gone=(b"a",))
+        # Dots that are a part of a name are no "." and no "..", whatever form the name has.
+        dotted = {b"x/..y": b"4", b"x/x..": b"5", b"x/...": b"6"}
+        entries += [archives.file(os.fsdecode(name.replace(b"/", b"//")), data) for name, data in dotted.items()]
+        store.applied("child", entries)
+        store.shows_files("child", {b"x/f": b"1", b"x/g": b"2", b"x/h": b"3", **dotted}, gone=(b"a",))
 
 
 @pytest.mark.quick
