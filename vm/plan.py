@@ -99,20 +99,25 @@ def cells_of(matrix: Matrix, choice: Choice, requirements: Mapping[str, Requirem
     _check(choice, matrix)
     found: list[Cell] = []
     judged: set[tuple[str, ...]] = set()
+    # Requirements that vary with the same are in the same cells.
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for one in requirements.values():
+        groups.setdefault((tuple(one.varies), tuple(one.backing)), []).append(one.id)
     for kernel in matrix.kernels:
         if not _matches(choice.kernels, kernel.name, kernel.release):
             continue
         for driver, privilege, overlay, backing in _places(matrix, kernel, choice):
-            ids = []
-            for one in requirements.values():
-                differing = (kernel.name, backing.name, overlay.name)
-                parts = (part for what, part in zip(VARIES, differing, strict=True) if what in one.varies)
-                key = (driver.name, privilege.name, one.id, *parts)
-                if _concerns(one, backing) and key not in judged:
+            differing = (kernel.name, backing.name, overlay.name)
+            chosen: set[str] = set()
+            for (varies, backings), alike in groups.items():
+                parts = (part for what, part in zip(VARIES, differing, strict=True) if what in varies)
+                key = (driver.name, privilege.name, alike[0], *parts)
+                if (not backings or backing.name in backings) and key not in judged:
                     judged.add(key)
-                    ids.append(one.id)
-            if ids:
-                found.append(Cell(kernel, driver, backing, overlay, tuple(ids), privilege.name))
+                    chosen.update(alike)
+            if chosen:
+                ids = tuple(one for one in requirements if one in chosen)
+                found.append(Cell(kernel, driver, backing, overlay, ids, privilege.name))
     if not found:
         raise NothingChosen("the matrix has no such cell: " + _inventory(matrix))
     names = dict.fromkeys(cell.kernel.name for cell in found)
@@ -137,10 +142,6 @@ def _places(matrix: Matrix, kernel: Kernel, choice: Choice) -> Iterable[tuple[Dr
                 allowed = _allows(overlay.backings, backing.name) and _allows(privilege.backings, backing.name)
                 if chosen and allowed:
                     yield driver, privilege, overlay, backing
-
-
-def _concerns(requirement: Requirement, backing: Backing) -> bool:
-    return not requirement.backing or backing.name in requirement.backing
 
 
 def _allows(names: Sequence[str], name: str) -> bool:
