@@ -19,6 +19,8 @@ from conformance.report.records import BadResults, Part
 from conformance.spec import load_requirements
 from conformance.spec.verdicts import TestOutcome, Verdict, judge, with_cut_short
 
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(records.SCHEMA.read_text()))
+
 
 def outcome(verdict: Verdict = Verdict.PASS, test: str = "test_1", backing: str = "ext4") -> TestOutcome:
     return TestOutcome(test, REQUIREMENTS[:1], verdict, "why", backing=backing)
@@ -33,18 +35,14 @@ def written(path: Path, *parts: Part) -> Path:
 @settings(max_examples=50, deadline=None)
 @given(part=PARTS)
 def test_every_line_is_as_the_schema_says(part: Part) -> None:
-    schema = json.loads(records.SCHEMA.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
     for line in records.lines_of([part]):
-        validator.validate(json.loads(line))
+        VALIDATOR.validate(json.loads(line))
 
 
 def test_the_schema_refuses_what_is_no_record() -> None:
-    validator = jsonschema.Draft202012Validator(json.loads(records.SCHEMA.read_text()))
     line: dict[str, Any] = json.loads(records.lines_of([Part(RUN, (outcome(),))])[1])
     for wrong in ({**line, "verdict": "GOOD"}, {**line, "colour": "red"}, {**line, "run": "x"}, {}):
-        assert not validator.is_valid(wrong), wrong
+        assert not VALIDATOR.is_valid(wrong), wrong
 
 
 @pytest.mark.slow
