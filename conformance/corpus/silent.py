@@ -29,6 +29,7 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "A11": "Is a whiteout without a name an error?",
     "A12": "Is a whiteout that is no empty file a whiteout, or an error?",
     "A13": "What is left of a whiteout in a directory that is not there?",
+    "A14": "Does a directory with an opaque whiteout stay, if the archive has no entry of it?",
     "A15": "May an archive have an opaque whiteout, and whiteouts in the same directory?",
     "A16": "What becomes of attributes that the type of an entry does not hold?",
     "A17": "What becomes of overlay's own attributes in an archive?",

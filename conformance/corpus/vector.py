@@ -41,7 +41,7 @@ _SUBJECTS: Final = (
 
 
 # Questions on which tools differ, and which a requirement decides: it permits the listed answers and no others.
-DECIDED: Final = frozenset({"A3", "A9", "A10", "A11", "A15", "A17"})
+DECIDED: Final = frozenset({"A3", "A9", "A10", "A11", "A14", "A15", "A17"})
 
 
 @dataclass(frozen=True, slots=True)

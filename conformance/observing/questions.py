@@ -14,9 +14,11 @@ from typing import Final
 from conformance.observing import seeing
 from conformance.observing.question import OPAQUE, Case, Question
 from conformance.observing.seeing import Reading
+from conformance.observing.vectors import of_vectors
 from conformance.observing.whiteouts import opaque, whiteouts
 from conformance.operations import archives
 from conformance.operations.archives import Entry, directory, file, hard_link, symlink, whiteout
+from conformance.operations.tarforms import PAX, Form, Tarred, archive_of
 
 _TIME: Final = archives.TIME * 10**9
 
@@ -33,6 +35,7 @@ def cases() -> tuple[Case, ...]:
         *opaque(),
         *_metadata(),
         *_names(),
+        *of_vectors(),
     )
 
 
@@ -293,6 +296,17 @@ def _names() -> Iterator[Case]:
         "name-not-utf-8",
         ((Entry("n\udcff"), file("g")),),
         (Question("name-not-utf-8", "a name that is not UTF-8", seeing.one_of(kept=b"n\xff", another_name=b"g")),),
+    )
+    nul = archive_of([Tarred(b"f", form=Form(PAX), records=((b"path", b"a\0b"),)), Tarred(b"g")])
+    yield Case(
+        "name-with-a-nul",
+        (nul,),
+        (Question("name-with-a-nul", "a name with a NUL, a\\0b", seeing.one_of(cut=b"a", not_in_the_tree=b"g")),),
+    )
+    yield Case(
+        "name-empty",
+        (archive_of([Tarred(b"", content=b"f"), Tarred(b"g")]),),
+        (Question("name-empty", "a file without a name", seeing.one_of(ignored=b"g")),),
     )
     yield Case(
         "link-target-absolute",

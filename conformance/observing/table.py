@@ -24,7 +24,12 @@ from conformance.spec.errors import HarnessError
 from conformance.spec.values import BadValue
 
 SUFFIX: Final = ".jsonl.xz"
+ROOT: Final = "root"  # the privilege level
 _NOT_ASKED: Final = "-"
+_WITHOUT: Final = (
+    "As root of a user namespace that has no other user or group, where device files cannot be made either. Only"
+    " questions that a tool answers otherwise than as root are here."
+)
 _NO_LINKS: Final[Mapping[str, str]] = {}
 
 
@@ -85,6 +90,24 @@ def rows(columns: Sequence[Column], cases: Sequence[Case]) -> list[Row]:
     return found
 
 
+def by_privilege(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+    """The columns of root, and those without its privileges."""
+    privileged = [one for one in columns if one.about.lane == ROOT]
+    return privileged, [one for one in columns if one.about.lane != ROOT]
+
+
+def rows_without_privileges(columns: Sequence[Column], cases: Sequence[Case]) -> list[Row]:
+    """The questions on which a driver without privileges answers something else than the same one as root."""
+    privileged, others = by_privilege(columns)
+    as_root = {one.about.name: one.answers for one in privileged}
+
+    def differs(column: Column, question: str) -> bool:
+        there, root = column.answers.get(question), as_root.get(column.about.name, {}).get(question)
+        return there is not None and root is not None and there.value != root.value
+
+    return [row for row in rows(others, cases) if any(differs(one, row.question.name) for one in others)]
+
+
 def _cell(question: Question, answer: Observation | None) -> Cell:
     if answer is None:
         return Cell(_NOT_ASKED)
@@ -92,25 +115,34 @@ def _cell(question: Question, answer: Observation | None) -> Cell:
 
 
 def as_markdown(columns: Sequence[Column], cases: Sequence[Case]) -> str:
-    """The table, and the layers of each case."""
-    return "\n".join(_lines(columns, rows(columns, cases))) + "\n"
+    """The tables, and the layers of each case."""
+    return "\n".join(_lines(columns, cases)) + "\n"
 
 
-def _lines(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
+def _lines(columns: Sequence[Column], cases: Sequence[Case]) -> Iterator[str]:
+    privileged, others = by_privilege(columns)
+    found = rows(privileged, cases)
     yield from _about(columns)
     yield ""
+    yield from _table(privileged, found)
+    if others:
+        yield from ("### Without privileges", "", _WITHOUT, "")
+        yield from _table(others, rows_without_privileges(columns, cases))
+    if changed := list(_between_versions(privileged, found)):
+        yield from ("### Differences between versions", "", *changed, "")
+    yield "### Layers of each question"
+    yield ""
+    for case in dict.fromkeys(row.case.name for row in found):
+        yield from _described([row for row in found if row.case.name == case])
+
+
+def _table(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
     yield f"| question | {' | '.join(_text(one.about.name) for one in columns)} |"
     yield f"|---|{'---|' * len(columns)}"
     for row in found:
         cells = (f"**{_text(one.value)}**" if one.deviates else _text(one.value) for one in row.cells)
         yield f"| [{_text(row.question.asks)}](#{row.case.name}) | {' | '.join(cells)} |"
     yield ""
-    if changed := list(_between_versions(columns, found)):
-        yield from ("### Differences between versions", "", *changed, "")
-    yield "### Layers of each question"
-    yield ""
-    for case in dict.fromkeys(row.case.name for row in found):
-        yield from _described([row for row in found if row.case.name == case])
 
 
 def _between_versions(columns: Sequence[Column], found: Sequence[Row]) -> Iterator[str]:
@@ -176,25 +208,35 @@ def as_html(columns: Sequence[Column], cases: Sequence[Case], vectors: Mapping[s
 
     Each answer is a link to the layers of its case, and these to the case's vector: ``vectors`` has its address.
     """
-    return "\n".join(_page(columns, rows(columns, cases), vectors)) + "\n"
+    return "\n".join(_page(columns, cases, vectors)) + "\n"
 
 
-def _page(columns: Sequence[Column], found: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:
+def _page(columns: Sequence[Column], cases: Sequence[Case], vectors: Mapping[str, str]) -> Iterator[str]:
+    privileged, others = by_privilege(columns)
+    found = rows(privileged, cases)
     yield _HEAD
+    yield from _table_in_html(privileged, found, "")
+    if others:
+        yield f"<h2>Without privileges</h2><p>{html.escape(_WITHOUT)}</p>"
+        yield from _table_in_html(others, rows_without_privileges(columns, cases), "unprivileged-")
+    yield "<h2>Layers of each question</h2>"
+    for case in dict.fromkeys(row.case.name for row in found):
+        yield from _layers_in_html([row for row in found if row.case.name == case], vectors)
+
+
+def _table_in_html(columns: Sequence[Column], found: Sequence[Row], prefix: str) -> Iterator[str]:
     yield f"<table><thead><tr><th>question</th>{''.join(map(_heading, columns))}</tr></thead><tbody>"
     for row in found:
         said = html.escape(f"{row.case.name}. The text: {row.question.says}")
         link = f'<a href="#case-{row.case.name}">'
-        yield f'<tr id="{row.question.name}"><th title="{said}">{link}{html.escape(row.question.asks)}</a></th>'
+        asks = f"{link}{html.escape(row.question.asks)}</a>"
+        yield f'<tr id="{prefix}{row.question.name}"><th title="{said}">{asks}</th>'
         for cell in row.cells:
             kind = ' class="deviates"' if cell.deviates else ""
             title = f' title="{html.escape(printable(cell.detail))}"' if cell.detail else ""
             yield f"<td{kind}{title}>{link}{html.escape(cell.value)}</a></td>"
         yield "</tr>"
     yield "</tbody></table>"
-    yield "<h2>Layers of each question</h2>"
-    for case in dict.fromkeys(row.case.name for row in found):
-        yield from _layers_in_html([row for row in found if row.case.name == case], vectors)
 
 
 def _layers_in_html(of_case: Sequence[Row], vectors: Mapping[str, str]) -> Iterator[str]:

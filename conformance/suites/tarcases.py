@@ -332,6 +332,7 @@ class OpenCase:
 _PIECE: Final = b"data" * 128
 _HOLE: Final = 8192
 SPARSE_SIZE: Final = _HOLE + len(_PIECE)
+SPARSE_CONTENT: Final = bytes(_HOLE) + _PIECE
 
 
 def _old_gnu_sparse() -> bytes:

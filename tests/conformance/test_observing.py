@@ -123,6 +123,8 @@ def test_the_reference_driver_does_what_the_text_decides(scratch: Path) -> None:
     assert found["file-below-a-symlink"] == "replaces the link"
     assert found["implied-directory-mode"] == "755"
     assert found["name-outside"] == REFUSED
+    assert found["whiteout-in-a-missing-directory"] == "not made"
+    assert found["sparse-1.0"] == REFUSED
 
 
 def test_an_unpacker_that_is_wrong_is_seen(scratch: Path) -> None:
@@ -155,6 +157,34 @@ def test_a_table_marks_what_the_text_does_not_permit() -> None:
     assert "- layer 1: `file 'f' mode=0644`" in text
     marked = '<td class="deviates" title="&lt;no&gt;"><a href="#case-layers-of-q">symlink</a></td>'
     assert marked in as_html(columns, [CASE])
+
+
+def test_what_differs_without_privileges_has_a_table_of_its_own() -> None:
+    def column(name: str, lane: str, value: str, other: str) -> Column:
+        about = replace(ABOUT, name=name, lane=lane)
+        given = {
+            "q": Observation("layers-of-q", "q", value),
+            "unasked": Observation("layers-of-q", "unasked", other),
+        }
+        return Column(about, given)
+
+    columns = [
+        column("one", "root", "file", "file"),
+        column("one", "user-namespace", "refused", "file"),
+        column("two", "root", "symlink", "file"),
+        column("two", "user-namespace", "symlink", "file"),
+        column("three", "user-namespace", "symlink", "symlink"),
+    ]
+    table, _, without = as_markdown(columns, [CASE]).partition("### Without privileges")
+    assert "| question | one | two |" in table
+    assert table.count("| [a \\| question](#layers-of-q) | file |") == 2
+    assert "| question | one | two | three |" in without
+    assert without.count("| [a \\| question](#layers-of-q) |") == 1
+    assert "| **refused** | **symlink** | **symlink** |" in without
+    page = as_html(columns, [CASE])
+    assert page.count('<tr id="q">') == page.count('<tr id="unprivileged-q">') == 1
+    assert '<tr id="unprivileged-unasked">' not in page
+    assert "Without privileges" not in as_markdown(columns[::2][:2], [CASE])
 
 
 @pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.xz"])

@@ -17,7 +17,7 @@ from conformance.spec.verdicts import Verdict
 from vm.drivers import page
 from vm.drivers.builds import FILES, Builds, load
 from vm.drivers.data import Judged, all_of, is_answer, keep, read, why_not_whole
-from vm.drivers.deviations import BadDeviations, failures_of
+from vm.drivers.deviations import BadDeviations
 from vm.drivers.deviations import load as load_deviations
 from vm.drivers.page import pages_of
 from vm.drivers.table import html_page
@@ -87,8 +87,8 @@ def test_a_cpu_time_that_was_not_measured_is_no_zero(builds: Builds, data: Path,
 def test_a_failure_without_a_judgement_is_an_error(
     builds: Builds, data: Path, published: list[Judged], tmp_path: Path
 ) -> None:
-    judged = next(one for one in published if any(True for _ in failures_of(one)))
-    requirement, _ = next(failures_of(judged))
+    judged = next(one for one in published if one.failures)
+    requirement, _ = judged.failures[0]
     shutil.copy2(data / f"{judged.build.name}.tar.xz", tmp_path)
     text = (data / "deviations.toml").read_text()
     head, *entries = text.split("[[deviation]]")
@@ -114,7 +114,7 @@ def test_every_judgement_is_of_a_failure_that_was_seen(data: Path, published: li
     seen = {
         found.name
         for one in published
-        for requirement, outcome in failures_of(one)
+        for requirement, outcome in one.failures
         if (found := deviations.of(one.build.line, requirement, outcome))
     }
     assert seen == {one.name for one in deviations.deviation}

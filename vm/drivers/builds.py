@@ -83,7 +83,8 @@ class Build:
     run and removed after it, with the ``files`` by their names. There the shell runs ``before``. Then ``service``
     runs as long as the judging, which begins when something listens on ``socket``. In all of these ``{dir}`` is
     replaced. ``env`` are variables of the run, with both. Builds with the same ``line`` are versions of one driver,
-    in the order of the file. Without ``reproducers``, the run of a slow tool takes half of the time.
+    in the order of the file. Without ``reproducers``, the run of a slow tool takes half of the time. ``column``
+    names the build's column in docs/divergence.md, if it has one.
     """
 
     name: Name
@@ -97,6 +98,7 @@ class Build:
     socket: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     reproducers: bool = True
+    column: str = ""
 
     def connection_in(self, roots: Path, directory: Path | None = None) -> str:
         """The connection string, with roots below this directory, and the directory of a run."""

@@ -118,6 +118,57 @@ def judge(names: tuple[str, ...], file: Path | None, data: Path | None, output: 
         sys.exit(2 if failed else 0)
 
 
+@drivers.command(short_help="Observe builds, for the table of divergence.")
+@_NAMES
+@_FILE
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("docs/divergence"),
+    show_default=True,
+    help="Directory of the files of 'observe'; a build that has one there is not observed.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory in which stores are created (default: as of 'observe').",
+)
+@click.option("--user-namespace", is_flag=True, help="Observe as root of a user namespace without other ids.")
+@click.option("--again", is_flag=True, help="Observe builds that have a file, too.")
+def observe(
+    names: tuple[str, ...], file: Path | None, data: Path, scratch: Path | None, user_namespace: bool, again: bool
+) -> None:
+    """Observe the builds that have a column in docs/divergence.md, one after the other.
+
+    The exit status is 2 if a build could not be observed, and 0 otherwise.
+    """
+    with _refusals():
+        from vm.drivers.builds import BadBuilds
+        from vm.drivers.judging import NotJudged
+        from vm.drivers.observing import column_file, observe
+
+        found = [(each.builds, one) for each in _chosen(file, names) for one in each.chosen]
+        if without := [one.name for _, one in found if names and not one.column]:
+            raise BadBuilds(f'{without[0]} has no column: add column = "NAME VERSION" to the build')
+        wanted = [(builds, one) for builds, one in found if one.column]
+        failed = 0
+        for number, (builds, one) in enumerate(wanted, 1):
+            head = f"[{number}/{len(wanted)}] {one.name}"
+            kept = column_file(one, data, user_namespace=user_namespace)
+            if kept.exists() and not again:
+                _say(f"{head}: its observations are in {kept}")
+                continue
+            _say(f"{head}: is observed")
+            try:
+                made = observe(one, builds, _roots(), data, scratch, user_namespace=user_namespace)
+            except NotJudged as error:
+                failed += 1
+                _say(str(error))
+                continue
+            click.echo(f"{head}: {made}")
+        sys.exit(2 if failed else 0)
+
+
 @drivers.command(short_help="Run the reproducers of the data.")
 @_NAMES
 @_FILE

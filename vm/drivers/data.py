@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import sysconfig
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -31,13 +32,15 @@ _KEPT: Final = ("repro.sh", "failure.md")
 class Judged:
     """A build, the versions of its packages, its result, and its scripts by the folder that an outcome names.
 
-    ``cpu`` is the CPU time of the run with all that it started, in seconds; 0 if it was not measured.
+    ``failures`` are the requirements that FAIL, each with an outcome that decides it. ``cpu`` is the CPU time of
+    the run with all that it started, in seconds; 0 if it was not measured.
     """
 
     build: Build
     version: str
     part: Part
     scripts: Mapping[str, str]
+    failures: tuple[tuple[str, TestOutcome], ...]
     cpu: float = 0.0
 
 
@@ -78,7 +81,7 @@ def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path
     kernel = part.run.kernel
 
     def anywhere(text: str) -> str:
-        return _of_no_machine(text.replace(f"{output.absolute()}/", ""), kernel)
+        return of_no_machine(text.replace(f"{output.absolute()}/", ""), kernel)
 
     run = from_plain(Run, _mapped(as_plain(_named_as_built(part.run, build)), anywhere))
     outcomes = [from_plain(TestOutcome, _mapped(as_plain(one), anywhere)) for one in part.outcomes]
@@ -104,10 +107,14 @@ def _named_as_built(run: Run, build: Build) -> Run:
     return replace(run, connection=build.connection, driver=build.connection)
 
 
-def _of_no_machine(text: str, kernel: str) -> str:
-    """A text with roots and the directory of a run as the file of builds names them, and a plain release."""
+def of_no_machine(text: str, kernel: str) -> str:
+    """A text with roots and the directory of a run as the file of builds names them, and a plain release.
+
+    Tracebacks of tools in Python name the library of this one as ``{python}``.
+    """
     if release := _RELEASE.match(kernel):
         text = text.replace(kernel, release[0])
+    text = text.replace(sysconfig.get_path("stdlib"), "{python}")
     return _DIRECTORY.sub("{dir}", _ROOT.sub(lambda found: f"{{root:{found[1]}}}", text))
 
 
@@ -146,7 +153,15 @@ def read(build: Build, builds: Builds, data: Path) -> Judged | None:
     }
     version = " with ".join(one.version for one in builds.roots_of([build])) or part.run.version
     cpu = json.loads(files[SECONDS])["cpu"] if SECONDS in files else 0.0
-    return Judged(build, version, part, scripts, cpu)
+    return Judged(build, version, part, scripts, tuple(_failures(part)), cpu)
+
+
+def _failures(part: Part) -> Iterator[tuple[str, TestOutcome]]:
+    for result in part.results():
+        if result.verdict is Verdict.FAIL:
+            for outcome in part.outcomes:
+                if outcome.verdict is Verdict.FAIL and result.requirement in outcome.requirements:
+                    yield result.requirement, outcome
 
 
 def all_of(builds: Builds, data: Path) -> list[Judged]:

@@ -15,7 +15,7 @@ from conformance.spec.references import parse_reference
 from conformance.spec.verdicts import TestOutcome
 from vm.drivers.builds import Page
 from vm.drivers.data import Judged
-from vm.drivers.deviations import Deviation, Deviations, failures_of
+from vm.drivers.deviations import Deviation, Deviations
 
 _STEPS: Final = 25  # lines of an example
 
@@ -116,7 +116,7 @@ def _example(deviation: Deviation, seen: Sequence[Seen], deviations: Deviations,
         (one, outcome)
         for same in seen
         for one in same.failing[-1:]
-        for requirement, outcome in failures_of(one)
+        for requirement, outcome in one.failures
         if deviations.of(one.build.line, requirement, outcome) is deviation
     ]
     # One with a script is preferred, as it shows the deviation without this project.

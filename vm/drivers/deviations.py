@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,7 +13,7 @@ from typing import Final, Literal
 from conformance.report.causes import cause_of
 from conformance.spec.errors import HarnessError
 from conformance.spec.values import BadValue, RequirementId, from_plain
-from conformance.spec.verdicts import TestOutcome, Verdict
+from conformance.spec.verdicts import TestOutcome
 from vm.drivers.builds import Name
 from vm.drivers.data import Judged
 
@@ -121,20 +121,11 @@ def load(data: Path) -> Deviations:
     return found
 
 
-def failures_of(judged: Judged) -> Iterator[tuple[str, TestOutcome]]:
-    """The failures of a build: each requirement that FAILs, with the outcomes that decide it."""
-    for result in judged.part.results():
-        if result.verdict is Verdict.FAIL:
-            for outcome in judged.part.outcomes:
-                if outcome.verdict is Verdict.FAIL and result.requirement in outcome.requirements:
-                    yield result.requirement, outcome
-
-
 def unjudged(found: Iterable[Judged], deviations: Deviations) -> list[str]:
     """The failures that no deviation has, in words."""
     return [
         f"{one.build.name}: {requirement}: {cause_of(outcome)}"
         for one in found
-        for requirement, outcome in failures_of(one)
+        for requirement, outcome in one.failures
         if deviations.of(one.build.line, requirement, outcome) is None
     ]

@@ -53,11 +53,11 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
             raise NotJudged(f"{build.name}: {root.name} is not here; run 'overlay-conformance drivers fetch'")
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS).unlink(missing_ok=True)
-    said, env = output / "output.txt", _env(build, builds, place)
-    with said.open("w") as out, _around(build, env) as directory:
+    said, env = output / "output.txt", environment(build, builds, place.roots)
+    with said.open("w") as out, around(build, env) as directory:
         env |= build.env_in(place.roots, directory)
         before = _cpu_of_children()
-        _run_to_its_end(_command(build, builds, place, directory), output, env, out)
+        run_to_its_end(_command(build, builds, place, directory), output, env, out)
         (output / SECONDS).write_text(json.dumps({"cpu": round(_cpu_of_children() - before, 1)}) + "\n")
     found = _result(output)
     if found is None:
@@ -69,7 +69,7 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     return found
 
 
-def _run_to_its_end(words: list[str], directory: Path, env: Mapping[str, str], out: IO[str]) -> None:
+def run_to_its_end(words: list[str], directory: Path, env: Mapping[str, str], out: IO[str]) -> None:
     """Run the suite. A signal that ends this process ends the run, too, which then removes what it made.
 
     The run is in a session of its own, so that Ctrl-C reaches it once: a second signal would be an insistence.
@@ -107,7 +107,7 @@ def _result(output: Path) -> Part | None:
 
 
 @contextmanager
-def _around(build: Build, env: Mapping[str, str]) -> Iterator[Path]:
+def around(build: Build, env: Mapping[str, str]) -> Iterator[Path]:
     """The directory of a run, with what the build needs in it and its service; raises NotJudged."""
     with tempfile.TemporaryDirectory(prefix=DIRECTORY) as made, ExitStack() as stack:
         directory = Path(made)
@@ -161,6 +161,7 @@ def _command(build: Build, builds: Builds, place: Place, directory: Path) -> lis
     return words
 
 
-def _env(build: Build, builds: Builds, place: Place) -> dict[str, str]:
-    found = [path for root in builds.roots_of([build]) for path in roots.paths_of(root, place.roots)]
+def environment(build: Build, builds: Builds, place: Path) -> dict[str, str]:
+    """The variables of a run: the commands of the build's roots, below this directory, come first in the PATH."""
+    found = [path for root in builds.roots_of([build]) for path in roots.paths_of(root, place)]
     return {**os.environ, "PATH": ":".join([*found, os.environ.get("PATH", os.defpath)])}

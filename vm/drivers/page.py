@@ -16,7 +16,7 @@ from conformance.spec.verdicts import Verdict
 from vm.drivers import deviation_page
 from vm.drivers.builds import Builds
 from vm.drivers.data import Judged, all_of
-from vm.drivers.deviations import BadDeviations, Deviation, Deviations, Judgement, failures_of, load, unjudged
+from vm.drivers.deviations import BadDeviations, Deviation, Deviations, Judgement, load, unjudged
 
 MADE: Final = "<!-- made by: overlay-conformance drivers pages -->"
 _COLUMNS: Final = (Verdict.FAIL, Verdict.PASS, Verdict.DECLINED, Verdict.NOT_APPLICABLE, Verdict.UNTESTED)
@@ -44,7 +44,8 @@ def pages_of(builds: Builds, data: Path, docs: Path) -> dict[str, str]:
         raise BadDeviations(
             f"{data}: add a deviation for each of these failures:\n" + "\n".join(missing[:20]) + more
         )
-    seen = {one.name: _seen(one, found, deviations) for one in deviations.deviation}
+    shown = {one.build.name: _shown(one, deviations) for one in found}
+    seen = {one.name: _seen(one, found, shown) for one in deviations.deviation}
     lines = [*_lines(builds, found, deviations, seen), *(_reports(docs) if builds.page.reports else ())]
     pages = {builds.page.name: "\n".join(lines).rstrip("\n") + "\n"}
     for one in deviations.deviation:
@@ -54,11 +55,18 @@ def pages_of(builds: Builds, data: Path, docs: Path) -> dict[str, str]:
     return pages
 
 
-def _seen(deviation: Deviation, found: Sequence[Judged], deviations: Deviations) -> list[deviation_page.Seen]:
+def _shown(judged: Judged, deviations: Deviations) -> frozenset[str]:
+    """The names of the deviations that a build shows."""
+    found = (deviations.of(judged.build.line, name, outcome) for name, outcome in judged.failures)
+    return frozenset(one.name for one in found if one)
+
+
+def _seen(
+    deviation: Deviation, found: Sequence[Judged], shown: Mapping[str, frozenset[str]]
+) -> list[deviation_page.Seen]:
     lines: dict[str, list[tuple[Judged, bool]]] = {}
     for one in found:
-        there = any(deviations.of(one.build.line, name, outcome) is deviation for name, outcome in failures_of(one))
-        lines.setdefault(one.build.line, []).append((one, there))
+        lines.setdefault(one.build.line, []).append((one, deviation.name in shown[one.build.name]))
     return [
         deviation_page.Seen(line, tuple(versions))
         for line, versions in lines.items()
@@ -152,7 +160,7 @@ def _verdicts(builds: Builds, found: Sequence[Judged], deviations: Deviations) -
 def _judged(judged: Judged, deviations: Deviations) -> list[Judgement]:
     """For each requirement that a build fails, the first judgement that one of its failures has."""
     found: dict[str, set[Judgement]] = {}
-    for requirement, outcome in failures_of(judged):
+    for requirement, outcome in judged.failures:
         if deviation := deviations.of(judged.build.line, requirement, outcome):
             found.setdefault(requirement, set()).add(deviation.judgement)
     return [next(one for one in Judgement if one in those) for those in found.values()]
