@@ -79,8 +79,15 @@ def _run_in_machine(
         log = output / f"selftest-{kernel}.log"
         say(f"{kernel}: trying the mutants; {log} has the log")
         guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT} && cat > {_OUT}/{_FILE}", given=given)
-        _try(guest, command, log)
         file = output / f"selftest-{kernel}.jsonl"
+        try:
+            _try(guest, command, log)
+        except BaseException:
+            if given:  # a file that grows with each mutant; others are written at the end
+                with suppress(MachineFailed):
+                    file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
+                    say(f"{kernel}: {file} has what was tried until now")
+            raise
         file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
         return file
     finally:
@@ -119,7 +126,8 @@ def _command_of_generated(asked: AskedGenerated) -> str:
     about = asked.results.about
     words = ["overlay-conformance", "selftest", "--generated", "1", "--again", "--profile", about.profile]
     words += ["--seed", str(about.seed), "--basis", about.basis, "--budget", f"{asked.budget:.0f}s"]
-    words += ["--scratch", "/var/tmp", "--results", f"{_OUT}/{_FILE}"]
+    # Most of these mutants need the quota of xfs.
+    words += ["--backing", "xfs", "--scratch", "/var/tmp", "--results", f"{_OUT}/{_FILE}"]
     for name in asked.results.elsewhere:
         words += ["--mutant", name]
     return shlex.join(words)

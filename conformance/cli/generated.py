@@ -18,11 +18,12 @@ import click
 from rich.console import Console
 
 import conformance
-from conformance.cli.base import interruption_of_verb, say
+from conformance.cli.base import interruption_of_verb, say, say_error
 from conformance.cli.progress import Progress
 from conformance.harness.events import Event, Judged
 from conformance.harness.events import GeneratedFate as Fate
 from conformance.harness.following import follow
+from conformance.lab.backing import HOST
 from conformance.report.generatedfile import About, Results
 from conformance.report.records import digest_of as digest_of_requirements
 from conformance.selftest.generated.equivalent import Equivalent, equivalents_of, file_of, stale
@@ -45,6 +46,7 @@ from conformance.spec.naming import suggestion
 from conformance.spec.profiles import EXAMPLES
 
 BUDGET: Final = 900.0  # seconds for a trial
+_PULSE: Final = 30.0  # seconds between two lines in a pipe: a trial may take minutes
 _CALL_TIMEOUT: Final = 15.0  # seconds for a call of a mutant, which may hang
 
 
@@ -58,7 +60,7 @@ class Wanted:
 
     With ``whole``, mutants that are listed as equivalent are tried, too. With ``again``, those that survived in the
     result file are, which may be of an earlier specification: tests were added. ``selected`` are the requirements
-    whose tests are run, all if it is empty.
+    whose tests are run, all if it is empty, and ``backings`` the backing filesystems that they are run on.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Wanted:
     call_timeout: float = _CALL_TIMEOUT
     selected: tuple[str, ...] = ()
     again: bool = False
+    backings: tuple[str, ...] = (HOST,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,7 @@ def _try(
         file.write_text(json.dumps(as_mutation(one, modules[one.module].source)))
         attempts.append(Attempt(one.id, one.module, one.statement, one.imported, str(file)))
 
-    with Progress(console, "measuring what the tests execute") as progress:
+    with Progress(console, "measuring what the tests execute", say_error, _PULSE, "mutants") as progress:
         task = Attempts(
             str(directory),
             os.getpid(),
@@ -220,6 +223,7 @@ def _try(
             wanted.selected,
             killed,
             _kept(wanted, modules.values()),
+            wanted.backings,
         )
         listener = _Recorder(by_id, results, progress)
         told = follow("conformance.selftest.generated.trials", task, listener, interruption=interruption_of_verb())
@@ -231,7 +235,8 @@ def _kept(wanted: Wanted, modules: Iterable[Module]) -> str:
     """Where what the tests execute is kept, beside the results; the name changes with the sources of both."""
     if not wanted.results:
         return ""
-    said = hashlib.sha256(repr((digest_of(modules), wanted.profile, wanted.seed, wanted.selected)).encode())
+    asked = digest_of(modules), wanted.profile, wanted.seed, wanted.selected, wanted.backings
+    said = hashlib.sha256(repr(asked).encode())
     for file in sorted(Path(conformance.__file__).parent.rglob("*")):
         if file.suffix in (".py", ".toml"):
             said.update(file.read_bytes())

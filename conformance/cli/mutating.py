@@ -70,6 +70,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     help="List of equivalent mutants (TOML; default: equivalent.toml beside the driver's mutants).",
 )
 @click.option("--again", is_flag=True, help="Try the generated mutants that survive in the --results file again.")
+@options.backing("Backing filesystem of the tests that try generated mutants (repeatable; default: host).")
 @click.option("--budget", type=Duration(), help="Time for each trial (default: 60s; 10m with --whole).")
 @click.option(
     "--profile",

@@ -27,8 +27,15 @@ PULSE: Final = 10.0  # seconds, of a run in a pipe
 class Progress:
     """Follows a worker: how many tests there are, which is run, and what came of those that ended."""
 
-    def __init__(self, console: Console, doing: str, pulse: Callable[[str], None] | None = None) -> None:
-        """``pulse`` takes a line every ten seconds, where the console is no terminal."""
+    def __init__(
+        self,
+        console: Console,
+        doing: str,
+        pulse: Callable[[str], None] | None = None,
+        every: float = PULSE,
+        counted: str = "tests",
+    ) -> None:
+        """``pulse`` takes a line ``every`` so many seconds, where the console is no terminal."""
         self._bar = Bar(
             SpinnerColumn(),
             BarColumn(bar_width=24),
@@ -42,7 +49,8 @@ class Progress:
         self._task = self._bar.add_task(doing, total=None)
         self._ended: dict[tuple[str, str], Verdict] = {}  # by test and backing filesystem, over all rounds
         self._doing = doing
-        self._tests = 0
+        self._tests = self._trials = 0
+        self._every, self._counted = every, counted
         self._over = threading.Event()
         self._pulse = None if console.is_terminal else pulse
         # A thread, as a test may take longer than that, and tells nothing meanwhile.
@@ -64,8 +72,9 @@ class Progress:
 
     def _pulses(self) -> None:
         began = time.monotonic()
-        while self._pulse and not self._over.wait(PULSE):
-            ended = f"{len(self._ended)} of {self._tests} tests, " if self._tests else ""
+        while self._pulse and not self._over.wait(self._every):
+            done = len(self._ended) + self._trials
+            ended = f"{done} of {self._tests} {self._counted}, " if self._tests else ""
             with suppress(OSError, ValueError):  # whoever read went away
                 self._pulse(f"{time.monotonic() - began:.0f} s, {ended}{self._doing}")
 
@@ -81,6 +90,7 @@ class Progress:
                 self._bar.update(self._task, total=event.tests, completed=0)
                 self._tests = event.tests
                 self._ended.clear()
+                self._trials = 0
             case TestOutcome():
                 # With a budget a test is run in several rounds, and is one test; a later round cures no failure.
                 key = (event.test, event.backing)
@@ -88,6 +98,7 @@ class Progress:
                     self._ended[key] = event.verdict
                 self._bar.update(self._task, completed=len(self._ended))
             case Tried() | Judged():
+                self._trials += 1
                 self._bar.advance(self._task)
             case Testing():
                 found = Counter(self._ended.values())

@@ -25,6 +25,7 @@ from conformance.cli.generated import tried as tried_generated
 from conformance.cli.killsummary import print_kills
 from conformance.cli.progress import Milestones, Progress
 from conformance.harness.following import follow
+from conformance.lab.backing import HOST
 from conformance.lab.scratch import scratch_directory
 from conformance.report.generatedpage import page as page_of_generated
 from conformance.report.killfile import KillReport, Selftest, write
@@ -89,6 +90,7 @@ def selftest_asked(
     generated: int | None,
     equivalent: Path | None,
     again: bool,
+    backings: tuple[str, ...],
     budget: float | None,
     profile: str,
     jobs: int,
@@ -111,6 +113,7 @@ def selftest_asked(
         wanted = Wanted(
             *(generated, seed, names, profile, basis, jobs, budget or BUDGET, equivalent, results_file, whole),
             again=again,
+            backings=backings or (HOST,),
         )
         with scratch_directory(scratch) as directory:
             found = tried_generated(wanted, directory, console(highlight=False))
@@ -118,8 +121,8 @@ def selftest_asked(
         if markdown_file:
             markdown_file.write_text(page_of_generated(found.about, found.tried))
         sys.exit(found.exit_code)
-    if equivalent or again:
-        raise click.UsageError("--equivalent and --again need --generated")
+    if equivalent or again or backings:
+        raise click.UsageError("--equivalent, --again and --backing need --generated")
     asked = Asked(
         _needing(_chosen(names, MUTANTS, "mutant", all_of_them=not choices), needs),
         not names and not choices and not needs,

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from conformance.cli import progress
 from conformance.cli.base import say
 from conformance.cli.blocks import LINES, WIDTH, Blocks, block
 from conformance.cli.progress import Progress
@@ -250,35 +249,45 @@ def test_expected_and_actual_are_apart(reason: str, expected: str, actual: str) 
     assert expected_and_actual(failed(reason)) == (expected, actual)
 
 
-def test_progress_in_a_pipe_comes_while_a_test_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "PULSE", 0.02)
+def test_progress_in_a_pipe_comes_while_a_test_runs() -> None:
     said: list[str] = []
-    with Progress(Console(file=io.StringIO()), "opening the driver", said.append) as shown:
+    with Progress(Console(file=io.StringIO()), "opening the driver", said.append, 0.02) as shown:
         shown.hear(events.Collected(12))
         shown.hear(failed("wrong"))
         shown.hear(events.Testing("test_that_is_long"))
         deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:
+        while not (said and "long" in said[-1]) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert re.fullmatch(r"\d+ s, 1 of 12 tests, 1 FAIL  test_that_is_long", said[0])
+    assert re.fullmatch(r"\d+ s, 1 of 12 tests, 1 FAIL  test_that_is_long", said[-1])
     before = len(said)
     time.sleep(0.1)
     assert len(said) == before, "nothing after the end"
 
 
-def test_a_test_of_several_rounds_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "PULSE", 0.02)
+def test_a_test_of_several_rounds_is_counted_once() -> None:
     said: list[str] = []
-    with Progress(Console(file=io.StringIO()), "opening the driver", said.append) as shown:
+    with Progress(Console(file=io.StringIO()), "opening the driver", said.append, 0.02) as shown:
         shown.hear(events.Collected(2))
         bad, good = failed("wrong"), replace(failed("wrong"), test="test_of_another", verdict=Verdict.PASS)
         for one in (good, bad, good, replace(bad, verdict=Verdict.PASS)):
             shown.hear(one)
         shown.hear(events.Testing("test_that_is_long"))
         deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:
+        while not (said and "long" in said[-1]) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert re.fullmatch(r"\d+ s, 2 of 2 tests, 1 PASS, 1 FAIL  test_that_is_long", said[0])
+    assert re.fullmatch(r"\d+ s, 2 of 2 tests, 1 PASS, 1 FAIL  test_that_is_long", said[-1])
+
+
+def test_trials_of_generated_mutants_are_counted() -> None:
+    said: list[str] = []
+    with Progress(Console(file=io.StringIO()), "measuring", said.append, 0.02, "mutants") as shown:
+        shown.hear(events.Collected(3))
+        shown.hear(events.Judged("module:function", events.GeneratedFate.KILLED, "test_it", (), "", 1, 0.1))
+        shown.hear(events.Testing("module:another"))
+        deadline = time.monotonic() + 30
+        while not (said and "another" in said[-1]) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert re.fullmatch(r"\d+ s, 1 of 3 mutants, module:another", said[-1])
 
 
 @pytest.mark.mounts

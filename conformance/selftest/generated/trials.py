@@ -38,6 +38,7 @@ from conformance.harness.session import Replay
 from conformance.harness.task import Task
 from conformance.harness.worker import ENDED_WELL, arguments
 from conformance.lab import namespace
+from conformance.lab.backing import HOST
 from conformance.selftest.children import LOG, Children, failure_of, print_to_log
 from conformance.selftest.generated import CONNECTION, MUTATION, REACH
 from conformance.selftest.generated.judging import Control, Judge, Judgement, Measurer, first_line
@@ -77,7 +78,8 @@ class Attempts:
     """What the controller asks for. ``budget`` and ``call_timeout`` are in seconds, ``basis`` is MODULE:CLASS.
 
     ``selected`` are the requirements whose tests are run, all if it is empty. ``killed`` are mutants that were
-    killed before, with the names of the tests. ``kept`` is a file for what the tests execute, or empty.
+    killed before, with the names of the tests. ``kept`` is a file for what the tests execute, or empty. The tests
+    are run on the filesystems ``backings``.
     """
 
     scratch: str
@@ -92,6 +94,7 @@ class Attempts:
     selected: tuple[str, ...] = ()
     killed: Mapping[str, str] = field(default_factory=dict)
     kept: str = ""
+    backings: tuple[str, ...] = (HOST,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +316,7 @@ class _Trials:
             self._task.profile,
             EXAMPLES[self._task.profile],
             self._task.seed,
-            ("host",),
+            self._task.backings,
             call_timeout=call_timeout,
             preflight=preflight,
         )
