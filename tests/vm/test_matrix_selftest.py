@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 from smallsource import mutants
@@ -14,6 +17,8 @@ from smallsource import mutants
 from conformance.harness.events import GeneratedFate
 from conformance.report import generatedfile
 from conformance.selftest.generated.fates import Tried
+from vm import selftest
+from vm.machines import Place
 
 
 def ran(*words: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +95,54 @@ def test_what_a_machine_killed_is_killed(tmp_path: Path) -> None:
         survived: GeneratedFate.SURVIVED,
     }
     assert of_host.tried[killed].test == "test_it"
+
+
+class Interrupted:
+    """Machines of which the only one is interrupted in the middle of its trials; it cannot be had in a test."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.destroyed: list[str] = []
+        self.name = "k7-2"
+
+    def up(self, name: str, place: Place) -> Self:
+        del name, place
+        return self
+
+    def destroy(self, name: str, place: Place) -> None:
+        del place
+        self.destroyed.append(name)
+
+    def run(self, command: str, given: bytes = b"") -> bytes:
+        del given
+        return b"until now" if command.startswith("cat ") else b""
+
+    @contextmanager
+    def start(self, command: str, output: object) -> Iterator[Self]:
+        del output
+        self.asked.append(command)
+        yield self
+
+    def wait(self) -> int:
+        raise KeyboardInterrupt
+
+    def kill(self) -> None:
+        pass
+
+
+def test_a_machine_that_is_interrupted_leaves_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = generated(tmp_path / "host.jsonl", (GeneratedFate.SURVIVED, "machine"))
+    machines, said = Interrupted(), list[str]()
+    monkeypatch.setattr(selftest, "machines_of", lambda _: machines)
+    asked = selftest.AskedGenerated(results, 60.0, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        selftest.run_generated("k7-2", asked, Place(tmp_path, tmp_path, "uml"), said.append)
+    assert (tmp_path / "selftest-k7-2.jsonl").read_bytes() == b"until now"
+    assert machines.destroyed == ["k7-2"]
+    assert "--backing xfs" in machines.asked[0], "most of the mutants need its quota"
+    assert any("has what was tried until now" in one for one in said)
 
 
 @pytest.mark.parametrize("others", [("--mutant", "A"), ("--untried", __file__)])
