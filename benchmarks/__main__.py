@@ -19,10 +19,11 @@ from benchmarks.memory import LARGE_FILE, LIMIT, MANY_FILES, Peak, measure_all
 from benchmarks.sidebyside import SideBySide
 from benchmarks.speed import Timing, all_benchmarks, measure
 from benchmarks.suite import Share, measure_share
+from conformance.report import speedfile
+from conformance.spec.values import as_plain
 from refdriver import gates, trees
 from refdriver.linux import libc
 
-JSON_VERSION = 3
 TMPFS = Path("/dev/shm")
 _MIB = 1 << 20
 
@@ -79,7 +80,8 @@ def main(
         with _scratch(TMPFS) as scratch:
             beside += sidebyside.measure_all(scratch, "tmpfs", scale, rounds)
     if as_json:
-        click.echo(json.dumps(_as_json(scale, timings, beside, growths, peaks), indent=1))
+        found = _measured(scale, timings, beside, growths, peaks)
+        click.echo(json.dumps(as_plain(found), indent=1))
     else:
         _print_tables(timings, beside, growths, peaks)
 
@@ -116,54 +118,38 @@ def _kernel() -> str:
     return platform.release().partition("-")[0]
 
 
-def _as_json(
+def _measured(
     scale: float, timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
-) -> dict[str, object]:
-    return {
-        "version": JSON_VERSION,
-        "machine": _machine(),
-        "scale": scale,
-        "kernel": _kernel(),
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "speed": [
-            {
-                "name": one.name,
-                "seconds": one.seconds,
-                "minimum": one.least,
-                "maximum": one.most,
-                "samples": one.samples,
-            }
-            for one in timings
-        ],
-        "peers": [
-            {
-                "name": one.name,
-                "peer": one.peer,
-                "filesystem": one.filesystem,
-                "load": one.load,
-                "cpu_ratio": dict(zip(("median", "minimum", "maximum"), one.ratios("cpu"), strict=True)),
-                "wall_ratio": dict(zip(("median", "minimum", "maximum"), one.ratios("wall"), strict=True)),
-                "driver": [{"wall": sample.wall, "cpu": sample.cpu} for sample in one.driver],
-                "other": [{"wall": sample.wall, "cpu": sample.cpu} for sample in one.other],
-            }
+) -> speedfile.Benchmarks:
+    return speedfile.Benchmarks(
+        version=speedfile.FORMAT,
+        machine=_machine(),
+        scale=scale,
+        kernel=_kernel(),
+        python=platform.python_version(),
+        load=os.getloadavg()[0],
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        speed=tuple(speedfile.Timing(one.name, one.seconds, one.least, one.most, one.samples) for one in timings),
+        peers=tuple(
+            speedfile.Peer(
+                *(one.name, one.peer, one.filesystem, one.load),
+                speedfile.Ratio(*one.ratios("cpu")),
+                speedfile.Ratio(*one.ratios("wall")),
+                tuple(speedfile.Sample(sample.wall, sample.cpu) for sample in one.driver),
+                tuple(speedfile.Sample(sample.wall, sample.cpu) for sample in one.other),
+            )
             for one in beside
-        ],
-        "growth": [
-            {
-                "name": one.name,
-                "unit": one.unit,
-                "points": [{"size": size, "cpu": seconds} for size, seconds in one.points],
-                "fit": {"at_zero": one.fit[0], "each": one.fit[1], "worst": one.worst},
-            }
+        ),
+        growth=tuple(
+            speedfile.Growth(
+                *(one.name, one.unit),
+                tuple(speedfile.Point(size, seconds) for size, seconds in one.points),
+                speedfile.Fit(*one.fit, one.worst),
+            )
             for one in growths
-        ],
-        "memory": [
-            {"name": one.name, "peak_bytes": one.peak, "added_bytes": one.added, "ratio": one.ratio}
-            for one in peaks
-        ],
-    }
+        ),
+        memory=tuple(speedfile.Memory(one.name, one.peak, one.added, one.ratio) for one in peaks),
+    )
 
 
 def _print_tables(
@@ -200,7 +186,7 @@ def _print_tables(
 
 def _print_share(share: Share, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"version": JSON_VERSION, "share": share.share, "seconds": share.seconds}))
+        click.echo(json.dumps({"version": speedfile.FORMAT, "share": share.share, "seconds": share.seconds}))
         return
     click.echo(f"kernel {platform.release()}, Python {platform.python_version()}, one core")
     click.echo(f"{share.share:.0%} of {share.seconds:.1f} s of tests were the driver's or the kernel's\n")

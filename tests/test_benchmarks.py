@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.report.speedfile import Benchmarks
+from conformance.spec.values import from_plain
+
 ROOT = Path(__file__).parent.parent
 USUAL = {
     "Exists",
@@ -35,6 +38,7 @@ def test_every_benchmark_runs_and_leaves_nothing(scratch: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)
+    from_plain(Benchmarks, report)
     assert {one["name"] for one in report["speed"] if "/" not in one["name"]} == USUAL
     assert all(one["seconds"] > 0 for one in report["speed"])
     assert {"GNU tar", "mount, umount", "its system calls"} <= {one["peer"] for one in report["peers"]}

@@ -13,7 +13,7 @@ import click
 from conformance.cli import options
 from conformance.cli.base import main
 from conformance.cli.trend import print_trend
-from conformance.report import generatedfile, killfile, records, submissions
+from conformance.report import generatedfile, killfile, records, speedfile, submissions
 from conformance.report import trend as trends
 from conformance.report.badge import badge
 from conformance.report.causes import cause_of
@@ -41,6 +41,7 @@ _SCRIPT_LIMIT = 64 << 10  # bytes of a script that the page holds
 @click.option("--markdown", "markdown_file", type=options.FILE, help="Markdown, such as for a job summary.")
 @click.option("--badge", "badge_file", type=options.FILE, help="An SVG badge.")
 @click.option("--kills", type=_FILES, help="Result file of 'selftest' to show in the HTML page.")
+@click.option("--benchmarks", type=_FILES, help="File of 'python -m benchmarks --json' to draw in the HTML page.")
 @click.option(
     "--export-pytest",
     "pytest_file",
@@ -66,6 +67,7 @@ def report(
     markdown_file: Path | None,
     badge_file: Path | None,
     kills: Path | None,
+    benchmarks: Path | None,
     pytest_file: Path | None,
     statement_file: Path | None,
     old: tuple[Path, ...],
@@ -81,10 +83,17 @@ def report(
     parts, trend = _compared(results, old) if old else (_merged(results), None)
     matrix = matrix_of(parts, load_requirements())
     killed = killfile.read(kills) if kills else None
+    speed = speedfile.read(benchmarks) if benchmarks else None
     wanted: list[tuple[Path | None, Callable[[], str]]] = [
         (
             html,
-            lambda: page(matrix, _scripts(parts, results), kills=killed, trend=trend, stated=_statements(matrix)),
+            lambda: page(
+                *(matrix, _scripts(parts, results)),
+                kills=killed,
+                trend=trend,
+                stated=_statements(matrix),
+                speed=speed,
+            ),
         ),
         (junit_file, lambda: junit(matrix)),
         (markdown_file, lambda: (trend_markdown(trend) + "\n" if trend else "") + markdown(matrix)),
@@ -98,7 +107,7 @@ def report(
     # Nothing is written if anything cannot be: no report of an earlier run is left beside one of this.
     outputs = [path for path, _ in wanted if path]
     for path in outputs:
-        _check_output(path, [*results, *old, *([kills] if kills else [])], outputs)
+        _check_output(path, [*results, *old, *(one for one in (kills, benchmarks) if one)], outputs)
     for path, text in [(path, make()) for path, make in wanted if path]:
         _write(path, text)
         click.echo(f"{path} written")
@@ -131,6 +140,7 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
 @click.option(
     "--corpus", type=click.Choice(tuple(CORPUS)), help="Print a schema of 'corpus build' or 'corpus check'."
 )
+@click.option("--benchmarks", is_flag=True, help="Print the schema for 'python -m benchmarks --json'.")
 @click.option("--product", is_flag=True, help="Print the schema for the product file of a submission.")
 def schema(
     kills: bool,
@@ -139,12 +149,14 @@ def schema(
     validation: bool,
     observations: bool,
     corpus: str | None,
+    benchmarks: bool,
     product: bool,
 ) -> None:
     """Print the JSON schema of a line of a result file."""
     files = (
         *((corpus == name, path) for name, path in CORPUS.items()),
         (product, submissions.SCHEMA),
+        (benchmarks, speedfile.SCHEMA),
         (validation, VALIDATION),
         (observations, OBSERVATIONS),
         (generated, generatedfile.SCHEMA),

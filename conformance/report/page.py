@@ -13,7 +13,7 @@ import html
 import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from conformance.report.consequences import consequence_of
 from conformance.report.killfile import KillReport
 from conformance.report.matrix import Cell, Column, Matrix
 from conformance.report.records import Run
+from conformance.report.speedfile import Benchmarks
 from conformance.report.statement import Statement
 from conformance.report.trend import CONCLUSIONS, MEANING, Change, Group, Trend
 from conformance.selftest.alarms import Verdicts, summed_up
@@ -53,11 +54,13 @@ def page(
     kills: KillReport | None = None,
     trend: Trend | None = None,
     stated: Sequence[Statement] = (),
+    speed: Benchmarks | None = None,
 ) -> str:
     """One page, of ASCII only; ``scripts`` are the texts to show by the ``evidence`` of the outcomes they repeat.
 
     With ``kills``, the tables of mutants and variants come before the verdicts; with ``trend``, what changed since
-    other results comes first; with ``stated``, the conclusions of these statements are in the head.
+    other results comes first; with ``stated``, the conclusions of these statements are in the head; with ``speed``,
+    the ratios of benchmarks are drawn.
     Links to evidence are relative, so the page belongs beside the result file.
     """
     template = files("conformance.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -72,6 +75,7 @@ def page(
                 "kills": _plain(_kills(kills)),
                 "trend": _plain(_trend(trend, matrix)),
                 "statements": _plain(_stated(stated)),
+                "speed": _plain(_speed(speed)),
             }
         ),
     }
@@ -224,6 +228,21 @@ def _cause(words: str, found: _Found, requirements: Mapping[str, Requirement]) -
 def _stated(statements: Sequence[Statement]) -> list[list[str]]:
     """The driver, what can be claimed, why, and on how many examples that rests."""
     return [[f"{one.driver} {one.version}", one.conclusion, one.because, one.effort] for one in statements]
+
+
+def _speed(found: Benchmarks | None) -> dict[str, Any] | None:
+    """What is drawn of benchmarks: the ratios of CPU time beside other programs, and how times grow."""
+    if found is None:
+        return None
+    return {
+        "about": f"{found.machine}, kernel {found.kernel}, Python {found.python}, {found.date[:10]},"
+        f" {found.scale:g} of all sizes",
+        "peers": [
+            [one.name, one.peer, one.filesystem, one.load, *astuple(one.cpu_ratio)]
+            for one in sorted(found.peers, key=lambda peer: peer.filesystem)
+        ],
+        "growth": [[one.name, one.unit, [[point.size, point.cpu] for point in one.points]] for one in found.growth],
+    }
 
 
 def _trend(trend: Trend | None, matrix: Matrix) -> dict[str, Any] | None:

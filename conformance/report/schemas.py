@@ -13,7 +13,7 @@ from typing import Any, Final
 from conformance.corpus import values as corpus
 from conformance.harness import events, observation
 from conformance.harness.validating import values as validation
-from conformance.report import generatedfile, killfile, records, submissions, trend
+from conformance.report import generatedfile, killfile, records, speedfile, submissions, trend
 from conformance.spec.lines import schema_of
 
 _ID = "urn:overlay-conformance:"
@@ -65,6 +65,12 @@ def _of_results() -> Mapping[Path, dict[str, Any]]:
             f"What 'overlay-conformance report --against OLD --trend FILE.json' writes, format {trend.FORMAT}",
             "An object: what differs between the runs OLD and NEW, and each requirement that changed or fails."
             " Within a format no field is renamed, removed or added, and none gets another meaning.",
+        ),
+        speedfile.SCHEMA: schema_of(
+            speedfile.Benchmarks,
+            f"{_ID}benchmarks:{speedfile.FORMAT}",
+            f"What 'python -m benchmarks --json' prints, format {speedfile.FORMAT}",
+            f"Times in seconds, sizes in bytes. {_FIXED}",
         ),
         submissions.SCHEMA: schema_of(
             submissions.Product,
