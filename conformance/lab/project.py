@@ -1,9 +1,11 @@
-"""Projects of xfs, as anybody sees and sets them (ioctl_xfs_fsgetxattr(2)), and what a tree takes on disk."""
+"""Projects of xfs, as anybody sees and sets them (ioctl_xfs_fsgetxattr(2), quotactl(2)), and what a tree takes."""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import stat
 import struct
 from typing import Final
 
@@ -11,7 +13,12 @@ _FSXATTR: Final = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid
 _GET: Final = 0x801C581F  # FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR of linux/fs.h, on machines that suites run on
 _SET: Final = 0x401C5820
 _INHERIT: Final = 0x200  # FS_XFLAG_PROJINHERIT
-_UNIT: Final = 512  # bytes, of st_blocks
+_UNIT: Final = 512  # bytes, of st_blocks and of limits
+_SET_LIMIT: Final = (((ord("X") << 8) + 4) << 8) | 2  # Q_XSETQLIM of linux/dqblk_xfs.h, for projects
+# struct fs_disk_quota: version, flags, which fields, id, hard and soft limits of blocks and inodes, and the rest.
+_LIMIT: Final = struct.Struct("=bbHI4Q72x")
+_OF_PROJECT: Final = 2
+_HARD_BLOCKS: Final = 8
 
 
 def project_of(path: str) -> int:
@@ -28,6 +35,25 @@ def put_into_project(path: str, number: int, *, inherit: bool) -> None:
         fcntl.ioctl(fd, _SET, _FSXATTR.pack(xflags, extsize, nextents, number, cowextsize))
     finally:
         os.close(fd)
+
+
+def limit_project(path: str, number: int, size: int) -> None:
+    """Let a project have ``size`` bytes at most on the filesystem of a directory; raises OSError."""
+    device = f"{path}.device"  # quotactl(2) takes the filesystem by a block device
+    os.mknod(device, 0o600 | stat.S_IFBLK, os.stat(path).st_dev)
+    try:
+        said = _LIMIT.pack(1, _OF_PROJECT, _HARD_BLOCKS, number, size // _UNIT, 0, 0, 0)
+        if ctypes.CDLL(None, use_errno=True).quotactl(_SET_LIMIT, os.fsencode(device), number, said) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.unlink(device)
+
+
+def limit_of(path: str) -> int:
+    """The bytes that a directory, whose project is passed on, may hold (statfs(2))."""
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
 
 
 def taken_below(directory: str) -> int:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
 from conformance.history.calls import Remove, Reopen
-from conformance.lab.project import project_of, put_into_project
+from conformance.lab.project import limit_of, limit_project, project_of, put_into_project
 from conformance.suites import limits
 from conformance.suites.limits import MIB, SIZES, WAYS, Way, way_of
 from conformance.suites.processes import in_child
 
 _SMALL = MIB
+_OF_HOME = 64 * MIB
 
 
 @pytest.mark.requirement("OVL-QUOTA-IDS")
@@ -139,6 +140,26 @@ def test_projects_begin_after_the_homes_own(bench: Bench, data: st.DataObject) -
         limits.has_limit(bench, store, "small-1", _SMALL)
         for layer_id in ("small-0", "image"):
             store.do(Remove(layer_id))
+
+
+@pytest.mark.requirement("OVL-QUOTA-OWN")
+def test_the_home_keeps_a_limit_of_its_own(bench: Bench) -> None:
+    """What somebody set on the project of the home is theirs, also when layers go that are of it."""
+    way, base = way_of(bench), random.SystemRandom().randrange(1 << 16, 1 << 31)
+    with way.store(bench, _SMALL) as store:
+        store.note(
+            f"put the home into project {base}, for all that is made in it, with a limit of {_OF_HOME} bytes"
+        )
+        store.beyond("the home was put into a project with a limit")
+        put_into_project(store.home, base, inherit=True)
+        limit_project(store.home, base, _OF_HOME)
+        store.do(Reopen())
+        store.create("image", "base")
+        way.create(store, "small", _SMALL)
+        equal("the limit of the home, in bytes", limit_of(store.home), _OF_HOME)
+        for layer_id in ("small", "image"):
+            store.do(Remove(layer_id))
+            equal(f"the limit of the home after the removal of {layer_id}", limit_of(store.home), _OF_HOME)
 
 
 @pytest.mark.requirement("OVL-QUOTA-ID-AGAIN")
