@@ -215,7 +215,7 @@ def test_the_newest_build_has_reproducers_and_the_commands_of_its_roots_come_fir
     commands = tmp_path / "containers-storage-1.64/usr/bin"
     commands.mkdir(parents=True)
     there = judging.Place(tmp_path, tmp_path)
-    assert judging._env(new, builds, there)["PATH"].startswith(f"{commands}:")
+    assert judging.environment(new, builds, there.roots)["PATH"].startswith(f"{commands}:")
     assert {"--no-evidence", "--no-shrink"} <= set(judging._command(old, builds, there, tmp_path))
     words = judging._command(new, builds, there, tmp_path)
     assert "--evidence" in words

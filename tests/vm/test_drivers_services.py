@@ -42,7 +42,7 @@ BUILD: Final = Build(
 
 
 def test_a_service_listens_as_long_as_the_judging(tmp_path: Path) -> None:
-    with judging._around(BUILD, dict(os.environ)) as directory:
+    with judging.around(BUILD, dict(os.environ)) as directory:
         assert (directory / "made").exists()
         assert (
             BUILD.connection_in(tmp_path, directory)
@@ -72,7 +72,7 @@ def test_a_service_listens_as_long_as_the_judging(tmp_path: Path) -> None:
     ],
 )
 def test_a_build_that_cannot_be_prepared_is_not_judged(build: Build, says: str) -> None:
-    with pytest.raises(NotJudged, match=says), judging._around(build, dict(os.environ)):
+    with pytest.raises(NotJudged, match=says), judging.around(build, dict(os.environ)):
         pytest.fail("it was judged")
 
 
