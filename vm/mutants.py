@@ -153,7 +153,7 @@ def _try_generated(file: Path, machine: _Chosen, budget: float, output: Path) ->
         asked = selftest.AskedGenerated(results, budget, output)
         with machine.place(output) as place:
             results.join(selftest.run_generated(machine.kernel, asked, place, say))
-    results.path = output / "generated.jsonl"
+    results.path = output / selftest.GENERATED
     code = results.finish_all()
     (output / "generated.md").write_text(generatedpage.page(results.about, list(results.tried.values())))
     click.echo(f"generated.jsonl and generated.md written in {output}")

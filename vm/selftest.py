@@ -23,6 +23,7 @@ from vm.runner import machines_of
 NEEDS: Final = ("xfs-quota", "device-mapper")
 _OUT: Final = "/var/tmp/overlay-conformance-selftest"
 _FILE: Final = "results.jsonl"
+GENERATED: Final = "generated.jsonl"  # in the output: all mutants of the host's file
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,25 @@ def run(kernel: str, asked: Asked, place: Place, say: Callable[[str], None]) -> 
 
 def run_generated(kernel: str, asked: AskedGenerated, place: Place, say: Callable[[str], None]) -> Path:
     """The result file of those mutants in a machine of that kernel. Raises MachineFailed."""
-    survivors = asked.output / "survivors.jsonl"
+    survivors, whole = asked.output / "survivors.jsonl", asked.output / GENERATED
+    _results(asked.output, kernel).unlink(missing_ok=True)
     asked.results.of_another_machine(survivors).write()
     command = _command_of_generated(asked)
-    file = _run_in_machine(kernel, command, asked.output, place, say, given=survivors.read_bytes())
-    survivors.unlink()
-    return file
+    try:
+        return _run_in_machine(kernel, command, asked.output, place, say, given=survivors.read_bytes())
+    except BaseException:
+        if (file := _results(asked.output, kernel)).exists():
+            asked.results.join(file)
+            asked.results.path = whole
+            asked.results.write()
+            say(f"{kernel}: what was killed until now is in {whole}; go on with --generated {whole}")
+        raise
+    finally:
+        survivors.unlink()
+
+
+def _results(output: Path, kernel: str) -> Path:
+    return output / f"selftest-{kernel}.jsonl"
 
 
 def _run_in_machine(
@@ -79,14 +93,13 @@ def _run_in_machine(
         log = output / f"selftest-{kernel}.log"
         say(f"{kernel}: trying the mutants; {log} has the log")
         guest.run(f"rm -rf {_OUT} && mkdir -p {_OUT} && cat > {_OUT}/{_FILE}", given=given)
-        file = output / f"selftest-{kernel}.jsonl"
+        file = _results(output, kernel)
         try:
             _try(guest, command, log)
         except BaseException:
             if given:  # a file that grows with each mutant; others are written at the end
                 with suppress(MachineFailed):
                     file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
-                    say(f"{kernel}: {file} has what was tried until now")
             raise
         file.write_bytes(guest.run(f"cat {_OUT}/{_FILE}"))
         return file

@@ -27,8 +27,8 @@ SUFFIX: Final = ".jsonl.xz"
 ROOT: Final = "root"  # the privilege level
 _NOT_ASKED: Final = "-"
 _WITHOUT: Final = (
-    "As root of a user namespace that has no other user or group, where device files cannot be made either. Only"
-    " questions that a tool answers otherwise than as root are here."
+    "The same drivers without the privileges of root. Only questions that one of them answers otherwise than as root"
+    " are here."
 )
 _NO_LINKS: Final[Mapping[str, str]] = {}
 
@@ -91,9 +91,13 @@ def rows(columns: Sequence[Column], cases: Sequence[Case]) -> list[Row]:
 
 
 def by_privilege(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-    """The columns of root, and those without its privileges."""
-    privileged = [one for one in columns if one.about.lane == ROOT]
-    return privileged, [one for one in columns if one.about.lane != ROOT]
+    """The columns of the table, and those of the same drivers without privileges.
+
+    A driver that was observed without privileges only has its column in the table.
+    """
+    names = {one.about.name for one in columns if one.about.lane == ROOT}
+    without = [one for one in columns if one.about.lane != ROOT and one.about.name in names]
+    return [one for one in columns if one not in without], without
 
 
 def rows_without_privileges(columns: Sequence[Column], cases: Sequence[Case]) -> list[Row]:

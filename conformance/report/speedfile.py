@@ -119,4 +119,7 @@ def read(path: Path) -> Benchmarks:
     try:
         return from_plain(Benchmarks, json.loads(path.read_text()))
     except (OSError, ValueError, BadValue) as error:
-        raise BadBenchmarks(f"{path} is no result of 'python -m benchmarks --json': {error}") from error
+        raise BadBenchmarks(
+            f"{path} is no result of 'python -m benchmarks --json', format {FORMAT}: {error}; write one, or name"
+            " another file"
+        ) from error

@@ -10,10 +10,12 @@ from pathlib import Path
 import click
 import jsonschema
 import pytest
+from click.testing import CliRunner
 from reading import records
 from rich.console import Console
 from smallsource import mutants
 
+from conformance.cli import main
 from conformance.cli.generated import GeneratedFailed, GeneratedReport, Wanted, print_generated
 from conformance.cli.generated import tried as tried_generated
 from conformance.harness.events import GeneratedFate as Fate
@@ -319,6 +321,20 @@ def test_each_mutant_has_its_fate(tiny: str, scratch: Path) -> None:
     assert [one.module for one in report.stale] == ["small"]
     assert report.exit_code == 1
     assert len(records(file, "end")) == 1
+
+
+@pytest.mark.mounts
+@pytest.mark.slow
+def test_the_tests_are_run_on_the_filesystem_that_is_named(tiny: str, scratch: Path) -> None:
+    asked = wanted(tiny, None, "exists:return:1", backings=("tmpfs",))
+    (found,) = tried_generated(asked, scratch, Console(quiet=True)).tried
+    assert (found.fate, found.test.partition("[")[2]) == (Fate.KILLED, "tmpfs]")
+
+
+def test_a_filesystem_is_for_generated_mutants_only() -> None:
+    told = CliRunner().invoke(main, ["selftest", "--mutant", "ExistsIsAlwaysTrue", "--backing", "tmpfs"])
+    assert told.exit_code == 2
+    assert "--equivalent, --again and --backing need --generated" in told.stderr
 
 
 @pytest.mark.mounts

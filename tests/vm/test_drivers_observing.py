@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from conformance.cli import main
 from conformance.observing.table import read
-from vm.drivers.builds import FILES, load
+from vm.drivers.builds import DIRECTORY, FILES, load
+from vm.drivers.data import of_no_machine
 from vm.drivers.observing import DATA, column_file
 
 ROOT: Final = Path(__file__).parents[2]
@@ -59,6 +62,8 @@ def test_a_build_is_observed_once_and_its_file_names_nothing_of_this_machine(pla
     assert (column.about.name, column.about.driver) == ("a driver, 1.0", "python:refdriver:Driver")
     assert column.about.lane == "root"
     assert column.answers["same-name-twice"].value == "last"
+    assert re.fullmatch(r"[0-9.]+", column.about.kernel), "without what a host adds to the release"
+    assert column.answers["name-outside"].detail
     assert not any(str(place) in one.detail for one in column.answers.values())
     assert "its observations are in" in observe(place).stderr
     # What cannot be observed does not take away what was.
@@ -68,6 +73,13 @@ def test_a_build_is_observed_once_and_its_file_names_nothing_of_this_machine(pla
     assert done.exit_code == 2
     assert "reference: it was not observed" in done.stderr
     assert file.read_bytes() == before
+
+
+def test_a_text_names_roots_directories_and_the_library_of_python_as_the_file_of_builds_does() -> None:
+    said = (
+        f"/a/drivers/tool-1/bin/x /b/{DIRECTORY}k3/y {sysconfig.get_path('stdlib')}/tarfile.py 6.1.0-of-a-host /c/d"
+    )
+    assert of_no_machine(said, "6.1.0-of-a-host") == "{root:tool-1}/bin/x {dir}/y {python}/tarfile.py 6.1.0 /c/d"
 
 
 @pytest.mark.mounts

@@ -104,6 +104,7 @@ class Interrupted:
         self.asked: list[str] = []
         self.destroyed: list[str] = []
         self.name = "k7-2"
+        self.held = b""
 
     def up(self, name: str, place: Place) -> Self:
         del name, place
@@ -114,8 +115,10 @@ class Interrupted:
         self.destroyed.append(name)
 
     def run(self, command: str, given: bytes = b"") -> bytes:
-        del given
-        return b"until now" if command.startswith("cat ") else b""
+        if command.startswith("cat "):
+            return self.held.replace(b'"SURVIVED"', b'"KILLED"', 1)
+        self.held = given or self.held
+        return b""
 
     @contextmanager
     def start(self, command: str, output: object) -> Iterator[Self]:
@@ -133,16 +136,19 @@ class Interrupted:
 def test_a_machine_that_is_interrupted_leaves_what_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = generated(tmp_path / "host.jsonl", (GeneratedFate.SURVIVED, "machine"))
+    fates = ((GeneratedFate.SURVIVED, "gap"), *[(GeneratedFate.SURVIVED, "machine")] * 2)
+    results = generated(tmp_path / "host.jsonl", *fates)
     machines, said = Interrupted(), list[str]()
     monkeypatch.setattr(selftest, "machines_of", lambda _: machines)
     asked = selftest.AskedGenerated(results, 60.0, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         selftest.run_generated("k7-2", asked, Place(tmp_path, tmp_path, "uml"), said.append)
-    assert (tmp_path / "selftest-k7-2.jsonl").read_bytes() == b"until now"
+    found = generatedfile.read(tmp_path / "generated.jsonl")[1]
+    assert [one.fate.value for one in found] == ["SURVIVED", "KILLED", "SURVIVED"]
+    assert not (tmp_path / "survivors.jsonl").exists()
     assert machines.destroyed == ["k7-2"]
     assert "--backing xfs" in machines.asked[0], "most of the mutants need its quota"
-    assert any("has what was tried until now" in one for one in said)
+    assert any("go on with --generated" in one for one in said)
 
 
 @pytest.mark.parametrize("others", [("--mutant", "A"), ("--untried", __file__)])

@@ -199,9 +199,8 @@ def check(names: tuple[str, ...], file: Path | None, data: Path | None, reports:
             if (judged := read(one, each.builds, each.data)) and judged.scripts
         ]
         for judged, builds in found:
-            for root in builds.roots_of([judged.build]):
-                if not roots.is_here(root, place):
-                    raise BadBuilds(f"{root.name} is not here; run 'overlay-conformance drivers fetch'")
+            if why := roots.lacking(builds.roots_of([judged.build]), place):
+                raise BadBuilds(why)
         for judged, builds in found:
             for one in check(judged, builds, place):
                 whole += 1

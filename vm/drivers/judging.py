@@ -48,9 +48,8 @@ def judge(build: Build, builds: Builds, place: Place, *, again: bool = False) ->
     found = _result(output)
     if found and is_answer(found, builds.question) and not again:
         return found
-    for root in builds.roots_of([build]):
-        if not roots.is_here(root, place.roots):
-            raise NotJudged(f"{build.name}: {root.name} is not here; run 'overlay-conformance drivers fetch'")
+    if why := roots.lacking(builds.roots_of([build]), place.roots):
+        raise NotJudged(f"{build.name}: {why}")
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS).unlink(missing_ok=True)
     said, env = output / "output.txt", environment(build, builds, place.roots)

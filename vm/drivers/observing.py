@@ -33,16 +33,15 @@ def observe(
 
     What was there stays if the build cannot be observed. Raises NotJudged, OSError.
     """
-    for root in builds.roots_of([build]):
-        if not roots.is_here(root, place):
-            raise NotJudged(f"{build.name}: {root.name} is not here; run 'overlay-conformance drivers fetch'")
+    if why := roots.lacking(builds.roots_of([build]), place):
+        raise NotJudged(f"{build.name}: {why}")
     env = environment(build, builds, place)
     with around(build, env) as directory:
         env |= build.env_in(place, directory)
         made = directory / f"observed{_SUFFIX}"
         words = [sys.executable, "-m", "conformance", "observe", build.connection_in(place, directory)]
         words += ["--name", build.column, "--output", str(made)]
-        words += ["--scratch", str(scratch)] if scratch else []
+        words += ["--scratch", str(scratch.absolute())] if scratch else []
         with (directory / "output.txt").open("w") as out:
             run_to_its_end([*_WITHOUT, *words] if user_namespace else words, directory, env, out)
         if not made.exists():

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,12 @@ from vm.drivers.builds import PYPI, Root
 _DONE: Final = ".unpacked"  # its text is the digest of the package
 _ELF: Final = b"\x7fELF"
 _COMMANDS: Final = ("usr/bin", "usr/sbin", "bin", "sbin")
+
+
+def lacking(found: Iterable[Root], directory: Path) -> str:
+    """What to do for the first of these roots that is not here, "" if all are."""
+    missing = next((one.name for one in found if not is_here(one, directory)), "")
+    return f"{missing} is not here; run 'overlay-conformance drivers fetch'" if missing else ""
 
 
 def is_here(root: Root, directory: Path) -> bool:
