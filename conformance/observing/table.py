@@ -27,8 +27,8 @@ SUFFIX: Final = ".jsonl.xz"
 ROOT: Final = "root"  # the privilege level
 _NOT_ASKED: Final = "-"
 _WITHOUT: Final = (
-    "The same drivers without the privileges of root. Only questions that one of them answers otherwise than as root"
-    " are here."
+    "The same drivers without the privileges of root. Only questions that one of them answers otherwise than as"
+    " root are here."
 )
 _NO_LINKS: Final[Mapping[str, str]] = {}
 
