@@ -106,6 +106,7 @@ class Driver:
             self._staging.sweep()
             with self._staging.area() as area:
                 d_type = probes.supports_d_type(area)
+                probes.check_opaque(area, self._overlay)
                 if self._user_namespace:
                     probes.check_user_namespace_overlay(area)
                 quota = self._open_quota(area)

@@ -1,4 +1,4 @@
-"""Questions that only trying answers: d_type, user namespaces, and whether native diff is right here.
+"""Questions that only trying answers: d_type, opaque marks, user namespaces, and whether native diff is right here.
 
 Each probe works in a directory of its own, which the caller provides inside the home, so that the answer
 is that of the filesystem which holds the layers.
@@ -48,6 +48,24 @@ def supports_d_type(directory: str) -> bool:
     finally:
         os.close(fd)
         os.unlink(entry)
+
+
+def check_opaque(directory: str, overlay: OverlayXattrs) -> None:
+    """Refuse a filesystem that cannot mark that a directory hides the one below it (overlayfs.rst, opaque).
+
+    The kernel mounts an overlay on it all the same, in which no directory of a lower layer can be removed, and none
+    can be created over a deleted name (EIO). In a user namespace tmpfs is one before Linux 6.6, which brought it
+    ``user.*``. Raises NotSupported.
+    """
+    marked = f"{directory}/opaque"
+    os.mkdir(marked)
+    try:
+        os.setxattr(marked, overlay.opaque, b"y")
+    except OSError as error:
+        raise NotSupported(
+            f"the filesystem of the home does not take the extended attribute {overlay.opaque}, by which overlay"
+            f" marks a directory that hides the one below it: {error.strerror}; keep the home on another filesystem"
+        ) from error
 
 
 def check_user_namespace_overlay(directory: str) -> None:

@@ -83,7 +83,8 @@ def prepare(wish: Wish, scratch: Path) -> Session:
     if "mounts" not in lacking:
         lacking |= _probe_mounts(stores)
     lacking |= _probe_kernel()
-    places: tuple[Place, ...] = (Place(HOST, str(stores)),)
+    unfit = _cannot_mark(_no_user_xattrs(HOST, stores), lane)
+    places: tuple[Place, ...] = (Place(HOST, str(stores), unfit),)
     if "mounts" not in lacking:
         places = tuple(_places(wish.backings, stores, lane, notes))
     if not any(backing.has_project_quota(Path(place.directory)) for place in places):
@@ -104,6 +105,7 @@ def prepare(wish: Wish, scratch: Path) -> Session:
         wish.replay,
         wish.call_timeout,
         str(stores),
+        unfit,
         wish.shrinks,
     )
 
@@ -157,7 +159,7 @@ def _places(names: Sequence[str], stores: Path, lane: str, notes: list[str]) -> 
         directory = stores / name
         if name == HOST:
             directory.mkdir()
-            found.append(_probed(HOST, directory))
+            found.append(_probed(HOST, directory, lane))
             continue
         kind = backing.backing_named(name)
         try:
@@ -183,15 +185,26 @@ def _place(kind: Backing, directory: Path, lane: str) -> Place:
                 f"{kind.name}: loop devices need real root; run as root (sudo), or with --scratch on {kind.name}"
             )
         directory.mkdir()
-        return _probed(kind.name, directory, kind.unfit)
+        return _probed(kind.name, directory, lane, kind.unfit)
     directory.mkdir()
     mounted = backing.mount_backing(kind, directory)
-    return _probed(kind.name, mounted, kind.unfit)
+    return _probed(kind.name, mounted, lane, kind.unfit)
 
 
-def _probed(name: str, directory: Path, unfit: str = "") -> Place:
+def _probed(name: str, directory: Path, lane: str, unfit: str = "") -> Place:
     no_user_xattrs = _no_user_xattrs(name, directory)
+    unfit = unfit or _cannot_mark(no_user_xattrs, lane)
     return Place(name, str(directory), unfit, no_user_xattrs, renews_times=_renews_times(directory))
+
+
+def _cannot_mark(no_user_xattrs: str, lane: str) -> str:
+    """Why overlay cannot work on a filesystem in a user namespace, where it keeps its marks in user.overlay.*."""
+    if not no_user_xattrs or lane == "root":
+        return ""
+    return (
+        f"{no_user_xattrs}, by which overlay marks opaque directories in a user namespace (overlayfs.rst,"
+        " userxattr); run as root (sudo), or with --scratch on another filesystem"
+    )
 
 
 def _renews_times(directory: Path) -> bool:
@@ -211,7 +224,8 @@ def _no_user_xattrs(name: str, directory: Path) -> str:
     try:
         os.setxattr(probe, "user.probe", b"")
     except OSError as error:
-        return f"{name} has no extended attributes user.* on this kernel ({error.strerror})"
+        of = "the filesystem of the scratch directory" if name == HOST else name
+        return f"{of} has no extended attributes user.* on this kernel ({error.strerror})"
     finally:
         probe.unlink()
     return ""

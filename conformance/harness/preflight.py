@@ -55,9 +55,12 @@ def preflight(fixtures: Fixtures) -> TestOutcome | None:
     """Try the driver on the first backing filesystem that can hold layers.
 
     None if it can be judged, a failed outcome if it deviates from a requirement. Raises Unusable if it refuses or
-    fails; where the host mounts nothing, a refusal says nothing about the driver, and is ignored.
+    fails; where the host mounts nothing, a refusal says nothing about the driver, and is ignored. Where no
+    filesystem can hold layers, nothing is tried, and each test says why.
     """
     place = _place(fixtures.session)
+    if place.unfit and "overlay" not in fixtures.source.info.declined:
+        return None
     # It asks whether the driver can be used at all, and a deviation is that of the tree.
     bench = BackingBench(fixtures, place, _DIRECTORY, shrinks=False, watched=False)
     steps = _Steps()
@@ -110,7 +113,7 @@ def _write(store: RecordedStore, layer_id: str, steps: _Steps) -> None:
 def _place(session: Session) -> Place:
     """The first backing filesystem that can hold layers; the one under the run's directory if no other can."""
     usable = [place for place in session.places if not place.missing and not place.unfit]
-    return usable[0] if usable else Place(HOST, session.stores)
+    return usable[0] if usable else Place(HOST, session.stores, session.unfit)
 
 
 def _in_words(fixtures: Fixtures, steps: _Steps, did: str, said: str, detail: str = "") -> str:

@@ -30,7 +30,8 @@ class Replay:
 class Session:
     """One run of the suite. ``lacking`` names capabilities of the host that are not there, and why.
 
-    ``stores`` is a directory for stores beside those of the places, on a filesystem that can hold layers.
+    ``stores`` is a directory for stores beside those of the places, on a filesystem that can hold layers, unless
+    ``unfit`` says why it cannot.
     ``shrinks`` says whether failing examples are shrunk.
     """
 
@@ -46,6 +47,7 @@ class Session:
     replay: Replay = field(default_factory=Replay)
     call_timeout: float = CallLimit().seconds
     stores: str = ""
+    unfit: str = ""
     shrinks: bool = True
 
     @property

@@ -178,6 +178,18 @@ exec unshare --user --map-root-user --mount "$@"
     assert {one["verdict"] for one in records(results, "outcome")} == {"PASS"}
 
 
+def test_without_root_nothing_is_judged_on_a_filesystem_without_attributes_of_users(scratch: Path) -> None:
+    """Overlay keeps its marks in user.overlay.* there; tmpfs before Linux 6.6 is such a filesystem, as ramfs is."""
+    words = ["run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE", "--scratch", str(scratch)]
+    script = 'mount -t ramfs none "$1"; shift; exec "$@"'
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(scratch)]
+    done = subprocess.run([*unshare, *COMMAND, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert re.search("^NOT-APPLICABLE +OVL-LIFE-CREATE", done.stdout, re.M)
+    assert "the filesystem of the scratch directory has no extended attributes user.*" in done.stdout
+    assert "--scratch on another filesystem" in done.stdout
+
+
 def test_where_nothing_can_be_mounted_nothing_is_judged(scratch: Path) -> None:
     words = ["run", "python:refdriver:Driver", "--scratch", str(scratch)]
     # A user without a user namespace of its own, as in a container without privileges.

@@ -62,6 +62,17 @@ def test_a_user_namespace_can_do_all_but_what_needs_root(scratch: Path) -> None:
     assert lines["quota"] == "QuotaFailed"
 
 
+def test_a_filesystem_without_attributes_of_users_is_refused(scratch: Path) -> None:
+    """tmpfs before Linux 6.6 is one; ramfs is one on every kernel."""
+    script = 'mount -t ramfs none "$1" && cd / && exec "$2" -c "$3" "$1/home"'
+    done = run_in_user_namespace("sh", "-c", script, "sh", str(scratch), sys.executable, WORK)
+    assert done.returncode == 1
+    assert "NotSupported: the filesystem of the home does not take the extended attribute user.overlay.opaque" in (
+        done.stderr
+    )
+    assert "status" not in done.stdout
+
+
 def test_without_a_namespace_of_its_own_the_driver_says_what_to_do(scratch: Path) -> None:
     scratch.chmod(0o777)
     code = "import sys, os; from refdriver import Driver; os.setuid(65534); Driver(sys.argv[1])"
