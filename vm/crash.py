@@ -51,7 +51,10 @@ def reset_in_the_middle(cell: Cell, guest: Guest, reset: Callable[[], Guest], he
             if process.poll() == _NO_BACKING:
                 return guest, ""  # the cell's own run says so
             if process.poll() is not None:
-                raise MachineFailed(f"{cell.name}: the history ended before the reset: {heard.read_text()[-500:]}")
+                said = heard.read_text().strip().rpartition("\n")[2]
+                raise MachineFailed(
+                    f"{cell.name}: the history ended before the reset: {said}; all of it is in {heard}"
+                )
             guest = reset()
         finally:
             process.kill()

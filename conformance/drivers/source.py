@@ -59,7 +59,7 @@ class DriverSource:
     it is applied: then ``get`` refuses it, and the layer is without it afterwards. ``unprivileged`` says why the
     driver has not the privileges of the run, "" where it has. ``next_step`` says what to try when the driver cannot
     be used, such as a command; "" if there is nothing to say. ``alone`` says why only one process may use it, ""
-    where several may.
+    where several may. ``commands`` says that each call starts a process, and so takes as long as many of others.
     """
 
     info: DriverInfo
@@ -73,3 +73,4 @@ class DriverSource:
     unprivileged: str = ""
     next_step: str = ""
     alone: str = ""
+    commands: bool = False

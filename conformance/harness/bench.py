@@ -202,6 +202,10 @@ class Bench(Protocol):
     def place(self) -> Place:
         """The backing filesystem."""
 
+    @property
+    def commands(self) -> bool:
+        """Whether each call of the driver starts a process, so that it takes as long as many of others."""
+
     def has(self, capability: str) -> bool:
         """Whether host and driver have a capability."""
 

@@ -125,6 +125,10 @@ class BackingBench:
     def place(self) -> Place:
         return self._place
 
+    @property
+    def commands(self) -> bool:
+        return self._fixtures.source.commands
+
     def has(self, capability: str) -> bool:
         return not self.why_not(capability)
 

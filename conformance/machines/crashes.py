@@ -71,7 +71,7 @@ def _number(layer: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What a history knows of a layer; ``parent`` is "" for none."""
+    """What a history knows of a layer; ``parent`` is "" for none, ``built_on`` says that it ever had a child."""
 
     id: str
     parent: str
@@ -79,6 +79,7 @@ class Layer:
     tree: Snapshot
     filled: bool = False
     depth: int = 1
+    built_on: bool = False
 
 
 class History:
@@ -99,6 +100,7 @@ class History:
                 made = Layer(step.layer, step.parent, below is not None and below.filled, _EMPTY)
                 if below:
                     made = replace(made, tree=below.tree, depth=below.depth + 1)
+                    self.layers[step.parent] = replace(below, built_on=True)
                 self.layers[step.layer] = made
                 states[step.layer] = made.tree
             case ApplyDiff():
@@ -164,7 +166,8 @@ def beginning(history: History) -> Iterator[Step]:
 def _next(history: History, chance: random.Random, made: int) -> Step:
     parents = {one.parent for one in history.layers.values()}
     leaves = [one for one in history.layers.values() if one.id not in parents]
-    empty = [one for one in leaves if not one.filled]
+    # A driver may close a layer for archives once another one is built on it, for ever.
+    empty = [one for one in leaves if not one.filled and not one.built_on]
     kind = chance.choice((Create, Create, ApplyDiff, ApplyDiff, Remove, Sync))
     if kind is ApplyDiff and empty:
         return history.applying(chance.choice(empty).id)

@@ -49,6 +49,7 @@ LITTER: Final = "OVL-FAILING-LITTER"
 
 Changing = Create | ApplyDiff | Remove
 Failable = Changing | Get | Put | Diff | Changes | DiffSize
+_ANCESTOR: Final = "layer-0"
 _PARENT: Final = "layer-1"
 _LAYER: Final = "layer-2"
 _ARCHIVE: Final = "failing.tar"
@@ -64,6 +65,9 @@ CALLS: Final[Mapping[str, Failable]] = {
     "diff": Diff(_LAYER, _PARENT, _ARCHIVE),
     "changes": Changes(_LAYER, _PARENT),
     "diff-size": DiffSize(_LAYER, _PARENT),
+    # What is no diff of the directory of a layer compares two trees, by other system calls.
+    "diff-of-ancestor": Diff(_LAYER, _ANCESTOR, _ARCHIVE),
+    "changes-of-ancestor": Changes(_LAYER, _ANCESTOR),
 }
 """The calls in which a system call fails, by their names."""
 

@@ -5,6 +5,7 @@ A driver may read the first from the layer's own directory; for the others it ha
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -222,6 +223,16 @@ _DELETIONS: Final[tuple[Layer, Layer]] = (
         ops.Unlink(b"d-/f"),
     ),
 )
+# Names that begin and end with each of these: links of one inode that stay, files that go, files that come.
+_CHARACTERS: Final = tuple(character.encode() for character in f"{string.ascii_letters}{string.digits}+,-_=@~^%#")
+_NAMES: Final[tuple[Layer, Layer]] = (
+    (
+        _file(b"inode"),
+        *(ops.MakeHardLink(one, b"inode") for one in _CHARACTERS),
+        *(_file(3 * one) for one in _CHARACTERS),
+    ),
+    (*(ops.Unlink(3 * one) for one in _CHARACTERS), *(_file(2 * one) for one in _CHARACTERS)),
+)
 # The operations of the parent, and those of the layer on it.
 DIFFERENCES: Final[Mapping[str, tuple[Layer, Layer]]] = {
     "metadata": (of_one_time(_METADATA[0]), of_one_time(_METADATA[1])),
@@ -229,4 +240,5 @@ DIFFERENCES: Final[Mapping[str, tuple[Layer, Layer]]] = {
     "links": _LINKS,
     "deletions": (of_one_time(_DELETIONS[0]), of_one_time(_DELETIONS[1])),
     "kinds": (of_one_time(_KINDS[0]), of_one_time(_KINDS[1])),
+    "names": (of_one_time(_NAMES[0]), of_one_time(_NAMES[1])),
 }

@@ -13,6 +13,7 @@ import pytest
 from conformance.drivers.protocol import DriverFailed, DriverRefused, DriverUnderTest
 from conformance.harness.assertions import equal
 from conformance.harness.bench import Bench, Store
+from conformance.harness.deviation import charged_to
 from conformance.history.calls import Get, Put
 from conformance.lab import namespace
 from conformance.operations import ops
@@ -22,6 +23,7 @@ from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays
 
 _LAYERS = 4
 _ROUNDS = 5
+_CLOSINGS = 40
 
 
 def _family(store: Store) -> list[str]:
@@ -69,6 +71,35 @@ def test_an_opening_that_is_closed_takes_nothing_from_another(bench: Bench) -> N
             store.note(f"{_LAYERS} concurrent callers get {', '.join(ids)}, and then put them")
             _get_and_put_all(store, ids)
         store.another_opening().close()
+
+
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_layers_are_got_while_openings_are_closed(bench: Bench) -> None:
+    """What a closing undoes may be what a get is about to use."""
+    bench.need("own-home")
+    with bench.store() as store:
+        ids = _family(store)
+        rounds = _ROUNDS if bench.commands else _CLOSINGS
+        store.note(f"concurrently: {rounds} openings are closed, and 2 callers get, read and put a layer, as often")
+        callers = [functools.partial(_use, store, layer_id, rounds) for layer_id in ids[:2]]
+        outcomes = together([*callers, functools.partial(_open_and_close, store, rounds)])
+        all_done(outcomes[:2], "get and put, while other openings are closed")
+        nothing_mounted(store, "after every layer was put")
+        for layer_id in ids:
+            store.shows_model(layer_id)
+
+
+def _use(store: Store, layer_id: str, rounds: int) -> None:
+    for _ in range(rounds):
+        root = store.do(Get(layer_id))
+        with charged_to("OVL-PARALLEL-PROCESSES"):
+            tree_stays(root, f"of {layer_id}, got while other openings are closed")
+        store.do(Put(layer_id))
+
+
+def _open_and_close(store: Store, rounds: int) -> None:
+    for _ in range(rounds):
+        _close(store.another_opening())
 
 
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")

@@ -71,6 +71,21 @@ def test_a_sync_settles() -> None:
     assert gone is None
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_archive_is_applied_to_a_layer_that_another_was_built_on(seed: int) -> None:
+    """A containerd snapshotter closes such a layer, which stays closed when the other one is gone."""
+    built_on = set[str]()
+    for step in islice(drawn_steps(seed, History()), 300):
+        match step:
+            case Create():
+                built_on.add(step.parent)
+                built_on.discard(step.layer)
+            case ApplyDiff():
+                assert step.layer not in built_on
+            case Remove() | Sync():
+                pass
+
+
 def test_a_seed_is_always_the_same_history() -> None:
     first, second = History(), History()
     list(islice(drawn_steps(7, first), 60))

@@ -43,6 +43,7 @@ def source_of(info: DriverInfo, command: Command, *, next_step: str = "") -> Dri
         dialect=CommandScript(command),
         sets_umask=True,
         next_step=next_step,
+        commands=True,
     )
 
 

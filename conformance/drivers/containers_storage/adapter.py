@@ -46,6 +46,7 @@ def source(arguments: str) -> DriverSource:
         dialect=ContainersStorage(binary, driver or "overlay", options),
         sets_umask=True,
         next_step=_next_step(command, found),
+        commands=True,
     )
 
 
