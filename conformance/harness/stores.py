@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import strategies as st
@@ -38,11 +38,14 @@ from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.findings import Accepted, StillMounted
 from conformance.history.steps import Beyond, History, Opened, Waited
 from conformance.lab import namespace
+from conformance.lab.backing import BACKINGS
 from conformance.lab.kernelversion import at_least
 from conformance.lab.removal import remove_tree
 from conformance.operations import ops
 from conformance.spec import Capability, Requirement
 from conformance.spec.errors import HarnessError
+
+_NEVER_FIT: Final = frozenset(one.name for one in BACKINGS if one.unfit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +413,8 @@ def reason_to_skip(fixtures: Fixtures, ids: Sequence[str], place: Place) -> str:
     named = {name for requirement in wanted for name in requirement.backing}
     if named and place.backing not in named:
         return f"{NOT_APPLICABLE}this applies to {', '.join(sorted(named))}; select it with --backing"
-    if place.unfit and not named and "overlay" not in fixtures.source.info.declined:
+    # What names a filesystem that never holds layers is about that; others may be unfit on a kernel only.
+    about_that = bool(named) and place.backing in _NEVER_FIT
+    if place.unfit and not about_that and "overlay" not in fixtures.source.info.declined:
         return f"{NOT_APPLICABLE}{place.backing}: {place.unfit}"
     return ""

@@ -22,7 +22,7 @@ from conformance.harness.events import Tried
 from conformance.harness.place import Place
 from conformance.harness.preflight import Unusable, preflight
 from conformance.harness.session import Session
-from conformance.harness.stores import Fixtures
+from conformance.harness.stores import Fixtures, reason_to_skip
 from conformance.harness.task import Task
 from conformance.harness.timing import Stopwatch
 from conformance.harness.worker import arguments
@@ -305,3 +305,29 @@ def test_it_is_done_on_the_first_filesystem_that_can_hold_layers(scratch: Path) 
     assert (os.listdir(scratch / "fit"), os.listdir(scratch / "unfit")) == (["preflight"], [])
     preflight(fixtures(scratch, driver, none, missing, unfit))
     assert (scratch / "preflight").is_dir()
+
+
+def test_where_no_filesystem_can_hold_layers_nothing_is_tried(scratch: Path) -> None:
+    unfit = Place("tmpfs", str(scratch), unfit="tmpfs has no attributes of users")
+    driver = Scripted("create", DriverRefused("there is no place for my marks"))
+    found = fixtures(scratch, driver, {}, unfit)
+    found = dataclasses.replace(found, session=dataclasses.replace(found.session, unfit=unfit.unfit))
+    assert preflight(found) is None
+    assert driver.calls == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "backing", "judged"),
+    [
+        ("OVL-GATE-REAL-OVERLAY", "overlay", True),  # of a filesystem that is never fit
+        ("OVL-QUOTA-UNSUPPORTED", "tmpfs", False),  # of one that is unfit on some kernels
+        ("OVL-LIFE-CREATE", "overlay", False),
+        ("OVL-LIFE-CREATE", "tmpfs", False),
+    ],
+)
+def test_what_is_unfit_is_judged_by_what_is_about_that_alone(
+    scratch: Path, requirement: str, backing: str, judged: bool
+) -> None:
+    unfit = Place(backing, str(scratch), unfit="overlay does not work here")
+    reason = reason_to_skip(fixtures(scratch, Scripted(), {}), [requirement], unfit)
+    assert reason == ("" if judged else f"not applicable: {backing}: overlay does not work here")
