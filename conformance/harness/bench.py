@@ -191,6 +191,7 @@ class Bench(Protocol):
     """One driver under test on one backing filesystem."""
 
     privileged: bool  # whether the run is real root
+    commands: bool  # whether each call of the driver starts a process, and so takes as long as many of others
     examples: int  # how many examples a property is tried with
     shrinks: bool  # whether a failure is shrunk
 
@@ -201,10 +202,6 @@ class Bench(Protocol):
     @property
     def place(self) -> Place:
         """The backing filesystem."""
-
-    @property
-    def commands(self) -> bool:
-        """Whether each call of the driver starts a process, so that it takes as long as many of others."""
 
     def has(self, capability: str) -> bool:
         """Whether host and driver have a capability."""

@@ -116,6 +116,7 @@ class BackingBench:
         self._made = 0
         self.hung: DriverFailed | None = None  # of an earlier example of this test
         self.privileged = fixtures.session.privileged and not fixtures.source.unprivileged
+        self.commands = fixtures.source.commands
         self.history = fixtures.history
         self.tries = fixtures.tries
         self.examples = fixtures.session.examples
@@ -127,10 +128,6 @@ class BackingBench:
     @property
     def place(self) -> Place:
         return self._place
-
-    @property
-    def commands(self) -> bool:
-        return self._fixtures.source.commands
 
     def has(self, capability: str) -> bool:
         return not self.why_not(capability)
@@ -285,6 +282,7 @@ class BackingBench:
         )
 
     def _beside(self, request: OpenRequest, invariants: Invariants) -> DriverUnderTest:
+        self.need("processes")  # what owns its home alone may wait for it, or break the opening that there is
         invariants.stop()
         self.history.add(Beyond("a second driver opened the home concurrently"))
         return self._fixtures.source.open(request)

@@ -178,6 +178,18 @@ exec unshare --user --map-root-user --mount "$@"
     assert {one["verdict"] for one in records(results, "outcome")} == {"PASS"}
 
 
+def test_a_home_of_one_process_is_not_opened_twice(scratch: Path) -> None:
+    """One that waits for its lock took a minute, and then broke the store of the test."""
+    driver = "python:refdriver:Driver?decline=processes:one daemon owns the home"
+    words = ["-k", "an_opening_that_is_closed_leaves_none", "--results", str(scratch / "results.jsonl")]
+    done = command("run", driver, *words, "--scratch", str(scratch))
+    assert done.returncode == 3, done.stdout + done.stderr
+    (outcome,) = (
+        one for one in records(scratch / "results.jsonl", "outcome") if one["test"] != "the_kernel_stays_well"
+    )
+    assert (outcome["verdict"], outcome["reason"]) == ("DECLINED", "declined: one daemon owns the home")
+
+
 def test_without_root_nothing_is_judged_on_a_filesystem_without_attributes_of_users(scratch: Path) -> None:
     """Overlay keeps its marks in user.overlay.* there; tmpfs before Linux 6.6 is such a filesystem, as ramfs is."""
     words = ["run", "python:refdriver:Driver", "--requirement", "OVL-LIFE-CREATE", "--scratch", str(scratch)]
