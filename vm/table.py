@@ -84,7 +84,9 @@ def _by_driver(matrix: Matrix) -> dict[str, list[Column]]:
     found: dict[str, list[Column]] = {}
     for column in sorted(matrix.columns, key=lambda one: (one.driver, _in_order(one.kernel), one.backing)):
         who = "" if column.lane == "root" else f", {column.lane.replace('-', ' ')}"
-        found.setdefault(f"{column.driver} {column.version}{who}", []).append(column)
+        # The version of the bare kernel is its release, which the rows have.
+        version = "" if column.version == column.kernel else f" {column.version}"
+        found.setdefault(f"{column.driver}{version}{who}", []).append(column)
     return found
 
 

@@ -231,6 +231,18 @@ def test_the_table_says(tmp_path: Path, line: str) -> None:
     assert line in a_table(tmp_path).splitlines()
 
 
+def test_the_bare_kernel_is_one_driver_of_all_kernels() -> None:
+    """Its version is its release, and it has one table, in which kernels are compared."""
+    parts = []
+    for kernel, release, verdict in (("6.1", "6.1.176", Verdict.PASS), ("7.3", "7.3.4", Verdict.FAIL)):
+        run = a_run(a_cell(kernel, "ext4"), release, selected=("OVL-MOUNT-ONCE",))
+        run = replace(run, driver="mounter:kernel", version=release)
+        parts.append(Part(run, (TestOutcome("test_once", ("OVL-MOUNT-ONCE",), verdict, backing="ext4"),)))
+    lines = table.as_markdown(matrix_of(parts, REQUIREMENTS), {}).splitlines()
+    assert [one for one in lines if one.startswith("### mounter")] == ["### mounter:kernel"]
+    assert any(one.startswith("| OVL-MOUNT-ONCE | FAIL: 7.3; PASS: 6.1 | ext4 | mounter:kernel |") for one in lines)
+
+
 def test_the_table_names_the_script_of_a_difference(tmp_path: Path) -> None:
     assert "| because | `cells/f/repro.sh` |" in a_table(tmp_path, {"cells/f"})
 
