@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from conformance.operations import lattice, ops
@@ -122,6 +122,19 @@ def _lengths() -> tuple[Layer, ...]:
     return made, tuple(ops.WriteAt(one.path, len(one.content), b"x") for one in made[::2])
 
 
+def _of_lengths(add: Callable[[bytes], Sequence[ops.Operation]]) -> tuple[Layer, ...]:
+    """What each length of a file is given: drivers read and write large files otherwise than small ones.
+
+    Then all are copied up by a change of the mode.
+    """
+    made: list[ops.Operation] = []
+    for length in lattice.LENGTHS[2::3]:
+        path = b"f%07d" % length
+        made += [_file(path, b"c" * length), *add(path)]
+    files = [one for one in made if isinstance(one, ops.CreateFile)]
+    return tuple(made), tuple(ops.Chmod(one.path, 0o755) for one in files)
+
+
 def _deep(levels: int) -> tuple[Layer, ...]:
     """Directories in one another; then a change at their end, and a deletion half way."""
     made: list[ops.Operation] = []
@@ -159,6 +172,36 @@ LATTICE: Final = (
     Case("OVL-META-XATTRS-LARGE", "lengths", _xattr_lengths(), held=True),
     Case("OVL-META-CAPABILITY", "revisions", _capabilities(), held=True),
     Case("OVL-META-DEVICES", "boundaries", _devices(), held=True),
+    Case(
+        "OVL-META-XATTRS",
+        "of-every-length",
+        _of_lengths(lambda path: [ops.SetXattr(path, "user.v", b"v")]),
+        held=True,
+    ),
+    Case(
+        "OVL-META-CAPABILITY",
+        "of-every-length",
+        _of_lengths(lambda path: [ops.SetXattr(path, "security.capability", lattice.CAPABILITIES_2[0])]),
+        held=True,
+    ),
+    Case(
+        "OVL-META-OWNERS-AND-BITS",
+        "of-every-length",
+        _of_lengths(lambda path: [ops.Chown(path, 65_536, 65_535), ops.Chmod(path, 0o6755)]),
+        held=True,
+    ),
+    Case(
+        "OVL-META-TIMES-FINE",
+        "of-every-length",
+        _of_lengths(lambda path: [ops.SetTimes(path, 1_400_000_000 * _SECOND + 999_999_999)]),
+        times="fine",
+        held=True,
+    ),
+    Case(
+        "OVL-META-HARD-LINKS",
+        "of-every-length",
+        _of_lengths(lambda path: [ops.MakeHardLink(path + b"-link", path)]),
+    ),
     Case("OVL-APPLY-ROUND-TRIP", "lengths", _lengths()),
     Case("OVL-NAMES-LONG-PATHS", "deep", _deep(300)),
 )

@@ -75,6 +75,7 @@ def _at(path: bytes, nanoseconds: int) -> tuple[ops.Operation, ...]:
 _METADATA: Final[tuple[Layer, Layer]] = (
     (
         *(_file(path) for path in (b"again", b"mode", b"owner", b"group", b"rights", b"bits")),
+        _file(b"large-rights", b"l" * 70_000),
         ops.MakeSymlink(b"symlink", b"one"),
         ops.MakeSymlink(b"symlink-again", b"one"),
         ops.MakeSymlink(b"symlink-group", b"one"),
@@ -102,6 +103,7 @@ _METADATA: Final[tuple[Layer, Layer]] = (
         ops.Chown(b"owner", 65_536, 0),
         ops.Chown(b"group", 0, 65_536),
         ops.SetXattr(b"rights", "security.capability", CAPABILITY),
+        ops.SetXattr(b"large-rights", "security.capability", CAPABILITY),
         ops.Unlink(b"symlink"),
         ops.MakeSymlink(b"symlink", b"two"),
         ops.Chown(b"symlink-group", 0, 65_536),
