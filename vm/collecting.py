@@ -14,6 +14,8 @@ from conformance.spec.profiles import PROFILES
 from vm.common import OUTPUT, choosing, chosen_cells, refusals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conformance.report.records import Part
     from vm.plan import Cell
     from vm.status import State
@@ -115,7 +117,7 @@ def publish_command(
             cells, output, profile or wanted.defaults.profile, examples or wanted.defaults.examples, seed
         )
         whole = [one.cell.name for one in states if not one.missing]
-        for file in publish(output, whole, data):
+        for file in publish(output, whole, data, _hidden()):
             click.echo(f"{file} written")
         for one in states:
             if one.missing and one.kernel:
@@ -127,6 +129,15 @@ def publish_command(
             if html:
                 html.write_text((place / "page.html").read_text())
         click.echo(f"{page} written" + (f", {html} written" if html else ""))
+
+
+def _hidden() -> Callable[[str], frozenset[str]]:
+    """Of which requirements no reproducer is published yet, by the connection of a driver."""
+    from vm.drivers import builds, deviations
+
+    data = Path(builds.Page().data)
+    known = deviations.load(data) if (data / deviations.FILE).exists() else deviations.Deviations(1)
+    return lambda connection: known.private_requirements(connection.partition("?")[0].replace(":", " ", 1))
 
 
 @click.command(short_help="Merge the results of the cells of a run.")

@@ -11,14 +11,16 @@ import json
 import lzma
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from conformance.report.records import BadResults
+from conformance.report import records
+from conformance.report.records import BadResults, Part
 from vm import timings
+from vm.disclosing import undisclosed
 
 SUFFIX: Final = ".tar.xz"
 CELLS: Final = "cells"  # below the output of a run, and in an archive
@@ -36,9 +38,12 @@ class _Member:
     content: bytes
 
 
-def publish(output: Path, names: Iterable[str], data: Path) -> list[Path]:
+def publish(
+    output: Path, names: Iterable[str], data: Path, hidden: Callable[[str], Set[str]] = lambda _: frozenset()
+) -> list[Path]:
     """Put cells of an output into the archives of a directory; cells of the same name are replaced.
 
+    ``hidden`` says of a connection which requirements' failures have neither text nor steps nor script there.
     Returns the archives that were written. Raises BadResults, OSError.
     """
     by_archive: dict[str, list[str]] = {}
@@ -53,7 +58,7 @@ def publish(output: Path, names: Iterable[str], data: Path) -> list[Path]:
         replaced = tuple(f"{CELLS}/{name}/" for name in cells)
         members = {path: one for path, one in members.items() if not path.startswith(replaced)}
         for name in cells:
-            members |= {one.path: one for one in _of_cell(output, name, times.get(name, {}))}
+            members |= {one.path: one for one in _of_cell(output, name, times.get(name, {}), hidden)}
         beside = file.with_name(f".{archive}.part")
         beside.write_bytes(packed({path: one.content for path, one in members.items()}))
         beside.replace(file)
@@ -112,12 +117,36 @@ def _archive_of(cell: str) -> str:
     return f"{kernel}.{driver}{SUFFIX}"
 
 
-def _of_cell(output: Path, name: str, seconds: Mapping[str, float]) -> Iterator[_Member]:
+def _of_cell(
+    output: Path, name: str, seconds: Mapping[str, float], hidden: Callable[[str], Set[str]]
+) -> Iterator[_Member]:
     folder = output / CELLS / name
+    results, secret = _disclosed(folder / RESULTS, hidden)
+    yield _Member(f"{CELLS}/{name}/{RESULTS}", results)
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink() and (path.name == RESULTS or path.name in _KEPT):
-            yield _Member(f"{CELLS}/{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        inside = path.relative_to(folder).as_posix()
+        if path.is_file() and not path.is_symlink() and path.name in _KEPT and not inside.startswith(secret):
+            yield _Member(f"{CELLS}/{name}/{inside}", path.read_bytes())
     yield _Member(f"{CELLS}/{name}/{_TIMES}", (json.dumps(dict(seconds), sort_keys=True) + "\n").encode())
+
+
+def _disclosed(file: Path, hidden: Callable[[str], Set[str]]) -> tuple[bytes, tuple[str, ...]]:
+    """A result file as it may be published, and how the paths of evidence begin that may not."""
+    parts = records.read(file)
+    told = [_told(part, hidden(part.run.connection)) for part in parts]
+    if told == parts:
+        return file.read_bytes(), ()
+    secret = {
+        f"{before.evidence}/"
+        for old, new in zip(parts, told, strict=True)
+        for before, after in zip(old.outcomes, new.outcomes, strict=True)
+        if before.evidence != after.evidence
+    }
+    return "".join(f"{line}\n" for line in records.lines_of(told)).encode(), tuple(secret)
+
+
+def _told(part: Part, hidden: Set[str]) -> Part:
+    return replace(part, outcomes=tuple(undisclosed(one, hidden) for one in part.outcomes))
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:

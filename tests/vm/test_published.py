@@ -104,6 +104,41 @@ def test_equal_cells_make_equal_bytes_and_those_of_other_runs_stay(tmp_path: Pat
     assert all_of(tmp_path / "two") == sorted([first.name, second.name])
 
 
+def test_what_is_not_disclosed_yet_has_neither_words_nor_evidence(tmp_path: Path) -> None:
+    """That it fails is said. Another failure of the same cell has its evidence."""
+    cell = cells()[0]
+    secret, told, *_ = cell.requirements
+    file = judged(cell, tmp_path / "all", but=(secret, told))
+    (part,) = records.read(file)
+    found = [
+        TestOutcome(f"test_{one}", (one,), Verdict.FAIL, "reason", ("step",), evidence=f"evidence/{one}")
+        for one in (secret, told)
+    ]
+    for one in (secret, told):
+        (file.parent / "evidence" / one).mkdir()
+        (file.parent / "evidence" / one / "repro.sh").write_text("#!/bin/sh\n")
+    records.write(file, [replace(part, outcomes=(*part.outcomes, *found))])
+    (archive,) = publish(tmp_path / "all", [cell.name], tmp_path / "data", lambda _: {secret})
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        inside = packed.extractfile(f"cells/{cell.name}/results.jsonl")
+        assert inside is not None
+        (kept,) = records.parts_of(inside.read().decode().splitlines(), str(archive))
+    assert [name for name in names if f"evidence/{secret}/" in name] == []
+    assert [name for name in names if f"evidence/{told}/" in name] == [
+        f"cells/{cell.name}/evidence/{told}/repro.sh"
+    ]
+    said = {
+        one.requirements[0]: (one.verdict, one.reason, one.steps)
+        for one in kept.outcomes
+        if one.steps or one.reason
+    }
+    assert said == {
+        secret: (Verdict.FAIL, "not published yet (SECURITY.md)", ()),
+        told: (Verdict.FAIL, "reason", ("step",)),
+    }
+
+
 @pytest.mark.parametrize("name", ["../escape", "cells/a/../../../b", "/etc/c", "cells/alone", "other/a/b"])
 def test_an_archive_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
     cell = cells()[0]

@@ -17,6 +17,7 @@ from conformance.report.records import BadResults, Part, Run
 from conformance.spec import load_requirements
 from conformance.spec.values import as_plain, from_plain
 from conformance.spec.verdicts import TestOutcome, Verdict
+from vm.disclosing import undisclosed
 from vm.drivers.builds import DIRECTORY, Build, Builds, Question
 from vm.published import RESULTS, SUFFIX, packed
 
@@ -85,7 +86,7 @@ def keep(build: Build, output: Path, data: Path, private: Iterable[str]) -> Path
 
     run = from_plain(Run, _mapped(as_plain(_named_as_built(part.run, build)), anywhere))
     outcomes = [from_plain(TestOutcome, _mapped(as_plain(one), anywhere)) for one in part.outcomes]
-    parts = [Part(run, tuple(_published(one, hidden) for one in outcomes))]
+    parts = [Part(run, tuple(undisclosed(one, hidden) for one in outcomes))]
     files = {RESULTS: "".join(f"{line}\n" for line in records.lines_of(parts)).encode()}
     if (output / SECONDS).exists():
         files[SECONDS] = (output / SECONDS).read_bytes()
@@ -129,12 +130,6 @@ def _mapped(value: object, change: Callable[[str], str]) -> object:
             return [_mapped(one, change) for one in value]
         case _:
             return value
-
-
-def _published(outcome: TestOutcome, hidden: frozenset[str]) -> TestOutcome:
-    if outcome.verdict is not Verdict.FAIL or not hidden & set(outcome.requirements):
-        return outcome
-    return replace(outcome, reason="not published yet (SECURITY.md)", steps=(), facts=(), evidence="")
 
 
 def read(build: Build, builds: Builds, data: Path) -> Judged | None:
