@@ -148,6 +148,32 @@ def test_whiteouts_over_a_directory_that_was_made_again(bench: Bench) -> None:
         equal("the names in the directory 'd' of the child", listed, [b"d/other"])
 
 
+@pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param((ops.CreateFile(b"d", b"d", 0o644),), id="a-file"),
+        pytest.param((ops.MakeSymlink(b"d", b"e"),), id="a-symlink"),
+        pytest.param((ops.MakeDirectory(b"d", 0o755),), id="a-directory"),
+    ],
+)
+def test_whiteouts_over_what_a_layer_between_has_deleted(bench: Bench, between: tuple[ops.Operation, ...]) -> None:
+    """What the base has in a directory is hidden already, by nothing or by something else in its place."""
+    with bench.store() as store:
+        store.build([STANDARD, [ops.RemoveTree(b"d"), *between]])
+        store.create("child", "layer-1")
+        names = ("d/a", "d/d", "d/nowhere")
+        entries = [archives.whiteout(f"{name[:2]}.wh.{name[2:]}") for name in names]
+        store.applied("child", [archives.directory("d"), *entries, archives.file("d/new", b"new")])
+        tree = store.shows_files("child", {b"d/new": b"new"}, gone=[name.encode() for name in names])
+        equal(
+            "the names in the directory 'd' of child",
+            sorted(path for path in tree.nodes if path.startswith(b"d/")),
+            [b"d/new"],
+        )
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-APPLY-LAST-WINS")
 def test_a_later_directory_or_file_stays(bench: Bench) -> None:

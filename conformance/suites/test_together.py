@@ -216,7 +216,8 @@ def test_what_one_opening_holds_another_does_not_put(bench: Bench) -> None:
 
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
-def test_a_child_that_another_opening_made_keeps_its_parent(bench: Bench) -> None:
+@pytest.mark.parametrize("mine", [False, True], ids=["then", "after-another-creation"])
+def test_a_child_that_another_opening_made_keeps_its_parent(bench: Bench, mine: bool) -> None:
     """What an opening remembers of who is built on whom ends where another one changes it."""
     bench.need("own-layers")
     with bench.store() as store:
@@ -226,6 +227,8 @@ def test_a_child_that_another_opening_made_keeps_its_parent(bench: Bench) -> Non
         store.beyond("another opening of the home created child on layer-0")
         with opened(store) as other:
             other.create("child", "layer-0")
+        if mine:
+            store.do(Create("mine", ""))
         store.refuses(Remove("layer-0"))
         store.shows_model("layer-0")
         same_tree("child", store.expected("layer-0"), store.observed("child"))
