@@ -2,7 +2,7 @@
 
 ``failing.py --control FILE --below /home -- COMMAND...`` runs a command. As long as the harness counts
 (:class:`Failing`), the calls of the command that read or change what is below ``/home`` have numbers from 1 on, and
-the chosen one fails. It is for programs in any language (conformance.lab.notified).
+the chosen one fails, or its process is killed. It is for programs in any language (conformance.lab.notified).
 
 Only calls that wait for a disk or for the mount table are counted. stat(2) and its kin are not: what they say of a
 file that is in use comes from memory, and fails only by the file's absence.
@@ -15,6 +15,7 @@ import errno
 import mmap
 import os
 import platform
+import signal
 import struct
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ from conformance.lab import notified
 
 _SIZE: Final = 1 << 18  # bytes of the control file; what is said beyond it is not kept
 _HEAD: Final = struct.Struct("<5q")  # counting, which call fails, errno, how many calls, length of their words
+_KILL: Final = -1  # in the place of an errno
 _AT_CWD: Final = -100
 _FOLLOWED: Final = ("/proc/self/fd/", "/proc/thread-self/fd/")
 
@@ -130,6 +132,10 @@ class Failing:
         """Count calls from now on, and fail the one with this number; none for 0."""
         self._shared[: _HEAD.size] = _HEAD.pack(1, number, error, 0, 0)
 
+    def kill(self, number: int) -> None:
+        """Count calls from now on, and kill the process that makes the one with this number, which is not done."""
+        self.count(number, _KILL)
+
     def stop(self) -> Counted:
         """Count no longer; what there was."""
         _, chosen, _, count, length = _HEAD.unpack(self._shared[: _HEAD.size])
@@ -167,6 +173,9 @@ def run(control: Path, below: Sequence[str], command: Sequence[str]) -> int:
         fails = count + 1 == chosen
         # Once: what the driver does about it is to work.
         shared[: _HEAD.size] = _HEAD.pack(not fails, chosen, error, count + 1, length)
+        if fails and error == _KILL:
+            os.kill(pid, signal.SIGKILL)
+            return errno.EINTR  # for nobody, as it is gone
         return int(error) if fails else None
 
     return notified.run(tuple(which), asked, command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,13 +33,16 @@ os.symlink("target", "../elsewhere/../home/link")
 THERE = ["by-cwd", "by-descriptor", "link", "through-proc"]
 
 
-def run(scratch: Path, failing: Failing, number: int) -> tuple[int, str, Counted]:
-    """Run the program with one of its calls failing; its exit status, what it said, and what was counted."""
+def run(scratch: Path, failing: Failing, number: int, *, kill: bool = False) -> tuple[int, str, Counted]:
+    """Run the program with one of its calls failing, or killed there; its exit status, what it said, the counts."""
     home = scratch / "home"
     home.mkdir(exist_ok=True)
     (scratch / "elsewhere").mkdir(exist_ok=True)
     (scratch / "elsewhere/file").touch()
-    failing.count(number)
+    if kill:
+        failing.kill(number)
+    else:
+        failing.count(number)
     done = subprocess.run(
         [*failing.prefix([home]), sys.executable, "-I", "-S", "-c", MAKES],
         capture_output=True,
@@ -67,6 +71,15 @@ def test_calls_below_the_home_are_counted_however_they_name_it(scratch: Path) ->
     assert sorted(os.listdir(home)) == THERE
     failing.close()
     assert not (scratch / "failing").exists()
+
+
+def test_the_process_is_killed_at_the_chosen_call_which_is_not_done(scratch: Path) -> None:
+    failing = Failing(scratch)
+    status, said, counted = run(scratch, failing, 3, kill=True)
+    assert (status, said) == (128 + signal.SIGKILL, "")
+    assert counted.failed.startswith("mkdirat of ")
+    assert os.listdir(scratch / "home") == ["by-cwd"]
+    failing.close()
 
 
 @pytest.mark.parametrize(
