@@ -208,6 +208,21 @@ def _between(name: str, *records: tuple[bytes, bytes]) -> TarCase:
     return TarCase(name, make)
 
 
+def _other_ends(before: bytes) -> bytes:
+    """Long names and targets of GNU that end without a NUL, or with several; a C string ends at the first."""
+    blocks = b""
+    for end in (b"", b"\0", bytes(5), bytes(700)):
+        path = path_of(120, before + b"n%d" % len(end))
+        file = header_of(Tarred(path[:100], size=3, form=Form(GNU))) + padded(b"abc")
+        link = header_of(Tarred(before + b"s%d" % len(end), SYMLINK, target=path[:100], form=Form(GNU)))
+        blocks += _extension(b"L", path + end) + file + _extension(b"K", path + end) + link
+    return blocks
+
+
+def _extension(kind: bytes, content: bytes) -> bytes:
+    return header_of(Tarred(b"././@LongLink", kind, size=len(content), form=Form(GNU))) + padded(content)
+
+
 _UNREAD: Final = (
     (b"atime", b"1500000000.5"),
     (b"ctime", b"-1"),
@@ -236,6 +251,7 @@ NAMES: Final = (
     *_in_forms("targets", _targets(_TARGETS), _EVERY[1:]),
     *_in_forms("targets", _targets((20, 100)), _ALWAYS),
     *_in_forms("targets and names", _targets((101, 256), 200), [*_EVERY[1:], *_ALWAYS, *_K_FIRST]),
+    TarCase("long names and targets with other ends, GNU", _other_ends),
 )
 
 KINDS: Final = (

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from conformance.drivers.protocol import IdRange
-from conformance.harness.assertions import same_tree
+from conformance.harness.assertions import nothing, same_tree
 from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
-from conformance.history.findings import TreeDiffers
+from conformance.history.findings import TreeDiffers, WrongAnswer
+from conformance.operations import archives
+from conformance.operations.standard import STANDARD
+from conformance.suites.applycases import CASES as ARCHIVES
 from conformance.suites.boundaries import BOUNDARIES
 from conformance.suites.cases import CASES, Layer
 from conformance.suites.fewest import check_fewest
@@ -63,3 +66,23 @@ def _charged(deviation: Deviation) -> tuple[str, ...]:
     if isinstance(finding, TreeDiffers) and all(one.what != "owner" for one in finding.differences):
         return (requirement_of(finding.differences[0].path),)
     return ()
+
+
+@pytest.mark.requirement("OVL-IDMAP-APPLY")
+@pytest.mark.parametrize("itself", [False, True], ids=["over-a-layer-below", "over-what-the-layer-holds"])
+def test_all_that_an_archive_of_root_brings_belongs_to_the_mapped_root(bench: Bench, itself: bool) -> None:
+    """Directories that it implies, and what it has in the place of something else, too."""
+    root = _ORIGIN.on_host(0, 0)
+    (standard,) = mapped([STANDARD], _ORIGIN)
+    named = {one.name: one.entries for one in ARCHIVES} | {"implied-for-file": [archives.file("a/new/f")]}
+    with bench.store("origin", id_map=_ORIGIN.users, gid_map=_ORIGIN.groups) as store:
+        store.create("base")
+        store.change("base", standard)
+        for number, (name, entries) in enumerate(named.items()):
+            layer_id = store.create(f"layer-{number}", "" if itself else "base")
+            if itself:
+                store.change(layer_id, standard)
+            if store.may_refuse(store.applying(layer_id, store.archive(entries))) is None:
+                nodes = store.observed(layer_id).nodes
+                others = {path: (one.uid, one.gid) for path, one in nodes.items() if (one.uid, one.gid) != root}
+                nothing(f"entries of {layer_id} ({name}) of another owner than {root}", others, WrongAnswer())
