@@ -12,6 +12,7 @@ from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Get, Put, Reopen
+from conformance.history.findings import WrongAnswer
 from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
 from conformance.operations.observe import observe
@@ -172,6 +173,26 @@ def test_the_home_is_private(bench: Bench, home: str) -> None:
             (shared / below).mkdir(parents=True)
             namespace.mount_tmpfs(shared / below)
         judge_privacy(bench, shared, home)
+
+
+@pytest.mark.requirement("OVL-MOUNT-CALLS")
+def test_a_filesystem_that_others_mounted_on_the_home_stays(bench: Bench) -> None:
+    """The home is a mount point when it is opened, so it is no mount of the driver that a closing ends."""
+    bench.need("own-home")
+    with bench.store() as probe:
+        below = os.path.relpath(probe.home, probe.directory)  # where the adapter puts the home
+    with bench.directory() as directory:
+        home = directory / "store" / below
+        home.mkdir(parents=True)
+        namespace.mount_tmpfs(home)
+        (home / ".of-others").touch()
+        with bench.store("origin", lambda _: directory / "store") as store:
+            store.beyond(f"a tmpfs was mounted on {home} before")
+            store.build([STANDARD])
+            store.note("open the home once more, and close that opening")
+            store.another_opening().close()
+            there = "there" if (home / ".of-others").exists() else "gone"
+            equal(f"the filesystem that others had mounted on {home}", there, "there", WrongAnswer())
 
 
 def judge_privacy(bench: Bench, directory: Path, home: str) -> None:
