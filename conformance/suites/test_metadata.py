@@ -98,9 +98,16 @@ def _with_default_acl(directory: Path) -> Path:
 
 @pytest.mark.requirement("OVL-NAMES-WHITEOUT-PREFIX")
 @pytest.mark.parametrize("name", [b".wh.a", b"d/.wh.a", b".wh..wh..opq", b"d/.wh..wh..opq"])
-def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes) -> None:
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink", "pipe"])
+def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, kind: str, name: bytes) -> None:
+    made: dict[str, list[ops.Operation]] = {
+        "file": [ops.CreateFile(name, b"not a whiteout", 0o644)],
+        "directory": [ops.MakeDirectory(name, 0o755), ops.CreateFile(name + b"/f", b"f", 0o644)],
+        "symlink": [ops.MakeSymlink(name, b"a")],
+        "pipe": [ops.MakeFifo(name, 0o644)],
+    }
     with bench.store("origin") as store, bench.store("copy") as copy:
-        store.build([STANDARD, [ops.CreateFile(name, b"not a whiteout", 0o644)]])
+        store.build([STANDARD, made[kind]])
         for layer_id in ("layer-0", "layer-1"):
             archive = store.may_diff(layer_id)
             if archive is None:
@@ -108,7 +115,9 @@ def test_a_file_called_like_a_whiteout_deletes_nothing(bench: Bench, name: bytes
             copy.create(layer_id, store.parent_of(layer_id))
             copy.apply(layer_id, archive)
         lost = store.observed("layer-0").nodes.keys() - copy.observed("layer-1").nodes.keys()
-        nothing(f"paths that a file called {name!r} deleted on its way through diff and apply", lost, WrongAnswer())
+        nothing(
+            f"paths that a {kind} called {name!r} deleted on its way through diff and apply", lost, WrongAnswer()
+        )
 
 
 @pytest.mark.requirement("OVL-NAMES-LAYER-IDS")
