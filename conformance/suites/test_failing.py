@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,8 +16,7 @@ from conformance.lab import namespace
 from conformance.lab.failing import Failing
 from conformance.machines.failing import AGAIN, CALLS, LITTER, SHOWN, Failable, Scene, chosen
 from conformance.machines.failing_openings import OPENING, Openings
-from conformance.machines.killing import APPLIED, KILLED, Interrupted
-from conformance.machines.killing import chosen as killed_at
+from conformance.suites.reporting import report
 
 _MORE = {"create": (SHOWN, LITTER), "apply": (LITTER,), "remove": (SHOWN, LITTER)}  # requirements of these calls
 _EACH = 5  # examples for one opening, which takes as long
@@ -79,39 +77,6 @@ def test_a_system_call_fails(bench: Bench, name: str) -> None:
 
 
 @pytest.mark.drawn
-@pytest.mark.requirement(KILLED, APPLIED)
-def test_an_apply_is_killed_at_a_system_call(bench: Bench) -> None:
-    bench.need("apply")
-    bench.begin()
-    with bench.directory() as directory:
-        store, files = directory / "store", directory / "files"
-        store.mkdir()
-        files.mkdir()
-        failing = Failing(files)
-        made = Interrupted(partial(bench.open_at, store, failing.prefix([store])), failing, files)
-        try:
-            report(of_kills(bench, made))
-        finally:
-            made.leave()
-            failing.close()
-
-
-def of_kills(bench: Bench, made: Interrupted) -> Iterator[Deviation]:
-    calls = made.calls()
-    numbers = killed_at(max(1, bench.examples // _EACH), calls)
-    if bench.commands:
-        numbers = sorted(random.sample(numbers, min(len(numbers), bench.examples // _EACH)))
-    for number in numbers:
-        at, found = made.killed_at(number)
-        where = (
-            f"a second archive is applied, and its process is killed at {at} (system call {number} of {len(calls)})"
-        )
-        bench.note(where)
-        for one in found:
-            yield Deviation(f"{where}: {one}", requirements=one.requirements)
-
-
-@pytest.mark.drawn
 @pytest.mark.requirement(OPENING)
 @pytest.mark.parametrize("home", [pytest.param("new", marks=pytest.mark.release), "of-two-layers"])
 def test_a_system_call_fails_while_a_home_is_opened(bench: Bench, home: str) -> None:
@@ -143,12 +108,3 @@ def of_openings(bench: Bench, openings: Openings) -> Iterator[Deviation]:
         bench.note(f"{where} -> {' '.join(said.split())[:300]}")
         for one in found:
             yield Deviation(f"{where}: {one}", requirements=one.requirements)
-
-
-def report(deviations: Iterable[Deviation]) -> None:
-    """Raise a deviation from the requirements of all these, with the first for each."""
-    found = list(deviations)
-    if found:
-        first = {one.requirements: str(one) for one in reversed(found)}
-        said = [*first.values(), *([f"({len(found)} deviations in all)"] if len(found) > len(first) else [])]
-        raise Deviation("\n".join(said), requirements=tuple(one for names in first for one in names))
