@@ -235,6 +235,32 @@ _NAMES: Final[tuple[Layer, Layer]] = (
     ),
     (*(ops.Unlink(3 * one) for one in _CHARACTERS), *(_file(2 * one) for one in _CHARACTERS)),
 )
+# Directories whose names begin alike, with a byte before the slash's and one behind it; each changes in all ways.
+_SIBLINGS: Final = (b"d", b"d-", b"d-0", b"d0", b"dd")
+_ALIKE: Final[tuple[Layer, Layer]] = (
+    tuple(
+        one
+        for path in _SIBLINGS
+        for one in (
+            _dir(path),
+            _file(path + b"/changed"),
+            _file(path + b"/gone"),
+            _dir(path + b"/d"),
+            _file(path + b"/d/changed"),
+            _file(path + b"/d/untouched"),
+        )
+    ),
+    tuple(
+        one
+        for path in _SIBLINGS
+        for one in (
+            ops.WriteAt(path + b"/changed", 0, b"changed in " + path),
+            ops.Unlink(path + b"/gone"),
+            ops.WriteAt(path + b"/d/changed", 1, b"changed in " + path),
+            _file(path + b"/d/new", path),
+        )
+    ),
+)
 # The operations of the parent, and those of the layer on it.
 DIFFERENCES: Final[Mapping[str, tuple[Layer, Layer]]] = {
     "metadata": (of_one_time(_METADATA[0]), of_one_time(_METADATA[1])),
@@ -243,4 +269,5 @@ DIFFERENCES: Final[Mapping[str, tuple[Layer, Layer]]] = {
     "deletions": (of_one_time(_DELETIONS[0]), of_one_time(_DELETIONS[1])),
     "kinds": (of_one_time(_KINDS[0]), of_one_time(_KINDS[1])),
     "names": (of_one_time(_NAMES[0]), of_one_time(_NAMES[1])),
+    "siblings": (of_one_time(_ALIKE[0]), of_one_time(_ALIKE[1])),
 }

@@ -224,15 +224,18 @@ def test_numbers_beyond_octal_digits_are_read_alike(bench: Bench, form: int) -> 
 
 
 @pytest.mark.requirement("OVL-APPLY-ENTRIES")
-def test_an_owner_is_kept_or_refused(bench: Bench) -> None:
-    """In a user namespace the kernel gives no file to an owner outside of it (user_namespaces(7))."""
+@pytest.mark.parametrize("owner", [(70_000, 70_001), (2**32 - 1, 1), (1, 2**32 - 1), (2**32, 1), (1, 2**33)])
+def test_an_owner_is_kept_or_refused(bench: Bench, owner: tuple[int, int]) -> None:
+    """In a user namespace the kernel gives no file to an owner outside of it (user_namespaces(7)).
+
+    No file has an owner of 2^32 - 1, which chown(2) takes for none, or above.
+    """
     bench.need("attributes")
-    owner = (70_000, 70_001)
     with bench.store() as store:
         store.create("base")
         if store.may_refuse(store.applying("base", store.archive([Entry("f", owner=owner)]))) is None:
             node = store.observed("base").nodes[b"f"]
-            same_field(b"f", "owner", f"{node.uid}:{node.gid}", owner, "70000:70001")
+            same_field(b"f", "owner", f"{node.uid}:{node.gid}", owner, "{}:{}".format(*owner))
 
 
 @pytest.mark.quick

@@ -49,6 +49,23 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
             same_tree(f"the tree of {layer_id}", store.expected("layer-0"), store.observed(layer_id))
 
 
+@pytest.mark.requirement("OVL-PARALLEL-LINEAR")
+def test_a_layer_is_removed_or_built_on(bench: Bench) -> None:
+    """Of a removal and a creation on the layer that goes, one is refused."""
+    with bench.store() as store:
+        for number in range(_ROUNDS if bench.commands else 3 * _MEETINGS):
+            parent, child = f"parent-{number}", f"child-{number}"
+            store.create(parent)
+            store.note(f"create {child} on {parent}, and remove {parent}, concurrently")
+            calls = [functools.partial(store.do, one) for one in (Create(child, parent), Remove(parent))]
+            created, removed = (not isinstance(one, DriverRefused) for one in together(calls))
+            equal(f"whether {child} was created and {parent} removed", (created, removed) == (True, True), False)
+            if created:
+                store.do(Remove(child))
+            if not removed:
+                store.do(Remove(parent))
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-PARALLEL-SAME-ID")
 def test_one_of_several_gets_an_id(bench: Bench) -> None:
