@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -32,6 +33,7 @@ _JUDGED: Final = (
     Verdict.NOT_APPLICABLE,
 )
 _CONTROL: Final = "mounter:"  # drivers that are the bare kernel
+_LONGEST: Final = 160  # characters of a reason
 _NAMED: Final = 8  # requirements in one line of a table
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
 
@@ -226,7 +228,7 @@ def _failures(matrix: Matrix, columns: Sequence[Column]) -> Iterator[str]:
 
 def _reason(cell: Cell) -> str:
     reason = cell.outcomes[0].reason if cell.outcomes else ""
-    return (reason.splitlines() or [""])[0][:160]
+    return textwrap.shorten((reason.splitlines() or [""])[0], _LONGEST, placeholder=" ...")
 
 
 def _times(timings: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

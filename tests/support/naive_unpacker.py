@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 layout, root = Path(sys.argv[1]), Path(sys.argv[3])
+LAST_ID = 2**32 - 2  # chown(2) takes the next one for "leave as it is"
 SPECIAL = {tarfile.FIFOTYPE: stat.S_IFIFO, tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK}
 
 
@@ -85,6 +86,8 @@ def put(entry: tarfile.TarInfo, path: Path, target: Path, content: bytes) -> Non
         os.mknod(path, SPECIAL[entry.type], os.makedev(entry.devmajor, entry.devminor))
     else:
         path.write_bytes(content)
+    if max(entry.uid, entry.gid) > LAST_ID:
+        raise ValueError(f"{entry.name}: no file has the owner {entry.uid}:{entry.gid}")
     os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
     if not entry.issym():
         path.chmod(entry.mode & 0o7777)
