@@ -191,7 +191,7 @@ class Bench(Protocol):
     """One driver under test on one backing filesystem."""
 
     privileged: bool  # whether the run is real root
-    commands: bool  # whether each call of the driver starts a process, and so takes as long as many of others
+    patient: bool  # whether there is time for many calls: none starts a process, and this is the first filesystem
     examples: int  # how many examples a property is tried with
     shrinks: bool  # whether a failure is shrunk
 

@@ -20,7 +20,7 @@ from conformance.suites.reporting import report
 
 _MORE = {"create": (SHOWN, LITTER), "apply": (LITTER,), "remove": (SHOWN, LITTER)}  # requirements of these calls
 _EACH = 5  # examples for one opening, which takes as long
-_KINDS = 8  # kinds of system calls for one example, of a driver that starts no process for each call
+_KINDS = 2  # kinds of system calls for one example, where there is time for many
 _NEEDS = ("diff", "changes", "diff-size")  # capabilities, which begin the names of their calls
 
 
@@ -49,7 +49,7 @@ def scene(bench: Bench) -> Iterator[Scene]:
 def judged(bench: Bench, made: Scene, call: Failable) -> Iterator[Deviation]:
     """What is wrong after the call with some of its system calls failing, each in a turn of its own."""
     try:
-        least = bench.examples * (1 if bench.commands else _KINDS)
+        least = bench.examples * (_KINDS if bench.patient else 1)
         for outcome, found in made.judged(call, partial(chosen, least)):
             failed = f"EIO for {outcome.failed}" if outcome.failed else "no failure"
             where = f"'{describe(call)}', {failed} (system call {len(outcome.calls)})"

@@ -53,7 +53,7 @@ def test_layers_made_at_a_time_are_all_there(bench: Bench) -> None:
 def test_a_layer_is_removed_or_built_on(bench: Bench) -> None:
     """Of a removal and a creation on the layer that goes, one is refused."""
     with bench.store() as store:
-        for number in range(_ROUNDS if bench.commands else 3 * _MEETINGS):
+        for number in range(3 * _MEETINGS if bench.patient else _ROUNDS):
             parent, child = f"parent-{number}", f"child-{number}"
             store.create(parent)
             store.note(f"create {child} on {parent}, and remove {parent}, concurrently")

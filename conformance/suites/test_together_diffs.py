@@ -53,7 +53,7 @@ def test_what_is_asked_of_one_layer_by_several_is_what_one_is_told(bench: Bench,
         diffs = [functools.partial(store.do, Diff("layer-2", parent, store.label(file))) for file in files]
         others: list[Callable[[], Any]] = [functools.partial(store.do, call) for call in asked]
         used = [functools.partial(_use, store)] * (beside == "gets-and-puts")
-        for _ in range(1 if bench.commands else _ROUNDS):
+        for _ in range(_ROUNDS if bench.patient else 1):
             store.note(f"{len(diffs)} concurrent callers write a diff of layer-2 against {parent}, beside {beside}")
             outcomes = together([*diffs, *others, *used])
             all_done(outcomes, f"diff, beside {beside}")

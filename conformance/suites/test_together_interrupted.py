@@ -38,7 +38,7 @@ def test_an_apply_is_killed_at_a_system_call(bench: Bench) -> None:
 def of_kills(bench: Bench, made: Interrupted) -> Iterator[Deviation]:
     calls = made.calls()
     numbers = chosen(max(1, bench.examples // _EACH), calls)
-    if bench.commands:
+    if not bench.patient:
         numbers = sorted(random.sample(numbers, min(len(numbers), bench.examples // _EACH)))
     for number in numbers:
         at, found = made.killed_at(number)

@@ -79,7 +79,7 @@ def test_layers_are_got_while_openings_are_closed(bench: Bench) -> None:
     bench.need("own-home")
     with bench.store() as store:
         ids = _family(store)
-        rounds = _ROUNDS if bench.commands else _CLOSINGS
+        rounds = _CLOSINGS if bench.patient else _ROUNDS
         store.note(f"concurrently: {rounds} openings are closed, and 2 callers get, read and put a layer, as often")
         callers = [functools.partial(_use, store, layer_id, rounds) for layer_id in ids[:2]]
         outcomes = together([*callers, functools.partial(_open_and_close, store, rounds)])
