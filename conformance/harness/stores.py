@@ -85,11 +85,22 @@ class Uppers:
         self.shared = ""
 
     def look(self) -> None:
-        """Note the first one that is shared."""
-        mounts = namespace.overlays_below(self._directory)
-        found = [(upper if upper.startswith("/") else target) for target, upper in mounts if upper]
-        twice = sorted({one for one in found if found.count(one) > 1})
-        self.shared = self.shared or ", ".join(twice)
+        """Note the first one that is shared.
+
+        The list of mounts is read in pieces: what another caller unmounts and mounts again meanwhile may be in it
+        twice, so it is read once more.
+        """
+        if self.shared or not (found := self._twice()):
+            return
+        self.shared = ", ".join(sorted(upper for upper, _ in found & self._twice()))
+
+    def _twice(self) -> set[tuple[str, frozenset[str]]]:
+        """The upper directories of several overlays, with the devices of these."""
+        devices: dict[str, set[str]] = {}
+        for target, upper, device in namespace.overlays_below(self._directory):
+            if upper:
+                devices.setdefault(upper if upper.startswith("/") else target, set()).add(device)
+        return {(upper, frozenset(those)) for upper, those in devices.items() if len(those) > 1}
 
 
 class BackingBench:

@@ -193,14 +193,18 @@ def mounts_below(directory: Path) -> list[str]:
     return [one.point for one in mountinfo.below(directory)]
 
 
-def overlays_below(directory: Path) -> list[tuple[str, str]]:
-    """Mount point and upper directory ("" if there is none) of each overlay below a directory.
+def overlays_below(directory: Path) -> list[tuple[str, str, str]]:
+    """Mount point, upper directory ("" if there is none) and device of each overlay below a directory.
 
-    The upper directory is as it was given to the kernel, so it may be relative.
+    The upper directory is as it was given to the kernel, so it may be relative. Every overlay has its own device.
     """
     prefix = "upperdir="
     return [
-        (one.point, next((text[len(prefix) :] for text in one.super_options if text.startswith(prefix)), ""))
+        (
+            one.point,
+            next((text[len(prefix) :] for text in one.super_options if text.startswith(prefix)), ""),
+            one.device,
+        )
         for one in mountinfo.below(directory)
         if one.fstype == "overlay"
     ]

@@ -6,10 +6,15 @@ import mmap
 import os
 import signal
 import threading
+from pathlib import Path
+
+import pytest
 
 from conformance.drivers.processes import forget_peak, memory_of, state_of
 from conformance.harness.invariants import FILES, MOUNTS, Broken, Found, files_broken, mounts_broken
+from conformance.harness.stores import Uppers
 from conformance.history.calls import Call, Create, Exists, Get, Put, Remove
+from conformance.lab import namespace
 
 DIRECTORY = (0o040755, 0, 0, 0)
 FILE = (0o100644, 0, 0, 7, 1, 26, 0, 0)
@@ -97,3 +102,25 @@ def test_the_peak_of_memory_is_forgotten() -> None:
     after = memory_of(os.getpid())
     assert after.peak - after.resident < size // 2
     assert not forget_peak(2**22 + 1)  # no process has that id (proc(5), pid_max)
+
+
+@pytest.mark.parametrize(
+    ("again", "shared"),
+    [
+        (["0:50", "0:51"], "/home/layer/diff"),
+        (["0:51"], ""),  # it was unmounted and mounted again while the list was read
+        (["0:51", "0:52"], ""),
+    ],
+)
+def test_two_mounts_of_one_upper_are_seen_twice(
+    monkeypatch: pytest.MonkeyPatch, again: list[str], shared: str
+) -> None:
+    looks = iter([["0:50", "0:51"], again])
+
+    def overlays_below(_: Path) -> list[tuple[str, str, str]]:
+        return [("/home/layer/merged", "/home/layer/diff", device) for device in next(looks)]
+
+    monkeypatch.setattr(namespace, "overlays_below", overlays_below)
+    uppers = Uppers(Path("/home"))
+    uppers.look()
+    assert uppers.shared == shared
