@@ -149,7 +149,8 @@ class UnmountsTheIdleOnly(Patched):
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """umount2 without MNT_DETACH."""
         mounts, layer = args
-        if mounts.users(layer) == 1:
+        # A diff that is being read needs the mount, also while it has no file of it open.
+        if mounts.users(layer) == 1 and not mounts._locks.is_borrowed(layer.layer_id):
             libc.umount(mounts.target(layer), libc.UMOUNT_NOFOLLOW)
         return original(*args, **kwargs)
 
