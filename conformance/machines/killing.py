@@ -29,6 +29,7 @@ _PARENT: Final = "layer-1"
 _LAYER: Final = "layer-2"
 _FIRST: Final = "first.tar"
 _OWN: Final = "of-the-first"
+_BROUGHT: Final = (_OWN, "d-2")  # names of its archives that no other layer has (crashes.content_of)
 _NAMING: Final = ("rename", "renameat", "renameat2", "link", "linkat")  # calls by which a tree gets its place
 
 
@@ -92,7 +93,9 @@ class Interrupted:
             yield Deviation(why_not, requirements=(KILLED,))
         if why_other := tree_differs(self._kept, look(self.driver, _PARENT)):
             yield Deviation(f"{_PARENT} differs from its tree before:\n{why_other}", requirements=(KILLED,))
-        if lost := left_behind(Path(self.driver.home), [_LAYER]):
+        self.reopen()  # the latest time to take it away
+        home = Path(self.driver.home)
+        if lost := [*left_behind(home, [_LAYER]), *(str(one) for name in _BROUGHT for one in home.rglob(name))]:
             said = f"{_LAYER} was removed, and these paths are still in the home: {', '.join(lost)}"
             yield Deviation(said, requirements=(APPLIED,))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from conformance.drivers.protocol import DriverFailed, DriverRefused
 from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation, Leak
 from conformance.operations import ops
 
+_T = TypeVar("_T")
 Layer = tuple[ops.Operation, ...]
 Chain = tuple[Layer, ...]
 
@@ -28,6 +30,19 @@ def check_fewest(bench: Bench, chain: Sequence[Layer], check: Callable[[Chain], 
         blamed = _blamed(error)
         check(_fewest(whole, lambda fewer: _fails(check, fewer, blamed)))
         raise  # it does not come again
+
+
+def check_each(bench: Bench, cases: Sequence[_T], check: Callable[[Sequence[_T]], None]) -> None:
+    """Check all cases at once; where that fails, raise what the first one says that fails alone, if one does."""
+    try:
+        check(cases)
+    except Deviation as deviation:
+        if isinstance(deviation, Leak) or not bench.shrinks:
+            raise
+        bench.failed(deviation)
+        for case in cases:
+            check([case])
+        raise
 
 
 def _fails(check: Callable[[Chain], None], chain: Chain, blamed: tuple[str, ...] | None) -> bool:

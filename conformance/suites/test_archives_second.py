@@ -11,11 +11,11 @@ import pytest
 
 from conformance.harness.assertions import same_tree
 from conformance.harness.bench import Bench
-from conformance.harness.deviation import Deviation, Leak
 from conformance.operations import archives
 from conformance.operations.standard import STANDARD
 from conformance.operations.trees import Snapshot
 from conformance.suites.applycases import CASES, Case
+from conformance.suites.fewest import check_each
 
 _CASES: Final = tuple(case for case in CASES if not case.may_be_refused)
 _NEW: Final = "of-the-second"
@@ -31,15 +31,7 @@ _NEW: Final = "of-the-second"
 def test_a_second_archive_takes_nothing_back(bench: Bench, requirement: str) -> None:
     """All cases of a requirement are tried in one store; where that fails, each of them alone."""
     cases = [case for case in _CASES if case.requirement == requirement]
-    try:
-        _check(bench, cases)
-    except Deviation as deviation:
-        if isinstance(deviation, Leak) or not bench.shrinks:
-            raise
-        bench.failed(deviation)
-        for case in cases:
-            _check(bench, [case])
-        raise
+    check_each(bench, cases, lambda some: _check(bench, some))
 
 
 def _check(bench: Bench, cases: Sequence[Case]) -> None:

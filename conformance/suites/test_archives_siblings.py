@@ -8,6 +8,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -15,12 +16,12 @@ import pytest
 
 from conformance.harness.assertions import same_tree
 from conformance.harness.bench import Bench
-from conformance.harness.deviation import Deviation, Leak
 from conformance.operations import ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
 from conformance.operations.trees import Snapshot
 from conformance.suites.applycases import CASES, UNSEEN, Case
+from conformance.suites.fewest import check_each
 
 # What is behind each name at the top: names begin with others, and their bytes lie before and behind the slash's.
 _ENDS: Final = ("", "-", "-0", "d")
@@ -68,18 +69,10 @@ def test_directories_with_names_alike_are_kept_apart(bench: Bench, requirement: 
     """All cases of a requirement are tried in one archive; where that fails, each of them alone."""
     cases = [case for case in _ALL if case.requirement == requirement]
     for order in _ORDERS if bench.patient else ["interleaved"]:
-        try:
-            _check(bench, cases, order)
-        except Deviation as deviation:
-            if isinstance(deviation, Leak) or not bench.shrinks:
-                raise
-            bench.failed(deviation)
-            for case in cases:
-                _check(bench, [case], order)
-            raise
+        check_each(bench, cases, partial(_check, bench, order))
 
 
-def _check(bench: Bench, cases: Sequence[Case], order: str) -> None:
+def _check(bench: Bench, order: str, cases: Sequence[Case]) -> None:
     numbered = [(f"{number}/", case) for number, case in enumerate(cases)]
     with bench.store() as store:
         store.create("base")

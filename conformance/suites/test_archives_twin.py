@@ -12,13 +12,14 @@ import pytest
 
 from conformance.harness.assertions import equal, one_of, same_field
 from conformance.harness.bench import Bench
-from conformance.harness.deviation import Deviation, Leak, charged_to
+from conformance.harness.deviation import Deviation, charged_to
 from conformance.history.calls import ApplyDiff
 from conformance.history.findings import NotDone
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
 from conformance.suites.applycases import CASES, Case
+from conformance.suites.fewest import check_each
 
 _SYMLINKS: Final = {"dangling": b"../missing", "to-file": b"../a", "to-directory": b"../d"}
 
@@ -41,15 +42,7 @@ def test_an_archive_brings_the_same(bench: Bench, requirement: str, against: str
     All cases of a requirement are tried in one store; where that fails, one of them alone if it fails so, too.
     """
     cases = [case for case in CASES if case.requirement == requirement]
-    try:
-        _check(bench, cases, against, filled)
-    except Deviation as deviation:
-        if isinstance(deviation, Leak) or not bench.shrinks:
-            raise
-        bench.failed(deviation)
-        for case in cases:
-            _check(bench, [case], against, filled)
-        raise
+    check_each(bench, cases, lambda some: _check(bench, some, against, filled))
 
 
 def _check(bench: Bench, cases: Sequence[Case], against: str, filled: bool) -> None:

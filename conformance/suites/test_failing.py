@@ -13,26 +13,20 @@ from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
 from conformance.history.trace import describe
 from conformance.lab import namespace
-from conformance.lab.failing import Failing
 from conformance.machines.failing import AGAIN, CALLS, LITTER, SHOWN, Failable, Scene, chosen
 from conformance.machines.failing_openings import OPENING, Openings
-from conformance.suites.reporting import report
+from conformance.suites.failing import failing_at, report
 
 _MORE = {"create": (SHOWN, LITTER), "apply": (LITTER,), "remove": (SHOWN, LITTER)}  # requirements of these calls
 _EACH = 5  # examples for one opening, which takes as long
-_KINDS = 2  # kinds of system calls for one example, where there is time for many
+_KINDS = 8  # kinds of system calls for one example, where there is time for many
 _NEEDS = ("diff", "changes", "diff-size")  # capabilities, which begin the names of their calls
 
 
 @contextmanager
 def scene(bench: Bench) -> Iterator[Scene]:
     """A store of a driver whose system calls can fail."""
-    bench.begin()
-    with bench.directory() as directory:
-        store, files = directory / "store", directory / "files"
-        store.mkdir()
-        files.mkdir()
-        failing = Failing(files)
+    with failing_at(bench) as (store, files, failing):
         made = Scene(
             partial(bench.open_at, store, failing.prefix([store])),
             failing,
@@ -43,7 +37,6 @@ def scene(bench: Bench) -> Iterator[Scene]:
             yield made
         finally:
             made.leave()
-            failing.close()
 
 
 def judged(bench: Bench, made: Scene, call: Failable) -> Iterator[Deviation]:
@@ -71,7 +64,8 @@ def judged(bench: Bench, made: Scene, call: Failable) -> Iterator[Deviation]:
     [pytest.param(name, marks=[pytest.mark.requirement(one) for one in _MORE.get(name, ())]) for name in CALLS],
 )
 def test_a_system_call_fails(bench: Bench, name: str) -> None:
-    bench.need(*(one for one in _NEEDS if name.removesuffix("-of-ancestor") == one))
+    if (capability := name.removesuffix("-of-ancestor")) in _NEEDS:
+        bench.need(capability)
     with scene(bench) as made:
         report(judged(bench, made, CALLS[name]))
 
@@ -80,24 +74,16 @@ def test_a_system_call_fails(bench: Bench, name: str) -> None:
 @pytest.mark.requirement(OPENING)
 @pytest.mark.parametrize("home", [pytest.param("new", marks=pytest.mark.release), "of-two-layers"])
 def test_a_system_call_fails_while_a_home_is_opened(bench: Bench, home: str) -> None:
-    bench.begin()
-    with bench.directory() as directory:
-        store, files = directory / "store", directory / "files"
-        files.mkdir()
-        store.mkdir()
-        failing = Failing(files)
-        try:
-            openings = Openings(
-                partial(bench.open_at, store, failing.prefix([store])),
-                failing,
-                files,
-                partial(namespace.mounts_below, store),
-            )
-            if home != "new":
-                openings.fill()
-            report(of_openings(bench, openings))
-        finally:
-            failing.close()
+    with failing_at(bench) as (store, files, failing):
+        openings = Openings(
+            partial(bench.open_at, store, failing.prefix([store])),
+            failing,
+            files,
+            partial(namespace.mounts_below, store),
+        )
+        if home != "new":
+            openings.fill()
+        report(of_openings(bench, openings))
 
 
 def of_openings(bench: Bench, openings: Openings) -> Iterator[Deviation]:

@@ -10,9 +10,8 @@ import pytest
 
 from conformance.harness.bench import Bench
 from conformance.harness.deviation import Deviation
-from conformance.lab.failing import Failing
 from conformance.machines.killing import APPLIED, KILLED, Interrupted, chosen
-from conformance.suites.reporting import report
+from conformance.suites.failing import failing_at, report
 
 _EACH = 5  # examples for one process, which takes as long
 
@@ -21,18 +20,12 @@ _EACH = 5  # examples for one process, which takes as long
 @pytest.mark.requirement(KILLED, APPLIED)
 def test_an_apply_is_killed_at_a_system_call(bench: Bench) -> None:
     bench.need("apply")
-    bench.begin()
-    with bench.directory() as directory:
-        store, files = directory / "store", directory / "files"
-        store.mkdir()
-        files.mkdir()
-        failing = Failing(files)
+    with failing_at(bench) as (store, files, failing):
         made = Interrupted(partial(bench.open_at, store, failing.prefix([store])), failing, files)
         try:
             report(of_kills(bench, made))
         finally:
             made.leave()
-            failing.close()
 
 
 def of_kills(bench: Bench, made: Interrupted) -> Iterator[Deviation]:
