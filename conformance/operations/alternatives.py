@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
-from conformance.operations.applying import applied
+from conformance.operations.applying import IN_LOOP, applied
 from conformance.operations.choices import WORDS, Choices
 from conformance.operations.members import Member
 from conformance.operations.trees import Node, Snapshot
@@ -38,6 +38,15 @@ def alternatives(layers: Sequence[Sequence[Member]]) -> list[Alternative]:
         Alternative(", ".join(_word(default, name, name in changed) for name in names if name in seen), tree)
         for changed, tree in found.values()
     ]
+
+
+def depends_on_following(layers: Sequence[Sequence[Member]]) -> bool:
+    """Whether something lies below a symlink: who follows it, and in which tree, no text says.
+
+    In a loop of symlinks of several layers, a driver that applies an archive beside its lowers sees no loop.
+    """
+    followed = applied(layers, Choices(replaced_symlinks=False))
+    return bool(followed.refusable & IN_LOOP) or applied(layers).tree != followed.tree
 
 
 _Key = tuple[object, ...]

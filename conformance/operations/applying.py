@@ -28,6 +28,9 @@ _OWN: Final = b".wh..wh."  # names of AUFS, metadata but for the opaque whiteout
 _SECOND: Final = 10**9
 _MOST_SYMLINKS: Final = 40  # of one path, as in the kernel (path_resolution(7))
 _IMPLIED: Final = Node(stat.S_IFDIR | 0o755)
+_ENTRY_IN_LOOP: Final = "an entry below a symlink that leads to nothing"
+_WHITEOUT_IN_LOOP: Final = "a whiteout below a symlink that leads to itself"
+IN_LOOP: Final = frozenset({_ENTRY_IN_LOOP, _WHITEOUT_IN_LOOP})  # reasons to refuse, of who follows symlinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class _Tree:
 
     def _need_for_whiteout(self, path: bytes, layer: _Layer) -> None:
         if self._resolved(_parent(path)) is None:
-            self.refusable.add("a whiteout below a symlink that leads to itself")
+            self.refusable.add(_WHITEOUT_IN_LOOP)
         above = self._reached(_parent(path))
         if above is not None:
             layer.implied |= {above, *_above(above)} - {_ROOT}
@@ -242,7 +245,7 @@ class _Tree:
         if not self._choices.replaced_symlinks:
             found = self._resolved(above)
             if found is None:
-                self.refusable.add("an entry below a symlink that leads to nothing")
+                self.refusable.add(_ENTRY_IN_LOOP)
             above = above if found is None else found
         for one in (*_above(above), above):
             if one == _ROOT:

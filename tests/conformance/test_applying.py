@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from conformance.corpus.tables import vectors
 from conformance.operations import archives, ops
-from conformance.operations.alternatives import alternatives
+from conformance.operations.alternatives import alternatives, depends_on_following
 from conformance.operations.applying import applied
 from conformance.operations.archives import Entry, directory, file, hard_link, symlink, whiteout
 from conformance.operations.choices import WORDS, Choices
@@ -87,6 +87,21 @@ def test_a_link_may_replace_the_directory_of_its_target() -> None:
     result = applied([members_of(archives.archive([file("d/f", b"f"), hard_link("d", "d/f")]))])
     assert {path: node.content for path, node in result.tree.nodes.items()} == {b"d": b"f"}
     assert "a hard link that replaces the directory of its target" in result.refusable
+
+
+@pytest.mark.parametrize(
+    ("child", "depends"),
+    [
+        ([file("d/f")], False),
+        ([symlink("to-d", "d"), file("to-d/f")], True),
+        # The loop is of two layers, so a driver that unpacks beside its lowers does not see it.
+        ([symlink("d", "b"), file("d/f")], True),
+        ([symlink("d", "b"), whiteout("d/.wh.f")], True),
+    ],
+)
+def test_what_lies_below_a_symlink_depends_on_who_follows_it(child: list[Entry], depends: bool) -> None:
+    base = [directory("d"), symlink("b", "d")]
+    assert depends_on_following([members_of(archives.archive(one)) for one in (base, child)]) == depends
 
 
 @given(st.lists(layer_archives(privileged=True), min_size=1, max_size=3))

@@ -17,10 +17,18 @@ from vm import compiling, hosts
 from vm.debian import NoPackage, Package, Suite
 from vm.matrix import Kernel, Uml, load
 
-TOOLS = ("cc", "make", "flex", "bison", "bc", "xz", "dpkg-deb", "cpio", "ldd")
-pytestmark = pytest.mark.skipif(
-    any(shutil.which(name) is None for name in TOOLS), reason=f"needs {', '.join(TOOLS)}"
-)
+FOUND = {
+    "cc": shutil.which("cc"),
+    "make": shutil.which("make"),
+    "flex": shutil.which("flex"),
+    "bison": shutil.which("bison"),
+    "bc": shutil.which("bc"),
+    "xz": shutil.which("xz"),
+    "dpkg-deb": shutil.which("dpkg-deb"),
+    "cpio": shutil.which("cpio"),
+    "ldd": shutil.which("ldd"),
+}
+pytestmark = pytest.mark.skipif(None in FOUND.values(), reason=f"needs {', '.join(FOUND)}")
 MAKEFILE = """\
 allnoconfig:
 \tgrep CONFIG_ $(KCONFIG_ALLCONFIG) >.config
