@@ -138,8 +138,7 @@ class LayerMounts:
                     ) from error
         self._counts.forget(layer.layer_id)
         if not layer.writable:
-            for directory in (target, os.path.dirname(target), os.path.dirname(os.path.dirname(target))):
-                files.remove_empty(directory)
+            _remove_mount_point(target)
 
     def mounted_layers(self) -> list[str]:
         """The ids of layers that something is mounted for in this mount namespace."""
@@ -187,8 +186,12 @@ class LayerMounts:
         else:
             if not files.is_directory(target):
                 self._staging.make_directory(target)
-            # Without an upper the kernel writes nothing: image stores stay as they are.
-            self._mount_over_lowers(layer, "", "", target, options)
+            try:
+                # Without an upper the kernel writes nothing: image stores stay as they are.
+                self._mount_over_lowers(layer, "", "", target, options)
+            except BaseException:
+                _remove_mount_point(target)
+                raise
 
     def _mount_over_lowers(
         self, layer: Layer, upper: str, work: str, target: str, options: tuple[str, ...]
@@ -216,3 +219,9 @@ class LayerMounts:
         except OSError:
             libc.umount(request.target, libc.MNT_DETACH)
             raise
+
+
+def _remove_mount_point(target: str) -> None:
+    """Remove where a layer of an image store was mounted, and the directories above that are of no more use."""
+    for directory in (target, os.path.dirname(target), os.path.dirname(os.path.dirname(target))):
+        files.remove_empty(directory)

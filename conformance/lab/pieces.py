@@ -100,6 +100,10 @@ class Stall:
         """Bytes that nobody has read yet."""
         return _unread(self._both)
 
+    def take(self) -> bytes:
+        """Read what is there; raises OSError."""
+        return os.read(self._both, self.unread)
+
     def end(self) -> None:
         """Let the reader see the end, when it has read all."""
         if self._both >= 0:

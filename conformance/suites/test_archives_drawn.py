@@ -15,6 +15,7 @@ from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation
 from conformance.history.calls import ApplyDiff
 from conformance.history.findings import NotDone
+from conformance.operations import archives
 from conformance.operations.alternatives import alternatives, depends_on_following
 from conformance.operations.applying import applied
 from conformance.operations.comparing import compared
@@ -97,3 +98,28 @@ def test_archives_of_any_entries(bench: Bench, data: st.DataObject) -> None:
                 return
             _shows_one(store, layer_id, layers)
             parent = layer_id
+
+
+@pytest.mark.requirement("OVL-APPLY-ENTRIES")
+@pytest.mark.parametrize("between", ["", "whiteout", "more directories"])
+def test_entries_below_a_symlink_that_another_replaces(bench: Bench, between: str) -> None:
+    """They lie where the symlink leads then, or where it was, as directories: never where it led before."""
+    others = {
+        "": [],
+        "whiteout": [archives.whiteout("one/.wh.none")],
+        "more directories": [archives.file(f"other-{number}/f") for number in range(40)],
+    }
+    entries = [
+        archives.directory("one"),
+        archives.directory("two"),
+        archives.symlink("s", "one"),
+        archives.file("s/f"),
+        *others[between],
+        archives.symlink("s", "two"),
+        archives.file("s/g"),
+    ]
+    with bench.store() as store:
+        store.create(_BASE)
+        archive = store.archive(entries)
+        if store.may_refuse(store.applying(_BASE, archive)) is None:
+            _shows_one(store, _BASE, [members_of(archive.read_bytes())])

@@ -37,6 +37,28 @@ def test_a_directory_that_an_archive_implies_is_there(bench: Bench) -> None:
             store.record(f"{field} of a lower directory that an archive implies", said)
 
 
+@pytest.mark.requirement("OVL-APPLY-PARENTS")
+def test_the_umask_and_the_directories_that_an_archive_implies(bench: Bench) -> None:
+    """Where nothing was, or a file of the lower layer."""
+    found = []
+    for umask in (0o022, 0o077):
+        with bench.store(umask=umask) as store:
+            store.build([[ops.CreateFile(b"a", b"a", 0o644)]])
+            store.create("child", "layer-0")
+            store.applied("child", [archives.file("a/new"), archives.file("nowhere/new")])
+            nodes = store.shows_files("child", {b"a/new": None, b"nowhere/new": None}).nodes
+            found.append([nodes[path].mode for path in (b"a", b"nowhere")])
+    says = dict(zip(("of a file", "of nothing"), zip(*found, strict=True), strict=True))
+    for place, (usual, strict) in says.items():
+        store.record(
+            f"a directory that an archive implies in the place {place}, under the umask 077", _of(usual, strict)
+        )
+
+
+def _of(usual: int, strict: int) -> str:
+    return "as under 022" if usual == strict else f"has the mode {stat.S_IMODE(strict):o}"
+
+
 def _kept(below: Node, above: Node) -> Mapping[str, str]:
     fields = {
         "mode": (oct(stat.S_IMODE(below.mode)), oct(stat.S_IMODE(above.mode))),

@@ -58,6 +58,19 @@ def test_directories_have_the_times_of_their_entries(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-APPLY-DIRECTORY-TIMES")
+@pytest.mark.parametrize("order", [1, -1], ids=["whiteouts-first", "opaque-first"])
+def test_whiteouts_that_an_opaque_one_makes_needless_leave_times(bench: Bench, order: int) -> None:
+    entries = [_directory("d", 1_100_000_000), _directory("d/d", 1_200_000_000), _directory("e", 1_300_000_000)]
+    deleted = [archives.whiteout("d/.wh.a"), archives.whiteout("d/d/.wh.none"), archives.whiteout("d/.wh..wh..opq")]
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        store.create("child", "base")
+        store.applied("child", [*entries, *deleted[::order], archives.file("d/new"), archives.file("d/d/new")])
+        _have_times(store, "child", _times_of(entries))
+
+
+@pytest.mark.requirement("OVL-APPLY-DIRECTORY-TIMES")
 def test_directories_have_times_of_any_size(bench: Bench) -> None:
     tried = tuple(one for second in _TIMES for one in (ops.MakeDirectory(b"d%d" % second, 0o755), _at(second)))
     there = {one.mtime_ns // 10**9 for one in held(bench, [tried])[0] if isinstance(one, ops.SetTimes)}

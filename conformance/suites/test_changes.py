@@ -186,6 +186,26 @@ def test_what_a_file_between_two_directories_hides_is_added(bench: Bench) -> Non
         expects(store, "layer-3", {b"d/a": "add"})
 
 
+@pytest.mark.requirement("OVL-CHANGES-EXPLAIN")
+def test_what_a_directory_over_a_file_shows_is_modified(bench: Bench) -> None:
+    bench.need("apply")
+    with bench.store() as store:
+        store.build([[ops.CreateFile(b"d", b"a file", 0o644)]])
+        store.create("layer-1", "layer-0")
+        store.applied(
+            "layer-1", [archives.directory("d"), archives.file("d/f", b"f"), archives.file("d/d/f", b"f")]
+        )
+        with charged_to("OVL-TREE-KINDS-CHANGE"):
+            store.shows_files("layer-1", {b"d/f": b"f", b"d/d/f": b"f"})
+        store.create("layer-2", "layer-1")
+        root = store.do(Get("layer-2"))
+        store.beyond("the files d/f and d/d/f were written in layer-2")
+        for path in (b"d/f", b"d/d/f"):
+            perform(root, ops.WriteAt(path, 0, b"more than there was"))
+        store.do(Put("layer-2"))
+        expects(store, "layer-2", {b"d/f": "modify", b"d/d/f": "modify"})
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-CHANGES-SAME-SECOND")
 def test_an_edit_of_the_same_size_and_second_is_seen(bench: Bench) -> None:

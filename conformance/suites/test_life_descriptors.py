@@ -10,7 +10,7 @@ from conformance.drivers.protocol import DriverRefused
 from conformance.harness.assertions import nothing
 from conformance.harness.bench import Bench
 from conformance.history.calls import Diff
-from conformance.operations import ops
+from conformance.operations import archives, ops
 from conformance.operations.standard import STANDARD
 from conformance.suites.processes import opened
 
@@ -52,6 +52,27 @@ def test_an_opening_that_is_closed_leaves_none(bench: Bench) -> None:
             use()
         left = bench.state_of(store).descriptors - before
         nothing("descriptors that five openings left open, which were closed", max(0, left))
+
+
+@pytest.mark.requirement("OVL-LIFE-NO-DESCRIPTORS")
+def test_an_archive_of_many_directories_leaves_none(bench: Bench) -> None:
+    """More than a driver keeps open on the way; new ones, and those of the lower."""
+    names = [f"directory-{number}/below" for number in range(200)]
+    entries = [archives.file(f"{name}/file") for name in names]
+    bench.need("apply")
+    with bench.store() as store:
+        store.create("base")
+        store.applied("base", entries)
+        before = bench.state_of(store).descriptors
+        for number in range(2):
+            store.create(f"child-{number}", "base")
+            store.applied(
+                f"child-{number}", [*entries, *(archives.whiteout(f"{one}/.wh.file") for one in names[:99])]
+            )
+            store.create(f"base-{number}")
+            store.applied(f"base-{number}", entries)
+        opened = bench.state_of(store).descriptors - before
+        nothing("descriptors that applying four archives of 400 directories left open", max(0, opened))
 
 
 @pytest.mark.quick

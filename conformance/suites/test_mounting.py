@@ -11,7 +11,7 @@ from conformance.harness.assertions import equal, names, nothing, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.skips import not_applicable
-from conformance.history.calls import Get, Put, Reopen
+from conformance.history.calls import Call, Changes, DiffSize, Get, Put, Reopen
 from conformance.history.findings import WrongAnswer
 from conformance.lab import mountinfo, namespace
 from conformance.operations import ops
@@ -336,42 +336,6 @@ def test_reading_adds_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.requirement("OVL-MOUNT-LABEL-REFUSED")
-def test_a_label_without_selinux_is_refused(bench: Bench) -> None:
-    if not bench.why_not("selinux"):
-        not_applicable("this kernel has SELinux, and takes labels")
-    label = "system_u:object_r:container_file_t:s0:c1,c2"
-    with bench.store() as store:
-        two_layers(store)
-        # What ends the quotes of a mount option (context="...") is no part of any label.
-        for one in (label, label, f'{label}",redirect_dir="on', f"{label}\\", f"{label}\n"):
-            store.refuses(Get("layer-1", one))
-        store.shows_model("layer-1")
-        nothing_mounted(store, "after a refused get and its layer's last put")
-
-
-@pytest.mark.requirement("OVL-MOUNT-LABEL-KEPT")
-def test_a_label_is_that_of_the_tree(bench: Bench) -> None:
-    label = "system_u:object_r:container_file_t:s0:c1,c2"
-    with bench.store() as store:
-        two_layers(store)
-        root = store.do(Get("layer-1", label))
-        found = os.getxattr(f"{root}/new", "security.selinux").rstrip(b"\0").decode()
-        store.do(Put("layer-1"))
-        equal("the label of 'new'", found, label)
-
-
-@pytest.mark.quick
-@pytest.mark.requirement("OVL-MOUNT-LABEL-LONG")
-def test_a_label_longer_than_a_page_is_refused(bench: Bench) -> None:
-    with bench.store() as store:
-        two_layers(store)
-        store.refuses(Get("layer-1", "x" * _PAGE))
-        nothing_mounted(store, "after a get that was refused")
-        store.shows_model("layer-1")
-
-
-@pytest.mark.quick
 @pytest.mark.requirement("OVL-MOUNT-LOWER-GONE")
 def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
     with bench.store() as store:
@@ -381,6 +345,33 @@ def test_a_lower_that_is_gone_is_named(bench: Bench) -> None:
         names(store.refuses(Get("layer-2")), "layer-1", link)
         store.tamper([ops.Rename(b".away", b"layer-1")])
         store.shows_model("layer-2")
+
+
+@pytest.mark.requirement("OVL-MOUNT-LOWER-GONE")
+@pytest.mark.parametrize("of", ["layer-2", "whole-2"])
+def test_a_diff_without_a_lower_keeps_nothing_mounted(bench: Bench, of: str) -> None:
+    """Two trees are compared: that of the layer, or that of the parent that is named, lacks a lower."""
+    bench.need("diff")
+    with bench.store() as store:
+        for chain in ("layer", "whole"):
+            for number in range(3):
+                layer_id = store.create(f"{chain}-{number}", f"{chain}-{number - 1}" if number else "")
+                store.change(layer_id, [ops.CreateFile(b"new-%d" % number, b"new", 0o644)])
+        against = "whole-2" if of == "layer-2" else "layer-2"
+        calls: list[Call] = [store.diffing(of, against), Changes(of, against), DiffSize(of, against)]
+        asked = [
+            call
+            for call, capability in zip(calls, ("diff", "changes", "diff-size"), strict=True)
+            if bench.has(capability) and store.may_refuse(call) is None
+        ]
+        store.tamper([ops.Rename(b"layer-1", b".away")])
+        for call in asked:
+            store.refuses(call)
+            nothing_mounted(store, "after a call that was refused")
+        store.tamper([ops.Rename(b".away", b"layer-1")])
+        for layer_id in ("layer-2", "whole-2"):
+            store.shows_model(layer_id)
+        nothing_mounted(store, "after every get was put")
 
 
 @pytest.mark.requirement("OVL-MOUNT-CWD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -178,6 +179,22 @@ def test_an_image_store_is_a_directory(bench: Bench, kind: str) -> None:
             "second": f"{directory},{missing}",
         }[kind]
         refused(bench, f"imagestore={path}")
+
+
+@pytest.mark.requirement("OVL-OPTION-IMAGESTORE")
+@pytest.mark.parametrize("form", ["{}/", "//{}", "{}/.", "{}/../{name}", "{}/missing/..", "/missing/..{}"])
+def test_an_image_store_by_any_path_is_refused_or_found(bench: Bench, form: str) -> None:
+    with bench.store("origin") as images, ExitStack() as opening:
+        images.build([STANDARD, [ops.Unlink(b"a")]])
+        path = form.format(images.image_store, name=Path(images.image_store).name)
+        try:
+            store = opening.enter_context(bench.store("copy", image_stores=[path]))
+        except DriverRefused:
+            return
+        store.knows(images, "layer-0", "layer-1")
+        store.confirms("layer-0", "layer-1")
+        store.create("own", "layer-1")
+        store.shows_model("own")
 
 
 _MAPS: Final = {

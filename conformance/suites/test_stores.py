@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from conformance.drivers.protocol import IdRange
+from conformance.drivers.protocol import DriverRefused, IdRange
 from conformance.harness.assertions import equal, nothing, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.entries import members
-from conformance.history.calls import Get, Put, Remove
+from conformance.history.calls import ApplyDiff, Create, Get, Put, Remove
 from conformance.operations import archives, ops
 from conformance.operations.archives import Entry
 from conformance.operations.standard import STANDARD
@@ -138,6 +139,22 @@ def test_users_and_groups_have_maps_of_their_own(bench: Bench) -> None:
             equal("the owners in the diff", owners["f"], (5, 6))
 
 
+@pytest.mark.requirement("OVL-IDMAP-DIFF")
+def test_groups_alone_have_a_map(bench: Bench) -> None:
+    """A driver may refuse to open a home so. Users are then those of the host."""
+    with ExitStack() as opening:
+        try:
+            store = opening.enter_context(bench.store(gid_map=_MAP))
+        except DriverRefused:
+            return
+        store.build([[ops.CreateFile(b"f", b"f", 0o644), ops.Chown(b"f", 5, 100_006)]])
+        owners = {one.name.removeprefix("./"): (one.uid, one.gid) for one in members(store.diff("layer-0"))}
+        equal("the owners in the diff of layer-0", owners.get("f"), (5, 6))
+        store.create("applied")
+        store.applied("applied", [Entry("f", owner=(7, 8))])
+        equal("the owners on the host", owner(store, "applied", "f"), (7, 100_008))
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-IDMAP-TRIP")
 def test_owners_go_from_map_to_map(bench: Bench) -> None:
@@ -229,6 +246,19 @@ def test_an_image_keeps_its_lowers_beside_layers_of_their_names(bench: Bench) ->
                 store.shows_model("own")
 
 
+@pytest.mark.requirement("OVL-STORE-SHADOW")
+@pytest.mark.parametrize("parent", ["", "base"], ids=["a base layer", "a layer on another"])
+def test_the_id_of_an_image_is_taken_or_becomes_that_of_the_home(bench: Bench, parent: str) -> None:
+    """No text says which. What was built on the image stays."""
+    with store_with_images(bench) as (_, store):
+        store.create("own", "child")
+        refusal = store.may_refuse(Create("child", parent))
+        store.record("a layer with the id of an image", "is created" if refusal is None else "is refused")
+        store.shows_model("own")
+        if refusal is None:
+            store.shows_model("child")
+
+
 @pytest.mark.quick
 @pytest.mark.requirement("OVL-STORE-BUILD-ON")
 def test_a_layer_is_built_on_an_image(bench: Bench) -> None:
@@ -304,6 +334,29 @@ def test_the_home_comes_before_the_stores(bench: Bench, parent: str) -> None:
         stores = [images.image_store]
         with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
             store.shows_names("own", {b"home"})
+
+
+@pytest.mark.requirement("OVL-STORE-HOME-FIRST")
+def test_the_parent_of_a_diff_is_that_of_the_home(bench: Bench) -> None:
+    """It is not the layer of that id which the image was built on, so that all between the two is in the diff."""
+    bench.need("diff", "apply")
+    with bench.store("origin") as images, bench.directory() as directory:
+        images.build([STANDARD, [ops.CreateFile(b"image", b"image", 0o644)]])
+        with bench.store("home", lambda _: directory / "home") as plain:
+            with_file(plain, "layer-0", b"home")
+        stores = [images.image_store]
+        with bench.store("home", lambda _: directory / "home", image_stores=stores) as store:
+            store.note("of which it has a layer-0 of its own")
+            store.knows(images, "layer-1")
+            call = store.diffing("layer-1", "layer-0")
+            if store.may_refuse(call) is not None:
+                return
+            store.create("twin")
+            store.change("twin", [ops.CreateFile(b"home", b"home", 0o644)])
+            store.create("made", "twin")
+            store.do(ApplyDiff("made", "twin", call.archive))
+            expected = store.expected("layer-1").without_directory_times()
+            same_tree("the twin of the image", expected, store.observed("made"), times="files")
 
 
 def with_file(store: Store, layer_id: str, name: bytes, parent: str = "") -> None:

@@ -12,6 +12,7 @@ from conformance.history.calls import Get, Metadata, Put, Status
 from conformance.lab import namespace
 from conformance.operations import ops
 from conformance.operations.standard import STANDARD
+from conformance.suites.images import store_with_images
 from conformance.suites.openings import backing_filesystem
 
 # By the magic of statfs(2); drivers write some of them in several ways.
@@ -63,6 +64,17 @@ def test_metadata_names_the_directories_of_the_mount(bench: Bench) -> None:
             equal(f"whether the {name}, {said[name]}, is a directory of layer-1", below, True)
         store.change("layer-1", [ops.CreateFile(b"new", b"new", 0o644)])
         equal("whether UpperDir has the file that was created", os.path.exists(f"{said['UpperDir']}/new"), True)
+
+
+@pytest.mark.quick
+@pytest.mark.requirement("OVL-STATUS-METADATA-NAMES")
+def test_metadata_of_an_image_names_where_it_is_mounted(bench: Bench) -> None:
+    bench.need("image-stores", "image-mounts")
+    with store_with_images(bench) as (_, store):
+        said = dict(store.do(Metadata("child")))
+        if "MergedDir" in said:
+            equal("the MergedDir of an image", said["MergedDir"], store.do(Get("child")))
+            store.do(Put("child"))
 
 
 @pytest.mark.quick

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from conformance.drivers.protocol import DriverUnderTest
 from conformance.harness.assertions import equal, nothing, same_tree
 from conformance.harness.bench import Bench, Store
 from conformance.harness.deviation import Deviation, charged_to
 from conformance.harness.skips import not_applicable
-from conformance.history.calls import Exists, Put, Remove, Reopen
+from conformance.history.calls import Exists, Get, Put, Remove, Reopen
 from conformance.lab.killing import Killable, killable
-from conformance.lab.pieces import Stall, stall
-from conformance.operations import ops
+from conformance.lab.pieces import Stall
+from conformance.operations import archives, ops
 from conformance.operations.standard import STANDARD
 from conformance.operations.tarforms import BLOCK
 from conformance.suites.mounts import nothing_mounted
 from conformance.suites.processes import opened
+from conformance.suites.stalled import stalled
 
 _CHANGED: Final[tuple[ops.Operation, ...]] = (
     ops.RemoveTree(b"d"),
@@ -80,8 +81,29 @@ def test_a_home_is_closed_after_a_killed_diff(bench: Bench) -> None:
         nothing_mounted(store, "after the home was closed")
 
 
+@pytest.mark.requirement("OVL-RESTART-KILLED")
+@pytest.mark.parametrize("parent", ["layer-1", "layer-0"], ids=["parent", "ancestor"])
+def test_an_archive_is_applied_after_a_killed_diff(bench: Bench, parent: str) -> None:
+    """What the diff read the tree by is not what later gets show."""
+    bench.need("diff", "apply")
+    with bench.store() as store:
+        store.build([STANDARD, [ops.Unlink(b"a")], [_LARGE]])
+        _kill_a_diff(store, parent)
+        call = store.applying(
+            "layer-2", store.archive([archives.file("added", b"added"), archives.whiteout(".wh.b")])
+        )
+        if store.may_refuse(call) is not None:
+            store.may_refuse(Put("layer-2"))
+            store.do(call)
+        root = store.do(Get("layer-2"))
+        found = [name for name in ("added", "large", "b") if os.path.lexists(f"{root}/{name}")]
+        store.do(Put("layer-2"))
+        equal("which of 'added', 'large' and the deleted 'b' are in layer-2", found, ["added", "large"])
+        nothing_mounted(store, "after every get was put")
+
+
 def _kill_a_diff(store: Store, parent: str) -> None:
-    with _process(
+    with stalled(
         store,
         f"another process diffs layer-2 against {parent}, and is killed when its archive begins",
         lambda driver, pipe: driver.diff("layer-2", parent, pipe),
@@ -130,7 +152,7 @@ def _applying(
     store: Store, layer_id: str, part: bytes, seconds: float = math.inf
 ) -> Iterator[tuple[Killable, Stall]]:
     """Another process, which has read a part of the archive that it applies, or did not in so many seconds."""
-    with _process(
+    with stalled(
         store,
         f"another process applies the diff of layer-1 to {layer_id}, and gets {len(part)} bytes of it",
         lambda driver, path: driver.apply_diff(layer_id, "layer-0", path),
@@ -141,26 +163,6 @@ def _applying(
             if not process.wait(lambda: pipe.unread == 0, seconds):
                 break
         yield process, pipe
-
-
-@contextmanager
-def _process(
-    store: Store, said: str, call: Callable[[DriverUnderTest, Path], object]
-) -> Iterator[tuple[Killable, Stall]]:
-    """Another process that makes a call with a pipe for its archive."""
-    store.beyond(said)
-    with (
-        stall(store.directory / f"stall-{len(list(store.directory.iterdir()))}") as pipe,
-        killable(functools.partial(_called, store, call, pipe.path)) as process,
-    ):
-        pipe.hold()  # the process has only what it opens itself
-        yield process, pipe
-
-
-def _called(store: Store, call: Callable[[DriverUnderTest, Path], object], pipe: Path) -> int:
-    with opened(store) as driver:
-        call(driver, pipe)
-    return 0
 
 
 def _opened(store: Store) -> int:

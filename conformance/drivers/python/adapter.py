@@ -134,7 +134,7 @@ def words_of(request: OpenRequest) -> dict[str, Any]:
         words.append("overlay.imagestore=" + ",".join(map(str, request.image_stores)))
     if words:
         asked["options"] = words
-    if request.id_map:
+    if request.id_map or request.gid_map:
         users, groups = request.id_map, request.gid_map or request.id_map
         asked["uid_maps"] = [(one.container, one.host, one.size) for one in users]
         asked["gid_maps"] = [(one.container, one.host, one.size) for one in groups]

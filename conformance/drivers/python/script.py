@@ -74,7 +74,7 @@ class PythonClass:
             words.append("overlay.imagestore=" + ",".join(f"@work@/{one}" for one in step.image_stores))
         if words:
             options["options"] = words
-        if step.id_map:
+        if step.id_map or step.gid_map:
             options["uid_maps"] = [list(one) for one in step.id_map]
             options["gid_maps"] = [list(one) for one in step.gid_map or step.id_map]
         home = self.home(step.store, step.below).replace("$work", "@work@")
