@@ -82,6 +82,19 @@ def test_a_home_is_closed_after_a_killed_diff(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-RESTART-KILLED")
+def test_a_home_is_closed_after_a_killed_diff_of_an_image(bench: Bench) -> None:
+    bench.need("diff", "own-home", "image-stores", "image-mounts")
+    with bench.store("origin") as images:
+        ids = images.build([STANDARD, [ops.Unlink(b"a")], [_LARGE]])
+        with bench.store("copy", image_stores=[images.image_store]) as store:
+            store.knows(images, *ids)
+            _kill_a_diff(store, "layer-0")
+            store.beyond("the home is closed")
+            store.another_opening().close()
+            nothing_mounted(store, "after the home was closed")
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
 @pytest.mark.parametrize("parent", ["layer-1", "layer-0"], ids=["parent", "ancestor"])
 def test_an_archive_is_applied_after_a_killed_diff(bench: Bench, parent: str) -> None:
     """What the diff read the tree by is not what later gets show."""
