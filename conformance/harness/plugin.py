@@ -24,7 +24,8 @@ from conformance.drivers.registry import UnknownDriver, connect
 from conformance.drivers.source import DriverSource
 from conformance.harness import stores as benches
 from conformance.harness.causing import cause_of
-from conformance.harness.collected import Collected, Inventory, without_outcome
+from conformance.harness.collected import Collected, Inventory
+from conformance.harness.concluding import Ended, concluded, exit_status, unaccounted
 from conformance.harness.contained import Escaped, contained
 from conformance.harness.ending import end_on_sigterm
 from conformance.harness.lookups import StillFound
@@ -57,10 +58,8 @@ from conformance.spec.health import is_beyond_trust
 from conformance.spec.naming import counted
 from conformance.spec.values import as_plain, from_plain
 from conformance.spec.verdicts import (
-    RequirementResult,
     TestOutcome,
     Verdict,
-    exit_code,
     judge,
     share_in_driver,
     with_cut_short,
@@ -358,45 +357,17 @@ class ConformancePlugin:
         if at_limit:
             why = f"the run stopped after {counted(self._failed, 'failure')}, as its command line asked"
             self.on_stopped(why)
-        for outcome in self._unaccounted(stopped, exitstatus, why):
-            self._take(outcome)
+        if self._inventory is not None:
+            ended = Ended(exitstatus, self._interrupted, stopped, why)
+            for outcome in unaccounted(self._inventory, self._begun, self.outcomes, ended):
+                self._take(outcome)
         if self.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            session.exitstatus = self._exit_status(exitstatus, session)
-
-    def _unaccounted(self, stopped: bool, exitstatus: int, said: str) -> list[TestOutcome]:
-        """Outcomes of the tests that reported none.
-
-        ``stopped`` is by an option of pytest, such as -x; ``said`` is why, "" if it is not known.
-        """
-        if self._inventory is None:
-            return []
-        names = {test: nodeid for nodeid, test in self._inventory.tests.items()}
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        interrupted = self._interrupted
-
-        def lost(test: Collected) -> str:
-            if stopped or interrupted:
-                return ""
-            if names[test] in self._begun:
-                return "the test began and reported no outcome"
-            return "the test never began, although pytest ended as if all tests had run" if ended else ""
-
-        why = "the run was interrupted" if interrupted else said or "pytest ended before the test began"
-        return without_outcome(self._inventory.tests.values(), self.outcomes, lost, UNTESTED + why)
+            results = judge(self.session.selected, self.outcomes)
+            session.exitstatus = exit_status(self._inventory, results, exitstatus, session.testscollected)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from pytest.exit and from pytest-xdist, which gives up when too many workers died."""
         self._interrupted = type(excinfo.value) is KeyboardInterrupt
-
-    def _exit_status(self, status: int, session: pytest.Session) -> int:
-        """That of ``overlay-conformance run``, which hides none of pytest's own (docs/exit-codes.md)."""
-        code = exit_code(judge(self.session.selected, self.outcomes))
-        if self._inventory is None:
-            return 2
-        if code == 3:
-            others = len(self._inventory.tests) != session.testscollected  # of another project, in the same session
-            return status if others or status != pytest.ExitCode.OK else code
-        return max(code, int(status))
 
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """The verdicts in one line, after pytest's own."""
@@ -406,18 +377,8 @@ class ConformancePlugin:
         said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
         share = f"{share_in_driver(self.outcomes):.0%} of the test time in the driver or the kernel"
         line = f"{self.session.driver}, privilege level {self.session.lane}: {said}; {share}"
-        terminalreporter.write_line(printable(f"{line} -> {self._concluded(results, exitstatus)}"))
-
-    def _concluded(self, results: list[RequirementResult], exitstatus: int) -> str:
-        if self._interrupted:
-            return "interrupted: no conclusion"
-        code = exit_code(results)
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, 2, 3)
-        if self._inventory is None or (not ended and code != 1):
-            return "the harness failed"
-        # A claim needs the statement of a result file (conformance.report.statement), which pytest does not write.
-        said = {0: "no deviation in the tested requirements", 1: "does not conform", 2: "the harness failed"}
-        return said.get(code, "nothing applicable ran")
+        end = concluded(self._inventory, results, Ended(exitstatus, self._interrupted))
+        terminalreporter.write_line(printable(f"{line} -> {end}"))
 
     def _outcome(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> TestOutcome:
         requirements = declared = requirements_of(item)

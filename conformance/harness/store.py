@@ -10,7 +10,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, assert_never, overload
 
@@ -21,6 +21,7 @@ from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation
 from conformance.harness.entries import entry_names
 from conformance.harness.lookups import Lookups
+from conformance.harness.manner import Manner, Seen
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import (
@@ -45,48 +46,15 @@ from conformance.history.trace import describe
 from conformance.operations import archives, ops
 from conformance.operations.comparing import GHOST
 from conformance.operations.layering import layer_entries
-from conformance.operations.listing import as_listed
 from conformance.operations.model import Tree, Unspecified
 from conformance.operations.observe import observe
 from conformance.operations.pools import fit
 from conformance.operations.real import perform, with_links
 from conformance.operations.tarforms import Tarred, archive_of
-from conformance.operations.trees import Node, Snapshot
+from conformance.operations.trees import Snapshot
 
+_PLAIN: Final = Manner()
 _LISTED: Final = 20  # entries of an archive that a trace lists
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """What the harness does for a driver that lacks it.
-
-    ``filled`` layers get archives of the harness where a test changes their trees; ``archived`` layers are written
-    as archives by the harness where the driver writes no diffs. A driver that is ``late`` reads an archive when its
-    layer is got, so each one is followed by a get. Times of directories are compared if they are ``timed``. Of a
-    tree that is ``listed`` names and types are compared, or names and which are directories if not ``typed``.
-    """
-
-    filled: bool = False
-    archived: bool = False
-    late: bool = False
-    timed: bool = True
-    listed: bool = False
-    typed: bool = True
-
-    def seen(self, tree: Snapshot) -> Snapshot:
-        """What can be compared of a tree."""
-        return as_listed(tree, types=self.typed) if self.listed else tree
-
-
-class _Seen(dict[bytes, Node]):
-    """The nodes of a tree that a driver shows: a test that looks for a missing one has found a deviation."""
-
-    def __init__(self, nodes: Mapping[bytes, Node], layer_id: str) -> None:
-        super().__init__(nodes)
-        self._layer_id = layer_id
-
-    def __missing__(self, path: bytes) -> Node:
-        raise Deviation(f"the tree of {self._layer_id} has no {path!r}, which a test looks for")
 
 
 class RecordedStore:
@@ -102,7 +70,7 @@ class RecordedStore:
         left_out: Callable[[ops.Operation], bool] = lambda _: False,
         *,
         privileged: bool = True,
-        manner: Manner = Manner(),
+        manner: Manner = _PLAIN,
     ) -> None:
         self.driver = driver
         self._manner = manner
@@ -324,7 +292,7 @@ class RecordedStore:
         root = self.do(Get(layer_id))
         try:
             observed = observe(root)
-            found = replace(seen := self._manner.seen(observed), nodes=_Seen(seen.nodes, layer_id))
+            found = replace(seen := self._manner.seen(observed), nodes=Seen(seen.nodes, layer_id))
             self.lookups.look(layer_id, root, observed.nodes, self._names_below(layer_id))
             self._history.add(Looked(self._store, layer_id, tuple(sorted(found.nodes))))
             return found

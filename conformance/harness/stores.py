@@ -29,11 +29,12 @@ from conformance.harness.bench import Store
 from conformance.harness.deviation import Deviation, Leak, SharedUpper
 from conformance.harness.invariants import Found, Invariants
 from conformance.harness.keeping import keep_archives
+from conformance.harness.manner import Manner
 from conformance.harness.place import Place
 from conformance.harness.recorded import RecordedDriver
 from conformance.harness.session import Session
 from conformance.harness.skips import DECLINED, NOT_APPLICABLE, not_applicable
-from conformance.harness.store import Manner, RecordedStore
+from conformance.harness.store import RecordedStore
 from conformance.harness.timing import Stopwatch, Tries
 from conformance.history.findings import Accepted, StillMounted
 from conformance.history.steps import Beyond, History, Opened, Waited
