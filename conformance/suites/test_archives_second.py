@@ -9,11 +9,10 @@ from typing import Final
 
 import pytest
 
-from conformance.harness.assertions import equal, same_tree
+from conformance.harness.assertions import same_tree
 from conformance.harness.bench import Bench
 from conformance.operations import archives
 from conformance.operations.standard import STANDARD
-from conformance.operations.tarforms import DIRECTORY, PAX, Form, Tarred, archive_of
 from conformance.operations.trees import Snapshot
 from conformance.suites.applycases import CASES, Case
 from conformance.suites.fewest import check_each
@@ -47,27 +46,6 @@ def _check(bench: Bench, cases: Sequence[Case]) -> None:
             second = store.shows_files(layer_id, case.there, case.gone)
             what = f"{layer_id} ({case.name}), without the files of its second archive,"
             same_tree(what, _known(first), _known(second))
-
-
-@pytest.mark.requirement("OVL-META-TIMES-FINE")
-def test_a_second_archive_leaves_the_times_of_other_directories(bench: Bench) -> None:
-    """To the nanosecond, as they are after the first one."""
-    fine = 1_500_000_000 * 10**9 + 123_456_789
-    first = [
-        Tarred(name, DIRECTORY, mode=0o755, mtime=fine + number, form=Form(PAX))
-        for number, name in enumerate((b"d", b"d/d", b"x", b"x/y"))
-    ]
-    with bench.store() as store:
-        store.create("base")
-        store.change("base", STANDARD)
-        store.create("child", "base")
-        store.apply("child", store.bytes_of_archive(archive_of(first), "four times"))
-        before = store.observed("child").nodes
-        store.applied("child", [archives.file("e/of-the-second")])
-        after = store.observed("child").nodes
-        for entry in first:
-            times = [nodes[entry.name].mtime_ns for nodes in (before, after)]
-            equal(f"the time of {entry.name!r} in ns, after an archive that does not name it", times[1], times[0])
 
 
 @pytest.mark.requirement("OVL-APPLY-WHITEOUT-UNSEEN")

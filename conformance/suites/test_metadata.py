@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from conformance.harness.assertions import nothing, same_field
+from conformance.harness.assertions import equal, nothing, same_field
 from conformance.harness.bench import Bench
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Get, Put, Remove
 from conformance.history.findings import WrongAnswer
-from conformance.operations import ops
+from conformance.operations import archives, ops
 from conformance.operations.lattice import ACL
 from conformance.operations.standard import STANDARD
+from conformance.operations.tarforms import DIRECTORY, PAX, Form, Tarred, archive_of
 from conformance.suites.carrying import cases_of, is_the_same_after_diff_and_apply
 from conformance.suites.cases import Case
 
@@ -139,3 +140,24 @@ def test_any_character_may_be_in_the_path_of_the_home(bench: Bench, name: str) -
         store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
         store.create("layer-2", "layer-1")
         store.shows_model("layer-2")
+
+
+@pytest.mark.requirement("OVL-META-TIMES-FINE")
+def test_a_second_archive_leaves_the_times_of_other_directories(bench: Bench) -> None:
+    """To the nanosecond, as they are after the first one."""
+    fine = 1_500_000_000 * 10**9 + 123_456_789
+    first = [
+        Tarred(name, DIRECTORY, mode=0o755, mtime=fine + number, form=Form(PAX))
+        for number, name in enumerate((b"d", b"d/d", b"x", b"x/y"))
+    ]
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        store.create("child", "base")
+        store.apply("child", store.bytes_of_archive(archive_of(first), "four times"))
+        before = store.observed("child").nodes
+        store.applied("child", [archives.file("e/of-the-second")])
+        after = store.observed("child").nodes
+        for entry in first:
+            times = [nodes[entry.name].mtime_ns for nodes in (before, after)]
+            equal(f"the time of {entry.name!r} in ns, after an archive that does not name it", times[1], times[0])

@@ -306,6 +306,22 @@ def test_what_failed_comes_first_by_severity_and_opens_its_evidence(window: Wind
     assert window.js("return location.hash").startswith(f"#cell={samples.must[0]}.")
 
 
+def test_evidence_that_is_opened_before_the_last_one_has_closed_stays(window: Window, samples: Samples) -> None:
+    """A dialog tells its closing in a task of its own, which may come later than the next opening."""
+    window.open("three")
+    window.find("#causes .cause").click()
+    shown = window.js(
+        """return new Promise((done) => {
+            const dialog = document.querySelector('dialog');
+            dialog.addEventListener('close', () => done(dialog.innerText), {once: true});
+            dialog.close();
+            document.querySelector('#causes .cause').click();
+        })"""
+    )
+    assert samples.must[0] in shown
+    assert window.js("return location.hash").startswith(f"#cell={samples.must[0]}.")
+
+
 def test_a_page_without_failures_has_no_causes(window: Window, samples: Samples) -> None:
     (window.folder / "well.html").write_text(page(samples.well(), {}), encoding="ascii")
     window.open("well")
