@@ -82,6 +82,25 @@ def test_a_home_is_closed_after_a_killed_diff(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-RESTART-KILLED")
+def test_an_opening_of_before_closes_the_home_after_a_killed_apply(bench: Bench) -> None:
+    """Against a twin of the parent, a driver may unpack into a tree that it mounts for this."""
+    bench.need("diff", "apply", "own-home")
+    with bench.store() as store:
+        store.build([STANDARD, _CHANGED])
+        archive = store.diff("layer-1").read_bytes()
+        store.create("twin")
+        store.apply("twin", store.diff("layer-0"))
+        store.create("copy", "twin")
+        store.beyond("the home is opened once more")
+        with opened(store) as other:
+            with _applying(store, "copy", archive[:_PART]) as (process, _):
+                store.beyond("that process is killed, and then the other opening closes the home")
+                _kill(process)
+            other.close()
+            nothing_mounted(store, "after the home was closed")
+
+
+@pytest.mark.requirement("OVL-RESTART-KILLED")
 def test_a_home_is_closed_after_a_killed_diff_of_an_image(bench: Bench) -> None:
     bench.need("diff", "own-home", "image-stores", "image-mounts")
     with bench.store("origin") as images:
