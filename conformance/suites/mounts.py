@@ -8,6 +8,13 @@ from conformance.harness.assertions import between, equal, nothing
 from conformance.harness.bench import Store
 from conformance.history.findings import MountedTwice, StillMounted, TreeGone
 from conformance.lab import mountinfo
+from conformance.operations import ops
+from conformance.operations.standard import STANDARD
+
+
+def two_layers(store: Store) -> None:
+    """The standard tree, and a layer on it that lacks 'a' and has 'new'."""
+    store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
 def mounts_below(directory: str) -> list[str]:

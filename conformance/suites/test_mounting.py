@@ -18,14 +18,10 @@ from conformance.operations import ops
 from conformance.operations.observe import observe
 from conformance.operations.standard import STANDARD
 from conformance.suites import earlier
-from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays
+from conformance.suites.mounts import mounted_once, nothing_mounted, tree_stays, two_layers
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _SHORT = len("/l/") + 26  # of a lower, after the home
-
-
-def two_layers(store: Store) -> None:
-    store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
 @pytest.mark.smoke

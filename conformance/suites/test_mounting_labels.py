@@ -7,19 +7,13 @@ import os
 import pytest
 
 from conformance.harness.assertions import equal
-from conformance.harness.bench import Bench, Store
+from conformance.harness.bench import Bench
 from conformance.harness.skips import not_applicable
 from conformance.history.calls import Get, Put
-from conformance.operations import ops
-from conformance.operations.standard import STANDARD
 from conformance.suites.images import store_with_images
-from conformance.suites.mounts import nothing_mounted
+from conformance.suites.mounts import nothing_mounted, two_layers
 
 _PAGE = os.sysconf("SC_PAGESIZE")
-
-
-def two_layers(store: Store) -> None:
-    store.build([STANDARD, [ops.Unlink(b"a"), ops.CreateFile(b"new", b"new", 0o644)]])
 
 
 @pytest.mark.quick
