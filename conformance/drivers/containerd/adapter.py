@@ -169,7 +169,7 @@ class _Opener:
         )
 
     def _open(self, request: OpenRequest) -> OpenedSnapshotter:
-        for what in (request.options, request.id_map, request.image_stores):
+        for what in (request.options, request.id_map, request.gid_map, request.image_stores):
             if what:
                 raise DriverRefused(f"containerd's snapshotters cannot be opened with {what}")
         if self._setup.proxy and self._shared is None:

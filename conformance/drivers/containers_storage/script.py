@@ -47,7 +47,7 @@ class ContainersStorage:
         return f"$work/{store}{'/' + below if below else ''}/graph/{self.driver}"
 
     def opened(self, step: Opened) -> str:
-        if step.id_map:
+        if step.id_map or step.gid_map:
             raise NoScript("the containers-storage command maps no owners of a store")
         words = [*self.options, *(f"overlay.{word}" for word in step.options)]
         options = "".join(f" --storage-opt {quoted(word)}" for word in words)

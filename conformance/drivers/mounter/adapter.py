@@ -89,7 +89,7 @@ class _Opener:
         self._opened: list[OpenedMounter] = []
 
     def open(self, request: OpenRequest) -> OpenedMounter:
-        for what in (request.options, request.id_map, request.image_stores):
+        for what in (request.options, request.id_map, request.gid_map, request.image_stores):
             if what:
                 raise DriverRefused(f"a mounter cannot be opened with {what}")
         mounter, namespace = self._mounter, marks.namespace()

@@ -64,7 +64,7 @@ class MounterScript:
         return f"$work/{store}{'/' + below if below else ''}/home"
 
     def opened(self, step: Opened) -> str:
-        if step.options or step.id_map or step.image_stores:
+        if step.options or step.id_map or step.gid_map or step.image_stores:
             raise NoScript("a mounter takes no options of a store")
         below = f"/{quoted(step.below)}" if step.below else ""
         return f'home_{step.store}="$work/{step.store}"{below}/home\nopen_home {step.store}'
