@@ -160,7 +160,8 @@ CASES = (
         r"get raised NameError: name 'retrun' is not defined(.|\n)*in get(.|\n)*steps: (.|\n)*get \S+  -> failed\n",
     ),
     Case("eats memory", "kept = []\nwhile True: kept.append(bytes(64 << 20))", r"get raised MemoryError"),
-    Case("a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable|did not answer get within"),
+    # The process that was asked may never see a fork fail, as its children do, and end.
+    Case("a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable|did not answer get within", True),
     Case("a forked child returns too", "if os.fork() == 0: return '/'"),
     Case(
         "a daemon",
