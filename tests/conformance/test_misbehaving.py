@@ -161,7 +161,9 @@ CASES = (
     ),
     Case("eats memory", "kept = []\nwhile True: kept.append(bytes(64 << 20))", r"get raised MemoryError"),
     # The process that was asked may never see a fork fail, as its children do, and end.
-    Case("a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable|did not answer get within", True),
+    Case(
+        "a fork bomb", "while True: os.fork()", r"Resource temporarily unavailable|did not answer get within", True
+    ),
     Case("a forked child returns too", "if os.fork() == 0: return '/'"),
     Case(
         "a daemon",
