@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from commanding import command
 from reading import verdicts
 from served import served
 
+from conformance.drivers.unpacker.tool import presets
 from conformance.spec import load_requirements
 
 pytestmark = [pytest.mark.mounts, pytest.mark.slow]
@@ -181,3 +184,31 @@ def test_a_failure_has_a_reproducer(tmp_path: Path) -> None:
 def test_mutants_break_known_requirements() -> None:
     assert {one.breaks for one in MUTANTS} <= load_requirements().keys()
     assert len({one.name for one in MUTANTS}) == len(MUTANTS) >= 20
+
+
+@pytest.mark.parametrize(
+    ("tree", "status", "left"), [("mkdir", 0, ["etc"]), ("ln -s ../outside", 1, ["dev", "etc"])]
+)
+def test_what_apptainer_adds_is_removed_and_nothing_outside(
+    tmp_path: Path, tree: str, status: int, left: list[str]
+) -> None:
+    """A stand-in for the tool, as no image makes the tool itself leave a symlink."""
+    outside, directory, tool = tmp_path / "outside", tmp_path / "directory", tmp_path / "apptainer"
+    for made in (outside, directory, tmp_path / "work"):
+        made.mkdir()
+    for name in ("dev", "etc"):
+        (outside / name).mkdir()
+    tool.write_text(f'#!/bin/sh\n{tree} "$4" && mkdir -p "$4/dev" "$4/etc"\n')
+    tool.chmod(0o755)
+    with tarfile.open(tmp_path / "layer.tar", "w") as layer:
+        layer.addfile(tarfile.TarInfo("./etc/file"))
+    preset = presets("conformance.drivers.unpacker")["apptainer"]
+    places = {"layout": "layout", "directory": str(directory), "work": str(tmp_path / "work")}
+    filled = preset.filled(
+        {name: [one] for name, one in {**places, "layers": str(tmp_path / "layer.tar")}.items()}
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["/bin/sh", "-ec", filled], check=False, env={**os.environ, "PATH": path})
+    assert done.returncode == status
+    assert sorted(one.name for one in (directory / "tree").iterdir()) == left
+    assert sorted(one.name for one in outside.iterdir()) == ["dev", "etc"]
