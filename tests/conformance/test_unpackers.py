@@ -204,9 +204,7 @@ def test_what_apptainer_adds_is_removed_and_nothing_outside(
         layer.addfile(tarfile.TarInfo("./etc/file"))
     preset = presets("conformance.drivers.unpacker")["apptainer"]
     places = {"layout": "layout", "directory": str(directory), "work": str(tmp_path / "work")}
-    filled = preset.filled(
-        {name: [one] for name, one in {**places, "layers": str(tmp_path / "layer.tar")}.items()}
-    )
+    filled = preset.filled({name: [one] for name, one in {**places, "layers": str(tmp_path / "layer.tar")}.items()})
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(["/bin/sh", "-ec", filled], check=False, env={**os.environ, "PATH": path})
     assert done.returncode == status
