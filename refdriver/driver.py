@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Final, Self
 
 from refdriver import files, gates, probes, trees
-from refdriver.archive.pack import pack_changes, pack_tree
 from refdriver.archive.source import Readable
 from refdriver.archive.stream import ArchiveStream
 from refdriver.archive.unpack import Merged, Native, unpack
-from refdriver.changes import Change, overlay_changes, tree_changes
+from refdriver.changes import Change
 from refdriver.errors import (
     BadOption,
     BrokenLayer,
@@ -26,7 +25,6 @@ from refdriver.errors import (
     NeedsRoot,
     QuotaFailed,
     ReadOnlyLayer,
-    UnreadableLayer,
 )
 from refdriver.home import Home
 from refdriver.idmap import IdMaps, MapLike
@@ -39,7 +37,7 @@ from refdriver.nativediff import NativeDiff
 from refdriver.options import Options, parse_layer_options, parse_options
 from refdriver.overlayxattr import TRUSTED, USER
 from refdriver.quota import ProjectQuota
-from refdriver.sizes import changes_size, layer_size
+from refdriver.reading import LayerReader
 from refdriver.staging import Staging, staged_layer
 
 _LOG = logging.getLogger("refdriver")
@@ -80,6 +78,9 @@ class Driver:
             self._home, self._layers, self._staging, self._locks, self._ids.root, userxattr=self._user_namespace
         )
         self._native_diff = NativeDiff(self._home.path, self._mounting_area, self._overlay)
+        self._reader = LayerReader(
+            self._layers, self._mounts, self._locks, self._native_diff, self._ids, self._overlay
+        )
         try:
             # Alone: of two processes that open a home at once, one would mount it over the other's mounts.
             with self._locks.home_mount():
@@ -301,17 +302,9 @@ class Driver:
     def diff(self, layer_id: str, parent: str = "") -> ArchiveStream:
         """A tar stream of what the layer changes in ``parent``, or of its whole tree without one; close it.
 
-        Reading raises UnreadableLayer when something of the layer cannot be read.
+        Reading raises UnreadableLayer when something of the layer cannot be read, or it is removed meanwhile.
         """
-        layer = self._layers.find(layer_id)
-        if self._native_diff_tells(layer, parent):
-            return ArchiveStream(pack_tree(layer.diff, self._ids, self._overlay), lambda: None)
-        with ExitStack() as borrowed:
-            root, old = self._borrow_trees(borrowed, layer_id, parent)
-            chunks = (
-                pack_changes(root, tree_changes(old, root), self._ids) if old else pack_tree(root, self._ids, None)
-            )
-            return ArchiveStream(chunks, borrowed.pop_all().close)
+        return self._reader.diff(layer_id, parent)
 
     def apply_diff(self, layer_id: str, parent: str, archive: Readable) -> int:
         """Unpack a tar stream into the layer, wholly or not at all; the size of what it brought, in bytes.
@@ -360,58 +353,19 @@ class Driver:
 
         Raises LayerNotFound, also when the layer is removed meanwhile, and UnreadableLayer.
         """
-        layer = self._layers.find(layer_id)
-        if self._native_diff_tells(layer, parent):
-            try:
-                return layer_size(layer.diff)
-            except UnreadableLayer:
-                self._layers.find(layer_id)  # raises LayerNotFound when that is why
-                raise
-        with ExitStack() as borrowed:
-            root, old = self._borrow_trees(borrowed, layer_id, parent)
-            return changes_size(root, tree_changes(old, root))
+        return self._reader.diff_size(layer_id, parent)
 
     def changes(self, layer_id: str, parent: str = "") -> list[Change]:
-        """What the layer adds, modifies and deletes in ``parent``, by path; without one it adds everything."""
-        layer = self._layers.find(layer_id)
-        if self._native_diff_tells(layer, parent):
-            lowers = [lower.layer.diff for lower in self._layers.lowers(layer)]
-            return list(overlay_changes(layer.diff, lowers, self._overlay))
-        with ExitStack() as borrowed:
-            root, old = self._borrow_trees(borrowed, layer_id, parent)
-            return list(tree_changes(old, root))
+        """What the layer adds, modifies and deletes in ``parent``, by path; without one it adds everything.
 
-    def _borrow_trees(self, borrowed: ExitStack, layer_id: str, parent: str) -> tuple[str, str | None]:
-        root = self._borrow_tree(borrowed, layer_id)
-        return root, self._borrow_tree(borrowed, parent) if parent else None
-
-    def _borrow_tree(self, borrowed: ExitStack, layer_id: str) -> str:
-        base = self._layers.base_tree(layer_id)
-        if base is not None:
-            return base
-        layer = self._layers.find(layer_id)
-        if not layer.has_lowers:
-            return layer.diff
-        with self._locks.layer(layer_id):
-            root = self._mounts.borrow(layer)
-        borrowed.callback(self._give_back, layer)
-        return root
-
-    def _give_back(self, layer: Layer) -> None:
-        with self._locks.layer(layer.layer_id):
-            self._mounts.give_back(layer)
+        Raises LayerNotFound, also when the layer is removed meanwhile, and UnreadableLayer.
+        """
+        return self._reader.changes(layer_id, parent)
 
     @contextmanager
     def _mounting_area(self) -> Iterator[str]:
         with self._staging.area() as area, self._mounts.in_private_home():
             yield area
-
-    def _native_diff_tells(self, layer: Layer, parent: str) -> bool:
-        """Whether the layer's own directory holds all there is to say about its difference from ``parent``."""
-        if not self._layers.is_direct_parent(layer, parent):
-            return False
-        # A base layer is never mounted, so no feature of a mount can have touched it.
-        return not parent or self._native_diff.works()
 
     def _check_writable(self, layer: Layer, participle: str) -> None:
         if not layer.writable:

@@ -76,6 +76,9 @@ class HomeLocks:
 
     def try_staging_area(self, token: str) -> bool:
         """Take a staging area that nobody holds any more; it is then held until :meth:`close`."""
+        with self._guard:
+            if "staging:" + token in self._by_name:  # to itself this process is no other holder
+                return False
         try:
             fcntl.fcntl(self._own_fd(), fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, "staging:" + token))
         except BlockingIOError:

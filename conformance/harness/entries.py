@@ -26,19 +26,21 @@ _KINDS: Final = {
 
 
 def members(archive: Path) -> list[tarfile.TarInfo]:
-    """The entries of an archive, read by another implementation than any driver's."""
+    """The entries of an archive, read by another implementation than any driver's; "./x/" is called "x"."""
     try:
         with tarfile.open(archive) as tar:
-            return tar.getmembers()
+            found = tar.getmembers()
     except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise Deviation(f"Python's tarfile cannot read the diff: {error}") from error
+    for member in found:
+        member.name = member.name.removeprefix("./").rstrip("/") or "."
+        member.linkname = member.linkname.removeprefix("./") if member.islnk() else member.linkname
+    return found
 
 
 def entry_names(archive: Path) -> list[str]:
-    """The names of an archive without what writers put around them."""
-    return [
-        member.name.removeprefix("./").rstrip("/") for member in members(archive) if member.name not in (".", "./")
-    ]
+    """The names of an archive but for that of the root."""
+    return [member.name for member in members(archive) if member.name != "."]
 
 
 def listing_of(archive: Path) -> tuple[str, ...]:
@@ -46,8 +48,7 @@ def listing_of(archive: Path) -> tuple[str, ...]:
 
     Of an archive that tarfile cannot read to its end, the last line says so. One of more than 4 MiB is not read.
     """
-    size = archive.stat().st_size
-    if size > _LARGE:
+    if (size := archive.stat().st_size) > _LARGE:
         return (f"an archive of {size} bytes, too large to be listed",)
     lines: list[str] = []
     try:

@@ -1,8 +1,9 @@
-"""System calls that fail: one call of a driver, chosen by its number, is answered with an error and not done.
+"""System calls that fail or wait: one call of a driver, chosen by its number, is not done, or not yet.
 
 ``failing.py --control FILE --below /home -- COMMAND...`` runs a command. As long as the harness counts
 (:class:`Failing`), the calls of the command that read or change what is below ``/home`` have numbers from 1 on, and
-the chosen one fails, or its process is killed. It is for programs in any language (conformance.lab.notified).
+the chosen one fails, or its process is killed, or it waits until the harness lets it go on. It is for programs in
+any language (conformance.lab.notified).
 
 Only calls that wait for a disk or for the mount table are counted. stat(2) and its kin are not: what they say of a
 file that is in use comes from memory, and fails only by the file's absence.
@@ -15,10 +16,12 @@ import errno
 import mmap
 import os
 import platform
+import select
 import signal
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +33,10 @@ from conformance.lab import notified
 
 _SIZE: Final = 1 << 18  # bytes of the control file; what is said beyond it is not kept
 _HEAD: Final = struct.Struct("<5q")  # counting, which call fails, errno, how many calls, length of their words
+_COUNTED, _WATCHED = 1, 2  # after the chosen one waits, calls are counted for :meth:`Failing.made`
 _KILL: Final = -1  # in the place of an errno
+_HOLD: Final = -2
+_HELD, _LET_GO = ".held", ".let-go"  # pipes beside the control file: a byte in each says it
 _AT_CWD: Final = -100
 _FOLLOWED: Final = ("/proc/self/fd/", "/proc/thread-self/fd/")
 
@@ -108,7 +114,7 @@ _CALLS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The calls that there were, as in "fsync of /home/l", and the one of them that failed; "" for none."""
+    """The calls that there were, as in "fsync of /home/l", and the one of them that was chosen; "" for none."""
 
     calls: tuple[str, ...]
     failed: str
@@ -122,6 +128,7 @@ class Failing:
         self._file.write_bytes(bytes(_SIZE))
         with self._file.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), _SIZE)
+        self._held, self._let_go = (_pipe(self._file, one) for one in (_HELD, _LET_GO))
 
     def prefix(self, below: Iterable[Path]) -> tuple[str, ...]:
         """The words that stand before a command, so that its calls below these directories can fail."""
@@ -130,11 +137,34 @@ class Failing:
 
     def count(self, number: int = 0, error: int = errno.EIO) -> None:
         """Count calls from now on, and fail the one with this number; none for 0."""
-        self._shared[: _HEAD.size] = _HEAD.pack(1, number, error, 0, 0)
+        self._shared[: _HEAD.size] = _HEAD.pack(_COUNTED, number, error, 0, 0)
 
     def kill(self, number: int) -> None:
         """Count calls from now on, and kill the process that makes the one with this number, which is not done."""
         self.count(number, _KILL)
+
+    def hold(self, number: int) -> None:
+        """Count calls from now on, and let the one with this number wait."""
+        for pipe in (self._held, self._let_go):
+            with suppress(BlockingIOError):
+                os.read(pipe, _SIZE)
+        self.count(number, _HOLD)
+
+    def wait_until_held(self, limit: float) -> bool:
+        """Whether a call waits, or :meth:`there_is_none` was called, within ``limit`` seconds."""
+        return bool(select.select([self._held], [], [], limit)[0])
+
+    def there_is_none(self) -> None:
+        """Wait for no call any longer: the one with the number was not made."""
+        os.write(self._held, b"n")
+
+    def made(self) -> int:
+        """How many calls were made since they are counted, also while one waits."""
+        return int(_HEAD.unpack(self._shared[: _HEAD.size])[3])
+
+    def let_go(self) -> None:
+        """Let the call that waits be done."""
+        os.write(self._let_go, b"g")
 
     def stop(self) -> Counted:
         """Count no longer; what there was."""
@@ -142,12 +172,22 @@ class Failing:
         said = self._shared[_HEAD.size : _HEAD.size + length].decode("utf-8", "replace")
         self._shared[: _HEAD.size] = _HEAD.pack(0, 0, 0, 0, 0)
         calls = tuple(said.split("\0")[:-1])
-        return Counted(calls, calls[-1] if calls and count == chosen else "")
+        return Counted(calls, calls[-1] if calls and chosen and count >= chosen else "")
 
     def close(self) -> None:
-        """Let go of the file, and remove it."""
+        """Let go of the files, and remove them."""
         self._shared.close()
-        self._file.unlink(missing_ok=True)
+        os.close(self._held)
+        os.close(self._let_go)
+        for suffix in ("", _HELD, _LET_GO):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+
+
+def _pipe(file: Path, suffix: str) -> int:
+    """A named pipe beside a file, open for both ends, so that nobody waits for the other one."""
+    path = file.with_name(file.name + suffix)
+    os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def run(control: Path, below: Sequence[str], command: Sequence[str]) -> int:
@@ -156,6 +196,7 @@ def run(control: Path, below: Sequence[str], command: Sequence[str]) -> int:
     which.pop(-1, None)
     with control.open("r+b") as file:
         shared = mmap.mmap(file.fileno(), _SIZE)
+    held, let_go = (control.with_name(control.name + suffix) for suffix in (_HELD, _LET_GO))
 
     def asked(pid: int, number: int, arguments: Sequence[int]) -> int | None:
         counting, chosen, error, count, length = _HEAD.unpack(shared[: _HEAD.size])
@@ -165,6 +206,9 @@ def run(control: Path, below: Sequence[str], command: Sequence[str]) -> int:
         path = _path_of(call, pid, arguments)
         if not notified.concerns(path, below):
             return None
+        if counting == _WATCHED:
+            shared[: _HEAD.size] = _HEAD.pack(counting, chosen, error, count + 1, length)
+            return None
         said = f"{call.name} of {path}\0".encode("utf-8", "replace")
         begin = _HEAD.size + length
         if begin + len(said) <= _SIZE:
@@ -172,13 +216,23 @@ def run(control: Path, below: Sequence[str], command: Sequence[str]) -> int:
             length += len(said)
         fails = count + 1 == chosen
         # Once: what the driver does about it is to work.
-        shared[: _HEAD.size] = _HEAD.pack(not fails, chosen, error, count + 1, length)
+        then = (_WATCHED if error == _HOLD else 0) if fails else counting
+        shared[: _HEAD.size] = _HEAD.pack(then, chosen, error, count + 1, length)
         if fails and error == _KILL:
             os.kill(pid, signal.SIGKILL)
             return errno.EINTR  # for nobody, as it is gone
+        if fails and error == _HOLD:
+            _say(held)
+            return notified.LATER
         return int(error) if fails else None
 
-    return notified.run(tuple(which), asked, command)
+    return notified.run(tuple(which), asked, command, let_go)
+
+
+def _say(pipe: Path) -> None:
+    opened = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.write(opened, b"h")
+    os.close(opened)
 
 
 def _path_of(call: _Named, pid: int, arguments: Sequence[int]) -> str:

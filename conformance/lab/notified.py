@@ -25,8 +25,12 @@ from conformance.lab import libc
 
 Asked = Callable[[int, int, Sequence[int]], int | None]
 """Of a call, by the id of its thread, its number and its arguments: the errno that answers it, 0 for success; None
-if the kernel is to do it. An OSError is None: what cannot be read of the caller is the kernel's to judge."""
+if the kernel is to do it; LATER if it is to do it when the caller of run() lets it. An OSError is None: what cannot
+be read of the caller is the kernel's to judge."""
 
+LATER: Final = -1
+
+_HELD_LIMIT: Final = 60.0  # seconds that a call waits at most, if nobody lets it go
 _MOST_DESCRIPTORS: Final = 1 << 16
 _SECCOMP_SET_MODE_FILTER: Final = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
@@ -55,8 +59,11 @@ def why_not() -> str:
     return ""
 
 
-def run(numbers: Sequence[int], asked: Asked, command: Sequence[str]) -> int:
-    """Run a command, and ask about calls with these numbers; its exit code, 128 and the signal if it was killed."""
+def run(numbers: Sequence[int], asked: Asked, command: Sequence[str], lets_go: Path | None = None) -> int:
+    """Run a command, and ask about calls with these numbers; its exit code, 128 and the signal if it was killed.
+
+    A byte in the pipe ``lets_go`` lets a call that was answered with LATER be done. Other calls go on meanwhile.
+    """
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -68,7 +75,8 @@ def run(numbers: Sequence[int], asked: Asked, command: Sequence[str]) -> int:
     ours.close()
     status = None
     if listener is not None:
-        status = _answer(listener, asked, child)
+        gate = os.open(lets_go, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if lets_go else -1
+        status = _answer(listener, asked, child, gate)
         os.close(listener)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1] if status is None else status)
     return code if code >= 0 else 128 - code
@@ -122,12 +130,15 @@ def _received(channel: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _answer(listener: int, asked: Asked, child: int) -> int | None:
-    """Answer calls until the last process under the filter has ended; the child's status, None if it is not known.
+def _answer(listener: int, asked: Asked, child: int, gate: int) -> int | None:
+    """Answer calls until the child has ended; its status, None if it is not known.
 
+    What it leaves running, such as a filesystem in a process, is answered by a process of its own until that ends.
     Before Linux 6.11 a process keeps its filter until it is waited for, so the child is, as soon as it ends.
     """
     status = None
+    detached = False
+    held = -1  # the number of a request that is answered later
     with contextlib.suppress(OSError):  # older kernels wake the other process as any other
         fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
     ended = os.pidfd_open(child)
@@ -135,15 +146,29 @@ def _answer(listener: int, asked: Asked, child: int) -> int | None:
     poll.register(listener, select.POLLIN)
     poll.register(ended, select.POLLIN)
     while True:
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(None if held < 0 else _HELD_LIMIT * 1000))
+        if held >= 0 and (gate in ready or not ready):
+            with contextlib.suppress(BlockingIOError):
+                os.read(gate, 1)
+            poll.unregister(gate)  # another process of the same pipe may hold a call next
+            _send(listener, held, None)
+            held = -1
         if status is None and ended in ready:
             poll.unregister(ended)
             os.close(ended)
             _, status = os.waitpid(child, 0)
+            ready = dict(poll.poll(0))
         if ready.get(listener, 0) & select.POLLHUP:
             if status is None:
                 os.close(ended)
+            if detached:
+                os._exit(0)
             return status
+        if status is not None and not detached:
+            if os.fork():
+                return status
+            detached = True
+            _let_go_of_output()
         if listener not in ready:
             continue
         request = array.array("B", bytes(80))
@@ -158,12 +183,28 @@ def _answer(listener: int, asked: Asked, child: int) -> int | None:
             outcome = asked(pid, call, arguments)
         except OSError:
             outcome = None
-        answer = struct.pack("QqiI", number, 0, -(outcome or 0), _CONTINUE if outcome is None else 0)
-        try:
-            fcntl.ioctl(listener, _SEND, array.array("B", answer))
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        if outcome == LATER:
+            held = number
+            poll.register(gate, select.POLLIN)
+        else:
+            _send(listener, number, outcome)
+
+
+def _let_go_of_output() -> None:
+    """Let who reads the output of the command see its end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _send(listener: int, number: int, outcome: int | None) -> None:
+    answer = struct.pack("QqiI", number, 0, -(outcome or 0), _CONTINUE if outcome is None else 0)
+    try:
+        fcntl.ioctl(listener, _SEND, array.array("B", answer))
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # the caller is gone already
+            raise
 
 
 def concerns(path: str, below: Sequence[str]) -> bool:

@@ -185,7 +185,7 @@ class Scene:
             case Get():
                 return replace(outcome, answer=_observed(str(answer)))
             case Diff():
-                return replace(outcome, answer=self._read())
+                return replace(outcome, answer=lines_of_diff(self._files / _ARCHIVE))
             case Changes():
                 assert isinstance(answer, list), "it has that type"
                 return replace(outcome, answer=self._listed(answer))
@@ -200,29 +200,6 @@ class Scene:
     def _outcome(self, refused: DriverRefused | None) -> Outcome:
         counted = self._failing.stop()
         return Outcome(refused, counted.failed, counted.calls)
-
-    def _read(self) -> Answer:
-        """What the archive of a diff brings.
-
-        A driver may compare two trees where it cannot read its own notes, so the entries of directories, and the
-        metadata of whiteouts, may be others.
-        """
-        try:
-            said = by_tarfile((self._files / _ARCHIVE).read_bytes())
-        except NotRead as error:
-            return frozenset({str(error)})
-        lines, begin = set[str](), 0
-        for one in said.entries:
-            name, size = os.fsdecode(one.name), one.size if one.kind == "-" else 0
-            content, begin = said.contents[begin : begin + size], begin + size
-            if name.rpartition("/")[2].startswith(".wh."):
-                lines.add(f"the whiteout {name!r}")
-            elif one.kind != "d":
-                digest = hashlib.sha256(content + one.target).hexdigest()[:_DIGITS]
-                lines.add(
-                    f"{name!r} ({one.kind}, {one.mode:o}, {one.uid}:{one.gid}, {size} bytes, digest {digest})"
-                )
-        return frozenset(lines)
 
     def _listed(self, changes: list[Change]) -> Answer:
         """The changes, but for directories that are only modified, which some list for what is in them."""
@@ -278,7 +255,7 @@ class Scene:
             case Put():
                 why = self._left_mounted()
             case Diff() | Changes() | DiffSize():
-                why = _unlike(usual, answer)
+                why = unlike(usual, answer)
             case _:
                 assert_never(call)
         if why:
@@ -310,7 +287,7 @@ class Scene:
 
     def _answers_again(self, call: Failable, usual: Answer) -> Iterator[Deviation]:
         again = self._attempt(call, 0)
-        if why := _unlike(usual, again.answer):
+        if why := unlike(usual, again.answer):
             yield Deviation(f"'{describe(call)}' was refused, and repeated: {why}", requirements=(AGAIN,))
 
     def _left_mounted(self) -> str:
@@ -382,6 +359,28 @@ def by_kind(calls: Sequence[str]) -> Mapping[str, list[int]]:
     return kinds
 
 
+def lines_of_diff(archive: Path) -> frozenset[str]:
+    """What the archive of a diff brings, in lines.
+
+    A driver may compare two trees where it cannot read its own notes, so the entries of directories, and the
+    metadata of whiteouts, may be others.
+    """
+    try:
+        said = by_tarfile(archive.read_bytes())
+    except NotRead as error:
+        return frozenset({str(error)})
+    lines, begin = set[str](), 0
+    for one in said.entries:
+        name, size = os.fsdecode(one.name), one.size if one.kind == "-" else 0
+        content, begin = said.contents[begin : begin + size], begin + size
+        if name.rpartition("/")[2].startswith(".wh."):
+            lines.add(f"the whiteout {name!r}")
+        elif one.kind != "d":
+            digest = hashlib.sha256(content + one.target).hexdigest()[:_DIGITS]
+            lines.add(f"{name!r} ({one.kind}, {one.mode:o}, {one.uid}:{one.gid}, {size} bytes, digest {digest})")
+    return frozenset(lines)
+
+
 def _observed(root: str) -> Snapshot:
     try:
         return observe(root)
@@ -399,7 +398,7 @@ def tree_differs(expected: State, shown: State | DriverRefused | Deviation) -> s
     return differs(expected, shown)
 
 
-def _unlike(usual: Answer, answer: Answer) -> str:
+def unlike(usual: object, answer: object) -> str:
     """In what an answer is not the usual one, "" if it is."""
     if usual == answer:
         return ""

@@ -123,3 +123,24 @@ def test_entries_below_a_symlink_that_another_replaces(bench: Bench, between: st
         archive = store.archive(entries)
         if store.may_refuse(store.applying(_BASE, archive)) is None:
             _shows_one(store, _BASE, [members_of(archive.read_bytes())])
+
+
+@pytest.mark.requirement("OVL-APPLY-ENTRIES")
+@pytest.mark.parametrize("depth", [3, 40])
+def test_entries_below_a_symlink_that_leads_up(bench: Bench, depth: int) -> None:
+    """Out of a tree that is deeper than an unpacker keeps directories open: to the root, or nearly there."""
+    deep = "/".join(["s"] * depth)
+    entries = [
+        archives.directory("t"),
+        archives.directory(deep),
+        archives.symlink(f"{deep}/up", "../" * depth + "t"),
+        archives.symlink(f"{deep}/less", "../" * (depth - 1) + "t"),
+        archives.file(f"{deep}/up/f"),
+        archives.directory("s/t"),
+        archives.file(f"{deep}/less/g"),
+    ]
+    with bench.store() as store:
+        store.create(_BASE)
+        archive = store.archive(entries)
+        if store.may_refuse(store.applying(_BASE, archive)) is None:
+            _shows_one(store, _BASE, [members_of(archive.read_bytes())])

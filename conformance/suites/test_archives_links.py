@@ -9,6 +9,8 @@ from conformance.harness.bench import Bench
 from conformance.operations import archives, ops
 from conformance.operations.standard import STANDARD
 
+_MANY = 70  # directories
+
 
 @pytest.mark.requirement("OVL-APPLY-KINDS")
 @pytest.mark.parametrize("layer_id", ["child", "base"], ids=["of-the-layer-below", "of-the-layer-itself"])
@@ -55,3 +57,21 @@ def test_names_of_an_inode_below_stay_where_others_are_replaced(bench: Bench) ->
             whether = "linked" if frozenset({b"first", b"second"}) in tree.link_groups else "not linked"
             store.record("lower names of one inode, of which the archive replaces other names", whether)
         store.shows_files("base", {name.encode(): b"old" for name in names})
+
+
+@pytest.mark.requirement("OVL-APPLY-ENTRIES")
+def test_links_between_many_directories_have_their_targets(bench: Bench) -> None:
+    """More directories than an unpacker keeps open: links from one to all, and from all to one."""
+    places = [f"d{number:02}" for number in range(_MANY)]
+    entries = [archives.file("hub/target", b"t"), *(archives.file(f"{place}/own", b"own") for place in places)]
+    entries += [archives.hard_link(f"hub/{place}", f"{place}/own") for place in places]
+    entries += [archives.hard_link(f"{place}/link", "hub/target") for place in reversed(places)]
+    with bench.store() as store:
+        store.create("base")
+        store.applied("base", entries)
+        groups = [{f"hub/{place}".encode(), f"{place}/own".encode()} for place in places]
+        groups.append({b"hub/target", *(f"{place}/link".encode() for place in places)})
+        own = {name: b"own" for group in groups[:-1] for name in group}
+        tree = store.shows_files("base", {**dict.fromkeys(groups[-1], b"t"), **own})
+        if bench.has("attributes"):
+            equal("the links of base", sorted(map(sorted, tree.link_groups)), sorted(map(sorted, groups)))

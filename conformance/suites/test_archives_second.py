@@ -73,6 +73,23 @@ def test_no_whiteout_of_a_second_archive_is_seen(bench: Bench) -> None:
         store.shows_files("child", {b"a": None}, gone=[f"{place}nowhere".encode() for place in _directories(tree)])
 
 
+@pytest.mark.requirement("OVL-APPLY-KINDS")
+@pytest.mark.parametrize("entry", [(archives.directory("d"),), ()], ids=["by-its-entry", "implied"])
+def test_a_directory_replaces_a_file_that_hides_another(bench: Bench, entry: tuple[archives.Entry, ...]) -> None:
+    """The first archive has a file in the place of a lower directory, of which nothing comes back."""
+    with bench.store() as store:
+        store.create("base")
+        store.change("base", STANDARD)
+        store.create("child", "base")
+        store.applied("child", [archives.file("d", b"d")])
+        entries = [*entry, archives.file("d/new", b"new")]
+        if entry:
+            store.applied("child", entries)
+        elif store.may_refuse(store.applying("child", store.archive(entries))) is not None:
+            return  # no text says that an entry implies a directory where a file is
+        store.shows_files("child", {b"d/new": b"new"}, gone=(b"d/a", b"d/d"))
+
+
 def _directories(tree: Snapshot) -> list[str]:
     """Where each directory's names begin, the root's included."""
     return ["", *(f"{path.decode()}/" for path, node in sorted(tree.nodes.items()) if path and node.is_directory)]

@@ -236,6 +236,18 @@ def test_a_change_of_mode_alone_is_seen(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("OVL-CHANGES-METADATA")
+def test_a_mode_that_a_layer_between_changed_is_compared(bench: Bench) -> None:
+    """A directory that three layers have: with the mode of the lowest again, and with that of the one between."""
+    with bench.store() as store:
+        between = ops.Chmod(b"d", 0o700)
+        store.build([STANDARD, [between], [ops.Chmod(b"d", 0o755)]])
+        expects(store, "layer-2", {b"d": "modify"})
+        store.create("other", "layer-1")
+        store.change("other", [ops.CreateFile(b"d/new", b"new", 0o644)])
+        expects(store, "other", {b"d/new": "add"})
+
+
+@pytest.mark.requirement("OVL-CHANGES-METADATA")
 def test_another_owner_of_a_directory_is_seen(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD, one_more_owner(bench)])

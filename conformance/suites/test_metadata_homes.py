@@ -17,18 +17,24 @@ from conformance.suites.homes import chain_with_few_files
 from conformance.suites.mounts import nothing_mounted, tree_stays
 
 _SPECIAL = "a:b, c\\d"
+_WIDE = "ä" * 100
 
 
 @pytest.mark.requirement("OVL-NAMES-HOME")
-@pytest.mark.parametrize("lowers", [2, 30])
-def test_special_characters_in_a_home_of_any_length(bench: Bench, lowers: int) -> None:
-    """Of a path of some 250 bytes, 2 lowers fit into a page by absolute paths, and 30 do not."""
+@pytest.mark.parametrize(
+    ("name", "lowers"), [(_SPECIAL, 2), (_SPECIAL, 30), (_WIDE, 14)], ids=["2", "30", "14-of-two-bytes"]
+)
+def test_special_characters_in_a_home_of_any_length(bench: Bench, name: str, lowers: int) -> None:
+    """Of a path of some 250 bytes, 2 lowers fit into a page by absolute paths, and 30 do not.
+
+    With letters of two bytes 14 do not, while they would if a letter were a byte.
+    """
 
     def special(directory: Path) -> Path:
-        return directory / (_SPECIAL + "h" * 100) / ("h" * 50 + _SPECIAL)
+        return directory / (name + "h" * (150 - len(name))) / (40 * "h" + name)
 
     with bench.store("origin", special) as store:
-        store.note(f"a home below a directory called {_SPECIAL!r} and more")
+        store.note(f"a home below a directory called {name!r} and more")
         top = chain_with_few_files(store, lowers)
         store.change(top, [ops.Unlink(b"file-0"), ops.CreateFile(b"new", b"new", 0o644)])
         store.shows_model(top)

@@ -60,8 +60,9 @@ def test_an_unknown_option_of_a_layer_is_named(bench: Bench) -> None:
 def test_a_size_is_not_for_a_layer_of_an_image(bench: Bench, key: str, parent: str) -> None:
     with bench.store() as store:
         store.create("base")
-        store.refuses(Create("x", parent, {key: "1m"}, read_write=False))
-        store.denies("x")
+        for size in ("1m", "0"):
+            store.refuses(Create("x", parent, {key: size}, read_write=False))
+            store.denies("x")
         # A driver that crashed in that call did not refuse it.
         store.create("x", "base")
         store.shows_model("x")

@@ -256,6 +256,25 @@ def test_a_child_that_another_opening_made_keeps_its_parent(bench: Bench, mine: 
 
 
 @pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
+def test_a_parent_that_another_opening_recreated_is_built_on(bench: Bench) -> None:
+    """What an opening remembers of a layer ends where another one takes its id for another layer."""
+    bench.need("own-layers")
+    with bench.store() as store:
+        store.build([STANDARD])
+        store.do(Create("first", "layer-0"))
+        store.shows_model("first")
+        store.do(Remove("first"))
+        store.beyond("another opening of the home removed layer-0, and created it with other content")
+        with opened(store) as other:
+            other.remove("layer-0")
+            other.create("layer-0", "")
+            perform(other.get("layer-0"), ops.CreateFile(b"recreated", b"", 0o644))
+            other.put("layer-0")
+        store.do(Create("later", "layer-0"))
+        store.shows_names("later", {b"recreated"})
+
+
+@pytest.mark.requirement("OVL-PARALLEL-PROCESSES")
 def test_processes_share_a_home(bench: Bench) -> None:
     with bench.store() as store:
         store.build([STANDARD])

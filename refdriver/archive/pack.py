@@ -11,7 +11,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from refdriver.archive import tarformat, whiteouts
@@ -39,10 +39,12 @@ _KINDS: Final = {
 }
 
 
-def pack_tree(root: str, ids: IdMaps, overlay: OverlayXattrs | None) -> Chunks:
+def pack_tree(
+    root: str, ids: IdMaps, overlay: OverlayXattrs | None, at_end: Callable[[], None] = lambda: None
+) -> Chunks:
     """A whole tree. With ``overlay`` it is a layer's diff, whose marks become whiteouts; else a plain tree.
 
-    Raises UnreadableLayer while it is read.
+    Raises UnreadableLayer while it is read, and what ``at_end`` raises, which is called before the end is given.
     """
     packer = _Packer(ids, overlay)
     with Descent(_open(None, os.fsencode(root), b"")) as way:
@@ -64,13 +66,16 @@ def pack_tree(root: str, ids: IdMaps, overlay: OverlayXattrs | None) -> Chunks:
                 path = prefix + name + b"/"
                 _down(way, name, path)
                 levels.append((path, _names(way.here, path)))
+        at_end()
         yield packer.finish()
 
 
-def pack_changes(root: str, changes: Iterable[Change], ids: IdMaps) -> Chunks:
+def pack_changes(
+    root: str, changes: Iterable[Change], ids: IdMaps, at_end: Callable[[], None] = lambda: None
+) -> Chunks:
     """What ``changes`` (in order of path) name of a plain tree; deletions become whiteouts.
 
-    Raises UnreadableLayer while it is read.
+    Raises UnreadableLayer while it is read, and what ``at_end`` raises, as :func:`pack_tree` does.
     """
     packer = _Packer(ids, None)
     with Descent(_open(None, os.fsencode(root), b"")) as way:
@@ -83,6 +88,7 @@ def pack_changes(root: str, changes: Iterable[Change], ids: IdMaps) -> Chunks:
                 yield from packer.whiteout(path)
             else:
                 yield from packer.entry(way.here, name, path, _lstat(way.here, name, parent + b"/"))
+        at_end()
         yield packer.finish()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from refdriver import changes, driver, errors, sizes
+from refdriver import changes, errors, reading, sizes
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -123,7 +123,7 @@ class _Naive(Patched):
     """Trees are compared, always."""
 
     @staticmethod
-    @replaces(driver.Driver._native_diff_tells)
+    @replaces(reading.LayerReader._native_diff_tells)
     def second_replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Never say that the upper tells."""
         del original, args, kwargs

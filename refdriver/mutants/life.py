@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from refdriver import driver, home, layers, mounts, trees
+from refdriver import home, layers, mounts, reading, trees
 from refdriver.linux import mountinfo
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
@@ -220,12 +220,12 @@ class DiffKeepsParentMounted(Patched):
     """A diff that compares two trees gives back the layer's, and keeps that of the parent."""
 
     @staticmethod
-    @replaces(driver.Driver._borrow_tree)
+    @replaces(reading.LayerReader._borrow_tree)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Borrow and give back what is borrowed first."""
-        driver, borrowed, layer_id = args
-        if borrowed._exit_callbacks:
-            return driver.get(layer_id)
+        reader, held, trees, layer_id = args
+        if len(held._exit_callbacks) > 1:  # the first one is there for the roots
+            return trees.add(reader._mounts.get(reader._layers.find(layer_id), ""))
         return original(*args, **kwargs)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from refdriver import driver, errors, layermounts, layers, locks, staging, trees
+from refdriver import driver, errors, layermounts, layers, locks, reading, staging, trees
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -359,3 +359,57 @@ class LeftoversOfKilledStay(Patched):
     @replaces(staging.Staging.sweep)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Leave it there."""
+
+
+@mutant(
+    breaks=("OVL-PARALLEL-DIFF",),
+    source="derived: nobody looks whether the layer that was read is there still",
+    hard=True,
+)
+class DiffOfRemovedLayerIsDone(Patched):
+    """A diff whose layer is removed while it is read reports what it found of it."""
+
+    @staticmethod
+    @replaces(reading._Trees.check)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Whatever was read was there."""
+        del original, args, kwargs
+
+
+@mutant(
+    breaks=("OVL-PARALLEL-LINEAR",),
+    source="derived: what was found before a lock was taken is used under it",
+    hard=True,
+)
+class WaitingDiffMountsRemovedLayer(Patched):
+    """A diff that waits while its layer is removed makes the layer's mount point again, which is a layer then."""
+
+    @staticmethod
+    @replaces(reading.LayerReader._borrow_tree)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Find the layer, wait, and mount it."""
+        reader, held, trees, layer_id = args
+        layer = reader._layers.find(layer_id)
+        if not layer.has_lowers:
+            return original(*args, **kwargs)
+        with reader._locks.layer(layer_id):
+            root = trees.add(reader._mounts.borrow(layer))
+        held.callback(reader._give_back, layer)
+        return root
+
+
+@mutant(
+    breaks=("OVL-PARALLEL-PROCESSES",),
+    source="behaviour#left-mounts: who reads a layer is known to its own process only",
+    hard=True,
+)
+class ReadersAreUnknownToOthers(Patched):
+    """The end of a diff, or a put, unmounts the tree that another process is reading."""
+
+    @staticmethod
+    @replaces(locks.HomeLocks.is_borrowed)
+    def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What this process has borrowed."""
+        del original, kwargs
+        held, layer_id = args
+        return bool(held._borrowed.get(layer_id))

@@ -12,7 +12,10 @@ from refdriver.mutants.registration import variant
 _TREES: Final = ("OVL-TREE", "OVL-WHITEOUT", "OVL-OPAQUE", "OVL-DIFF", "OVL-APPLY", "OVL-CHANGES", "OVL-SIZE")
 
 
-@variant(source="every driver does so where redirect_dir is on", touches=(*_TREES, "OVL-STATUS"))
+@variant(
+    source="every driver does so where redirect_dir is on",
+    touches=(*_TREES, "OVL-STATUS", "OVL-PARALLEL", "OVL-RESTART-KILLED"),
+)
 class ComparesTrees(Patched):
     """Diffs, changes and sizes come from comparing two mounted trees, never from the upper alone."""
 

@@ -116,7 +116,7 @@ class MountsWithMoreOptions(Patched):
         return original(source, target, kind, flags | _MS_NOATIME if kind == "overlay" else flags, data, **kwargs)
 
 
-@variant(source="containers/storage", touches=(*_MOUNTS, "OVL-LIFE", "OVL-LAYOUT", "OVL-RESTART"))
+@variant(source="containers/storage", touches=(*_MOUNTS, "OVL-LIFE", "OVL-LAYOUT", "OVL-RESTART", "OVL-PARALLEL"))
 class MakesMountPointsLate(Patched):
     """A layer's merged directory is there only while the layer is mounted."""
 

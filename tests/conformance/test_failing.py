@@ -97,6 +97,51 @@ def test_the_chosen_call_fails_and_is_not_done(scratch: Path, number: int, faile
     assert sorted(os.listdir(scratch / "home")) == done
 
 
+def test_the_chosen_call_waits_until_it_is_let_go_and_others_do_not(scratch: Path) -> None:
+    failing = Failing(scratch)
+    home = scratch / "home"
+    home.mkdir()
+    words = [*failing.prefix([home]), "sh", "-c", 'mkdir "$0/first" && mkdir "$0/second"', str(home)]
+    failing.hold(2)
+    with subprocess.Popen(words) as process:
+        assert failing.wait_until_held(60)
+        made = failing.made()
+        assert os.listdir(home) == ["first"]
+        other = subprocess.run([*failing.prefix([home]), "mkdir", str(home / "other")], timeout=60)
+        assert other.returncode == 0
+        assert process.poll() is None
+        assert failing.made() > made
+        assert sorted(os.listdir(home)) == ["first", "other"]
+        failing.let_go()
+        assert process.wait(60) == 0
+    assert sorted(os.listdir(home)) == ["first", "other", "second"]
+    assert failing.stop().failed == f"mkdir of {home}/second"
+    failing.hold(9)
+    failing.there_is_none()
+    assert failing.wait_until_held(60)
+    failing.stop()
+    failing.close()
+    assert [name for name in os.listdir(scratch) if name.startswith("failing")] == []
+
+
+def test_what_a_command_leaves_running_keeps_it_from_nothing(scratch: Path) -> None:
+    """As a filesystem in a process, whose calls are answered as long as it runs."""
+    failing = Failing(scratch)
+    home = scratch / "home"
+    home.mkdir()
+    os.mkfifo(scratch / "go")
+    daemon = 'read -r word < "$1/go"; mkdir "$0/daemon"; echo done > "$1/gone"'
+    words = ["sh", "-c", f'({daemon}) > /dev/null 2>&1 & mkdir "$0/command"', str(home), str(scratch)]
+    done = subprocess.run([*failing.prefix([home]), *words], stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert os.listdir(home) == ["command"]
+    os.mkfifo(scratch / "gone")
+    (scratch / "go").write_text("go\n")
+    assert (scratch / "gone").read_text() == "done\n"
+    assert sorted(os.listdir(home)) == ["command", "daemon"]
+    failing.close()
+
+
 def test_nothing_fails_while_nobody_counts(scratch: Path) -> None:
     failing = Failing(scratch)
     failing.count(1)

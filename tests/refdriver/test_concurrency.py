@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import multiprocessing
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from helpers import build_chain, chain_content, everything_in, mounted_below, read
 
 from refdriver import Driver, errors
+from refdriver.locks import HomeLocks
 
 pytestmark = pytest.mark.mounts
 
@@ -111,3 +114,35 @@ def test_two_homes_in_one_process_answer_for_themselves(scratch: Path) -> None:
         second.cleanup()
     for name in ("a", "b"):
         subprocess.run(["umount", scratch / name], check=True)
+
+
+def test_a_cleanup_takes_nothing_away_from_an_apply_of_the_same_driver(home: Path) -> None:
+    """The locks of areas are those of an open file, and so no others for a thread of the same process."""
+    with Driver(home) as driver:
+        driver.create("base")
+
+        class Archive(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                driver.cleanup()
+                return super().read(size)
+
+        driver.apply_diff("base", "", Archive(bytes(1024)))
+        assert read(driver, "base") == {}
+
+
+def test_a_diff_that_waited_for_a_removal_makes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Driver(home) as driver:
+        build_chain(driver, 3)
+        before = everything_in(home)
+        taken = HomeLocks.layer
+
+        def removed_first(locks: HomeLocks, layer_id: str) -> AbstractContextManager[None]:
+            monkeypatch.setattr(HomeLocks, "layer", taken)
+            driver.remove(layer_id)
+            return taken(locks, layer_id)
+
+        monkeypatch.setattr(HomeLocks, "layer", removed_first)
+        with pytest.raises(errors.LayerNotFound):
+            driver.changes("layer-2", "layer-0")
+        assert not driver.exists("layer-2")
+        assert everything_in(home) < before

@@ -267,12 +267,12 @@ def read_and_die(driver: Driver, what: str, die: Callable[[], None]) -> None:
             stream.read(1)
             die()
         case "changes":
-            from refdriver import driver as module
+            from refdriver import reading as module
 
             module.tree_changes = lambda *_: die()  # type: ignore[attr-defined, assignment]
             driver.changes("layer-1")
         case _:
-            from refdriver import driver as module
+            from refdriver import reading as module
 
             module.changes_size = lambda *_: die()  # type: ignore[attr-defined, assignment]
             driver.diff_size("layer-1")

@@ -222,7 +222,9 @@ class GivesMoreFields(Faithful):
         return archive(map(fuller, found))
 
 
-@variant(source="GNU tar; OVL-APPLY-NAME-FORMS", touches=(*_DIFFS, "OVL-NAMES", "OVL-META-DIRECTORIES"))
+@variant(
+    source="GNU tar; OVL-APPLY-NAME-FORMS", touches=(*_DIFFS, "OVL-NAMES", "OVL-META-DIRECTORIES", "OVL-IDMAP")
+)
 class NamesFromTheDot(Faithful):
     """The names in a diff begin with ./, and the root has an entry before the others."""
 
