@@ -363,7 +363,7 @@ class LeftoversOfKilledStay(Patched):
 
 @mutant(
     breaks=("OVL-PARALLEL-DIFF",),
-    source="derived: nobody looks whether the layer that was read is there still",
+    source="behaviour#read-and-removed",
     hard=True,
 )
 class DiffOfRemovedLayerIsDone(Patched):
@@ -378,7 +378,7 @@ class DiffOfRemovedLayerIsDone(Patched):
 
 @mutant(
     breaks=("OVL-PARALLEL-LINEAR",),
-    source="derived: what was found before a lock was taken is used under it",
+    source="behaviour#read-and-removed",
     hard=True,
 )
 class WaitingDiffMountsRemovedLayer(Patched):
