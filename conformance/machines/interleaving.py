@@ -58,7 +58,7 @@ PROCESSES: Final = "OVL-PARALLEL-PROCESSES"
 _OF_NAMES: Final = re.compile("open|getdents|mkdir|mknod|rename|link|symlink|unlink|rmdir|mount|umount|readlink")
 """How names of system calls begin by which calls know of each other, and not of content or metadata."""
 _QUIET: Final = 0.015  # seconds without a system call, after which the second call waits for the first
-_BEGUN: Final = 0.02  # seconds in which the second call begins, with those of two calls alone
+_BEGUN: Final = 0.02  # seconds in which a call begins that no process is started for
 _STEP: Final = 0.003  # seconds between two looks
 _HELD_LIMIT: Final = 60.0  # seconds until the first call waits or ends, as a call may take
 
@@ -92,13 +92,18 @@ class Stage:
         mounts: Callable[[], Sequence[str]],
         *,
         processes: bool = False,
+        starts: bool = False,
     ) -> None:
-        """``processes`` says that the second call is one of another opening, and not of the same."""
+        """``processes`` says that the second call is one of another opening, and not of the same.
+
+        ``starts`` says that a process is started for each call, which takes most of its time.
+        """
         self._failing = failing
         self._files = files
         self._mounts = mounts
         self._open = open_store
         self._processes = processes
+        self._starts = starts
         self._broken = False
         self._alone = 0.0  # seconds of the call alone
         history = History()
@@ -177,6 +182,8 @@ class Stage:
         Of these system calls, ``chosen`` are the numbers of those to wait before, and what is done meanwhile. In
         the first turn the call is alone. Nothing follows a turn after which a call alone is refused.
         """
+        if self._broken:
+            return
         usual, found = self._turn(meeting, 0, None)
         yield usual, found
         for number, beside in chosen(usual.calls):
@@ -206,7 +213,8 @@ class Stage:
             with ThreadPoolExecutor(2) as callers:
                 first = callers.submit(self._ended, self._driver, held)
                 if beside is None:
-                    ended, self._alone = first.result(), monotonic() - began
+                    ended = first.result()
+                    self._alone = monotonic() - began if self._starts else 0.0
                     return self._done([ended])
                 first.add_done_callback(lambda _: self._failing.there_is_none())
                 try:
@@ -228,7 +236,7 @@ class Stage:
             wait([second], _STEP)
             now, last, made = monotonic(), made, self._failing.made()
             quiet_since = now if made != last else quiet_since
-            if now - quiet_since > _QUIET and (made > before or now - began > _BEGUN + 2 * self._alone):
+            if now - quiet_since > _QUIET and (made > before or now - began > _BEGUN + self._alone):
                 return
 
     def _done(self, ended: Sequence[Ended]) -> Turn:

@@ -50,29 +50,43 @@ class Meeting:
     gets: int = 0
 
 
-MEETINGS: Final[Mapping[str, Meeting]] = {
-    "create": Meeting(CREATE, (CREATE, Remove(CHILD), Get(CHILD), *_USERS)),
-    "create-without-its-parent": Meeting(CREATE, (Remove(LAYER),)),
-    "apply": Meeting(APPLY, (Remove(LAYER), *_USERS), child=True),
-    "apply-to-what-is-removed": Meeting(APPLY, (Remove(CHILD),), child=True),
-    "apply-to-what-is-got": Meeting(APPLY, (Get(CHILD),), child=True),
-    "remove": Meeting(Remove(LAYER), (Remove(LAYER), *_USERS)),
-    "remove-of-a-parent": Meeting(Remove(LAYER), (CREATE,)),
-    "remove-of-what-is-compared": Meeting(Remove(LAYER), (DIFFS[1],)),
-    "remove-of-a-child": Meeting(Remove(CHILD), (Remove(LAYER), CREATE, *_USERS), child=True),
-    "get": Meeting(Get(LAYER), _USERS),
-    "get-of-what-is-removed": Meeting(Get(LAYER), (Remove(LAYER),)),
-    "get-of-several": Meeting(Get(LAYER), (Put(LAYER), *_USERS), gets=1),
-    "put": Meeting(Put(LAYER), (Remove(LAYER), *_USERS), gets=1),
-    "put-of-several": Meeting(Put(LAYER), (Put(LAYER), *_USERS), gets=2),
-    "diff": Meeting(DIFF, (Put(LAYER), *_USERS), gets=1),
-    "diff-of-what-is-removed": Meeting(DIFF, (Remove(LAYER),)),
-    "diff-of-what-is-filled": Meeting(DIFF_OF_CHILD, (APPLY,), child=True),
-    "diff-of-ancestor": Meeting(DIFF_OF_ANCESTOR, _USERS),
-    "diff-of-ancestor-in-use": Meeting(DIFF_OF_ANCESTOR, (Put(LAYER), *_USERS), gets=1),
-    "diff-of-ancestor-of-what-is-removed": Meeting(DIFF_OF_ANCESTOR, (Remove(LAYER),)),
+MEETINGS: Final[Mapping[str, tuple[Meeting, ...]]] = {
+    "create": (
+        Meeting(CREATE, (CREATE, Remove(CHILD), Get(CHILD), *_USERS)),
+        Meeting(CREATE, (Remove(LAYER),)),
+    ),
+    "apply": (
+        Meeting(APPLY, (Remove(LAYER), *_USERS), child=True),
+        Meeting(APPLY, (Remove(CHILD),), child=True),
+        Meeting(APPLY, (Get(CHILD),), child=True),
+    ),
+    "remove": (
+        Meeting(Remove(LAYER), (Remove(LAYER), *_USERS)),
+        Meeting(Remove(CHILD), (Remove(LAYER), CREATE, *_USERS), child=True),
+        Meeting(Remove(LAYER), (CREATE,)),
+        Meeting(Remove(LAYER), (DIFFS[1],)),
+    ),
+    "get": (
+        Meeting(Get(LAYER), _USERS),
+        Meeting(Get(LAYER), (Put(LAYER), *_USERS), gets=1),
+        Meeting(Get(LAYER), (Remove(LAYER),)),
+    ),
+    "put": (
+        Meeting(Put(LAYER), (Remove(LAYER), *_USERS), gets=1),
+        Meeting(Put(LAYER), (Put(LAYER), *_USERS), gets=2),
+    ),
+    "diff": (
+        Meeting(DIFF, (Put(LAYER), *_USERS), gets=1),
+        Meeting(DIFF, (Remove(LAYER),)),
+        Meeting(DIFF_OF_CHILD, (APPLY,), child=True),
+    ),
+    "diff-of-ancestor": (
+        Meeting(DIFF_OF_ANCESTOR, _USERS),
+        Meeting(DIFF_OF_ANCESTOR, (Put(LAYER), *_USERS), gets=1),
+        Meeting(DIFF_OF_ANCESTOR, (Remove(LAYER),)),
+    ),
 }
-"""The calls that wait, by their names. Some meet one call only, which contradicts them: their moments are few."""
+"""The meetings of each call that waits. Some are with one call only, which contradicts it at few moments."""
 
 
 @dataclass(frozen=True, slots=True)
