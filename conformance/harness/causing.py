@@ -23,6 +23,7 @@ _ERROR: Final = 100  # characters
 _WHERE: Final = 3  # lines of where a call stood
 _LINE: Final = 300  # characters of each
 _PATH: Final = re.compile(r"/[^ :;,()'\"`\]]*")
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"\s]*\"""")  # with words in it, double quotes are around a message
 _ERRNO: Final = re.compile(r"\[Errno \d+\] ([A-Z][\w ,-]*)")
 _OF_OTHERS: Final = re.compile(r'/conformance/|/lib/python3|site-packages|^<|"<')
 _KINDS: Final = {
@@ -57,7 +58,7 @@ def cause_of(error: BaseException | None, steps: Sequence[Step]) -> Cause:
 def shape(text: str, end: str = "\n") -> str:
     """A text of a driver, up to ``end``, without what is different in each run: paths, numbers, quoted names."""
     plain = _PATH.sub("/", one_line(text.partition("\n")[0].partition(end)[0]))
-    return re.sub(r"\d+", "0", re.sub(r"'[^']*'", "''", plain)).strip()
+    return re.sub(r"\d+", "0", _QUOTED.sub(lambda found: found[0][0] * 2, plain)).strip()
 
 
 def _said(error: DriverRefused) -> str:

@@ -93,6 +93,10 @@ STEPS: tuple[Step, ...] = (
             Cause(CauseKind.REFUSED, "apply", "creating layer '': open /: no such file"),
         ),
         (
+            DriverRefused('failed to convert whiteout file ".wh.a": file exists, said "two words"'),
+            Cause(CauseKind.REFUSED, "apply", 'failed to convert whiteout file "": file exists, said "two words"'),
+        ),
+        (
             DriverFailed("get raised NameError: name 'x' is no name (which is no refusal)", "", defect="f of d.py"),
             Cause(CauseKind.DEFECT, error="get raised NameError: name 'x' is no name", where=("f of d.py",)),
         ),
