@@ -315,8 +315,10 @@ class Stage:
     def _settled(self) -> Iterator[Deviation]:
         """Give back what is held, and bring the store into its state before; what cannot be, is wrong."""
         for got in self._got:
-            with suppress(DriverRefused):
+            try:
                 got.driver.put(got.layer)
+            except DriverRefused:
+                continue  # its layer may be gone; what stays mounted is found below
         if left := sorted(set(self._mounts()) - self._quiet):
             yield self._deviation(f"after the last put {', '.join(left)} is mounted", GETS)
         try:

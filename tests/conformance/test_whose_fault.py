@@ -185,7 +185,6 @@ KEEPING = {
     ("test_crash.py", "rest"): "the disk is gone under the driver, and nobody is to blame",
     ("failing.py", "_attempt"): "it fails its requirement, unless a command that served this call alone crashed",
     ("failing_openings.py", "_turn"): "the same, of an opening",
-    ("interleaving.py", "_ended"): "a diff that ends too early is refused, which its order with others decides",
     ("fewest.py", "_fails"): "it is not the failure that is shrunk",
     ("processes.py", "in_child"): "its exit status says that it failed, which is a deviation",
     ("compare.py", "_said"): "that one driver gives no answer is what is compared",
