@@ -5,7 +5,7 @@ import multiprocessing
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.mounts
 
 WORKERS = 4
 ROUNDS = 15
+LARGE = 4 << 20  # bytes that nobody reads ahead
 
 
 def in_processes(work: Callable[[int], None]) -> None:
@@ -146,3 +147,31 @@ def test_a_diff_that_waited_for_a_removal_makes_nothing(home: Path, monkeypatch:
             driver.changes("layer-2", "layer-0")
         assert not driver.exists("layer-2")
         assert everything_in(home) < before
+
+
+@pytest.mark.parametrize("parent", ["layer-1", "layer-0", ""])
+@pytest.mark.parametrize("change", ["remove", "recreate", "apply"])
+def test_a_diff_of_a_layer_that_goes_meanwhile_is_an_error(
+    driver: Driver, home: Path, parent: str, change: str
+) -> None:
+    """Also where the id is taken again."""
+    build_chain(driver, 3)
+    Path(driver.get("layer-2"), "large").write_bytes(bytes(LARGE))
+    driver.put("layer-2")
+    naive = parent != "layer-1"
+    with driver.diff("layer-2", parent) as archive:
+        archive.read(512)
+        if change == "apply":
+            refused = pytest.raises(errors.LayerInUse) if naive else nullcontext()
+            with refused, io.BytesIO(bytes(1024)) as nothing:
+                driver.apply_diff("layer-2", "layer-1", nothing)
+        else:
+            driver.remove("layer-2")
+            if change == "recreate":
+                driver.create("layer-2", "layer-1")
+        if change == "apply" and naive:
+            archive.read()
+        else:
+            with pytest.raises(errors.UnreadableLayer):
+                archive.read()
+    assert mounted_below(home) == []

@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import tarfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from refdriver.changes import Change, ChangeKind
 from refdriver.overlayxattr import OverlayXattrs
 
 pytestmark = pytest.mark.mounts
-LARGE = 4 << 20  # bytes that nobody reads ahead
 
 
 def names_in(data: bytes) -> list[str]:
@@ -250,34 +248,6 @@ def test_a_diff_that_is_closed_early_leaves_nothing_mounted_or_open(driver: Driv
         driver.diff("layer-1", parent).close()
     assert mounted_below(home) == []
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-@pytest.mark.parametrize("parent", ["layer-1", "layer-0", ""])
-@pytest.mark.parametrize("change", ["remove", "recreate", "apply"])
-def test_a_diff_of_a_layer_that_goes_meanwhile_is_an_error(
-    driver: Driver, home: Path, parent: str, change: str
-) -> None:
-    """Also where the id is taken again."""
-    build_chain(driver, 3)
-    Path(driver.get("layer-2"), "large").write_bytes(bytes(LARGE))
-    driver.put("layer-2")
-    naive = parent != "layer-1"
-    with driver.diff("layer-2", parent) as archive:
-        archive.read(512)
-        if change == "apply":
-            refused = pytest.raises(errors.LayerInUse) if naive else nullcontext()
-            with refused, io.BytesIO(bytes(1024)) as nothing:
-                driver.apply_diff("layer-2", "layer-1", nothing)
-        else:
-            driver.remove("layer-2")
-            if change == "recreate":
-                driver.create("layer-2", "layer-1")
-        if change == "apply" and naive:
-            archive.read()
-        else:
-            with pytest.raises(errors.UnreadableLayer):
-                archive.read()
-    assert mounted_below(home) == []
 
 
 def test_unknown_layers_are_named(driver: Driver, home: Path) -> None:
