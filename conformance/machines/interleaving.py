@@ -193,7 +193,8 @@ class Stage:
 
     def _turn(self, meeting: Meeting, number: int, beside: Beside | None) -> tuple[Turn, list[Deviation]]:
         self._prepare(meeting, beside)
-        before = World(frozenset({ANCESTOR, PARENT, LAYER, *([CHILD] * meeting.child)}), False, meeting.gets)
+        layers = frozenset({ANCESTOR, PARENT, LAYER, *([CHILD] * meeting.child)})
+        before = World(layers, False, (LAYER,) * meeting.gets)
         turn = self._meet(meeting.held, number, beside)
         self._count(turn.ended)
         return turn, [*self._judge(turn.ended, before), *self._settled()]
@@ -274,7 +275,7 @@ class Stage:
                     why = unlike(next(iter(alone)), one.answer)
                     text = f"after {said}: '{describe(one.call)}' is not what it is alone: {why}"
                     yield self._deviation(text, DIFFS)
-        if worlds and all(world.gets == len(self._got) for world in worlds) and not self._undefined(ended):
+        if worlds and all(len(world.gets) == len(self._got) for world in worlds) and not self._undefined(ended):
             for layer, root in sorted({(got.layer, got.root) for got in self._got}):
                 if layer in left and (why := self._shown_at(root, self._states(layer, worlds, ended))):
                     yield self._deviation(f"after {said}: a get of {layer} shows another tree: {why}", GETS)

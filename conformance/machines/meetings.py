@@ -91,14 +91,14 @@ MEETINGS: Final[Mapping[str, tuple[Meeting, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The layers that there are, whether the archive filled the child, and the gets without a put.
+    """The layers that there are, whether the archive filled the child, and the layers of the gets without a put.
 
-    Only one layer is got in each meeting, and a removal takes its gets with it.
+    A removal takes the gets of its layer with it.
     """
 
     layers: frozenset[str]
     filled: bool
-    gets: int
+    gets: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +149,18 @@ def _after(one: Ended, others: Sequence[Beside], world: World, fills_used: bool)
             return replace(world, layers=layers | {call.layer}) if fits else None
         case Remove():
             built_on = call.layer == LAYER and layers & {CHILD, OTHER}
-            return None if built_on else replace(world, layers=layers - {call.layer}, gets=0)
+            gets = tuple(one for one in world.gets if one != call.layer)
+            return None if built_on else replace(world, layers=layers - {call.layer}, gets=gets)
         case ApplyDiff():
-            return replace(world, filled=True) if call.layer in layers and (fills_used or not world.gets) else None
+            fits = call.layer in layers and (fills_used or call.layer not in world.gets)
+            return replace(world, filled=True) if fits else None
         case Get():
-            return replace(world, gets=world.gets + 1) if call.layer in layers else None
+            return replace(world, gets=(*world.gets, call.layer)) if call.layer in layers else None
         case Put():
-            return replace(world, gets=max(0, world.gets - 1))
+            left = list(world.gets)
+            if call.layer in left:
+                left.remove(call.layer)
+            return replace(world, gets=tuple(left))
         case Diff():
             return world if call.layer in layers else None
         case Open():
@@ -172,7 +177,7 @@ def _may_be_refused(call: Beside, others: Sequence[Beside], world: World) -> boo
         case Remove():
             return True
         case Put():
-            return world.gets == 0 or any(isinstance(one, Diff | Remove) for one in others)
+            return call.layer not in world.gets or any(isinstance(one, Diff | Remove) for one in others)
         case Create():
             needed = {call.layer, call.parent}
             absent = call.layer in world.layers or call.parent not in world.layers

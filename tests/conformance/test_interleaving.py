@@ -23,16 +23,16 @@ from conformance.machines.meetings import (
 )
 
 THREE = frozenset(("layer-0", "layer-1", LAYER))
-BEFORE = World(THREE, False, 0)
-WITH_CHILD = World(THREE | {CHILD}, False, 0)
-GOT = World(THREE, False, 1)
+BEFORE = World(THREE, False, ())
+WITH_CHILD = World(THREE | {CHILD}, False, ())
+GOT = World(THREE, False, (LAYER,))
 
 
 def orders(before: World, *calls: tuple[Beside, bool], fills_used: bool = False) -> list[tuple[int, bool, int]]:
     """For each order that explains the calls: how many layers it leaves, whether the child is filled, and gets."""
     ended = [Ended(call, "/root" if done else DriverRefused("no")) for call, done in calls]
     found = worlds_of(ended, before, fills_used=fills_used)
-    return sorted({(len(world.layers), world.filled, world.gets) for world in found})
+    return sorted({(len(world.layers), world.filled, len(world.gets)) for world in found})
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def orders(before: World, *calls: tuple[Beside, bool], fills_used: bool = False)
         (GOT, [(Put(LAYER), False), (Get(LAYER), True)], []),
         (GOT, [(Put(LAYER), False), (DIFF, True)], [(3, False, 1)]),
         (WITH_CHILD, [(APPLY, True), (Remove(CHILD), True)], [(3, True, 0)]),
+        (WITH_CHILD, [(Remove(CHILD), True), (Get(LAYER), True)], [(3, False, 1)]),
         (WITH_CHILD, [(APPLY, False), (Open(), True)], []),
         (WITH_CHILD, [(APPLY, True), (Get(CHILD), True)], [(4, True, 1)]),
     ],
