@@ -27,6 +27,23 @@ def owner(ids: IdMaps, member: Member) -> tuple[int, int]:
     return uid, gid
 
 
+class Owners:
+    """The owners of the entries of one archive, on the host. Most entries have that of the entry before."""
+
+    def __init__(self, ids: IdMaps) -> None:
+        self.root = ids.root
+        self._ids = ids
+        self._in_archive = (-1, -1)
+        self._on_host = (0, 0)
+
+    def of(self, member: Member) -> tuple[int, int]:
+        """:func:`owner` of an entry; raises BadArchive."""
+        if (member.uid, member.gid) != self._in_archive:
+            self._on_host = owner(self._ids, member)
+            self._in_archive = member.uid, member.gid
+        return self._on_host
+
+
 def chown(target: int | bytes | str, owner: tuple[int, int], member: Member, directory: int | None) -> None:
     """Give a descriptor, a path or a name in ``directory`` (not followed) to the owner of an entry.
 

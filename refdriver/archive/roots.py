@@ -48,6 +48,19 @@ def clean_name(name: bytes, what: str) -> bytes:
     return b"/".join(parts)
 
 
+def by_descriptor(fd: int) -> str:
+    """A path to an open directory, for calls that refuse descriptors without read access."""
+    return f"/proc/self/fd/{fd}"
+
+
+def lstat_or_none(directory: int, name: bytes) -> os.stat_result | None:
+    """lstat(2) of a name in an open directory; None if there is no such name."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 class _Symlink(Exception):
     """There is a symlink on a way that may not have one."""
 
@@ -57,7 +70,7 @@ class Root:
 
     def __init__(self, path: str, owner: tuple[int, int]) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.path = os.readlink(f"/proc/self/fd/{self.fd}".encode())
+        self.path = os.readlink(os.fsencode(by_descriptor(self.fd)))
         self._owner = owner
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._last: tuple[bytes, int] = (b"", self.fd)  # of those the one that was asked for last
@@ -75,6 +88,10 @@ class Root:
         for path, fd in list(self._open.items()):
             if fd != but:
                 os.close(self._open.pop(path))
+
+    def real_path(self, directory: int, name: bytes) -> bytes:
+        """``/DIRECTORY/NAME`` of an open directory below the root, whatever symlinks led there."""
+        return os.readlink(os.fsencode(by_descriptor(directory)))[len(self.path) :] + b"/" + name
 
     def existing_directory(self, path: bytes) -> int:
         """The directory of a cleaned path; raises OSError when it is not there."""

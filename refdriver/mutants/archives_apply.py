@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refdriver import overlayxattr
-from refdriver.archive import clearing, reader, source, tarformat, times, unpack
+from refdriver.archive import clearing, deleting, reader, source, tarformat, times, unpack
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -107,7 +107,7 @@ class OpaqueRemovesEarlierEntries(Patched):
     """An opaque whiteout removes what the archive brought into the directory before it."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._make_opaque)
+    @replaces(deleting.Deletions._make_opaque)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Empty the directory."""
         original(*args, **kwargs)
@@ -210,7 +210,7 @@ class ImplicitParentIsNotOpaque(Patched):
     """A directory that was deleted and is recreated for an entry in it is not marked opaque."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._replace_older)
+    @replaces(deleting.Deletions.replace_older)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take the mark away."""
         made = original(*args, **kwargs)
@@ -228,7 +228,7 @@ class WhiteoutDeletesOwnEntry(Patched):
     """A whiteout deletes what the same archive brought before it."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._brought)
+    @replaces(deleting.Deletions._brought)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Remember nothing."""
         del original, args, kwargs
@@ -240,7 +240,7 @@ class ApplyMakesVisibleWhiteouts(Patched):
     """A whiteout is made wherever the archive has one, also where the kernel shows it as a device."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._hides_lowers)
+    @replaces(deleting.Deletions._hides_lowers)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make it."""
         del original, args, kwargs
@@ -256,16 +256,16 @@ class HiddenWhiteoutSeeksOneDirectory(Patched):
     """Below a directory that an opaque whiteout hides, it is looked for in a whiteout's own directory only."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._hides_lowers)
+    @replaces(deleting.Deletions._hides_lowers)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Look no further up."""
-        unpacker, directory = args
-        if original(unpacker, directory, **kwargs) or not unpacker._overlay:
+        deletions, directory = args
+        if original(deletions, directory, **kwargs) or not deletions._overlay:
             return True
-        if unpacker._overlay.is_opaque(os.path.join(unpacker._root.path, directory)):
+        if deletions._overlay.is_opaque(os.path.join(deletions._root.path, directory)):
             return False
         parts = [part for part in directory.split(b"/") if part]
-        return overlayxattr.is_directory_below(unpacker._lowers, parts, unpacker._overlay)
+        return overlayxattr.is_directory_below(deletions._lowers, parts, deletions._overlay)
 
     @staticmethod
     @replaces(clearing.remove_whiteouts)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from refdriver.archive import pack, roots, tarformat, unpack, whiteouts
+from refdriver.archive import deleting, pack, roots, tarformat, whiteouts
 from refdriver.mutants.basis import Patched, replaces
 from refdriver.mutants.registration import mutant
 
@@ -31,7 +31,7 @@ class OpaqueResetsMode(Patched):
     """A directory is removed and made anew where an opaque whiteout is applied, as mkdir makes it."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._make_opaque)
+    @replaces(deleting.Deletions._make_opaque)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Give it the mode of a new one."""
         original(*args, **kwargs)
@@ -43,7 +43,7 @@ class OpaqueResetsOwner(Patched):
     """A directory belongs to root where an opaque whiteout was applied."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._make_opaque)
+    @replaces(deleting.Deletions._make_opaque)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Give it the owner of a new one, and its bits back."""
         original(*args, **kwargs)
@@ -115,17 +115,17 @@ class WhiteoutHidesInSubdirectories(Patched):
     """A whiteout hides its name in the directories beside it too."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._delete)
+    @replaces(deleting.Deletions._delete)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Delete it there as well."""
-        unpacker, directory, name, _ = args
+        deletions, directory, name, _ = args
         original(*args, **kwargs)
-        here = unpacker._real_path(directory, b"")
-        for lower in map(os.fsencode, unpacker._lowers):
+        here = deletions._root.real_path(directory, b"")
+        for lower in map(os.fsencode, deletions._lowers):
             for beside in os.listdir(lower + here) if os.path.isdir(lower + here) else ():
                 if os.path.lexists(lower + here + beside + b"/" + name):
-                    os.makedirs(unpacker._root.path + here + beside, exist_ok=True)
-                    os.mknod(unpacker._root.path + here + beside + b"/" + name, stat.S_IFCHR)
+                    os.makedirs(deletions._root.path + here + beside, exist_ok=True)
+                    os.mknod(deletions._root.path + here + beside + b"/" + name, stat.S_IFCHR)
 
 
 @mutant(breaks=("OVL-WHITEOUT-SYMLINK",), source="apptainer/singularity#1605")
@@ -133,12 +133,12 @@ class WhiteoutDeletesTargetOfSymlink(Patched):
     """The whiteout of a symlink deletes what the link points at."""
 
     @staticmethod
-    @replaces(unpack._Unpacker._delete)
+    @replaces(deleting.Deletions._delete)
     def replacement(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow it within its directory."""
-        unpacker, directory, name, member = args
-        for lower in map(os.fsencode, unpacker._lowers):
-            path = lower + unpacker._real_path(directory, name)
+        deletions, directory, name, member = args
+        for lower in map(os.fsencode, deletions._lowers):
+            path = lower + deletions._root.real_path(directory, name)
             if os.path.islink(path) and b"/" not in os.readlink(path):
-                return original(unpacker, directory, os.readlink(path), member, **kwargs)
+                return original(deletions, directory, os.readlink(path), member, **kwargs)
         return original(*args, **kwargs)
