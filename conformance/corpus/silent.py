@@ -13,7 +13,7 @@ from typing import Final
 from conformance.corpus.vector import Layer, Vector, layer, name_of, on_standard
 from conformance.operations.archives import Entry, directory, file, hard_link, symlink, whiteout
 from conformance.operations.tarforms import CHARACTER, DIRECTORY, GNU, PAX, Form, Tarred
-from conformance.suites import tarcases
+from conformance.suites import opencases
 
 QUESTIONS: Final[Mapping[str, str]] = {
     "A1": "Which mode, owner, time and attributes does a directory have that an archive needs and has no entry of?",
@@ -263,7 +263,7 @@ def _forms() -> list[Vector]:
         "before-1970-fraction": -1_500_000_000,
         "after-2106": 2**33 * 10**9,
     }
-    sparse = [one for one in tarcases.OPEN if one.name.startswith("sparse")]
+    sparse = [one for one in opencases.OPEN if one.name.startswith("sparse")]
     twice = {
         "files": (file("x", b"first, and longer"), file("x", b"last")),
         "symlink-and-file": (symlink("x", "a"), file("x", b"last")),

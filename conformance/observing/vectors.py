@@ -9,7 +9,7 @@ from conformance.corpus.silent import SILENT
 from conformance.observing import seeing
 from conformance.observing.question import Case, Question
 from conformance.observing.seeing import Reading
-from conformance.suites.tarcases import SPARSE_CONTENT
+from conformance.suites.opencases import SPARSE_CONTENT
 
 _FORMATS: Final = ("old-gnu", "0.0", "0.1", "1.0")  # in which GNU tar writes sparse files
 # The vector of each case that is made of one; the names are those of the table.

@@ -22,8 +22,9 @@ from conformance.operations.readers import NotRead, Reading
 from conformance.operations.tarforms import archive_of
 from conformance.operations.tarstrategies import archives
 from conformance.operations.trees import Snapshot
-from conformance.suites import tarcases
-from conformance.suites.tarcases import OpenCase, TarCase
+from conformance.suites import opencases, tarcases
+from conformance.suites.opencases import OpenCase
+from conformance.suites.tarcases import TarCase
 
 
 def is_applied(store: Store, layer_id: str, data: bytes, what: Sequence[str], reading: Reading) -> None:
@@ -124,7 +125,7 @@ def agreed(archive: Path) -> tuple[Reading | None, str]:
 def test_what_no_text_decides_is_recorded(bench: Bench) -> None:
     """Sparse files, types and times: the driver refuses them, or takes them with the entry behind."""
     bench.need("attributes")
-    cases = [one for one in tarcases.OPEN if bench.privileged or not one.needs_root]
+    cases = [one for one in opencases.OPEN if bench.privileged or not one.needs_root]
     with bench.store() as store:
         for number, case in enumerate(cases):
             layer_id = store.create(f"layer-{number}")

@@ -14,8 +14,9 @@ from conformance.lab import gnutar
 from conformance.operations import readers
 from conformance.operations.tarforms import archive_of
 from conformance.operations.tarstrategies import archives
-from conformance.suites import tarcases
-from conformance.suites.tarcases import OpenCase, TarCase
+from conformance.suites import opencases, tarcases
+from conformance.suites.opencases import OpenCase
+from conformance.suites.tarcases import TarCase
 
 CASES = [*tarcases.NAMES, *tarcases.KINDS, *tarcases.NUMBERS, *tarcases.RECORDS, *tarcases.SECOND_GLOBAL_HEADER]
 
@@ -40,12 +41,12 @@ def test_the_readers_agree_on_ends(data: bytes, tmp_path: Path) -> None:
     assert [entry.name for entry in one.entries] == [b"last"]
 
 
-@pytest.mark.parametrize("case", [one for one in tarcases.OPEN if not one.disputed], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [one for one in opencases.OPEN if not one.disputed], ids=lambda case: case.name)
 def test_the_readers_agree_on_what_is_not_disputed(case: OpenCase, tmp_path: Path) -> None:
     assert readers.disagreement(*read_by_both(case.data, tmp_path)) == ""
 
 
-@pytest.mark.parametrize("case", tarcases.OPEN, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", opencases.OPEN, ids=lambda case: case.name)
 def test_what_is_open_is_a_tree_or_not_read(case: OpenCase) -> None:
     """udocker takes an archive with a hard link whose target no path can name."""
     with contextlib.suppress(readers.NotRead):
