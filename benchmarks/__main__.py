@@ -18,7 +18,7 @@ from benchmarks.growth import Growth
 from benchmarks.memory import LARGE_FILE, LIMIT, MANY_FILES, Peak, measure_all
 from benchmarks.sidebyside import SideBySide
 from benchmarks.speed import Timing, all_benchmarks, measure
-from benchmarks.suite import Share, measure_share
+from benchmarks.suite import measure_parts
 from conformance.report import speedfile
 from conformance.spec.values import as_plain
 from refdriver import gates, trees
@@ -57,9 +57,7 @@ def main(
         raise click.UsageError("the benchmarks mount overlays; run them as root (sudo)")
     if suite:
         with _scratch() as scratch:
-            _print_share(
-                measure_share("python:refdriver:Driver", "smoke" if smoke else "standard", scratch), as_json
-            )
+            _print_share(_share("python:refdriver:Driver", "smoke" if smoke else "standard", scratch), as_json)
         return
     chosen = [benchmark for benchmark in all_benchmarks() if only.lower() in benchmark.name.lower()]
     if not chosen:
@@ -118,6 +116,10 @@ def _kernel() -> str:
     return platform.release().partition("-")[0]
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def _measured(
     scale: float, timings: list[Timing], beside: list[SideBySide], growths: list[Growth], peaks: list[Peak]
 ) -> speedfile.Benchmarks:
@@ -128,7 +130,7 @@ def _measured(
         kernel=_kernel(),
         python=platform.python_version(),
         load=os.getloadavg()[0],
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        date=_now(),
         speed=tuple(speedfile.Timing(one.name, one.seconds, one.least, one.most, one.samples) for one in timings),
         peers=tuple(
             speedfile.Peer(
@@ -184,11 +186,29 @@ def _print_tables(
         click.echo(f"{peak.name:46}{peak.peak / _MIB:>10.1f}{peak.added / _MIB:>11.1f}{peak.ratio:>9.2f}")
 
 
-def _print_share(share: Share, as_json: bool) -> None:
+def _share(driver: str, profile: str, scratch: Path) -> speedfile.Share:
+    parts = measure_parts(driver, profile, scratch)
+    seconds = sum(one.seconds for one in parts)
+    return speedfile.Share(
+        version=speedfile.SHARE_FORMAT,
+        machine=_machine(),
+        kernel=_kernel(),
+        python=platform.python_version(),
+        load=os.getloadavg()[0],
+        date=_now(),
+        driver=driver,
+        profile=profile,
+        seconds=seconds,
+        share=sum(one.driver_seconds for one in parts) / seconds,
+        parts=parts,
+    )
+
+
+def _print_share(share: speedfile.Share, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"version": speedfile.FORMAT, "share": share.share, "seconds": share.seconds}))
+        click.echo(json.dumps(as_plain(share), indent=1))
         return
-    click.echo(f"kernel {platform.release()}, Python {platform.python_version()}, one core")
+    click.echo(f"kernel {share.kernel}, Python {share.python}, one core, load {share.load:.1f}")
     click.echo(f"{share.share:.0%} of {share.seconds:.1f} s of tests were the driver's or the kernel's\n")
     click.echo(f"{'the suite itself in':62}{'suite':>10}{'all':>10}")
     for part in share.parts[:12]:

@@ -7,41 +7,17 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The tests of one name, on all filesystems and with all parameters: seconds, and those inside the driver."""
-
-    test: str
-    seconds: float
-    driver_seconds: float
-
-    @property
-    def harness_seconds(self) -> float:
-        """What the suite itself took."""
-        return self.seconds - self.driver_seconds
+from conformance.report.speedfile import Part
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Of one run; ``share`` is a ratio of 0 to 1."""
+def measure_parts(driver: str, profile: str, scratch: Path) -> tuple[Part, ...]:
+    """Run a profile on one core: the tests of each name, those in which the suite itself takes most first.
 
-    seconds: float
-    driver_seconds: float
-    parts: tuple[Part, ...]
-
-    @property
-    def share(self) -> float:
-        """The part of the driver and the kernel."""
-        return self.driver_seconds / self.seconds
-
-
-def measure_share(driver: str, profile: str, scratch: Path) -> Share:
-    """Run a profile on one core; raises CalledProcessError if the harness fails."""
+    Raises CalledProcessError if the harness fails.
+    """
     results = scratch / "results.jsonl"
     words = ["run", driver, "--profile", profile, "--scratch", str(scratch), "--no-evidence"]
     words += ["--results", str(results)]
@@ -51,14 +27,14 @@ def measure_share(driver: str, profile: str, scratch: Path) -> Share:
     if done.returncode > 1:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
     records = [json.loads(line) for line in results.read_text().splitlines()]
-    return _share([record for record in records if record["record"] == "outcome"])
+    return _parts([record for record in records if record["record"] == "outcome"])
 
 
-def _share(outcomes: list[dict[str, Any]]) -> Share:
+def _parts(outcomes: list[dict[str, Any]]) -> tuple[Part, ...]:
     parts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for outcome in outcomes:
         part = parts[re.sub(r"\[.*", "", outcome["test"])]
         part[0] += outcome["seconds"]
         part[1] += outcome["driver_seconds"]
-    listed = sorted((Part(test, *times) for test, times in parts.items()), key=lambda one: -one.harness_seconds)
-    return Share(sum(one.seconds for one in listed), sum(one.driver_seconds for one in listed), tuple(listed))
+    listed = (Part(test, *times) for test, times in parts.items())
+    return tuple(sorted(listed, key=lambda one: -one.harness_seconds))

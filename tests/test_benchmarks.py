@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.report.speedfile import Benchmarks
+from conformance.report.speedfile import Benchmarks, Share
 from conformance.spec.values import from_plain
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,9 @@ def test_the_share_of_the_suite_is_measured(scratch: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert 0 < json.loads(done.stdout)["share"] < 1
+    found = from_plain(Share, json.loads(done.stdout))
+    assert 0 < found.share < 1
+    assert sum(one.seconds for one in found.parts) == pytest.approx(found.seconds)
     assert list(scratch.iterdir()) == []
 
 

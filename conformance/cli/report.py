@@ -141,6 +141,9 @@ def merge(results: tuple[Path, ...], output: Path) -> None:
     "--corpus", type=click.Choice(tuple(CORPUS)), help="Print a schema of 'corpus build' or 'corpus check'."
 )
 @click.option("--benchmarks", is_flag=True, help="Print the schema for 'python -m benchmarks --json'.")
+@click.option(
+    "--benchmarks-suite", is_flag=True, help="Print the schema for 'python -m benchmarks --suite --json'."
+)
 @click.option("--product", is_flag=True, help="Print the schema for the product file of a submission.")
 def schema(
     kills: bool,
@@ -150,6 +153,7 @@ def schema(
     observations: bool,
     corpus: str | None,
     benchmarks: bool,
+    benchmarks_suite: bool,
     product: bool,
 ) -> None:
     """Print the JSON schema of a line of a result file."""
@@ -157,6 +161,7 @@ def schema(
         *((corpus == name, path) for name, path in CORPUS.items()),
         (product, submissions.SCHEMA),
         (benchmarks, speedfile.SCHEMA),
+        (benchmarks_suite, speedfile.SHARE_SCHEMA),
         (validation, VALIDATION),
         (observations, OBSERVATIONS),
         (generated, generatedfile.SCHEMA),

@@ -72,6 +72,12 @@ def _of_results() -> Mapping[Path, dict[str, Any]]:
             f"What 'python -m benchmarks --json' prints, format {speedfile.FORMAT}",
             f"Times in seconds, sizes in bytes. {_FIXED}",
         ),
+        speedfile.SHARE_SCHEMA: schema_of(
+            speedfile.Share,
+            f"{_ID}benchmarks-suite:{speedfile.SHARE_FORMAT}",
+            f"What 'python -m benchmarks --suite --json' prints, format {speedfile.SHARE_FORMAT}",
+            f"Times in seconds. {_FIXED}",
+        ),
         submissions.SCHEMA: schema_of(
             submissions.Product,
             f"{_ID}product:{submissions.FORMAT}",

@@ -1,4 +1,7 @@
-"""What ``python -m benchmarks --json`` prints, as values: times in seconds, sizes in bytes (docs/benchmarks.md)."""
+"""What ``python -m benchmarks --json`` prints, with and without ``--suite``, as values (docs/benchmarks.md).
+
+Times are in seconds, sizes in bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from conformance.spec.errors import BadFile
 from conformance.spec.values import BadValue, Count, Key, Seconds, from_plain
 
 FORMAT: Final = 3
+SHARE_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("benchmarks.schema.json")
+SHARE_SCHEMA: Final = Path(__file__).with_name("benchmarks-suite.schema.json")
 
 
 class BadBenchmarks(BadFile):
@@ -112,6 +117,37 @@ class Benchmarks:
     peers: tuple[Peer, ...]
     growth: tuple[Growth, ...]
     memory: tuple[Memory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The tests of one name, on all filesystems and with all parameters."""
+
+    test: str
+    seconds: Seconds
+    driver_seconds: Annotated[Seconds, Key("Of these, in the driver or the kernel.")]
+
+    @property
+    def harness_seconds(self) -> float:
+        """What the suite itself took."""
+        return self.seconds - self.driver_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of a run of the suite is the driver's or the kernel's, on one core."""
+
+    version: Literal[1]
+    machine: str
+    kernel: str
+    python: str
+    load: Annotated[float, Key("The load of one minute, at the end.")]
+    date: Annotated[str, Key("When it ended, in UTC.")]
+    driver: str
+    profile: str
+    seconds: Annotated[Seconds, Key("Of all tests.")]
+    share: Annotated[float, Key("Of 0 to 1: the part of the driver and the kernel.")]
+    parts: Annotated[tuple[Part, ...], Key("Those in which the suite itself takes most come first.")]
 
 
 def read(path: Path) -> Benchmarks:
