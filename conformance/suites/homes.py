@@ -14,8 +14,12 @@ from conformance.operations import ops
 
 
 def everything_below(directory: str) -> set[str]:
-    """Every path below a directory, for before and after."""
-    return {os.path.join(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)}
+    """Every path below a directory, for before and after; what is mounted there is not of the directory."""
+    found: set[str] = set()
+    for root, below, files in os.walk(directory):
+        found.update(os.path.join(root, name) for name in (*below, *files))
+        below[:] = [name for name in below if not os.path.ismount(os.path.join(root, name))]
+    return found
 
 
 def stays_as_it_was(store: Store, before: set[str]) -> None:

@@ -44,8 +44,8 @@ def _shows_one(store: Store, layer_id: str, layers: Sequence[Sequence[Member]]) 
     permitted = [_open(one.tree, found).without_directory_times() for one in alternatives(layers)]
     if not links:
         permitted, found = [one.without_links() for one in permitted], found.without_links()
-    if all(compared(one, found, times="files") for one in permitted):
-        same_tree(f"the tree of {layer_id}", permitted[0], found, times="files")
+    nearest = min(permitted, key=lambda one: len(compared(one, found, times="files")))
+    same_tree(f"the tree of {layer_id}", nearest, found, times="files")
 
 
 def _open(tree: Snapshot, found: Snapshot) -> Snapshot:

@@ -284,6 +284,9 @@ def _declined(setup: Setup, address: str) -> dict[str, str]:
     if setup.snapshotter in _NO_OVERLAY:
         how = f"the {setup.snapshotter} snapshotter {_NO_OVERLAY[setup.snapshotter]}; it mounts no overlay"
         declined |= {"overlay": how, "kernel-overlay": how}
+        declined["replaced-symlinks"] = (
+            "containerd follows a symlink of a lower layer within the tree, except on overlay"
+        )
     if setup.snapshotter == "fuse-overlayfs":
         declined["kernel-overlay"] = "fuse-overlayfs stands in for the kernel's overlay"
     if address or setup.proxy:

@@ -68,7 +68,7 @@ class Daemon:
     def __init__(
         self, setup: Setup, directory: Path, limit: CallLimit | None = None, umask: int | None = None
     ) -> None:
-        self._directory = directory
+        self._directory = directory.resolve()  # before it runs, and as the kernel names what is mounted there
         self._run = directory / "run"
         self._root = directory / "root"
         self.home = self._root / f"io.containerd.snapshotter.v1.{setup.snapshotter}"

@@ -151,7 +151,7 @@ def unmount(target: Path) -> None:
 
 
 def detach_below(directory: Path) -> None:
-    """Detach whatever is mounted below a directory, the newest first."""
+    """Detach whatever is mounted below a directory, by its path without symlinks, the newest first."""
     for target, _ in reversed(mount_points()):
         if target.startswith(f"{directory}/"):
             with suppress(OSError):
