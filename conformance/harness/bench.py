@@ -191,6 +191,7 @@ class Bench(Protocol):
     """One driver under test on one backing filesystem."""
 
     privileged: bool  # whether the run is real root
+    commands: bool  # whether each call of the driver is a process of its own
     patient: bool  # whether there is time for many calls: none starts a process, and this is the first filesystem
     examples: int  # how many examples a property is tried with
     shrinks: bool  # whether a failure is shrunk
@@ -229,8 +230,7 @@ class Bench(Protocol):
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
         An OSError about what is in the store is a deviation of the driver (harness.attribution). Raises Leak if the
-        driver leaves mounts behind when it is closed. ``umask`` is for the driver's process; the test is left where
-        it cannot be set.
+        driver leaves mounts behind when it is closed. ``umask`` is the driver's, where it can be set.
         """
 
     def refuses(self, options: Sequence[str] = ()) -> str:

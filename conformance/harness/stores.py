@@ -128,7 +128,8 @@ class BackingBench:
         self._made = 0
         self.hung: DriverFailed | None = None  # of an earlier example of this test
         self.privileged = fixtures.session.privileged and not fixtures.source.unprivileged
-        self.patient = not fixtures.source.commands and place in fixtures.session.places[:1]
+        self.commands = fixtures.source.commands
+        self.patient = not self.commands and place in fixtures.session.places[:1]
         self.history = fixtures.history
         self.tries = fixtures.tries
         self.examples = fixtures.session.examples

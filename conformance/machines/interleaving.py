@@ -279,7 +279,9 @@ class Stage:
             for layer, root in sorted({(got.layer, got.root) for got in self._got}):
                 if layer in left and (why := self._shown_at(root, self._states(layer, worlds, ended))):
                     yield self._deviation(f"after {said}: a get of {layer} shows another tree: {why}", GETS)
-        for layer in sorted(left & {LAYER, CHILD, OTHER}):
+        # What is mounted may show an archive that was applied meanwhile at once, or after the next mount.
+        mounted = {got.layer for got in self._got} if self._undefined(ended) else set()
+        for layer in sorted((left & {LAYER, CHILD, OTHER}) - mounted):
             states = self._states(layer, worlds, ended)
             if states and (why := self._differs(layer, states)):
                 yield self._deviation(f"after {said}: {layer} shows another tree: {why}", LINEAR)

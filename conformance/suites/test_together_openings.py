@@ -81,7 +81,10 @@ def test_layers_are_got_while_openings_are_closed(bench: Bench) -> None:
         ids = _family(store)
         rounds = _CLOSINGS if bench.patient else _ROUNDS
         store.note(f"concurrently: {rounds} openings are closed, and 2 callers get, read and put a layer, as often")
-        callers = [functools.partial(_use, store, layer_id, rounds) for layer_id in ids[:2]]
+        # A command that closes the home takes the mounts of others by force, so what was got may be gone.
+        callers = [
+            functools.partial(_use, store, layer_id, rounds, stays=not bench.commands) for layer_id in ids[:2]
+        ]
         outcomes = together([*callers, functools.partial(_open_and_close, store, rounds)])
         all_done(outcomes[:2], "get and put, while other openings are closed")
         nothing_mounted(store, "after every layer was put")
@@ -89,11 +92,12 @@ def test_layers_are_got_while_openings_are_closed(bench: Bench) -> None:
             store.shows_model(layer_id)
 
 
-def _use(store: Store, layer_id: str, rounds: int) -> None:
+def _use(store: Store, layer_id: str, rounds: int, *, stays: bool) -> None:
     for _ in range(rounds):
         root = store.do(Get(layer_id))
-        with charged_to("OVL-PARALLEL-PROCESSES"):
-            tree_stays(root, f"of {layer_id}, got while other openings are closed")
+        if stays:
+            with charged_to("OVL-PARALLEL-PROCESSES"):
+                tree_stays(root, f"of {layer_id}, got while other openings are closed")
         store.do(Put(layer_id))
 
 
