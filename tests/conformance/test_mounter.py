@@ -179,14 +179,15 @@ def test_nothing_is_left_of_a_run_that_is_killed(victim: str, scratch: Path) -> 
     words = [*COMMAND, "run", FUSE, "--requirement", "OVL-TREE-MODEL", "--no-evidence", "--scratch", str(scratch)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not (servers := servers_below(scratch)):
+        # A server may be gone again when its parent is looked up.
+        while not (parents := [*filter(None, map(parent_of, servers_below(scratch)))]):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
         if victim == "run":
             process.kill()
         else:  # the parent of the server, as it is a subreaper
-            os.kill(int(Path(f"/proc/{servers[0]}/stat").read_text().rpartition(")")[2].split()[1]), 9)
+            os.kill(parents[0], 9)
             process.terminate()
         process.wait(60)
     deadline = time.monotonic() + 30
@@ -194,6 +195,14 @@ def test_nothing_is_left_of_a_run_that_is_killed(victim: str, scratch: Path) -> 
         time.sleep(0.05)
     assert servers_below(scratch) == []
     assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
+
+
+def parent_of(process: int) -> int | None:
+    """None if it has ended."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def servers_below(directory: Path) -> list[int]:
