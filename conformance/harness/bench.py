@@ -230,7 +230,7 @@ class Bench(Protocol):
 
         ``path`` may choose the store's directory below the one given, for tests of long or strange paths.
         An OSError about what is in the store is a deviation of the driver (harness.attribution). Raises Leak if the
-        driver leaves mounts behind when it is closed. ``umask`` is the driver's, where it can be set.
+        driver leaves mounts behind when it is closed. Where no ``umask`` can be set, one leaves the test.
         """
 
     def refuses(self, options: Sequence[str] = ()) -> str:
